@@ -1,0 +1,1 @@
+"""The clock: raw views, dbt, publication and the export to PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Kafka to the lake: micro-batches, the commit, the compactor."""

@@ -1,0 +1,103 @@
+"""Every failure of the project has a name, says what happened and what to do.
+
+    DuckLakeError
+    ├── TransientError          retry, or seek and go on
+    │   ├── ServiceUnreachable  a broker, database or server does not answer
+    │   ├── CommitConflict      the ledger moved under this writer (a zombie is fenced)
+    │   └── DiskFull            no room; going on once there is
+    └── TerminalError           stop: somebody has to decide
+        ├── ConfigError         ducklake.yml, or a value in the environment
+        ├── StackError          the embedded stack (a port, a download, a library, the platform)
+        │   └── StackNotRunning
+        ├── SourceError         a source cannot be read as configured
+        │   └── CursorMissing   a topic has rows and its cursor is gone
+        ├── ProducerFenced      another producer took over this transactional id
+        ├── DataLoss            records vanished before they were read
+        │   ├── TopicRecreated
+        │   └── PartitionsChanged
+        ├── LedgerError         the ledger and the files do not fit together
+        └── BatchError          dbt, publication or export could not run
+"""
+
+from __future__ import annotations
+
+
+class DuckLakeError(Exception):
+    """A named failure with its remedy.
+
+    Args:
+        what: What happened, with its coordinates (file, row, topic, offset); no row contents.
+        remedy: What the reader should do about it.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.remedy}".strip()
+
+
+class TransientError(DuckLakeError):
+    """Try again: nothing is lost."""
+
+
+class ServiceUnreachable(TransientError):
+    """A service does not answer."""
+
+
+class CommitConflict(TransientError):
+    """The ledger's position is no longer the one from which this writer started."""
+
+
+class DiskFull(TransientError):
+    """No room on the file system."""
+
+
+class TerminalError(DuckLakeError):
+    """Stop: going on alone would lose or repeat something."""
+
+
+class ConfigError(TerminalError):
+    """The configuration cannot be used."""
+
+
+class StackError(TerminalError):
+    """The embedded stack cannot do what was asked."""
+
+
+class StackNotRunning(StackError):
+    """A service is set to `embedded` and the stack is not up."""
+
+
+class SourceError(TerminalError):
+    """A source cannot be read as configured."""
+
+
+class CursorMissing(SourceError):
+    """The topic has rows, but the producer's cursor is gone."""
+
+
+class ProducerFenced(TerminalError):
+    """Another producer with the same transactional id has taken over."""
+
+
+class DataLoss(TerminalError):
+    """Records were removed before they were read."""
+
+
+class TopicRecreated(DataLoss):
+    """The topic has another identity than the one the ledger knows."""
+
+
+class PartitionsChanged(DataLoss):
+    """The topic has another number of partitions than the ledger knows."""
+
+
+class LedgerError(TerminalError):
+    """The ledger and the files do not fit together."""
+
+
+class BatchError(TerminalError):
+    """dbt, publication or export could not run."""

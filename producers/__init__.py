@@ -1,0 +1,1 @@
+"""Outside world to Kafka: one connector class per kind of source."""
