@@ -1,0 +1,14 @@
+{#- The one "today" of the project: `--vars '{today: 2026-03-31}'`, else the date in Argentina now. -#}
+{% macro today() -%}
+    {%- if var('today') -%}
+        date '{{ var("today") }}'
+    {%- else -%}
+        cast({{ in_argentina('now()') }} as date)
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- A TIMESTAMPTZ as the wall clock in Buenos Aires, whatever the session's time zone is. -#}
+{% macro in_argentina(moment) -%}
+    timezone('America/Argentina/Buenos_Aires', {{ moment }})
+{%- endmacro %}

@@ -1,0 +1,147 @@
+with
+
+customers as (
+
+    -- One person may have entered twice: the cleaned e-mail says who it is.
+    select
+        *,
+        coalesce(email, 'customer ' || customer_id) as person_key
+    from {{ ref('stg_customers') }}
+
+),
+
+persons as (
+
+    -- Each attribute is the last that was known: a later row without a phone forgets no phone.
+    select
+        person_key,
+        min(customer_id) as customer_id,
+        string_agg(customer_id::varchar, ',' order by customer_id) as customer_ids,
+        count(*) > 1 as is_merged,
+        max(email) as email,
+        last(first_name order by updated_at, customer_id) filter (first_name is not null)
+            as first_name,
+        last(last_name order by updated_at, customer_id) filter (last_name is not null)
+            as last_name,
+        last(phone order by updated_at, customer_id) filter (phone is not null) as phone,
+        coalesce(
+            last(city order by updated_at, customer_id) filter (city is not null), 'unknown'
+        ) as city,
+        coalesce(
+            last(province order by updated_at, customer_id) filter (province is not null),
+            'unknown'
+        ) as province,
+        min(created_at) as customer_since
+    from customers
+    group by person_key
+
+),
+
+rates as (
+
+    select fecha, venta from {{ ref('stg_dolar_blue') }} where not is_outlier
+
+),
+
+orders as (
+
+    select
+        customers.person_key,
+        orders.order_date,
+        orders.total_ars,
+        orders.is_cancelled,
+        cast(orders.total_ars / rates.venta as decimal(18, 6)) as total_usd
+    from {{ ref('stg_orders') }} as orders
+    inner join customers
+        on orders.customer_id = customers.customer_id
+    asof left join rates
+        on orders.order_date >= rates.fecha
+
+),
+
+bought as (
+
+    select
+        person_key,
+        count(*) filter (not is_cancelled) as orders,
+        count(*) filter (is_cancelled) as cancelled_orders,
+        sum(total_ars) filter (not is_cancelled) as revenue_ars,
+        sum(total_usd) filter (not is_cancelled) as revenue_usd,
+        min(order_date) filter (not is_cancelled) as first_order_on,
+        max(order_date) filter (not is_cancelled) as last_order_on
+    from orders
+    group by person_key
+
+),
+
+complained as (
+
+    select
+        customers.person_key,
+        count(*) as tickets,
+        avg(tickets.satisfaction) as avg_satisfaction
+    from {{ ref('stg_support_tickets') }} as tickets
+    inner join customers
+        on tickets.customer_id = customers.customer_id
+    group by customers.person_key
+
+),
+
+measured as (
+
+    select
+        persons.*,
+        coalesce(bought.orders, 0) as orders,
+        coalesce(bought.cancelled_orders, 0) as cancelled_orders,
+        cast(coalesce(bought.revenue_ars, 0) as decimal(18, 2)) as revenue_ars,
+        cast(coalesce(bought.revenue_usd, 0) as decimal(18, 2)) as revenue_usd,
+        cast(bought.revenue_ars / nullif(bought.orders, 0) as decimal(18, 2)) as avg_ticket_ars,
+        bought.first_order_on,
+        bought.last_order_on,
+        cast({{ today() }} - bought.last_order_on as integer) as recency_days,
+        coalesce(complained.tickets, 0) as tickets,
+        cast(complained.avg_satisfaction as decimal(4, 2)) as avg_satisfaction
+    from persons
+    left join bought
+        on persons.person_key = bought.person_key
+    left join complained
+        on persons.person_key = complained.person_key
+
+),
+
+-- Fifths by rank, 5 the best. cume_dist, not ntile: equal customers get equal marks.
+scored as (
+
+    select
+        *,
+        case when orders > 0 then cast(ceil(5 * cume_dist() over (
+            partition by orders > 0 order by last_order_on
+        )) as tinyint) end as recency_score,
+        case when orders > 0 then cast(ceil(5 * cume_dist() over (
+            partition by orders > 0 order by orders
+        )) as tinyint) end as frequency_score,
+        case when orders > 0 then cast(ceil(5 * cume_dist() over (
+            partition by orders > 0 order by revenue_ars
+        )) as tinyint) end as money_score
+    from measured
+
+),
+
+segmented as (
+
+    select
+        *,
+        case
+            when orders = 0 then 'no_orders'
+            when recency_score >= 4 and frequency_score >= 4 and money_score >= 4 then 'champion'
+            when recency_score >= 3 and frequency_score >= 4 then 'loyal'
+            when first_order_on > {{ today() }} - 60 then 'new'
+            when recency_score <= 2 and (frequency_score >= 4 or money_score >= 4) then 'at_risk'
+            when recency_score <= 2 then 'lost'
+            else 'regular'
+        end as segment
+    from scored
+
+)
+
+select * from segmented

@@ -1,0 +1,77 @@
+with
+
+orders as (
+
+    select * from {{ ref('stg_orders') }}
+
+),
+
+units as (
+
+    select order_id, sum(quantity) as units
+    from {{ ref('stg_order_items') }}
+    group by order_id
+
+),
+
+-- Without the outliers: one mistyped rate would turn a day's pesos into ten times the dollars.
+rates as (
+
+    select fecha, venta from {{ ref('stg_dolar_blue') }} where not is_outlier
+
+),
+
+sold as (
+
+    select
+        orders.order_date,
+        count(*) filter (not is_cancelled) as orders,
+        count(*) filter (is_cancelled) as cancelled_orders,
+        count(distinct customer_id) filter (not is_cancelled) as customers,
+        sum(units) filter (not is_cancelled) as units,
+        sum(shipping_ars) filter (not is_cancelled) as shipping_ars,
+        sum(total_ars) filter (not is_cancelled) as revenue_ars,
+        sum(total_ars) filter (is_cancelled) as cancelled_ars
+    from orders
+    left join units
+        on orders.order_id = units.order_id
+    group by orders.order_date
+
+),
+
+calendar as (
+
+    select
+        cast(unnest(generate_series(
+            min(order_date), greatest(max(order_date), {{ today() }}), interval 1 day
+        )) as date) as sales_date
+    from orders
+
+),
+
+daily as (
+
+    select
+        calendar.sales_date,
+        coalesce(sold.orders, 0) as orders,
+        coalesce(sold.customers, 0) as customers,
+        cast(coalesce(sold.units, 0) as bigint) as units,
+        cast(coalesce(sold.revenue_ars, 0) as decimal(18, 2)) as revenue_ars,
+        cast(coalesce(sold.revenue_ars, 0) / rates.venta as decimal(18, 2)) as revenue_usd,
+        cast(coalesce(sold.shipping_ars, 0) as decimal(18, 2)) as shipping_ars,
+        cast(sold.revenue_ars / nullif(sold.orders, 0) as decimal(18, 2)) as avg_ticket_ars,
+        cast(
+            sold.revenue_ars / nullif(sold.orders, 0) / rates.venta as decimal(18, 2)
+        ) as avg_ticket_usd,
+        coalesce(sold.cancelled_orders, 0) as cancelled_orders,
+        cast(coalesce(sold.cancelled_ars, 0) as decimal(18, 2)) as cancelled_ars,
+        rates.venta as dolar_blue_venta
+    from calendar
+    left join sold
+        on calendar.sales_date = sold.order_date
+    asof left join rates
+        on calendar.sales_date >= rates.fecha
+
+)
+
+select * from daily

@@ -1,0 +1,69 @@
+with
+
+source as (
+
+    select * from {{ source('raw', 'dolar_blue') }}
+
+),
+
+readings as (
+
+    -- The history names its day; a current value has a moment, and its day is Argentina's.
+    select
+        coalesce(fecha, cast({{ in_argentina('fechaActualizacion') }} as date)) as fecha,
+        compra,
+        venta,
+        coalesce(fechaActualizacion, _fetched_at) as read_at,
+        _fetched_at,
+        _offset
+    from source
+    where casa = 'blue'
+        and venta is not null
+
+),
+
+days as (
+
+    select fecha, compra, venta
+    from readings
+    qualify row_number() over (
+        partition by fecha order by read_at desc, _fetched_at desc, _offset desc
+    ) = 1
+
+),
+
+flagged as (
+
+    -- The middle of the readings on both sides tells a slip from a devaluation, which stays.
+    select
+        *,
+        venta not between 0.5 * median(venta) over around and 2 * median(venta) over around
+            as is_outlier
+    from days
+    window around as (order by fecha rows between 7 preceding and 7 following)
+
+),
+
+calendar as (
+
+    select cast(unnest(generate_series(min(fecha), max(fecha), interval 1 day)) as date) as fecha
+    from flagged
+
+),
+
+filled as (
+
+    select
+        calendar.fecha,
+        flagged.compra,
+        flagged.venta,
+        flagged.fecha as rate_fecha,
+        flagged.fecha < calendar.fecha as is_filled,
+        flagged.is_outlier
+    from calendar
+    asof left join flagged
+        on calendar.fecha >= flagged.fecha
+
+)
+
+select * from filled

@@ -1,0 +1,66 @@
+with
+
+source as (
+
+    {{ newest_file(source('raw', 'suppliers')) }}
+
+),
+
+unnested as (
+
+    select
+        *,
+        case
+            when json_valid(contacts) then from_json(
+                contacts,
+                '[{"name": "VARCHAR", "email": "VARCHAR", "phone": "VARCHAR", "role": "VARCHAR"}]'
+            )
+            else []
+        end as contact_list
+    from source
+
+),
+
+chosen as (
+
+    select
+        *,
+        -- The one in charge of sales takes orders; without one, the first in the list.
+        coalesce(
+            [c for c in contact_list if regexp_matches(lower(c.role), 'sales|ventas|comercial')][1],
+            contact_list[1]
+        ) as contact
+    from unnested
+
+),
+
+renamed as (
+
+    select
+        ---------- ids
+        supplier_id,
+        regexp_replace(cuit, '\D', '', 'g') as cuit,
+
+        ---------- text
+        {{ trimmed('name') }} as supplier_name,
+        {{ trimmed('country') }} as country,
+        {{ trimmed('contact.name') }} as contact_name,
+        lower({{ trimmed('contact.email') }}) as contact_email,
+        {{ trimmed('contact.phone') }} as contact_phone,
+        {{ trimmed('contact.role') }} as contact_role,
+
+        ---------- numbers
+        lead_time_days,
+        len(contact_list) as contact_count,
+
+        ---------- booleans
+        active as is_active,
+
+        ---------- timestamps
+        since as supplier_since
+
+    from chosen
+
+)
+
+select * from renamed
