@@ -1,0 +1,46 @@
+"""One supervisor for each stack: a lock that tells who holds it without being taken.
+
+A POSIX record lock, not flock: asking for its holder (F_GETLK) never gets in the way of somebody
+who is about to take it, and the kernel drops it with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+_FLOCK = "hhqqi"  # struct flock on Linux x86-64: type, whence, start, length, pid
+
+
+def take(path: Path) -> int | None:
+    """Take the lock for the life of this process.
+
+    Returns:
+        The open file, which must stay open; None if somebody else holds the lock.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return None
+        raise
+    return descriptor
+
+
+def holder(path: Path) -> int | None:
+    """The process id of whoever holds the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+    finally:
+        os.close(descriptor)
+    return None if answer[0] == fcntl.F_UNLCK else int(answer[4])

@@ -1,0 +1,156 @@
+"""Children of the supervisor: each dies with it, and each log is capped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+LAUNCH = Path(__file__).with_name("launch.py")
+LOG_BYTES = 10 * 1024 * 1024
+
+
+class CappedLog:
+    """A log file and one older one beside it (`.1`).
+
+    Args:
+        path: The file; appended to.
+        limit: Bytes after which it becomes the older one.
+    """
+
+    def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
+        self.path = path
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._file: IO[bytes] = path.open("ab")
+
+    def write(self, data: bytes) -> None:
+        """Append; a full disk loses log lines, never the service."""
+        with self._lock:
+            try:
+                if self._file.tell() + len(data) > self._limit:
+                    self._file.close()
+                    self.path.replace(self.path.with_name(self.path.name + ".1"))
+                    self._file = self.path.open("ab")
+                self._file.write(data)
+                self._file.flush()
+            except OSError:
+                return
+
+    def tail(self, size: int = 16_384) -> str:
+        """The last bytes as text."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+def _wrapped(command: Sequence[str], identity: str) -> list[str]:
+    start = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), identity]
+    return [*start, *command]
+
+
+class Child:
+    """A running service. Its life is tied to the thread that made it, and so to the supervisor.
+
+    Args:
+        command: Program and arguments; no secrets in them.
+        environment: The whole environment.
+        folder: Where it runs.
+        log: Takes what it prints.
+        identity: `same`, `namespace` or `nobody` (see `launch`).
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        log: CappedLog,
+        identity: str = "same",
+    ) -> None:
+        self._process = subprocess.Popen(
+            _wrapped(command, identity),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=dict(environment),
+        )
+        self.pid = self._process.pid
+        self.started = psutil.Process(self.pid).create_time()
+        self._pump = threading.Thread(target=self._copy, args=(log,), daemon=True)
+        self._pump.start()
+
+    def _copy(self, log: CappedLog) -> None:
+        stream = self._process.stdout
+        assert stream is not None
+        while data := os.read(stream.fileno(), 65_536):
+            log.write(data)
+        stream.close()
+
+    def wait(self, seconds: float | None) -> int | None:
+        """The exit code, or None if it still runs after that time (None waits for ever)."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        self._pump.join(1)
+        return code
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens if it has ended."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, and wait for that."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+
+
+def run_to_end(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    log: CappedLog,
+    identity: str = "same",
+    seconds: float = 120,
+) -> int:
+    """Run a preparing command (initdb, format, …) and return its exit code; -9 if it took too long.
+
+    Like a service it dies with the supervisor.
+    """
+    child = Child(command, environment, folder, log, identity)
+    code = child.wait(seconds)
+    if code is None:
+        child.kill()
+        return -signal.SIGKILL
+    return code
+
+
+def end_process(pid: int, started: float, seconds: float) -> bool:
+    """Kill a process by its id and start time (an id alone may be somebody else's by now).
+
+    Returns:
+        Whether it is gone.
+    """
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) > 1:
+            return True
+        process.kill()
+        process.wait(seconds)
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.AccessDenied, psutil.TimeoutExpired):
+        return False
+    return True
