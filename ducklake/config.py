@@ -20,10 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ducklake.errors import ConfigError, StackNotRunning
+from ducklake.lake.schema import Kind
 
 EMBEDDED = "embedded"
 CONFIG_NAME = "ducklake.yml"
-_INTERPOLATION = re.compile(r"(?<!\$)\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*?))?\}$")
+_INTERPOLATION = re.compile(
+    r"(?<!\$)\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*?))?\}$"
+)
 _NAME = r"^[a-z][a-z0-9_]*$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -268,7 +271,7 @@ class Endpoints:
     dolarapi: str
 
     def kafka_client(self, **settings: Any) -> dict[str, Any]:
-        """librdkafka settings for this broker, with `a_b` spelled for `a.b`."""
+        """Librdkafka settings for this broker, with `a_b` spelled for `a.b`."""
         named = {key.replace("_", "."): value for key, value in settings.items()}
         return {"bootstrap.servers": self.kafka, **self.kafka_options, **named}
 
@@ -323,6 +326,10 @@ class Config:
         for source, spec in self.settings.sources.items():
             for table, entry in spec.tables.items():
                 yield TableRef(source, table), entry
+
+    def kind(self, ref: TableRef) -> Kind:
+        """How the records of a table are built."""
+        return "cdc" if self.settings.sources[ref.source].type == "mysql_cdc" else "plain"
 
     def endpoints(self) -> Endpoints:
         """Resolve every service to an address.

@@ -1,0 +1,88 @@
+"""Records of one table between Kafka and a flush: hands out rows and positions together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Message
+
+from consumers.planning import BufferSize
+from ducklake.lake.ledger import TableState
+from ducklake.records import OffsetRange
+
+
+class TableBuffer:
+    """What was read of a table since its last commit; refuses offsets that are already committed.
+
+    Attributes:
+        state: The table as the ledger had it when this buffer was last emptied.
+        messages: Records in the order of each partition.
+    """
+
+    def __init__(self, state: TableState) -> None:
+        self.state = state
+        self.messages: list[Message] = []
+        self._bytes = 0
+        self._oldest: float | None = None
+        self._next: dict[int, int] = dict(state.positions)
+        self._firsts: dict[int, int] = {}
+        self._moved_at: float | None = None
+
+    def start_at(self, partition: int, offset: int) -> None:
+        """Remember from where a partition is read that the ledger has never seen."""
+        if partition not in self._next:
+            self._next[partition] = self._firsts[partition] = offset
+
+    def position(self, partition: int) -> int | None:
+        """The next offset that this buffer takes."""
+        return self._next.get(partition)
+
+    def add(self, message: Message, now: float) -> None:
+        """Take a record, unless its offset is behind the position (a seek alone is not enough)."""
+        partition, offset = message.partition(), message.offset()
+        if offset < self._next.get(partition, 0):
+            return
+        self.messages.append(message)
+        self._next[partition] = offset + 1
+        self._bytes += len(message.value() or b"")
+        self._oldest = now if self._oldest is None else self._oldest
+
+    def end_of_partition(self, partition: int, offset: int, now: float) -> None:
+        """Move past markers and aborted records at the end of a partition."""
+        if offset > self._next.get(partition, -1):
+            self._next[partition] = offset
+            self._moved_at = now
+
+    def size(self, now: float) -> BufferSize:
+        """Rows, bytes and age at a moment (seconds)."""
+        return BufferSize(
+            len(self.messages), self._bytes, 0.0 if self._oldest is None else now - self._oldest
+        )
+
+    def idle_move(self, now: float) -> float:
+        """For how many seconds a position has moved with no record to flush; 0 where none has."""
+        if self.messages or self._moved_at is None:
+            return 0.0
+        return now - self._moved_at
+
+    def starts(self) -> Mapping[int, int | None]:
+        """The ledger's position of each partition that this buffer moves."""
+        committed = self.state.positions
+        return {p: committed.get(p) for p, n in self._next.items() if n != committed.get(p)}
+
+    def ranges(self, rows: pa.Table | None) -> Sequence[OffsetRange]:
+        """One range for each partition that moved, with the number of its decoded rows."""
+        counts: dict[int, int] = {}
+        if rows is not None:
+            counted = pc.value_counts(rows.column("_partition")).to_pylist()
+            counts = {entry["values"]: entry["counts"] for entry in counted}
+        ranges = []
+        for partition, start in self.starts().items():
+            first = self._firsts[partition] if start is None else start
+            last = self._next[partition] - 1
+            if last >= first:
+                found = counts.get(partition, 0)
+                ranges.append(OffsetRange(self.state.topic_id, partition, first, last, found))
+        return ranges

@@ -1,0 +1,71 @@
+"""One flush: rows to a hot file, and the commit that makes it exist."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from ducklake.config import TableRef
+from ducklake.errors import CommitConflict
+from ducklake.lake.files import Session, WrittenFile, move_into_place, write_parquet
+from ducklake.lake.ledger import Ledger, TableState
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.schema import Schema
+from ducklake.records import DeadLetter, OffsetRange
+
+
+def footer(ref: TableRef, generation: int, ranges: Sequence[OffsetRange]) -> dict[str, str]:
+    """What a file's footer says of itself, so that a lost ledger can be rebuilt."""
+    spans = [[r.topic_id, r.partition, r.first, r.last, r.rows] for r in ranges]
+    return {
+        "ducklake.table": ref.topic,
+        "ducklake.generation": str(generation),
+        "ducklake.ranges": json.dumps(spans),
+    }
+
+
+def commit_flush(
+    ledger: Ledger,
+    session: Session,
+    ref: TableRef,
+    state: TableState,
+    rows: pa.Table | None,
+    ranges: Sequence[OffsetRange],
+    starts: Mapping[int, int | None],
+    schema: Schema,
+    dead_letters: Sequence[DeadLetter],
+) -> int:
+    """Write, sync, rename, sync the folder, then commit; the order is the promise.
+
+    Returns:
+        The commit's number.
+
+    Raises:
+        CommitConflict: Somebody else was faster; the file of this flush is gone again.
+        DiskFull: Nothing was committed; the same flush can be tried again.
+    """
+    file = None if rows is None else _write_hot(ledger.paths, session, ref, state, rows, ranges)
+    try:
+        return ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
+    except CommitConflict:
+        if file is not None:
+            file.path.unlink()
+        raise
+
+
+def _write_hot(
+    paths: LakePaths,
+    session: Session,
+    ref: TableRef,
+    state: TableState,
+    rows: pa.Table,
+    ranges: Sequence[OffsetRange],
+) -> WrittenFile:
+    name = f"{session.id}-{secrets.token_hex(8)}.parquet"
+    staged = write_parquet(rows, session.folder / name, footer(ref, state.generation, ranges))
+    final = paths.hot(ref) / name
+    move_into_place(staged.path, final)
+    return WrittenFile(final, staged.size, staged.sha256, staged.rows)

@@ -1,0 +1,296 @@
+"""The loop from Kafka to the lake: poll, decode, buffer, plan, write, commit.
+
+The ledger's positions are the truth; Kafka's committed offsets are written as a hint for tools and
+never read. A table that has lost data stops with a named error; the others go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumers.buffer import TableBuffer
+from consumers.decode import TableDecoder
+from consumers.hot_files import commit_flush
+from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
+from consumers.recovery import recover
+from consumers.schema_changes import exact_columns
+from ducklake.config import Config, Endpoints, Table, TableRef
+from ducklake.errors import CommitConflict, DataLoss, DiskFull, ServiceUnreachable, TerminalError
+from ducklake.lake.files import Session
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import LakePaths
+from ducklake.records import REJECTS_TOPIC
+from ducklake.topics import admin, identify, make_topics
+
+log = structlog.get_logger()
+POLL_SECONDS = 0.1
+POLL_MESSAGES = 5_000
+IDLE_MOVE_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+KAFKA_SECONDS = 10.0
+
+Progress = Callable[[int], None]
+
+
+class LakeWriter:
+    """One worker: reads its share of all topics and commits it to the lake.
+
+    Args:
+        config: The configuration.
+        endpoints: Where Kafka is.
+        progress: Called with the number of rows of each commit.
+    """
+
+    def __init__(
+        self, config: Config, endpoints: Endpoints, progress: Progress = lambda rows: None
+    ) -> None:
+        self.config = config
+        self.halted: dict[str, TerminalError] = {}
+        self._limits = config.settings.consumer
+        self._progress = progress
+        self._paths = LakePaths(config.data_dir)
+        self._ledger = Ledger(self._paths)
+        self._session = Session(self._paths)
+        recover(self._ledger)
+        make_topics(config, endpoints)
+        self._admin = admin(endpoints)
+        self._decoders = dict(self._make_decoders(endpoints))
+        self._buffers: dict[str, TableBuffer] = {}
+        self._consumer = Consumer(
+            endpoints.kafka_client(
+                group_id=f"ducklake.{config.settings.name}.lake",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                partition_assignment_strategy="cooperative-sticky",
+                session_timeout_ms=10_000,
+                queued_max_messages_kbytes=65_536,
+            )
+        )
+
+    def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, TableDecoder]]:
+        decoders = []
+        for ref, table in self.config.tables():
+            kind = self.config.kind(ref)
+            exact = partial(exact_columns, endpoints, ref.source, ref.table)
+            decoder = TableDecoder(ref, table, kind, exact if kind == "cdc" else None)
+            decoders.append((ref.topic, decoder))
+        rejects = TableRef(*REJECTS_TOPIC.split("."))
+        return [*decoders, (REJECTS_TOPIC, TableDecoder(rejects, Table(), "rejects"))]
+
+    def close(self) -> None:
+        """Leave the group and let go of the session; what is not committed is read again."""
+        self._consumer.close()
+        self._session.close()
+        self._ledger.close()
+
+    # The loop ------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event, once: bool = False) -> None:
+        """Read and commit until told to stop, or up to what is in Kafka now.
+
+        Raises:
+            TerminalError: In a `once` run, a table stopped; the others are committed.
+        """
+        goals = self._high_watermarks() if once else {}
+        self._consumer.subscribe(
+            list(self._decoders),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        while not stop.is_set() and not (once and self._reached(goals)):
+            for message in self._consumer.consume(POLL_MESSAGES, POLL_SECONDS):
+                self._take(message)
+            self._flush_due(hurry=once)
+        self._flush_all()
+        if once and self.halted:
+            raise next(iter(self.halted.values()))
+
+    def _take(self, message: Message) -> None:
+        error = message.error()
+        buffer = self._buffers.get(message.topic() or "")
+        if error is None:
+            if buffer is not None and message.topic() not in self.halted:
+                buffer.add(message, time.monotonic())
+        elif error.code() == KafkaError._PARTITION_EOF:
+            if buffer is not None:
+                buffer.end_of_partition(message.partition(), message.offset(), time.monotonic())
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._halt(message.topic(), DataLoss(
+                f"Topic {message.topic()}, partition {message.partition()}: the records at the"
+                " lake's position are gone from Kafka.",
+                "Read the source again with a new snapshot, or start over with `ducklake reset`.",
+            ))  # fmt: skip
+        else:
+            log.warning("kafka", topic=message.topic(), reason=error.str())
+
+    def _flush_due(self, hurry: bool) -> None:
+        now = time.monotonic()
+        for topic, buffer in self._buffers.items():
+            idle = buffer.idle_move(now)
+            if flush_is_due(buffer.size(now), self._limits) or (
+                idle > 0 and (hurry or idle >= IDLE_MOVE_SECONDS)
+            ):
+                self._flush(topic)
+
+    def _flush_all(self, topics: Sequence[str] | None = None) -> None:
+        for topic in list(topics if topics is not None else self._buffers):
+            self._flush(topic)
+
+    def _flush(self, topic: str) -> None:
+        """Decode, write and commit one table's buffer; the buffer is emptied only afterwards."""
+        buffer = self._buffers.get(topic)
+        if buffer is None or topic in self.halted or not buffer.starts():
+            return
+        decoder, state = self._decoders[topic], buffer.state
+        decoded = decoder.decode(buffer.messages, state.schema)
+        ranges = buffer.ranges(decoded.rows)
+        while ranges:
+            try:
+                commit_flush(
+                    self._ledger, self._session, decoder.ref, state, decoded.rows, ranges,
+                    buffer.starts(), decoded.schema, decoded.dead_letters,
+                )  # fmt: skip
+                break
+            except DiskFull as error:
+                log.error("waiting for room on the disk", table=topic, reason=str(error))
+                time.sleep(RETRY_SECONDS)
+            except CommitConflict as error:
+                log.warning("another worker was faster", table=topic, reason=str(error))
+                self._resume(topic)
+                return
+        if decoded.dead_letters:
+            first = decoded.dead_letters[0]
+            log.warning(
+                "dead letters", table=topic, count=len(decoded.dead_letters), reason=first.reason,
+                partition=first.partition, offset=first.offset,
+            )  # fmt: skip
+        self._progress(sum(r.rows for r in ranges))
+        self._reload(topic)
+        hints = [TopicPartition(topic, r.partition, r.next_offset) for r in ranges]
+        try:
+            self._consumer.commit(offsets=hints, asynchronous=True)
+        except KafkaException:
+            log.debug("the hint of offsets was not taken", table=topic)
+
+    def _reload(self, topic: str) -> None:
+        state = self._ledger.table(topic)
+        assert state is not None, "a table with a buffer is in the ledger"
+        fresh = TableBuffer(state)
+        old = self._buffers[topic]
+        for partition in range(state.partitions):
+            position = old.position(partition)
+            if position is not None:
+                fresh.start_at(partition, position)
+        self._buffers[topic] = fresh
+
+    def _resume(self, topic: str) -> None:
+        """Drop what was read and go on from the ledger's position."""
+        state = self._ledger.table(topic)
+        assert state is not None, "a table with a buffer is in the ledger"
+        self._buffers[topic] = TableBuffer(state)
+        for assigned in self._consumer.assignment():
+            if assigned.topic == topic and assigned.partition in state.positions:
+                offset = state.positions[assigned.partition]
+                self._consumer.seek(TopicPartition(topic, assigned.partition, offset))
+
+    # Assignment ----------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        recover(self._ledger)
+        identities = identify(self._admin, {p.topic for p in partitions})
+        assigned, halted = [], []
+        for wanted in partitions:
+            topic, number = wanted.topic, wanted.partition
+            low, high = consumer.get_watermark_offsets(wanted, KAFKA_SECONDS)
+            try:
+                found = identities[topic]
+                state = self._ledger.open_table(topic, found.topic_id, found.partitions)
+                self._check_loss(topic, number, state.positions.get(number), Watermarks(low, high))
+                # The partition may come back from another worker: its position is the ledger's.
+                self._flush_before_reassigning(topic)
+                buffer = self._buffers[topic] = self._fresh_buffer(topic)
+                buffer.start_at(number, low)
+                offset = buffer.position(number)
+            except TerminalError as error:
+                self._halt(topic, error)
+                offset = high
+                halted.append(TopicPartition(topic, number))
+            assigned.append(TopicPartition(topic, number, offset))
+        consumer.incremental_assign(assigned)
+        if halted:
+            consumer.pause(halted)
+
+    def _flush_before_reassigning(self, topic: str) -> None:
+        if topic in self._buffers:
+            self._flush(topic)
+
+    def _fresh_buffer(self, topic: str) -> TableBuffer:
+        state = self._ledger.table(topic)
+        assert state is not None, "open_table has registered it"
+        fresh = TableBuffer(state)
+        if topic in self._buffers:
+            for partition in range(state.partitions):
+                position = self._buffers[topic].position(partition)
+                if position is not None:
+                    fresh.start_at(partition, position)
+        return fresh
+
+    def _check_loss(
+        self, topic: str, partition: int, position: int | None, marks: Watermarks
+    ) -> None:
+        lost = lost_offsets(position, marks)
+        if lost is not None:
+            raise DataLoss(
+                f"Topic {topic}, partition {partition}: offsets {lost.start} to {lost.stop - 1}"
+                " were removed by retention before the lake read them.",
+                "Read the source again with a new snapshot, or start over with `ducklake reset`.",
+            )
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._flush_all(sorted({p.topic for p in partitions}))
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for topic in {p.topic for p in partitions}:
+            self._buffers.pop(topic, None)
+        consumer.incremental_unassign(partitions)
+
+    def _halt(self, topic: str | None, error: TerminalError) -> None:
+        if topic is not None and topic not in self.halted:
+            self.halted[topic] = error
+            log.error("table stopped", table=topic, reason=str(error))
+
+    # A run up to now -------------------------------------------------------------------------
+
+    def _high_watermarks(self) -> dict[str, dict[int, int]]:
+        goals: dict[str, dict[int, int]] = {}
+        try:
+            for name, topic in identify(self._admin, self._decoders).items():
+                for number in range(topic.partitions):
+                    marks = self._consumer.get_watermark_offsets(
+                        TopicPartition(name, number), KAFKA_SECONDS
+                    )
+                    goals.setdefault(name, {})[number] = marks[1]
+        except KafkaException as error:
+            raise ServiceUnreachable(f"Kafka: {error.args[0].str()}.", "Is it up?") from None
+        return goals
+
+    def _reached(self, goals: dict[str, dict[int, int]]) -> bool:
+        """Whether the lake (with other workers' help) holds everything up to the goals."""
+        for topic, wanted in goals.items():
+            if topic in self.halted:
+                continue
+            state = self._ledger.table(topic)
+            open_goals = {p: g for p, g in wanted.items() if g > 0}
+            if not all_read(state.positions if state else {}, open_goals):
+                return False
+        return True

@@ -1,0 +1,70 @@
+"""When to flush, when to seal, what is lost: decisions on values, without I/O.
+
+The clock is passed in, in seconds; positions and offsets are Kafka's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ducklake.config import Consumer
+from ducklake.lake.ledger import LakeFile
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSize:
+    """What a table's buffer holds: rows, bytes of values, and the age of its oldest in seconds."""
+
+    rows: int
+    bytes: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """A partition in Kafka: the oldest offset still there, and the next one to be written."""
+
+    low: int
+    high: int
+
+
+def flush_is_due(buffer: BufferSize, limits: Consumer) -> bool:
+    """Whether a table's buffer must become a hot file: by rows, bytes or age."""
+    return buffer.rows > 0 and (
+        buffer.rows >= limits.flush_rows
+        or buffer.bytes >= limits.flush_mb * 1024 * 1024
+        or buffer.age >= limits.flush_seconds
+    )
+
+
+def seal_is_due(hot: Sequence[LakeFile], now: float, limits: Consumer, force: bool) -> bool:
+    """Whether a table's hot files must become public: by size, age, or because it was asked."""
+    if not hot:
+        return False
+    return (
+        force
+        or sum(file.bytes for file in hot) >= limits.seal_mb * 1024 * 1024
+        or now - min(file.created_at for file in hot) >= limits.seal_seconds
+    )
+
+
+def lost_offsets(position: int | None, marks: Watermarks) -> range | None:
+    """Offsets that retention removed before they were read; None where nothing is lost.
+
+    A partition that was never read starts at the oldest offset there is. A topic that expired to
+    its end while everything in it had been read has lost nothing.
+    """
+    if position is None or position >= marks.low:
+        return None
+    return range(position, marks.low)
+
+
+def all_read(positions: Mapping[int, int], goals: Mapping[int, int]) -> bool:
+    """Whether every partition has been read up to its goal."""
+    return all(positions.get(partition, -1) >= goal for partition, goal in goals.items())
+
+
+def unknown_files(found: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Files on disk that the ledger does not know, in order."""
+    return sorted(set(found) - set(known))

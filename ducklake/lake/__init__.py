@@ -1,0 +1,1 @@
+"""The raw lake: paths, files, schemas and the ledger that says what exists."""

@@ -1,0 +1,172 @@
+"""Bytes on disk: written aside, synced, renamed, and the folder synced; in one place.
+
+A file is visible under its final name only when it is whole: the order is temporary file, fsync,
+rename, fsync of the folder (and of the parents that had to be made).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ducklake.errors import DiskFull, LedgerError
+from ducklake.lake.paths import LakePaths
+
+ROW_GROUP_ROWS = 122_880
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A whole file: where it lies, its size in bytes, SHA-256 and number of rows."""
+
+    path: Path
+    size: int
+    sha256: str
+    rows: int
+
+
+@contextmanager
+def disk_full_is_transient(path: Path) -> Iterator[None]:
+    """Turn ENOSPC and EDQUOT into `DiskFull`, naming the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"No room left on the disk of {path}.", "Free some; writing goes on by itself."
+            ) from error
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents, durably."""
+    missing = []
+    at = folder
+    while not at.is_dir():
+        missing.append(at)
+        at = at.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        sync_folder(new.parent)
+
+
+def write_parquet(
+    table: pa.Table, path: Path, metadata: dict[str, str] | None = None
+) -> WrittenFile:
+    """Write a whole Parquet file and sync it; the folder is not synced.
+
+    Args:
+        table: The rows, with explicit types.
+        path: Where; in a session's staging folder.
+        metadata: Goes into the footer (the offset ranges, so that a lost ledger can be rebuilt).
+
+    Raises:
+        DiskFull: There is no room; nothing is left behind.
+    """
+    if metadata:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    with disk_full_is_transient(path.parent):
+        try:
+            with path.open("wb") as sink:
+                with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+                    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+                sink.flush()
+                os.fsync(sink.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        for block in iter(lambda: source.read(1 << 20), b""):
+            digest.update(block)
+    return WrittenFile(path, path.stat().st_size, digest.hexdigest(), table.num_rows)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename on one file system and make the new name durable.
+
+    Raises:
+        DiskFull: The target's folder cannot grow.
+    """
+    with disk_full_is_transient(target.parent):
+        make_folder(target.parent)
+        source.rename(target)
+        sync_folder(target.parent)
+
+
+class Session:
+    """One writing process: its id, its staging folder and the lock that says that it lives.
+
+    The lock is the kernel's (flock): it ends with the process, however that ends.
+    """
+
+    def __init__(self, paths: LakePaths) -> None:
+        self.id = secrets.token_hex(6)
+        self.folder = paths.staging / self.id
+        # Locked before it has its name: recovery must never meet a session without its lock.
+        unnamed = paths.staging / f".{self.id}"
+        with disk_full_is_transient(paths.staging):
+            make_folder(unnamed)
+            self._lock = (unnamed / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unnamed.rename(self.folder)
+
+    def close(self) -> None:
+        """Let go; what is left in the folder is for recovery."""
+        self._lock.close()
+        if {entry.name for entry in self.folder.iterdir()} == {"lock"}:
+            shutil.rmtree(self.folder)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def session_is_alive(paths: LakePaths, session: str) -> bool:
+    """Whether the process of a session still holds its lock."""
+    try:
+        with (paths.staging / session / "lock").open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+    except FileNotFoundError:
+        return False
+
+
+def move_aside(paths: LakePaths, path: Path) -> Path:
+    """Move what nobody knows to the orphans; nothing is deleted.
+
+    Raises:
+        LedgerError: It lies outside of the lake.
+    """
+    if paths.root not in path.parents:
+        raise LedgerError(f"{path} is not part of the lake {paths.root}.", "Leave it alone.")
+    target = paths.orphans / paths.relative(path)
+    if target.exists():
+        target = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+    move_into_place(path, target)
+    return target

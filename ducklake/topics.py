@@ -1,0 +1,126 @@
+"""Kafka's topics: made with their retention, and asked for their identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from ducklake.config import Config, Endpoints
+from ducklake.errors import ServiceUnreachable
+from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC
+
+TIMEOUT = 30.0
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it is to be made."""
+
+    name: str
+    partitions: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicIdentity:
+    """What a topic is: its id as 32 hex digits, and its number of partitions."""
+
+    name: str
+    topic_id: str
+    partitions: int
+
+
+def wanted_topics(config: Config) -> list[TopicSpec]:
+    """All topics of the configured tables, and the project's own two."""
+    defaults = config.settings.topics
+    specs = []
+    for ref, table in config.tables():
+        days = table.retention_days or defaults.retention_days
+        settings = {
+            "retention.ms": str(int(days * 86_400_000)),
+            "retention.bytes": str(int(defaults.retention_mb * 1024 * 1024)),
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        }
+        specs.append(TopicSpec(ref.topic, table.partitions or defaults.partitions, settings))
+    rejects = {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    specs.append(TopicSpec(REJECTS_TOPIC, 1, rejects))
+    specs.append(TopicSpec(CURSORS_TOPIC, 1, _COMPACTED))
+    return specs
+
+
+def admin(endpoints: Endpoints) -> AdminClient:
+    """An admin client for the configured broker, quiet about connection attempts."""
+    return AdminClient(endpoints.kafka_client(log_connection_close=False))
+
+
+def make_topics(config: Config, endpoints: Endpoints) -> None:
+    """Create what is missing, and set the retention of what is there.
+
+    Raises:
+        ServiceUnreachable: The broker does not answer.
+    """
+    client = admin(endpoints)
+    wanted = {spec.name: spec for spec in wanted_topics(config)}
+    replication = config.settings.topics.replication_factor
+    try:
+        existing = client.list_topics(timeout=TIMEOUT).topics
+        new = [
+            NewTopic(s.name, s.partitions, replication, config=dict(s.settings))
+            for s in wanted.values()
+            if s.name not in existing
+        ]
+        for future in client.create_topics(new, operation_timeout=TIMEOUT).values() if new else ():
+            _ignore_existing(future)
+        changed = [
+            ConfigResource(ResourceType.TOPIC, s.name, set_config=dict(s.settings))
+            for s in wanted.values()
+            if s.name in existing
+        ]
+        if changed:
+            for future in client.alter_configs(changed, request_timeout=TIMEOUT).values():
+                future.result(TIMEOUT)
+    except KafkaException as error:
+        raise ServiceUnreachable(
+            f"Kafka at {endpoints.kafka}: {error.args[0].str()}.",
+            "Is it up? `ducklake status` shows the embedded one.",
+        ) from None
+
+
+def _ignore_existing(future: object) -> None:
+    try:
+        future.result(TIMEOUT)  # type: ignore[attr-defined]
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+
+
+def identify(client: AdminClient, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+    """The identity of each topic that exists.
+
+    Raises:
+        ServiceUnreachable: The broker does not answer.
+    """
+    names = list(topics)
+    found: dict[str, TopicIdentity] = {}
+    try:
+        described = client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT)
+        for name, future in described.items():
+            try:
+                about = future.result(TIMEOUT)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise
+            uuid = about.topic_id
+            bits = (
+                uuid.get_most_significant_bits() & (1 << 64) - 1
+            ) << 64 | uuid.get_least_significant_bits() & (1 << 64) - 1
+            found[name] = TopicIdentity(name, f"{bits:032x}", len(about.partitions))
+    except KafkaException as error:
+        raise ServiceUnreachable(f"Kafka: {error.args[0].str()}.", "Is it up?") from None
+    return found
