@@ -196,16 +196,10 @@ def _start(config: Config, reporter: Reporter) -> None:
     reading, writing = os.pipe()
     try:
         with log:
+            command = [sys.executable, "-m", "ducklake.local.supervisor"]
+            command += ["--config", str(config.path), "--alive", str(writing)]
             subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "ducklake.local.supervisor",
-                    "--config",
-                    str(config.path),
-                    "--alive",
-                    str(writing),
-                ],  # fmt: skip
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
