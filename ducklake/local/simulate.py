@@ -86,10 +86,9 @@ def simulate(
             stop.wait(min(0.1 * 2**attempt, 5.0))
             attempt += 1
         except pymysql.MySQLError as error:
-            code = _refusal(error, endpoint)
             raise SourceError(
                 f"MySQL at {endpoint.host}:{endpoint.port} rejects the shop's changes "
-                f"(error {code}).",
+                f"(error {_refusal(error, endpoint)}).",
                 "Its tables should be those of docker/mysql/init.sql; `ducklake reset` loads it.",
             ) from None
     return counts

@@ -51,12 +51,12 @@ def phone(rng: Random, area: str, style: int | None = None) -> str:
     return f"{area}{local}{last}"
 
 
-def _days(rng: Random) -> list[date]:
+def _arrivals(rng: Random) -> list[datetime]:
     opened = date(2021, 3, 1)
     old = (FIRST_DAY - opened).days
     days = [opened + timedelta(days=int(old * rng.random() ** 0.7)) for _ in range(BEFORE)]
     days += [FIRST_DAY + timedelta(days=rng.randrange(376)) for _ in range(DURING)]
-    return sorted(days)
+    return sorted(moment(rng, day) for day in days)
 
 
 def _email(rng: Random, first: str, last: str, taken: set[str]) -> str:
@@ -80,14 +80,13 @@ def _dirtied(rng: Random, email: str) -> str:
 
 def make_customers(rng: Random) -> list[Customer]:
     """All customers in the order of their creation."""
-    days = _days(rng)
     taken = {DUPLICATE[2]}
     people: list[Customer] = []
-    for number, day in enumerate(days, start=1):
+    for number, created in enumerate(_arrivals(rng), start=1):
+        day = created.date()
         first, last = rng.choice(FIRST_NAMES), rng.choice(LAST_NAMES)
         city, province, area, _ = rng.choices(CITIES, [c[3] for c in CITIES])[0]
         email = _email(rng, first, last, taken)
-        created = moment(rng, day)
         updated = created
         if rng.random() < 0.3:
             spare = max((ANCHOR - day).days - 1, 0)
@@ -106,7 +105,7 @@ def make_customers(rng: Random) -> list[Customer]:
                 province=province,
                 created_at=created,
                 updated_at=updated,
-                weight=min(rng.paretovariate(1.3), 14.0),
+                weight=min(rng.paretovariate(1.3), 7.0),
                 until=until,
             )
         )
@@ -134,7 +133,7 @@ def _enter_twice(people: list[Customer]) -> None:
             phone=number,
             city=city,
             province=province,
-            weight=6.0,
+            weight=2.5,
             until=None,
         )
 
