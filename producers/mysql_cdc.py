@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class MysqlCdcConnector(Connector):
             SourceError: Connect refuses the configuration.
         """
         wanted = self.configuration()
-        if self._get(f"/connectors/{self.connector}/config") != wanted:
+        current = self._get(f"/connectors/{self.connector}/config") or {}
+        if {key: text for key, text in current.items() if key != "name"} != wanted:
             self._put(f"/connectors/{self.connector}/config", wanted)
             log.info("connector configured", connector=self.connector)
         self._watch()
@@ -88,8 +90,10 @@ class MysqlCdcConnector(Connector):
                 f"{path}: {error}.", "Restore the connector's template from the repository."
             ) from None
         values = {
-            "name": self.connector,
             "source": self.name,
+            # Two connectors of one id would throw each other out of the server.
+            "server_id": str(10_000 + zlib.crc32(self.connector.encode()) % 1_000_000_000),
+            "replication_factor": str(self.config.settings.topics.replication_factor),
             "kafka": self.endpoints.kafka,
             "host": mysql.host,
             "port": str(mysql.port),

@@ -24,6 +24,8 @@ from ducklake.records import DeadLetter, OffsetRange
 VERSION = 1
 BUSY_SECONDS = 30.0
 _TABLES = """
+CREATE TABLE IF NOT EXISTS lake (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT) STRICT;
+INSERT OR IGNORE INTO lake VALUES (1, lower(hex(randomblob(8))));
 CREATE TABLE IF NOT EXISTS lake_tables (
     topic TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, topic_id TEXT NOT NULL,
     partitions INTEGER NOT NULL, schema TEXT NOT NULL, schema_version INTEGER NOT NULL DEFAULT 0
@@ -168,6 +170,10 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def identity(self) -> str:
+        """A name that this ledger keeps for life and no other has."""
+        return str(self._db.execute("SELECT identity FROM lake").fetchone()[0])
 
     # Tables and positions ------------------------------------------------------------------
 

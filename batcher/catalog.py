@@ -1,0 +1,91 @@
+"""Raw tables as DuckDB sees them: views over the Parquet files of one ledger commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from ducklake.config import Config, TableRef
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.schema import row_columns
+from ducklake.lake.sql import quoted, rows_query
+
+DEAD_LETTERS = pa.schema(
+    [
+        ("_topic", pa.string()),
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+        ("_kafka_ts", pa.timestamp("us", "UTC")),
+        ("source_table", pa.string()),
+        ("reason", pa.string()),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("headers", pa.string()),
+    ]
+)
+
+
+@contextmanager
+def opened(path: Path, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB file, in UTC; closed at the end, so that dbt can open it with its own settings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = duckdb.connect(str(path), read_only=read_only)
+    try:
+        database.execute("SET TimeZone = 'UTC'")
+        yield database
+    finally:
+        database.close()
+
+
+def raw_columns(config: Config, ledger: Ledger, ref: TableRef) -> tuple[tuple[str, str], ...]:
+    """(name, type) of a raw table's columns, also of one that has no row yet."""
+    state, kind = ledger.table(ref.topic), config.kind(ref)
+    return state.schema.relation(kind) if state else row_columns(kind)
+
+
+def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
+    """Point the views of schema raw at the files that hold everything up to a commit.
+
+    Args:
+        config: The configuration.
+        ledger: The ledger, pinned at `commit`.
+        commit: The newest commit to be seen.
+
+    Returns:
+        Rows of each raw table by its topic.
+    """
+    counts = {}
+    with opened(ledger.paths.warehouse) as database:
+        database.execute("CREATE SCHEMA IF NOT EXISTS raw")
+        for ref, _ in config.tables():
+            found = ledger.new_rows(ref.topic, 0, commit)
+            columns = raw_columns(config, ledger, ref)
+            # A file that a later commit shares (it was sealed meanwhile) is cut to its offsets.
+            later = {rows.path for rows in ledger.new_rows(ref.topic, commit, 1 << 62)}
+            whole = [rows.path for rows in found if rows.path not in later]
+            query = rows_query(columns, whole)
+            for rows in found:
+                if rows.path in later:
+                    query += f" UNION ALL BY NAME {rows_query(columns, [rows.path], rows.ranges)}"
+            database.execute(f"CREATE OR REPLACE VIEW raw.{quoted(ref.table)} AS {query}")
+            counts[ref.topic] = ledger.row_count(ref.topic, commit)
+        letters = dead_letters(ledger, commit)
+        database.register("letters", letters)
+        database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM letters")
+    return counts
+
+
+def dead_letters(ledger: Ledger, commit: int) -> pa.Table:
+    """Dead letters up to a commit, as raw.dead_letters has them."""
+    rows = ledger.dead_letters(commit)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(DEAD_LETTERS)
+    arrays = []
+    for field, values in zip(DEAD_LETTERS, columns, strict=True):
+        if field.name == "_kafka_ts":
+            values = [round(float(str(seconds)) * 1e6) for seconds in values]
+        arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=DEAD_LETTERS)

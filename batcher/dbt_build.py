@@ -1,0 +1,160 @@
+"""dbt in this process: built once, called each cycle, read for what passed its tests."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ducklake.config import Config
+from ducklake.errors import BatchError
+from ducklake.lake.paths import LakePaths
+
+PASSED = frozenset({"success", "pass", "warn"})
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model: where it is in the warehouse, and the columns of its key."""
+
+    unique_id: str
+    schema: str
+    name: str
+    primary_key: tuple[str, ...]
+
+    @property
+    def relation(self) -> str:
+        """`schema.name`."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a build came to.
+
+    Attributes:
+        passed: Models that were built and whose own tests, and all before them, passed.
+        held_back: `schema.name` to the reason why the last good state stays published.
+        models: Number of models that were to be built.
+        tests: Number of tests that were to run.
+        failed: Number of models and tests that failed.
+        warned: Number of tests of severity warn that found something.
+    """
+
+    passed: tuple[Model, ...]
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    models: int = 0
+    tests: int = 0
+    failed: int = 0
+    warned: int = 0
+
+
+class DbtProject:
+    """The dbt project, called in this process so that parsing and imports are paid once."""
+
+    def __init__(self, config: Config) -> None:
+        self._project = config.dbt_project
+        self._paths = LakePaths(config.data_dir)
+        self._threads = config.settings.batch.threads
+        if not (self._project / "dbt_project.yml").is_file():
+            raise BatchError(
+                f"{self._project} is no dbt project.", "Set batch.dbt_project in ducklake.yml."
+            )
+        self._runner: Any = None
+
+    def load(self) -> None:
+        """Import dbt (4 s); a caller with something to wait for can do it meanwhile."""
+        if self._runner is None:
+            self._environment()
+            from dbt.cli.main import dbtRunner
+
+            self._runner = dbtRunner()
+
+    def build(self, full: bool = False) -> Outcome:
+        """Build all models and run their tests.
+
+        Args:
+            full: Also run dbt's unit tests, which need no data.
+
+        Raises:
+            BatchError: dbt could not run at all; a failed test is not that.
+        """
+        self.load()
+        where = ["--project-dir", str(self._project), "--profiles-dir", str(self._project)]
+        arguments = ["--quiet", "--no-use-colors", "build", *where]
+        if not full:
+            arguments += ["--exclude-resource-type", "unit_test"]
+        try:
+            result = self._runner.invoke(arguments)
+        finally:
+            _let_go()
+        if result.result is None:
+            raise BatchError(
+                f"dbt could not run: {result.exception}.", f"Try it by hand in {self._project}."
+            )
+        return outcome(result.result.results)
+
+    def _environment(self) -> None:
+        work = self._paths.root / "work"
+        os.environ |= {
+            "DUCKLAKE_WAREHOUSE": str(self._paths.warehouse),
+            "DUCKLAKE_DBT_THREADS": str(self._threads),
+            "DUCKLAKE_DBT_TARGET": str(work / "dbt"),
+            "DBT_LOG_PATH": str(work / "dbt"),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
+        }
+
+
+def _let_go() -> None:
+    """Close dbt's connections: DuckDB lets only one set of settings into a file at a time."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    DuckDBConnectionManager.close_all_connections()
+
+
+def outcome(results: Iterable[Any]) -> Outcome:
+    """Read dbt's run results: a failed test holds back its models and all that depends on them."""
+    ran = list(results)
+    models = [r for r in ran if r.node.resource_type == "model"]
+    tests = [r for r in ran if r.node.resource_type in ("test", "unit_test")]
+    bad: dict[str, str] = {}
+    for result in tests:
+        if result.status not in PASSED and result.status != "skipped":
+            for unique_id in result.node.depends_on.nodes:
+                bad.setdefault(unique_id, f"test {result.node.name}: {result.status}")
+    for result in models:
+        if result.status not in PASSED:
+            text = (result.message or "").strip().partition("\n")[0] or str(result.status)
+            bad.setdefault(result.node.unique_id, text)
+    _spread(bad, models)
+    passed, held = [], {}
+    for result in models:
+        model = Model(
+            result.node.unique_id,
+            result.node.schema,
+            result.node.name,
+            tuple(result.node.config.meta.get("primary_key", ())),
+        )
+        if result.node.unique_id in bad:
+            held[model.relation] = bad[result.node.unique_id]
+        else:
+            passed.append(model)
+    status = Counter(str(r.status) for r in ran)
+    failed = sum(status[name] for name in ("error", "fail", "runtime error"))
+    return Outcome(tuple(passed), held, len(models), len(tests), failed, status["warn"])
+
+
+def _spread(bad: dict[str, str], models: Iterable[Any]) -> None:
+    """What depends on something held back is held back as well."""
+    pending = list(models)
+    moved = True
+    while moved:
+        moved = False
+        for result in pending:
+            unique_id = result.node.unique_id
+            before = next((n for n in result.node.depends_on.nodes if n in bad), None)
+            if unique_id not in bad and before is not None:
+                bad[unique_id] = f"depends on {before.rpartition('.')[2]}, which is held back"
+                moved = True

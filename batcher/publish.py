@@ -1,0 +1,151 @@
+"""The file that people open: views over immutable files, swapped by rename, never locked.
+
+Raw is read from the public files, models from Parquet snapshots named after their contents: what
+has not changed is not written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from batcher.catalog import dead_letters, opened, raw_columns
+from batcher.dbt_build import Model
+from ducklake.config import Config
+from ducklake.lake.files import make_folder, move_into_place
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.sql import literal, quoted, rows_query
+
+KEEP_SECONDS = 600.0
+_SNAPSHOT = re.compile(r"[0-9a-f]{16}-\d+\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A model's published state.
+
+    Attributes:
+        relation: `schema.name`.
+        path: The immutable Parquet file.
+        rows: Its rows.
+        digest: Hash of its contents, whatever their order.
+    """
+
+    relation: str
+    path: Path
+    rows: int
+    digest: str
+
+
+class Publisher:
+    """Publishes what passed; what is held back stays at its last good snapshot."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._paths = ledger.paths
+        self._index = self._paths.published / "index.json"
+
+    def current(self) -> dict[str, Snapshot]:
+        """The published snapshots by relation."""
+        try:
+            entries = json.loads(self._index.read_text())
+        except FileNotFoundError:
+            return {}
+        return {
+            relation: Snapshot(relation, self._paths.root / path, rows, digest)
+            for relation, (path, rows, digest) in entries.items()
+        }
+
+    def publish(self, passed: Iterable[Model], commit: int) -> dict[str, Snapshot]:
+        """Snapshot the models that passed and swap the published file.
+
+        Args:
+            passed: Models to publish from the warehouse.
+            commit: The ledger's commit that they show.
+
+        Returns:
+            All published snapshots, those of earlier cycles included.
+        """
+        snapshots = self.current()
+        with opened(self._paths.warehouse, read_only=True) as warehouse:
+            for model in passed:
+                name = f"{quoted(model.schema)}.{quoted(model.name)}"
+                found = warehouse.execute(
+                    f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0), bit_xor(hash(t))"
+                    f" FROM {name} t"
+                ).fetchone()
+                columns = warehouse.execute(f"DESCRIBE {name}").fetchall()
+                rows = int(found[0])
+                digest = f"{hash_of(found[1:], columns):016x}"
+                known = snapshots.get(model.relation)
+                if known is not None and known.digest == digest and known.path.exists():
+                    continue
+                path = (
+                    self._paths.published / model.schema / model.name / f"{digest}-{rows}.parquet"
+                )
+                make_folder(path.parent)
+                staged = path.with_suffix(".tmp")
+                warehouse.execute(
+                    f"COPY (SELECT * FROM {name} ORDER BY ALL) TO {literal(str(staged))}"
+                    " (FORMAT parquet, COMPRESSION zstd)"
+                )
+                move_into_place(staged, path)
+                snapshots[model.relation] = Snapshot(model.relation, path, rows, digest)
+        self._swap(snapshots, commit)
+        self._write_index(snapshots)
+        self._clean(snapshots)
+        return snapshots
+
+    def _swap(self, snapshots: dict[str, Snapshot], commit: int) -> None:
+        staged = self._paths.root / "work" / f"lake-{os.getpid()}.duckdb"
+        staged.unlink(missing_ok=True)
+        with opened(staged) as database:
+            database.execute("CREATE SCHEMA raw; CREATE SCHEMA staging; CREATE SCHEMA consume")
+            for ref, _ in self._config.tables():
+                folder = self._paths.raw(ref)
+                # The tree only grows, so a glob stays right while sealing goes on.
+                files = [str(folder / "*/*/*/*.parquet")] if any(folder.rglob("*.parquet")) else []
+                query = rows_query(raw_columns(self._config, self._ledger, ref), files)
+                database.execute(f"CREATE VIEW raw.{quoted(ref.table)} AS {query}")
+            letters = dead_letters(self._ledger, commit)
+            database.register("letters", letters)
+            database.execute("CREATE TABLE raw.dead_letters AS SELECT * FROM letters")
+            for snapshot in snapshots.values():
+                schema, _, name = snapshot.relation.partition(".")
+                database.execute(
+                    f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};"
+                    f"CREATE VIEW {quoted(schema)}.{quoted(name)} AS"
+                    f" SELECT * FROM read_parquet({literal(str(snapshot.path))})"
+                )
+        staged.replace(self._paths.lake_db)
+
+    def _write_index(self, snapshots: dict[str, Snapshot]) -> None:
+        entries = {
+            s.relation: (self._paths.relative(s.path), s.rows, s.digest) for s in snapshots.values()
+        }
+        staged = self._index.with_suffix(".tmp")
+        staged.write_text(json.dumps(entries, indent=1))
+        staged.replace(self._index)
+
+    def _clean(self, snapshots: dict[str, Snapshot]) -> None:
+        """Delete replaced snapshots, but not under a reader that opened the file lately."""
+        current = {s.path for s in snapshots.values()}
+        limit = time.time() - KEEP_SECONDS
+        for path in self._paths.published.glob("*/*/*.parquet"):
+            if path in current:
+                os.utime(path)  # counts from when it was last current
+            elif _SNAPSHOT.fullmatch(path.name) and path.stat().st_mtime < limit:
+                path.unlink()
+
+
+def hash_of(found: Iterable[object], columns: Iterable[object]) -> int:
+    """64 bits over a table's order-free hash and its columns' names and types."""
+    text = repr((tuple(found), tuple(columns)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
