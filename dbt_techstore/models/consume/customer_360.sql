@@ -144,4 +144,4 @@ segmented as (
 
 )
 
-select * from segmented
+select * from segmented order by customer_id

@@ -74,4 +74,4 @@ daily as (
 
 )
 
-select * from daily
+select * from daily order by sales_date

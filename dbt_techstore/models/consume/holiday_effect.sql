@@ -68,4 +68,4 @@ measured as (
 
 )
 
-select * from measured
+select * from measured order by fecha, nombre

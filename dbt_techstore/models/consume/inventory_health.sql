@@ -104,4 +104,4 @@ decided as (
 
 )
 
-select * from decided
+select * from decided order by product_id

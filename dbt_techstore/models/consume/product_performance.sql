@@ -73,4 +73,4 @@ ranked as (
 
 )
 
-select * from ranked
+select * from ranked order by product_id

@@ -35,4 +35,4 @@ shared as (
 
 )
 
-select * from shared
+select * from shared order by month, category

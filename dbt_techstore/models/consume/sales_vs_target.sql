@@ -42,4 +42,4 @@ measured as (
 
 )
 
-select * from measured
+select * from measured order by month, category

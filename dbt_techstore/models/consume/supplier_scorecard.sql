@@ -89,4 +89,4 @@ scored as (
 
 )
 
-select * from scored
+select * from scored order by supplier_id

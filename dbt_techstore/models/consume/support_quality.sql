@@ -29,4 +29,4 @@ by_topic as (
 
 )
 
-select * from by_topic
+select * from by_topic order by month, channel, topic

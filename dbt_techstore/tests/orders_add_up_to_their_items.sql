@@ -1,0 +1,16 @@
+{#-
+    Orders whose total is not the sum of their items and the shipping.
+
+    A warning: an order and its items travel in two topics, so for a moment one may be ahead.
+-#}
+{{ config(severity='warn') }}
+
+select
+    orders.order_id,
+    orders.total_ars,
+    orders.shipping_ars + coalesce(sum(items.net_ars), 0) as added_up_ars
+from {{ ref('stg_orders') }} as orders
+left join {{ ref('stg_order_items') }} as items
+    on orders.order_id = items.order_id
+group by orders.order_id, orders.total_ars, orders.shipping_ars
+having orders.total_ars <> added_up_ars

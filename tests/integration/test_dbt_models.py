@@ -1,0 +1,587 @@
+"""The dbt project on a small raw layer that holds every kind of dirty row.
+
+One warehouse and one copy of the project serve the whole file, and one dbt process runs all builds
+(importing dbt takes seconds). A break replaces one line in the copy; the build must then go red in
+the named test, once with the unit tests and, where a data test guards the timer's builds too, once
+without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+PROJECT = Path(__file__).parents[2] / "dbt_techstore"
+TODAY = "2026-03-31"
+
+RECORD = """
+    _op VARCHAR, _source_ts TIMESTAMPTZ, _kafka_ts TIMESTAMPTZ,
+    _topic VARCHAR, _partition INTEGER, _offset BIGINT"""
+CDC = f"{RECORD}, _binlog_file VARCHAR, _binlog_pos BIGINT, _binlog_row INTEGER"
+FILE = f"{RECORD}, _file VARCHAR, _file_sha256 VARCHAR, _file_row BIGINT, _file_rows BIGINT"
+API = f"{RECORD}, _url VARCHAR, _status INTEGER, _fetched_at TIMESTAMPTZ"
+
+TABLES = {
+    "customers": f"""customer_id INTEGER, email VARCHAR, first_name VARCHAR, last_name VARCHAR,
+        phone VARCHAR, city VARCHAR, province VARCHAR, created_at TIMESTAMP,
+        updated_at TIMESTAMP, {CDC}""",
+    "products": f"""product_id INTEGER, sku VARCHAR, name VARCHAR, category VARCHAR,
+        brand VARCHAR, supplier_id INTEGER, price_ars DECIMAL(12,2), cost_ars DECIMAL(12,2),
+        active TINYINT, created_at TIMESTAMP, updated_at TIMESTAMP, {CDC}""",
+    "orders": f"""order_id UBIGINT, customer_id INTEGER, ordered_at TIMESTAMP, status VARCHAR,
+        payment_method VARCHAR, shipping_ars DECIMAL(12,2), total_ars DECIMAL(12,2),
+        updated_at TIMESTAMP, {CDC}""",
+    "order_items": f"""order_item_id UBIGINT, order_id UBIGINT, product_id INTEGER,
+        quantity USMALLINT, unit_price_ars DECIMAL(12,2), discount_pct DECIMAL(5,2), {CDC}""",
+    "inventory": f"""sku VARCHAR, warehouse VARCHAR, quantity VARCHAR, reserved VARCHAR,
+        unit_cost_ars VARCHAR, counted_on VARCHAR, {FILE}""",
+    "suppliers": f"""supplier_id INTEGER, name VARCHAR, cuit VARCHAR, country VARCHAR,
+        lead_time_days INTEGER, active BOOLEAN, since DATE, contacts VARCHAR, {FILE}""",
+    "shipments": f"""shipment_id VARCHAR, order_id VARCHAR, supplier_id VARCHAR, carrier VARCHAR,
+        shipped_on VARCHAR, promised_on VARCHAR, delivered_on VARCHAR, cost_ars VARCHAR, {FILE}""",
+    "sales_targets": f"""month DATE, category VARCHAR, target_ars DECIMAL(16,2),
+        target_units INTEGER, {FILE}""",
+    "support_tickets": f"""ticket_id VARCHAR, order_id VARCHAR, customer_id VARCHAR,
+        opened_at VARCHAR, closed_at VARCHAR, channel VARCHAR, topic VARCHAR,
+        satisfaction VARCHAR, comment VARCHAR, {FILE}""",
+    "dolar_blue": f"""casa VARCHAR, compra DECIMAL(12,2), venta DECIMAL(12,2), fecha DATE,
+        moneda VARCHAR, nombre VARCHAR, "fechaActualizacion" TIMESTAMPTZ, {API}""",
+    "feriados": f"fecha DATE, tipo VARCHAR, nombre VARCHAR, {API}",
+    "dead_letters": """_topic VARCHAR, _partition INTEGER, _offset BIGINT, _kafka_ts TIMESTAMPTZ,
+        source_table VARCHAR, reason VARCHAR, key BLOB, value BLOB, headers VARCHAR""",
+}
+MONEY_AND_COUNTS = ("DECIMAL", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "TINYINT", "SMALLINT")
+
+
+class RawLayer:
+    """Fills `raw.{table}` as the lake's views would show it: one row per Kafka record."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        connection.execute("SET TimeZone = 'UTC'; CREATE SCHEMA raw")
+        for table, columns in TABLES.items():
+            connection.execute(f"CREATE TABLE raw.{table} ({columns})")
+
+    def add(self, table: str, select: str, op: str = "r", at: str = "2026-03-30 09:00:00Z") -> None:
+        """Append the rows of a SELECT, at the next offsets."""
+        self._connection.execute(
+            f"""
+            INSERT INTO raw.{table} BY NAME
+            SELECT *, '{op}' AS _op, TIMESTAMPTZ '{at}' AS _source_ts,
+                TIMESTAMPTZ '{at}' AS _kafka_ts, 'topic.{table}' AS _topic, 0 AS _partition,
+                (SELECT count(*) FROM raw.{table}) + row_number() OVER () AS _offset
+            FROM ({select})
+            """
+        )
+
+    def add_file(self, table: str, select: str, sha: str, at: str, missing: int = 0) -> None:
+        """Append one version of a file, without its last `missing` rows."""
+        self.add(
+            table,
+            f"""
+            SELECT * EXCLUDE (n), '{table}' AS _file, '{sha}' AS _file_sha256, n AS _file_row,
+                count(*) OVER () AS _file_rows
+            FROM (SELECT *, row_number() OVER () AS n FROM ({select}))
+            QUALIFY n <= _file_rows - {missing}
+            """,
+            at=at,
+        )
+
+    def add_answer(self, table: str, select: str, at: str) -> None:
+        """Append the rows of one answer of an API."""
+        self.add(
+            table,
+            f"""SELECT *, 'https://api/{table}' AS _url, 200 AS _status,
+            TIMESTAMPTZ '{at}' AS _fetched_at FROM ({select})""",
+            at=at,
+        )
+
+
+def fill_shop(raw: RawLayer) -> None:
+    """The four MySQL tables: 40 accounts, 20 products, 364 orders in 182 days, and the dirt."""
+    raw.add(
+        "customers",
+        """
+        SELECT i::INTEGER AS customer_id, 'persona' || i || '@mail.com.ar' AS email,
+            'Ana' || i AS first_name, 'Paz' AS last_name, '+54 9 11 5555-' || (1000 + i) AS phone,
+            'Rosario' AS city, 'Santa Fe' AS province,
+            TIMESTAMP '2025-09-01 10:00' AS created_at, TIMESTAMP '2025-09-01 10:00' AS updated_at
+        FROM range(1, 41) AS t(i)
+        """,
+    )
+    raw.add(
+        "customers",
+        """
+        SELECT * REPLACE (
+            CASE customer_id WHEN 2 THEN '  persona2@mail.com.ar ' WHEN 3 THEN 'PERSONA3@Mail.com.ar'
+                WHEN 4 THEN ' Persona1@MAIL.com.ar' ELSE email END AS email,
+            CASE customer_id WHEN 2 THEN '011 15-5555-1002' WHEN 3 THEN '(0341) 555-1003'
+                ELSE phone END AS phone,
+            CASE customer_id WHEN 3 THEN NULL WHEN 4 THEN '  ' ELSE city END AS city
+        )
+        FROM (SELECT * EXCLUDE (_op, _source_ts, _kafka_ts, _topic, _partition, _offset)
+              FROM raw.customers WHERE customer_id <= 4)
+        """,
+        op="u",
+    )
+    raw.add(
+        "products",
+        """
+        SELECT i::INTEGER AS product_id, 'SKU-' || lpad(i::VARCHAR, 3, '0') AS sku,
+            'Producto ' || i AS name, ['Audio', 'Notebooks', 'Celulares', 'Hogar'][1 + i % 4]
+            AS category, 'Marca' AS brand, (1 + i % 3)::INTEGER AS supplier_id,
+            1000 * i AS price_ars, 700 * i AS cost_ars, 1 AS active,
+            TIMESTAMP '2025-09-01 10:00' AS created_at, TIMESTAMP '2025-09-01 10:00' AS updated_at
+        FROM range(1, 21) AS t(i)
+        """,
+    )
+    order = """
+        SELECT i::UBIGINT AS order_id, (1 + i % 40)::INTEGER AS customer_id,
+            TIMESTAMP '2025-10-01 12:30' + to_days((i // 2)::INTEGER) AS ordered_at,
+            CASE WHEN i % 25 = 7 THEN 'cancelled' ELSE 'delivered' END AS status,
+            'mercado_pago' AS payment_method, 500 AS shipping_ars,
+            500 + 1800 * (1 + i % 19) AS total_ars,
+            TIMESTAMP '2025-10-01 12:30' AS updated_at
+        FROM range(0, 364) AS t(i)
+        WHERE i // 2 <> 20
+    """
+    item = """
+        SELECT i::UBIGINT AS order_item_id, i::UBIGINT AS order_id,
+            (1 + i % 19)::INTEGER AS product_id, 2 AS quantity, 1000 * (1 + i % 19)
+            AS unit_price_ars, 10 AS discount_pct
+        FROM range(0, 364) AS t(i)
+        WHERE i // 2 <> 20
+    """
+    raw.add("orders", order)
+    raw.add("order_items", item)
+    # The snapshot was interrupted and began again; then an order moved on, and one was deleted.
+    raw.add("orders", f"FROM ({order}) WHERE order_id < 50")
+    raw.add("orders", f"SELECT * REPLACE ('paid' AS status) FROM ({order}) WHERE order_id = 363")
+    raw.add("orders", f"SELECT * REPLACE ('shipped' AS status) FROM ({order}) WHERE order_id = 363")
+    raw.add("orders", f"FROM ({order}) WHERE order_id = 100", op="d")
+    raw.add("order_items", f"FROM ({item}) WHERE order_id = 100", op="d")
+
+
+def fill_files(raw: RawLayer) -> None:
+    """The five files, each in three versions: an old one, the current one and half a new one."""
+    versions = [("a1", "2026-03-28 09:00:00Z", 0), ("b2", "2026-03-30 09:00:00Z", 0)]
+    for sha, at, missing in [*versions, ("c3", "2026-03-31 09:00:00Z", 1)]:
+        quantity = {"a1": 10, "b2": 20, "c3": 30}[sha]
+        raw.add_file(
+            "inventory",
+            f"""
+            SELECT 'SKU-' || lpad(i::VARCHAR, 3, '0') AS sku, w AS warehouse,
+                '{quantity}' AS quantity, '3' AS reserved, '1.234,56' AS unit_cost_ars,
+                '30/03/2026' AS counted_on
+            FROM range(1, 21) AS t(i), (VALUES ('CABA'), ('Córdoba')) AS v(w)
+            """,
+            sha,
+            at,
+            missing,
+        )
+        raw.add_file(
+            "suppliers",
+            """
+            SELECT i::INTEGER AS supplier_id, 'Proveedor ' || i AS name, '30-12345678-' || i AS cuit,
+                'Argentina' AS country, 10 AS lead_time_days, true AS active,
+                DATE '2020-01-01' AS since,
+                '[{"name": "Eva", "email": "Eva@P.com", "phone": "1", "role": "billing"},
+                  {"name": "Leo", "email": "LEO@p.com", "phone": "2", "role": "sales"}]' AS contacts
+            FROM range(1, 4) AS t(i)
+            """,
+            sha,
+            at,
+            missing,
+        )
+        raw.add_file(
+            "shipments",
+            """
+            SELECT 'S' || i AS shipment_id, i::VARCHAR AS order_id, (1 + i % 3)::VARCHAR
+                AS supplier_id, 'Andreani' AS carrier, '2026-02-01' AS shipped_on,
+                '2026-02-08' AS promised_on, CASE WHEN i % 10 = 0 THEN NULL
+                WHEN i % 4 = 0 THEN '2026-02-11' ELSE '2026-02-06' END AS delivered_on,
+                '1500.50' AS cost_ars
+            FROM range(1, 30) AS t(i)
+            """,
+            sha,
+            at,
+            missing,
+        )
+        raw.add_file(
+            "sales_targets",
+            """
+            SELECT (DATE '2025-10-01' + to_months(m::INTEGER))::DATE AS month, c AS category,
+                1000000 AS target_ars, 100 AS target_units
+            FROM range(0, 6) AS t(m),
+                (VALUES ('Audio'), ('Notebooks'), ('Celulares'), ('Hogar')) AS v(c)
+            """,
+            sha,
+            at,
+            missing,
+        )
+        raw.add_file(
+            "support_tickets",
+            """
+            SELECT 'T' || i AS ticket_id, CASE WHEN i % 5 = 0 THEN '' ELSE i::VARCHAR END
+                AS order_id, (1 + i % 40)::VARCHAR AS customer_id, '2026-02-01 10:00' AS opened_at,
+                CASE WHEN i % 7 = 0 THEN '' ELSE '2026-02-02 11:30' END AS closed_at,
+                'Email' AS channel, 'Envío' AS topic, ['5', '"4"', '', '2'][1 + i % 4]
+                AS satisfaction, 'Dijo "bien" | gracias' AS comment
+            FROM range(1, 30) AS t(i)
+            """,
+            sha,
+            at,
+            missing,
+        )
+
+
+def fill_apis(raw: RawLayer) -> None:
+    """A history with a missing day, a null rate and an outlier; current values; holidays."""
+    raw.add_answer(
+        "dolar_blue",
+        """
+        SELECT 'blue' AS casa, 980 + d AS compra,
+            CASE d WHEN 60 THEN NULL WHEN 80 THEN 10800 ELSE 1000 + d END AS venta,
+            (DATE '2025-09-25' + d::INTEGER)::DATE AS fecha
+        FROM range(0, 186) AS t(d)
+        WHERE d <> 40
+        """,
+        at="2026-03-30 12:00:00Z",
+    )
+    for moment, venta in [("2026-03-31 15:00:00Z", 1300), ("2026-04-01 02:30:00Z", 1310)]:
+        raw.add_answer(
+            "dolar_blue",
+            f"""SELECT 'blue' AS casa, 1290 AS compra, {venta} AS venta, 'USD' AS moneda,
+            'Blue' AS nombre, TIMESTAMPTZ '{moment}' AS "fechaActualizacion" """,
+            at=moment,
+        )
+    for moment in ("2026-03-30 12:00:00Z", "2026-03-31 12:00:00Z"):
+        raw.add_answer(
+            "feriados",
+            """
+            SELECT fecha::DATE AS fecha, tipo, nombre FROM (VALUES
+                ('2025-12-25', 'inamovible', 'Navidad'), ('2026-01-01', 'inamovible', 'Año nuevo'),
+                ('2026-02-16', 'inamovible', 'Carnaval'), ('2026-02-17', 'inamovible', 'Carnaval'),
+                ('2026-05-25', 'inamovible', 'Revolución de Mayo')) AS v(fecha, tipo, nombre)
+            """,
+            at=moment,
+        )
+
+
+# dbt speaks on standard output, so the answers get a descriptor of their own.
+DBT_PROCESS = """
+import json, os, sys
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.cli.main import dbtRunner
+for line in sys.stdin:
+    done = dbtRunner().invoke(json.loads(line))
+    DuckDBConnectionManager.close_all_connections()  # else the file stays locked
+    results = {r.node.name: [str(r.status), r.message] for r in getattr(done.result, "results", [])}
+    json.dump({"success": done.success, "error": str(done.exception or ""), "results": results},
+              answers)
+    answers.write("\\n")
+    answers.flush()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What one dbt command did: node name → (status, message)."""
+
+    success: bool
+    error: str
+    results: dict[str, tuple[str, str]]
+
+    def having(self, *statuses: str) -> set[str]:
+        """Names of the nodes that ended so."""
+        return {name for name, (status, _) in self.results.items() if status in statuses}
+
+    @property
+    def red(self) -> set[str]:
+        """Names of the nodes that failed or broke."""
+        return self.having("fail", "error", "runtime error")
+
+
+class Dbt:
+    """A dbt process working on a copy of the project."""
+
+    def __init__(self, project: Path, warehouse: Path) -> None:
+        self.project = project
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", DBT_PROCESS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ
+            | {
+                "DUCKLAKE_WAREHOUSE": str(warehouse),
+                "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
+            },
+        )
+
+    def run(self, *arguments: str) -> Build:
+        """Run one command and wait for its end."""
+        assert self._process.stdin and self._process.stdout
+        command = [
+            *("--quiet", *arguments, "--project-dir", str(self.project)),
+            *("--profiles-dir", str(self.project), "--target-path", str(self.project / "target")),
+            *("--vars", json.dumps({"today": TODAY})),
+        ]
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return Build(**answer)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Warehouse:
+    """The DuckDB file that dbt builds in, and the state to which a test finds it restored."""
+
+    path: Path
+    good: Path
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run one query; opens read-write, so a lock left by dbt is an error here."""
+        with duckdb.connect(str(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("a folder with blanks")
+
+
+@pytest.fixture(scope="module")
+def dbt(folder: Path) -> Iterator[Dbt]:
+    project = folder / "dbt_techstore"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    process = Dbt(project, folder / "warehouse.duckdb")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path, dbt: Dbt) -> tuple[Warehouse, Build]:
+    warehouse = Warehouse(folder / "warehouse.duckdb", folder / "good.duckdb")
+    with duckdb.connect(str(warehouse.path)) as connection:
+        raw = RawLayer(connection)
+        fill_shop(raw)
+        fill_files(raw)
+        fill_apis(raw)
+    build = dbt.run("build")
+    shutil.copy(warehouse.path, warehouse.good)
+    return warehouse, build
+
+
+@pytest.fixture
+def warehouse(built: tuple[Warehouse, Build]) -> Iterator[Warehouse]:
+    yield built[0]
+    shutil.copy(built[0].good, built[0].path)
+
+
+@pytest.fixture(scope="module")
+def models(built: tuple[Warehouse, Build], dbt: Dbt) -> list[dict[str, Any]]:
+    manifest = json.loads((dbt.project / "target" / "manifest.json").read_text())
+    return [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+
+
+def test_everything_builds_and_no_test_even_warns(built: tuple[Warehouse, Build]) -> None:
+    build = built[1]
+    assert build.success, (build.error, {n: build.results[n] for n in build.red})
+    assert build.having("success", "pass") == set(build.results)
+
+
+def test_relations_are_named_by_layer_and_model(
+    warehouse: Warehouse, models: list[dict[str, Any]]
+) -> None:
+    relations = warehouse.query(
+        """
+        SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema <> 'raw'
+        """
+    )
+    assert sorted(relations) == sorted((model["schema"], model["name"]) for model in models)
+    assert {name for schema, name in relations if schema == "staging"} == {
+        f"stg_{table}" for table in TABLES if table != "dead_letters"
+    }
+    assert sum(schema == "consume" for schema, _ in relations) >= 9
+
+
+def test_no_model_is_empty_and_no_measure_is_all_null(
+    warehouse: Warehouse, models: list[dict[str, Any]]
+) -> None:
+    for model in models:
+        relation = f"{model['schema']}.{model['name']}"
+        assert warehouse.query(f"SELECT count(*) FROM {relation}") > [(0,)], relation
+        for column, values, kind in warehouse.query(
+            f"""
+            SELECT column_name, count, column_type FROM (SUMMARIZE {relation})
+            WHERE null_percentage = 100
+            """
+        ):
+            assert not kind.startswith(MONEY_AND_COUNTS), f"{relation}.{column} of {values} rows"
+
+
+def test_every_column_is_described_and_money_is_decimal(
+    warehouse: Warehouse, models: list[dict[str, Any]]
+) -> None:
+    for model in models:
+        relation = f"{model['schema']}.{model['name']}"
+        columns = dict(
+            warehouse.query(f"SELECT column_name, column_type FROM (DESCRIBE {relation})")
+        )
+        assert set(model["columns"]) == set(columns), relation
+        for column, kind in columns.items():
+            # Neither has an exact counterpart in PostgreSQL.
+            assert kind not in ("DOUBLE", "FLOAT", "HUGEINT"), f"{relation}.{column}"
+            if column.endswith(("_ars", "_usd", "compra", "venta")):
+                assert kind.startswith("DECIMAL"), f"{relation}.{column} is {kind}"
+
+
+def test_the_primary_keys_for_postgresql_are_keys(
+    warehouse: Warehouse, models: list[dict[str, Any]]
+) -> None:
+    for model in models:
+        relation = f"{model['schema']}.{model['name']}"
+        key = ", ".join(model["config"]["meta"]["primary_key"])
+        [(rows, keys)] = warehouse.query(
+            f"""
+            SELECT (SELECT count(*) FROM {relation}), count(*) FROM
+            (SELECT DISTINCT {key} FROM {relation} WHERE ({key}) IS NOT NULL)
+            """
+        )
+        assert rows == keys, f"{relation} ({key})"
+
+
+def test_mysql_tables_have_as_many_rows_as_mysql(warehouse: Warehouse) -> None:
+    assert (
+        warehouse.query(
+            """
+        SELECT (SELECT count(*) FROM staging.stg_customers),
+            (SELECT count(*) FROM staging.stg_products),
+            (SELECT count(*) FROM staging.stg_orders),
+            (SELECT count(*) FROM staging.stg_order_items)
+        """
+        )
+        == [(40, 20, 361, 361)]
+    )
+    assert warehouse.query("SELECT status FROM staging.stg_orders WHERE order_id = 363") == [
+        ("shipped",)
+    ]
+
+
+def test_customers_are_cleaned_and_the_person_entered_twice_is_one(warehouse: Warehouse) -> None:
+    assert (
+        warehouse.query(
+            """
+        SELECT email, phone, city, has_city FROM staging.stg_customers
+        WHERE customer_id <= 4 ORDER BY customer_id
+        """
+        )
+        == [
+            ("persona1@mail.com.ar", "+5491155551001", "Rosario", True),
+            ("persona2@mail.com.ar", "+5491155551002", "Rosario", True),
+            ("persona3@mail.com.ar", "+5493415551003", None, False),
+            ("persona1@mail.com.ar", "+5491155551004", None, False),
+        ]
+    )
+    assert (
+        warehouse.query(
+            """
+        SELECT person_key, customer_ids, city FROM consume.customer_360
+        WHERE is_merged OR city = 'unknown' ORDER BY customer_id
+        """
+        )
+        == [
+            ("persona1@mail.com.ar", "1,4", "Rosario"),
+            ("persona3@mail.com.ar", "3", "unknown"),
+        ]
+    )
+
+
+def test_a_file_is_current_as_of_its_newest_complete_version(warehouse: Warehouse) -> None:
+    assert (
+        warehouse.query(
+            """
+        SELECT count(*), min(quantity), max(quantity), any_value(unit_cost_ars),
+            max(counted_on)::VARCHAR
+        FROM staging.stg_inventory
+        """
+        )
+        == [(40, 20, 20, Decimal("1234.56"), "2026-03-30")]
+    )
+    for table, rows in [("suppliers", 3), ("shipments", 29), ("sales_targets", 24)]:
+        assert warehouse.query(f"SELECT count(*) FROM staging.stg_{table}") == [(rows,)]
+
+
+def test_money_adds_up_from_orders_to_days_categories_and_customers(warehouse: Warehouse) -> None:
+    [(orders,)] = warehouse.query(
+        "SELECT sum(total_ars) FROM staging.stg_orders WHERE status <> 'cancelled'"
+    )
+    assert warehouse.query("SELECT sum(revenue_ars) FROM consume.daily_sales") == [(orders,)]
+    assert warehouse.query("SELECT sum(revenue_ars) FROM consume.customer_360") == [(orders,)]
+    for model in ("sales_by_category", "product_performance", "sales_vs_target"):
+        assert (
+            warehouse.query(
+                f"""
+            SELECT sum(revenue_ars) + (SELECT sum(shipping_ars) FROM consume.daily_sales)
+            FROM consume.{model}
+            """
+            )
+            == [(orders,)]
+        ), model
+    assert (
+        warehouse.query(
+            """
+        SELECT count(*), max(sales_date)::VARCHAR, count(*) FILTER (orders = 0),
+            bool_and(revenue_usd = round(revenue_ars / dolar_blue_venta, 2))
+        FROM consume.daily_sales
+        """
+        )
+        == [(182, TODAY, 1, True)]
+    )
+
+
+def test_a_day_without_a_rate_or_with_a_wrong_one_takes_the_last_before_it(
+    warehouse: Warehouse,
+) -> None:
+    assert (
+        warehouse.query(
+            """
+        SELECT fecha::VARCHAR, venta, is_filled, is_outlier FROM staging.stg_dolar_blue
+        WHERE is_filled OR is_outlier OR fecha = '2026-03-31' ORDER BY fecha
+        """
+        )
+        == [
+            ("2025-11-04", Decimal(1039), True, False),
+            ("2025-11-24", Decimal(1059), True, False),
+            ("2025-12-14", Decimal(10800), False, True),
+            ("2026-03-30", Decimal(1185), True, False),
+            ("2026-03-31", Decimal(1310), False, False),
+        ]
+    )
+    assert (
+        warehouse.query(
+            """
+        SELECT dolar_blue_venta FROM consume.daily_sales WHERE sales_date = '2025-12-14'
+        """
+        )
+        == [(Decimal(1079),)]
+    )
