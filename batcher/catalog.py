@@ -85,7 +85,8 @@ def dead_letters(ledger: Ledger, commit: int) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(DEAD_LETTERS)
     arrays = []
     for field, values in zip(DEAD_LETTERS, columns, strict=True):
+        cells = list(values)
         if field.name == "_kafka_ts":
-            values = [round(float(str(seconds)) * 1e6) for seconds in values]
-        arrays.append(pa.array(values, field.type))
+            cells = [round(float(str(seconds)) * 1e6) for seconds in values]
+        arrays.append(pa.array(cells, field.type))
     return pa.Table.from_arrays(arrays, schema=DEAD_LETTERS)

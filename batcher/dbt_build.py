@@ -83,7 +83,8 @@ class DbtProject:
         """
         self.load()
         where = ["--project-dir", str(self._project), "--profiles-dir", str(self._project)]
-        arguments = ["--quiet", "--no-use-colors", "build", *where]
+        # Standard output belongs to results: what dbt has to say is read from its results.
+        arguments = ["--log-level", "none", "build", *where]
         if not full:
             arguments += ["--exclude-resource-type", "unit_test"]
         try:
@@ -125,10 +126,13 @@ def outcome(results: Iterable[Any]) -> Outcome:
             for unique_id in result.node.depends_on.nodes:
                 bad.setdefault(unique_id, f"test {result.node.name}: {result.status}")
     for result in models:
-        if result.status not in PASSED:
+        if result.status not in PASSED and result.status != "skipped":
             text = (result.message or "").strip().partition("\n")[0] or str(result.status)
             bad.setdefault(result.node.unique_id, text)
     _spread(bad, models)
+    for result in models:
+        if result.status == "skipped":
+            bad.setdefault(result.node.unique_id, "skipped")
     passed, held = [], {}
     for result in models:
         model = Model(

@@ -6,7 +6,6 @@ same objects, so views and grants on them survive. Raw is appended by commit num
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -230,7 +229,8 @@ class PostgresExport:
         except psycopg2.Error as error:
             cursor.execute("ROLLBACK TO SAVEPOINT retype")
             raise BatchError(
-                f"PostgreSQL: {relation}.{column} cannot become {type_} ({error.diag.message_primary}).",
+                f"PostgreSQL: {relation}.{column} cannot become {type_}:"
+                f" {error.diag.message_primary}.",
                 "Drop what depends on that column, or the table; the next cycle makes it anew.",
             ) from None
 
@@ -265,7 +265,7 @@ class PostgresExport:
             command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '\\N')").format(
                 _name(relation), targets
             )
-            with io.open(name, "rb") as rows:
+            with Path(name).open("rb") as rows:
                 cursor.copy_expert(command, rows)
             return int(cursor.rowcount)
         finally:

@@ -173,7 +173,8 @@ class LakeWriter:
                 "dead letters", table=topic, count=len(decoded.dead_letters), reason=first.reason,
                 partition=first.partition, offset=first.offset,
             )  # fmt: skip
-        self._progress(sum(r.rows for r in ranges))
+        if decoded.rows is not None:
+            self._progress(decoded.rows.num_rows)
         self._reload(topic)
         hints = [TopicPartition(topic, r.partition, r.next_offset) for r in ranges]
         try:

@@ -1,0 +1,61 @@
+# Two commands do everything on a machine with Python 3.11 to 3.13 and make:
+#   make demo [ONCE=1] [JSON=1]    and    make test
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+READY := .venv/.ready
+PATHS := ducklake producers consumers batcher tests
+
+.PHONY: help demo test check lint soak lock clean install
+
+help:
+	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
+	@echo "make test                    all tests, against the embedded stack"
+	@echo "make check                   lint, types and unit tests"
+	@echo "make lock                    resolve requirements.lock anew"
+	@echo "make clean                   stop the stack, delete data and .venv"
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 with venv is needed (on Debian: apt install python3-venv); or say which: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "installing into .venv with $(PYTHON) ..." >&2
+	@started=$$(date +%s%N); \
+	$(PYTHON) -m venv .venv >&2 && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock >&2 && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2 && \
+	echo $$(( ($$(date +%s%N) - started) / 1000000 )) > .venv/.install-milliseconds && touch $(READY)
+
+install: $(READY)
+
+demo:
+	@before=$$(cat .venv/.install-milliseconds 2>/dev/null; stat -c %Y $(READY) 2>/dev/null); \
+	$(MAKE) --no-print-directory install && \
+	after=$$(cat .venv/.install-milliseconds 2>/dev/null; stat -c %Y $(READY) 2>/dev/null); \
+	if [ "$$before" != "$$after" ]; then \
+		export DUCKLAKE_INSTALL_SECONDS=$$(awk '{print $$1 / 1000}' .venv/.install-milliseconds); fi; \
+	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json)
+
+test: check
+	@$(BIN)/pytest -q tests/integration tests/crash tests/e2e
+
+check: $(READY) lint
+	@$(BIN)/pytest -q tests/unit
+
+lint: $(READY)
+	@$(BIN)/ruff check $(PATHS)
+	@$(BIN)/black --quiet --check $(PATHS) || { echo "run: $(BIN)/black $(PATHS)" >&2; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(READY)
+	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
+		--no-header --no-annotate --quiet --output-file requirements.lock
+
+clean:
+	@test ! -x $(BIN)/ducklake || $(BIN)/ducklake reset --yes
+	@rm -rf .venv

@@ -1,0 +1,5 @@
+"""`python -m ducklake.cli`, as the supervisor of `ducklake run` calls it."""
+
+from ducklake.cli.app import main
+
+main()

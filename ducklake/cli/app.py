@@ -1,0 +1,231 @@
+"""`ducklake COMMAND`: thin commands over the packages, one sentence for every failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from ducklake.cli.signals import INTERRUPTED, stop_on_signals
+from ducklake.config import CONFIG_NAME, json_schema, load_config
+from ducklake.errors import DuckLakeError, ProducerFenced
+from ducklake.local import commands as stack_commands
+from ducklake.local.commands import ConfigOption, JsonOption
+
+FENCED_EXIT = 3
+OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of what is there now.")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="MySQL, SFTP and APIs through Kafka into tested Parquet, DuckDB and PostgreSQL.",
+)
+config_app = typer.Typer(no_args_is_help=True, help=f"Look at {CONFIG_NAME}.")
+app.add_typer(config_app, name="config")
+for _command in (
+    stack_commands.up,
+    stack_commands.down,
+    stack_commands.status,
+    stack_commands.reset,
+):
+    app.command()(_command)
+
+
+@app.command()
+def produce(
+    sources: Annotated[list[str] | None, typer.Argument(help="Sources; all by default.")] = None,
+    config: ConfigOption = None,
+    once: OnceOption = False,
+) -> None:
+    """Bring new rows from the sources into Kafka."""
+    from producers.runner import SourceRunner
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    runner = SourceRunner(settings, settings.endpoints(), sources, _sent)
+    runner.run(stop, once)
+
+
+@app.command()
+def consume(config: ConfigOption = None, once: OnceOption = False) -> None:
+    """Write what is in Kafka into the raw lake, exactly once."""
+    from consumers.lake_writer import LakeWriter
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    writer = LakeWriter(settings, settings.endpoints())
+    try:
+        writer.run(stop, once)
+    finally:
+        writer.close()
+    if once:
+        _compact(settings.path, stop, now=True)
+
+
+@app.command()
+def compact(
+    config: ConfigOption = None,
+    now: Annotated[bool, typer.Option("--now", help="Seal all hot files, and end.")] = False,
+) -> None:
+    """Turn hot files into large public ones."""
+    _compact(config, stop_on_signals(), now)
+
+
+def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
+    from consumers.compactor import Compactor
+
+    compactor = Compactor(load_config(config))
+    try:
+        if now:
+            made = compactor.pass_once(force=True)
+            print(f"{made} public files made", file=sys.stderr)
+        else:
+            compactor.run(stop)
+    finally:
+        compactor.close()
+
+
+@app.command()
+def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
+    """Run dbt on what is new, publish what passed, and export it to PostgreSQL."""
+    from batcher.timer import Batch
+    from batcher.timer import once as one_cycle
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    worker = Batch(settings, settings.endpoints(), lambda step: _note(f"{step} ..."))
+    try:
+        if once:
+            summary = one_cycle(worker).summary()
+            _note(json.dumps(summary))
+            if summary["failed"]:
+                raise typer.Exit(1)
+        else:
+            worker.run(stop)
+    finally:
+        worker.close()
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Run producers, consumer, compactor and batch under one supervisor."""
+    from ducklake.cli.demo import run_roles
+    from ducklake.cli.roles import RoleSupervisor
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    settings.endpoints()  # says now what a role would only say in its log
+    run_roles(settings, stop, RoleSupervisor(settings))
+
+
+@app.command()
+def simulate(
+    rate: Annotated[float, typer.Option(help="Changed rows per second.")] = 5.0,
+    config: ConfigOption = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
+) -> None:
+    """Trade in the demo shop: orders, status, price and address changes, cancellations."""
+    from ducklake.local.simulate import simulate as trade
+
+    stop = stop_on_signals()
+    counts = trade(load_config(config).endpoints().mysql, rate, stop, seed)
+    _note(f"{counts.changes:,} rows changed in {counts.transactions:,} transactions")
+
+
+@app.command()
+def demo(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="One full pass, then stop.")] = False,
+    as_json: JsonOption = False,
+    rate: Annotated[float, typer.Option(help="Changed rows per second of the shop.")] = 5.0,
+) -> None:
+    """Start the stack and take everything through it: for ever, or once."""
+    from ducklake.cli import demo as job
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    if once:
+        job.demo_once(settings, stop, as_json)
+    else:
+        job.demo(settings, stop, rate)
+
+
+@app.command()
+def report(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show rows per source and layer, freshness, tests, and five business figures."""
+    from rich.console import Console
+
+    from ducklake.cli.report import gather, show
+    from ducklake.errors import StackNotRunning
+
+    settings = load_config(config)
+    try:
+        endpoints = settings.endpoints()
+    except StackNotRunning:
+        endpoints = None  # the lake can be asked without its sources
+    found = gather(settings, endpoints)
+    if endpoints is None:
+        found.missing.append("sources and PostgreSQL: the stack is not up (`ducklake up`).")
+    if as_json:
+        print(json.dumps(found.dump()))
+    else:
+        show(found, Console())
+
+
+@config_app.command()
+def check(config: ConfigOption = None) -> None:
+    """Validate the configuration; every error names its line."""
+    settings = load_config(config)
+    tables = list(settings.tables())
+    print(f"{settings.path.name} is valid: {len(settings.settings.sources)} sources,", end=" ")
+    print(f"{len(tables)} tables, data in {settings.data_dir}")
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _sent(topic: str, rows: int) -> None:
+    _note(f"{topic}: {rows:,} records sent")
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _set_up_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    """The entry point: a named failure is one sentence and an exit code, never a traceback."""
+    _set_up_logging()
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
+    try:
+        app()
+    except ProducerFenced as error:
+        _note(f"ducklake: {error}")
+        sys.exit(FENCED_EXIT)
+    except DuckLakeError as error:
+        _note(f"ducklake: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

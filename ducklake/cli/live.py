@@ -1,0 +1,82 @@
+"""What arrives, while it arrives: a table on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ducklake.config import Config
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import LakePaths
+
+TERMINAL_SECONDS = 1.0
+PLAIN_SECONDS = 10.0
+LOOK_SECONDS = 0.2
+
+
+class LiveView:
+    """Rows and freshness of each table, and the newest cycle, from the ledger.
+
+    Args:
+        config: The configuration.
+        stream: Where to show it.
+    """
+
+    wait_seconds = LOOK_SECONDS
+
+    def __init__(self, config: Config, stream: TextIO) -> None:
+        self._config = config
+        self._ledger = Ledger(LakePaths(config.data_dir))
+        self._terminal = stream.isatty()
+        self._console = Console(file=stream, highlight=False)
+        self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
+        self._next_at = time.monotonic() + self._every
+        self._live = Live(console=self._console, auto_refresh=False) if self._terminal else None
+        if self._live is not None:
+            self._live.start()
+
+    def refresh(self) -> None:
+        """Show the newest state, if it is time."""
+        now = time.monotonic()
+        if now < self._next_at:
+            return
+        self._next_at = now + self._every
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        else:
+            rows = sum(self._ledger.row_count(ref.topic) for ref, _ in self._config.tables())
+            self._console.print(f"{rows:,} rows in the lake; {self._cycle()}", markup=False)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+        self._ledger.close()
+
+    def _table(self) -> Table:
+        table = Table(title=f"Last cycle: {self._cycle()}", box=None, title_justify="left")
+        table.add_column("Table")
+        table.add_column("Rows", justify="right")
+        table.add_column("Last commit", justify="right")
+        for ref, _ in self._config.tables():
+            newest = self._ledger.newest_commit_time(ref.topic)
+            age = "" if newest is None else f"{time.time() - newest:.0f} s ago"
+            table.add_row(ref.topic, f"{self._ledger.row_count(ref.topic):,}", age)
+        return table
+
+    def _cycle(self) -> str:
+        found = self._ledger.last_cycle()
+        if found is None:
+            return "none yet"
+        number, started, seconds, _, text = found
+        summary = json.loads(text)
+        state = "all tests passed" if not summary["failed"] else f"{summary['failed']} failed"
+        if summary["export_error"]:
+            state += f"; {summary['export_error']}"
+        ago = time.time() - started - seconds
+        return f"number {number}, {seconds:.1f} s, ended {ago:.0f} s ago, {state}"

@@ -1,0 +1,260 @@
+"""What a shop owner and a data engineer want to see after a run: every figure is a query."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from batcher.catalog import opened
+from batcher.postgres_export import PostgresExport
+from ducklake.config import Config, Endpoints
+from ducklake.errors import BatchError, DuckLakeError
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.sql import literal, quoted
+from producers.runner import connector
+
+_FIGURES = (
+    (
+        "Revenue, last 30 days",
+        "SELECT 'ARS ' || format('{:,.0f}', sum(revenue_ars)::DOUBLE) || '  (USD '"
+        " || format('{:,.0f}', sum(revenue_usd)::DOUBLE) || ' at the blue rate)'"
+        " FROM consume.daily_sales WHERE sales_date > (SELECT max(sales_date) FROM"
+        " consume.daily_sales) - 30",
+    ),
+    (
+        "Best category, last full month",
+        "SELECT category || '  ' || format('{:.1f}', month_share_pct::DOUBLE) || ' % of sales'"
+        " FROM consume.sales_by_category WHERE month < date_trunc('month', current_date)"
+        " ORDER BY month DESC, revenue_ars DESC LIMIT 1",
+    ),
+    (
+        "Customers who bought again",
+        "SELECT count(*) FILTER (orders > 1) || ' of ' || count(*) FILTER (orders > 0)"
+        " FROM consume.customer_360",
+    ),
+    (
+        "Products to reorder now",
+        "SELECT count(*) FILTER (should_reorder) || ' of ' || count(*) FILTER (is_active)"
+        " || '  (' || format('{:,}', sum(reorder_units)::BIGINT) || ' units)'"
+        " FROM consume.inventory_health",
+    ),
+    (
+        "Deliveries on time",
+        "SELECT format('{:.1f}', 100.0 * (1 - sum(late_shipments) / sum(shipments))::DOUBLE)"
+        " || ' % of ' || format('{:,}', sum(shipments)::BIGINT) || ' shipments'"
+        " FROM consume.supplier_scorecard",
+    ),
+)
+
+
+@dataclass(slots=True)
+class Report:
+    """The state of the lake, layer by layer.
+
+    Attributes:
+        source: Rows that each source itself counts, by topic; empty where they were not asked.
+        raw: Rows of the public files, by topic.
+        staging: Rows by model, of the published DuckDB file.
+        consume: Rows by model, of the published DuckDB file.
+        postgres: The same, as PostgreSQL counts them.
+        dbt: models, tests and failures of the newest cycle.
+        dead_letters: Records and inputs that could not be decoded.
+        age: Seconds since the newest commit of each topic.
+        held_back: Relations whose last good state is shown, with the reason.
+        figures: Business figures as (name, text).
+        missing: What could not be asked, and why.
+    """
+
+    source: dict[str, int] = field(default_factory=dict)
+    raw: dict[str, int] = field(default_factory=dict)
+    staging: dict[str, int] = field(default_factory=dict)
+    consume: dict[str, int] = field(default_factory=dict)
+    postgres: dict[str, dict[str, int]] = field(default_factory=dict)
+    dbt: dict[str, int] = field(default_factory=dict)
+    dead_letters: int = 0
+    age: dict[str, float | None] = field(default_factory=dict)
+    held_back: dict[str, str] = field(default_factory=dict)
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, Any]:
+        """The counts, as the JSON summary has them."""
+        return {
+            "source": self.source,
+            "raw": self.raw,
+            "staging": self.staging,
+            "consume": self.consume,
+            "postgres": self.postgres,
+            "dbt": self.dbt,
+            "dead_letters": self.dead_letters,
+        }
+
+    def dump(self) -> dict[str, Any]:
+        """All of it, for `--json`."""
+        return {
+            **self.counts(),
+            "age_seconds": self.age,
+            "held_back": self.held_back,
+            "figures": dict(self.figures),
+            "missing": self.missing,
+        }
+
+
+def gather(config: Config, endpoints: Endpoints | None) -> Report:
+    """Ask every system for what it holds.
+
+    Args:
+        config: The configuration.
+        endpoints: Where the services are; None asks only the lake.
+
+    Raises:
+        BatchError: Nothing has been published yet.
+    """
+    paths = LakePaths(config.data_dir)
+    if not paths.lake_db.exists():
+        raise BatchError("Nothing has been published yet.", "Run `ducklake batch --once` first.")
+    report = Report()
+    with Ledger(paths) as ledger:
+        _ask_lake(config, ledger, paths, report)
+        if endpoints is not None:
+            _ask_sources(config, endpoints, report)
+            _ask_postgres(config, endpoints, ledger, report)
+    return report
+
+
+def _ask_lake(config: Config, ledger: Ledger, paths: LakePaths, report: Report) -> None:
+    now = time.time()
+    cycle = ledger.last_cycle()
+    if cycle is not None:
+        summary = json.loads(cycle[4])
+        report.dbt = {name: summary[name] for name in ("models", "tests", "failed")}
+        report.held_back = summary["held_back"]
+    with opened(paths.lake_db, read_only=True) as database:
+        for ref, _ in config.tables():
+            report.raw[ref.topic] = _count(database, f"raw.{quoted(ref.table)}")
+            newest = ledger.newest_commit_time(ref.topic)
+            report.age[ref.topic] = None if newest is None else now - newest
+        report.dead_letters = _count(database, "raw.dead_letters")
+        for layer, counts in (("staging", report.staging), ("consume", report.consume)):
+            views = database.execute(
+                "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+                f" AND schema_name = {literal(layer)} ORDER BY view_name"
+            ).fetchall()
+            for (name,) in views:
+                counts[name] = _count(database, f"{layer}.{quoted(name)}")
+        for name, query in _FIGURES:
+            try:
+                row = database.execute(query).fetchone()
+            except duckdb.Error:
+                continue  # another project's models, or held back before they were ever published
+            if row and row[0] is not None:
+                report.figures.append((name, str(row[0])))
+
+
+def _count(database: duckdb.DuckDBPyConnection, relation: str) -> int:
+    row = database.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _ask_sources(config: Config, endpoints: Endpoints, report: Report) -> None:
+    for name in config.settings.sources:
+        source = connector(config, endpoints, name)
+        try:
+            for table, rows in source.count().items():
+                report.source[f"{name}.{table}"] = rows
+        except DuckLakeError as error:
+            report.missing.append(str(error))
+        finally:
+            source.close()
+
+
+def _ask_postgres(config: Config, endpoints: Endpoints, ledger: Ledger, report: Report) -> None:
+    topics = {ref.table: ref.topic for ref, _ in config.tables()}
+    counts: dict[str, dict[str, int]] = {"raw": {}, "staging": {}, "consume": {}}
+    try:
+        for relation, rows in PostgresExport(config, endpoints.postgres, ledger).counts().items():
+            schema, _, name = relation.partition(".")
+            if schema == "raw" and name not in topics:
+                continue  # dead letters are counted apart
+            counts.setdefault(schema, {})[topics[name] if schema == "raw" else name] = rows
+    except DuckLakeError as error:
+        report.missing.append(str(error))
+    report.postgres = counts
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the report."""
+    parts: list[RenderableType] = [_layers(report), Text(), _models(report), Text()]
+    parts += [_verdict(report)]
+    if report.figures:
+        table = Table("Business figure", "", title="The shop", title_justify="left", box=None)
+        for name, text in report.figures:
+            table.add_row(name, text)
+        parts += [Text(), table]
+    for text in report.missing:
+        parts.append(Text(f"not asked: {text}", style="yellow"))
+    console.print(Group(*parts))
+
+
+def _layers(report: Report) -> Table:
+    table = Table(title="Rows on their way", title_justify="left", box=None)
+    table.add_column("Table")
+    for name in ("Source", "Raw", "PostgreSQL raw", "Last commit"):
+        table.add_column(name, justify="right")
+    in_postgres: Mapping[str, int] = report.postgres.get("raw", {})
+    for topic, rows in report.raw.items():
+        table.add_row(
+            topic,
+            _number(report.source.get(topic)),
+            _number(rows),
+            _number(in_postgres.get(topic)),
+            _ago(report.age.get(topic)),
+        )
+    return table
+
+
+def _models(report: Report) -> Table:
+    table = Table(title="Models", title_justify="left", box=None)
+    table.add_column("Model")
+    for name in ("DuckDB", "PostgreSQL"):
+        table.add_column(name, justify="right")
+    table.add_column("State")
+    for layer, counts in (("staging", report.staging), ("consume", report.consume)):
+        there = report.postgres.get(layer, {})
+        held_back = {r.partition(".")[2] for r in report.held_back if r.startswith(f"{layer}.")}
+        for name in sorted(counts.keys() | held_back):
+            rows = counts.get(name)
+            held = report.held_back.get(f"{layer}.{name}")
+            state = Text(f"held back: {held}", style="red") if held else Text("ok", style="green")
+            table.add_row(f"{layer}.{name}", _number(rows), _number(there.get(name)), state)
+    return table
+
+
+def _verdict(report: Report) -> Text:
+    failed = report.dbt.get("failed", 0)
+    text = (
+        f"dbt: {report.dbt.get('models', 0)} models, {report.dbt.get('tests', 0)} tests,"
+        f" {failed} failed. Dead letters: {report.dead_letters}."
+    )
+    return Text(text, style="red" if failed else "green")
+
+
+def _number(rows: int | None) -> str:
+    return "" if rows is None else f"{rows:,}"
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    if seconds < 120:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.0f} h ago"

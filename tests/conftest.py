@@ -1,0 +1,41 @@
+"""Fixtures that need the real services: one embedded stack for the whole run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ducklake.config import Config, load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("ducklake.yml", "dbt_techstore", "connect", "docker")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's configuration and data, so that tests never touch the user's."""
+    # A blank in the path: everything has to bear one.
+    folder = tmp_path_factory.mktemp("a lake")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("target", "logs"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack_config(project: Path) -> Iterator[Config]:
+    """The configuration of a running embedded stack with its own data folder."""
+    from ducklake.local import stack
+
+    config = load_config(project / "ducklake.yml")
+    stack.up(config)
+    try:
+        yield config
+    finally:
+        stack.down(config)
