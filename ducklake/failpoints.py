@@ -1,0 +1,23 @@
+"""Named points at which a test may kill the process: before and after each step that matters.
+
+A point does nothing unless `DUCKLAKE_FAILPOINT` names it: `name` kills at the first hit, `name:N` at
+the Nth. Reading the environment once keeps a point as cheap as a comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+ENVIRONMENT = "DUCKLAKE_FAILPOINT"
+_wanted, _, _nth = os.environ.get(ENVIRONMENT, "").partition(":")
+_hits_left = int(_nth or 1)
+
+
+def failpoint(name: str) -> None:
+    """Kill this process here, as SIGKILL does, if a test asked for it."""
+    if _wanted and name == _wanted:
+        global _hits_left
+        _hits_left -= 1
+        if _hits_left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
