@@ -124,8 +124,9 @@ def fill_shop(raw: RawLayer) -> None:
         "customers",
         """
         SELECT * REPLACE (
-            CASE customer_id WHEN 2 THEN '  persona2@mail.com.ar ' WHEN 3 THEN 'PERSONA3@Mail.com.ar'
-                WHEN 4 THEN ' Persona1@MAIL.com.ar' ELSE email END AS email,
+            CASE customer_id WHEN 2 THEN '  persona2@mail.com.ar '
+                WHEN 3 THEN 'PERSONA3@Mail.com.ar' WHEN 4 THEN ' Persona1@MAIL.com.ar'
+                ELSE email END AS email,
             CASE customer_id WHEN 2 THEN '011 15-5555-1002' WHEN 3 THEN '(0341) 555-1003'
                 ELSE phone END AS phone,
             CASE customer_id WHEN 3 THEN NULL WHEN 4 THEN '  ' ELSE city END AS city
@@ -193,9 +194,9 @@ def fill_files(raw: RawLayer) -> None:
         raw.add_file(
             "suppliers",
             """
-            SELECT i::INTEGER AS supplier_id, 'Proveedor ' || i AS name, '30-12345678-' || i AS cuit,
-                'Argentina' AS country, 10 AS lead_time_days, true AS active,
-                DATE '2020-01-01' AS since,
+            SELECT i::INTEGER AS supplier_id, 'Proveedor ' || i AS name,
+                '30-12345678-' || i AS cuit, 'Argentina' AS country, 10 AS lead_time_days,
+                true AS active, DATE '2020-01-01' AS since,
                 '[{"name": "Eva", "email": "Eva@P.com", "phone": "1", "role": "billing"},
                   {"name": "Leo", "email": "LEO@p.com", "phone": "2", "role": "sales"}]' AS contacts
             FROM range(1, 4) AS t(i)
@@ -585,3 +586,425 @@ def test_a_day_without_a_rate_or_with_a_wrong_one_takes_the_last_before_it(
         )
         == [(Decimal(1079),)]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """One cleaning line, what is left without it, and the tests that notice.
+
+    `unit` fails in `make test`; `data` fails in the timer's builds, which leave unit tests out.
+    """
+
+    name: str
+    model: str
+    file: str
+    line: str
+    instead: str
+    unit: str = ""
+    data: str = ""
+
+
+def staging(
+    name: str, table: str, line: str, instead: str, unit: str = "", data: str = ""
+) -> Break:
+    return Break(name, f"stg_{table}", f"models/staging/stg_{table}.sql", line, instead, unit, data)
+
+
+def macro(name: str, model: str, file: str, line: str, instead: str, unit: str) -> Break:
+    return Break(name, model, f"macros/{file}.sql", line, instead, unit)
+
+
+def consume(
+    name: str, model: str, line: str, instead: str, unit: str = "", data: str = ""
+) -> Break:
+    return Break(name, model, f"models/consume/{model}.sql", line, instead, unit, data)
+
+
+def versions(table: str, key: str) -> Break:
+    return staging(
+        f"versions of {table}",
+        table,
+        f"{{{{ latest_version(source('raw', '{table}'), '{key}') }}}}",
+        f"select * from {{{{ source('raw', '{table}') }}}}",
+        unit=f"{table}_keep_their_latest_version",
+        data=f"unique_stg_{table}_{key}" if table in ("customers", "orders") else "",
+    )
+
+
+def newest(table: str, test: str) -> Break:
+    return staging(
+        f"older versions of {table}",
+        table,
+        f"{{{{ newest_file(source('raw', '{table}')) }}}}",
+        f"select * from {{{{ source('raw', '{table}') }}}}",
+        data=test,
+    )
+
+
+NEWEST_FILE = "only_the_newest_complete_file_counts"
+PHONES = "phones_take_one_format"
+COMMAS = "decimal_commas_and_day_first_dates_are_read"
+READABLE = "readable_stg_inventory_quantity__unit_cost_ars__counted_on"
+CUSTOMERS = "customers_keep_their_latest_version"
+PERSON = "a_person_entered_twice_is_one_customer"
+
+BREAKS = [
+    versions("customers", "customer_id"),
+    versions("products", "product_id"),
+    versions("orders", "order_id"),
+    versions("order_items", "order_item_id"),
+    macro(
+        "a delete is applied",
+        "stg_customers",
+        "latest_version",
+        "where _op is distinct from 'd'",
+        "",
+        CUSTOMERS,
+    ),
+    macro(
+        "an older version is hidden",
+        "stg_customers",
+        "latest_version",
+        "order by _offset desc",
+        "order by _offset",
+        CUSTOMERS,
+    ),
+    macro(
+        "a repeated snapshot row is hidden",
+        "stg_orders",
+        "latest_version",
+        "qualify row_number() over (partition by {{ key }} order by _offset desc) = 1",
+        "",
+        "orders_keep_their_latest_version",
+    ),
+    staging(
+        "blanks around an e-mail",
+        "customers",
+        "lower({{ trimmed('email') }})",
+        "lower(email)",
+        unit="emails_lose_their_blanks",
+        data="matches_stg_customers_email___sA_Z_",
+    ),
+    staging(
+        "upper case in an e-mail",
+        "customers",
+        "lower({{ trimmed('email') }})",
+        "{{ trimmed('email') }}",
+        unit="emails_lose_their_upper_case",
+        data="matches_stg_customers_email___sA_Z_",
+    ),
+    staging(
+        "phones as entered",
+        "customers",
+        "{{ argentine_phone('phone') }} as phone",
+        "phone as phone",
+        unit=PHONES,
+        data="matches_stg_customers_phone___549_1_3_d_9_",
+    ),
+    macro(
+        "a phone with dashes and blanks",
+        "stg_customers",
+        "text",
+        "regexp_replace({{ text }}, '\\D', '', 'g')",
+        "{{ text }}",
+        PHONES,
+    ),
+    macro(
+        "a phone with +54 9 or 0",
+        "stg_customers",
+        "text",
+        "^(00)?(54)?9?0?(\\d",
+        "^()()(\\d",
+        PHONES,
+    ),
+    macro("a phone with 15", "stg_customers", "text", "2,3})15(", "2,3})(", PHONES),
+    macro("no phone at all", "stg_customers", "text", "regexp_full_match(", "('' <> ", PHONES),
+    staging(
+        "a blank city",
+        "customers",
+        "{{ trimmed('city') }} as city",
+        "city as city",
+        unit="a_blank_city_is_no_city",
+        data="matches_stg_customers_city___S_S_",
+    ),
+    consume(
+        "the person entered twice",
+        "customer_360",
+        "coalesce(email, 'customer ' || customer_id) as person_key",
+        "'customer ' || customer_id as person_key",
+        unit=PERSON,
+    ),
+    consume(
+        "an account without e-mail",
+        "customer_360",
+        "coalesce(email, 'customer ' || customer_id) as person_key",
+        "email as person_key",
+        unit=PERSON,
+    ),
+    consume(
+        "a NULL city", "customer_360", "filter (city is not null), 'unknown'", ", null", PERSON
+    ),
+    newest("inventory", "unique_combination_stg_inventory_sku__warehouse"),
+    newest("suppliers", "unique_stg_suppliers_supplier_id"),
+    newest("shipments", "unique_stg_shipments_shipment_id"),
+    newest("sales_targets", "unique_combination_stg_sales_targets_month__category"),
+    newest("support_tickets", "unique_stg_support_tickets_ticket_id"),
+    macro(
+        "half a file",
+        "stg_inventory",
+        "newest_file",
+        "having count(distinct _file_row) = max(_file_rows)",
+        "",
+        NEWEST_FILE,
+    ),
+    macro(
+        "a file put back as it was",
+        "stg_inventory",
+        "newest_file",
+        "select _file_sha256, _source_ts\n        from {{ relation }}\n"
+        "        group by _file_sha256, _source_ts",
+        "select _file_sha256, max(_source_ts) as _source_ts\n        from {{ relation }}\n"
+        "        group by _file_sha256",
+        NEWEST_FILE,
+    ),
+    macro(
+        "a repeated row of a whole file",
+        "stg_inventory",
+        "newest_file",
+        "count(distinct _file_row)",
+        "count(*)",
+        NEWEST_FILE,
+    ),
+    macro("an older file", "stg_inventory", "newest_file", "max(_kafka_ts) desc", "1", NEWEST_FILE),
+    macro(
+        "a repeated row of a file",
+        "stg_inventory",
+        "newest_file",
+        "qualify row_number()",
+        "qualify 1 = 1 or row_number()",
+        NEWEST_FILE,
+    ),
+    staging(
+        "a decimal comma",
+        "inventory",
+        "{{ decimal_comma('unit_cost_ars', 'decimal(12, 2)') }}",
+        "try_cast(unit_cost_ars as decimal(12, 2))",
+        unit=COMMAS,
+        data=READABLE,
+    ),
+    macro(
+        "points between thousands",
+        "stg_inventory",
+        "text",
+        "replace({{ text }}, '.', '')",
+        "{{ text }}",
+        COMMAS,
+    ),
+    staging(
+        "a date dd/mm/yyyy",
+        "inventory",
+        "{{ day_first_date('counted_on') }}",
+        "try_cast(counted_on as date)",
+        unit=COMMAS,
+        data=READABLE,
+    ),
+    staging(
+        "blanks around a SKU", "inventory", "upper({{ trimmed('sku') }})", "upper(sku)", COMMAS
+    ),
+    staging(
+        "contacts that are no JSON",
+        "suppliers",
+        "when json_valid(contacts) then",
+        "when true then",
+        unit="the_contact_for_sales_is_taken",
+    ),
+    staging(
+        "the contact for sales",
+        "suppliers",
+        "[c for c in contact_list if regexp_matches(lower(c.role), 'sales|ventas|comercial')][1]",
+        "null",
+        unit="the_contact_for_sales_is_taken",
+    ),
+    staging(
+        "a blank date of delivery",
+        "shipments",
+        "try_cast({{ trimmed('delivered_on') }} as date)",
+        "cast(delivered_on as date)",
+        unit="a_shipment_without_delivery_is_not_late_yet",
+    ),
+    staging(
+        "a category with blanks",
+        "sales_targets",
+        "{{ trimmed('category') }}",
+        "category",
+        unit="targets_are_per_month_and_clean_category",
+    ),
+    staging(
+        "a mark in quotes",
+        "support_tickets",
+        "{{ trimmed(\"replace(satisfaction, '\\\"', '')\") }}",
+        "satisfaction",
+        unit="satisfaction_may_be_quoted_or_empty",
+    ),
+    staging(
+        "an empty mark",
+        "support_tickets",
+        'try_cast({{ trimmed("replace',
+        'cast({{ trimmed("replace',
+        unit="satisfaction_may_be_quoted_or_empty",
+    ),
+    staging(
+        "an empty time of closing",
+        "support_tickets",
+        "try_strptime({{ trimmed('closed_at') }}",
+        "strptime(closed_at",
+        unit="satisfaction_may_be_quoted_or_empty",
+    ),
+    staging(
+        "a day without a rate",
+        "dolar_blue",
+        "cast(unnest(generate_series(min(fecha), max(fecha), interval 1 day)) as date) as fecha",
+        "fecha",
+        unit="a_day_without_a_rate_takes_the_last_before_it",
+        data="every_day_stg_dolar_blue_fecha",
+    ),
+    staging(
+        "a null rate",
+        "dolar_blue",
+        "and venta is not null",
+        "",
+        unit="a_null_rate_is_no_rate",
+        data="not_null_stg_dolar_blue_venta",
+    ),
+    staging(
+        "several readings of a day",
+        "dolar_blue",
+        "partition by fecha order by read_at desc, _fetched_at desc, _offset desc",
+        "order by fecha",
+        unit="the_latest_reading_of_an_argentine_day_wins",
+    ),
+    staging(
+        "a reading late in the evening",
+        "dolar_blue",
+        "{{ in_argentina('fechaActualizacion') }}",
+        "timezone('UTC', fechaActualizacion)",
+        unit="the_latest_reading_of_an_argentine_day_wins",
+    ),
+    staging(
+        "another dollar",
+        "dolar_blue",
+        "where casa = 'blue'",
+        "where true",
+        unit="the_latest_reading_of_an_argentine_day_wins",
+    ),
+    staging(
+        "a slip of the rate",
+        "dolar_blue",
+        "venta not between 0.5 * median(venta) over around and 2 * median(venta) over around",
+        "false",
+        unit="a_slip_of_the_rate_is_flagged_and_a_devaluation_is_not",
+    ),
+    consume(
+        "dollars at a slip of the rate",
+        "daily_sales",
+        "where not is_outlier",
+        "",
+        unit="dollars_pass_over_an_outlier",
+    ),
+    consume(
+        "a day without sales",
+        "daily_sales",
+        "from calendar\n    left join sold",
+        "from calendar\n    inner join sold",
+        unit="cancelled_orders_are_no_revenue",
+        data="every_day_daily_sales_sales_date",
+    ),
+    consume(
+        "cancelled orders",
+        "daily_sales",
+        "sum(total_ars) filter (not is_cancelled)",
+        "sum(total_ars)",
+        unit="cancelled_orders_are_no_revenue",
+    ),
+    macro(
+        "items of cancelled orders",
+        "sales_by_category",
+        "order_lines",
+        "where not orders.is_cancelled",
+        "",
+        "categories_sell_without_cancelled_orders",
+    ),
+    staging(
+        "a holiday fetched again",
+        "feriados",
+        "qualify row_number()",
+        "qualify 1 = 1 or row_number()",
+        unit="a_holiday_fetched_again_stands_once",
+        data="unique_combination_stg_feriados_fecha__nombre",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def unit_tests(built: tuple[Warehouse, Build], dbt: Dbt) -> dict[str, list[str]]:
+    """The names of each model's unit tests."""
+    manifest = json.loads((dbt.project / "target" / "manifest.json").read_text())
+    tests: dict[str, list[str]] = {}
+    for test in manifest["unit_tests"].values():
+        tests.setdefault(test["model"], []).append(test["name"])
+    return tests
+
+
+@pytest.fixture
+def broken(request: pytest.FixtureRequest, dbt: Dbt) -> Iterator[Break]:
+    """The project with one line broken, for one test."""
+    case: Break = request.param
+    path = dbt.project / case.file
+    whole = path.read_text()
+    assert whole.count(case.line) >= 1, f"{case.file} no longer has: {case.line}"
+    path.write_text(whole.replace(case.line, case.instead))
+    yield case
+    path.write_text(whole)
+
+
+def assert_noticed(build: Build, test: str) -> None:
+    """The test failed on the rows: a break that is no SQL any more would prove nothing."""
+    status, message = build.results[test]
+    assert status == "fail" or "Conversion Error" in message or "Invalid Input" in message, message
+
+
+@pytest.mark.parametrize("broken", BREAKS, indirect=True, ids=lambda case: case.name)
+def test_a_cleaning_line_cannot_be_removed_unnoticed(
+    broken: Break, warehouse: Warehouse, dbt: Dbt, unit_tests: dict[str, list[str]]
+) -> None:
+    assert broken.unit or broken.data
+    if broken.unit:
+        # Alone: the first of a model's unit tests to fail would have the others skipped.
+        others = [name for name in unit_tests[broken.model] if name != broken.unit]
+        build = dbt.run("build", "--select", broken.model, "--exclude", "no_other", *others)
+        assert not build.success
+        assert_noticed(build, broken.unit)
+    if broken.data:
+        build = dbt.run(
+            *("build", "--select", broken.model, "--exclude-resource-type", "unit_test")
+        )
+        assert not build.success
+        assert_noticed(build, broken.data)
+
+
+def test_a_repeated_record_holds_back_its_table_and_nothing_else(
+    warehouse: Warehouse, dbt: Dbt
+) -> None:
+    warehouse.query("INSERT INTO raw.support_tickets FROM raw.support_tickets LIMIT 1")
+    build = dbt.run("build", "--exclude-resource-type", "unit_test")
+    assert len(build.red) == 1
+    held_back = {"stg_support_tickets", "support_quality", "customer_360"}
+    assert held_back <= build.having("skipped")
+    assert {"stg_orders", "daily_sales", "sales_by_category"} <= build.having("success")
+
+
+def test_an_empty_raw_layer_builds(warehouse: Warehouse, dbt: Dbt) -> None:
+    for table in TABLES:
+        warehouse.query(f"DELETE FROM raw.{table}")
+    build = dbt.run("build", "--exclude-resource-type", "unit_test")
+    assert build.success, (build.error, {name: build.results[name] for name in build.red})
