@@ -14,11 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("ducklake.yml", "dbt_techstore", "connect", "docker")
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's configuration and data, so that tests never touch the user's."""
-    # A blank in the path: everything has to bear one.
-    folder = tmp_path_factory.mktemp("a lake")
+def copy_project(folder: Path) -> Path:
+    """Copy the project's configuration and data, so that tests never touch the user's."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -26,6 +23,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project; a blank is in its path, which everything has to bear."""
+    return copy_project(tmp_path_factory.mktemp("a lake"))
 
 
 @pytest.fixture(scope="session")

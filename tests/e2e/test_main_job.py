@@ -1,0 +1,189 @@
+"""The main job as a user runs it: one pass, a second one, a running shop, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psutil
+import psycopg2
+import pytest
+
+from ducklake.config import Config, load_config
+from ducklake.local import stack
+from tests.conftest import copy_project
+
+PROGRAM = [sys.executable, "-m", "ducklake.cli"]
+TABLES = 11
+CONSUME_MODELS = 9
+NUMERIC = ("INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "DECIMAL", "SMALLINT", "TINYINT", "FLOAT")
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments], cwd=folder, capture_output=True, text=True, timeout=400
+    )
+
+
+def descendants(folder: Path) -> list[psutil.Process]:
+    """Every process that has the project's folder in its command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ", "pid"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if str(folder) in words and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    pytest.fail(f"{what} did not happen within {seconds} s")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = copy_project(tmp_path_factory.mktemp("the main job"))
+    yield folder
+    run(folder, "down")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def passes(shop: Path) -> list[dict[str, Any]]:
+    """The JSON of two passes, one after the other."""
+    summaries = []
+    for _ in range(2):
+        done = run(shop, "demo", "--once", "--json")
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = done.stdout.splitlines()
+        assert len(lines) == 1, "exactly one line stands on standard output"
+        summaries.append(json.loads(lines[0]))
+        assert not descendants(shop), "one pass stops what it started"
+    return summaries
+
+
+def test_one_pass_takes_every_source_through_every_layer(passes: list[dict[str, Any]]) -> None:
+    summary = passes[0]
+    assert len(summary["source"]) == len(summary["raw"]) == TABLES
+    assert len(summary["staging"]) == TABLES
+    assert len(summary["consume"]) >= CONSUME_MODELS
+    for layer in ("source", "raw", "staging", "consume"):
+        assert all(rows > 0 for rows in summary[layer].values()), layer
+    assert summary["raw"] == summary["source"]
+    assert summary["dead_letters"] == 0
+    assert summary["dbt"]["failed"] == 0
+    assert summary["dbt"]["models"] == TABLES + len(summary["consume"])
+    assert summary["dbt"]["tests"] > summary["dbt"]["models"]
+
+
+def test_the_summary_has_the_promised_shape(passes: list[dict[str, Any]]) -> None:
+    summary = passes[0]
+    assert set(summary) == {
+        "source", "raw", "staging", "consume", "postgres", "dbt", "dead_letters", "seconds",
+    }  # fmt: skip
+    assert set(summary["seconds"]) == {"install", "stack", "ingest", "dbt", "export", "total"}
+    assert summary["seconds"]["install"] is None
+    assert set(summary["dbt"]) == {"models", "tests", "failed"}
+
+
+def test_postgres_holds_the_same_counts(passes: list[dict[str, Any]]) -> None:
+    for summary in passes:
+        for layer in ("raw", "staging", "consume"):
+            assert summary["postgres"][layer] == summary[layer]
+
+
+def test_staging_has_as_many_rows_as_mysql(passes: list[dict[str, Any]]) -> None:
+    for table in ("customers", "products", "orders", "order_items"):
+        assert passes[0]["staging"][f"stg_{table}"] == passes[0]["source"][f"mysql.{table}"]
+
+
+def test_a_second_pass_adds_nothing_to_raw(passes: list[dict[str, Any]]) -> None:
+    assert passes[1]["raw"] == passes[0]["raw"]
+
+
+def test_no_measure_is_all_null(shop: Path, passes: list[dict[str, Any]]) -> None:
+    with duckdb.connect(str(shop / "data" / "lake.duckdb"), read_only=True) as lake:
+        for model in passes[0]["consume"]:
+            for name, type_, *_ in lake.execute(f"DESCRIBE consume.{model}").fetchall():
+                if type_.startswith(NUMERIC):
+                    count = f'SELECT count("{name}") FROM consume.{model}'
+                    assert lake.execute(count).fetchone()[0], f"{model}.{name}"  # type: ignore[index]
+
+
+def test_a_plain_glob_reads_the_same_rows(shop: Path, passes: list[dict[str, Any]]) -> None:
+    for topic, rows in passes[0]["raw"].items():
+        source, _, table = topic.partition(".")
+        glob = shop / "data" / "raw" / source / table / "year=*" / "month=*" / "day=*" / "*.parquet"
+        query = (
+            "SELECT count(*), count(DISTINCT (_partition, _offset))"
+            f" FROM read_parquet('{glob}', union_by_name = true)"
+        )
+        assert duckdb.execute(query).fetchone() == (rows, rows), topic
+
+
+def test_the_published_file_does_not_lock_out_the_batch(
+    shop: Path, passes: list[dict[str, Any]]
+) -> None:
+    with duckdb.connect(str(shop / "data" / "lake.duckdb"), read_only=True) as lake:
+        relations = lake.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
+        assert all(str(shop / "data") in text for (text,) in relations if "read_parquet" in text)
+        with duckdb.connect(str(shop / "data" / "work" / "warehouse.duckdb")):
+            assert lake.execute("SELECT count(*) FROM consume.daily_sales").fetchone()
+
+
+@pytest.fixture
+def running(shop: Path, passes: list[dict[str, Any]]) -> Iterator[subprocess.Popen[str]]:
+    demo = subprocess.Popen(
+        [*PROGRAM, "demo"], cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield demo
+    finally:
+        if demo.poll() is None:
+            demo.send_signal(signal.SIGINT)
+            demo.wait(30)
+
+
+def orders_in_postgres(config: Config) -> int:
+    at = config.endpoints().postgres
+    with psycopg2.connect(
+        host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
+    ) as database, database.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM raw.orders")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def test_a_selling_shop_arrives_in_postgres_and_ctrl_c_ends_everything(
+    shop: Path, passes: list[dict[str, Any]], running: subprocess.Popen[str]
+) -> None:
+    config = load_config(shop / "ducklake.yml")
+    before = passes[1]["raw"]["mysql.orders"]
+    wait_for(lambda: stack.is_up(config), 90, "the stack")
+    wait_for(lambda: orders_in_postgres(config) > before, 120, "a new order in PostgreSQL")
+    report = run(shop, "report", "--json")
+    assert report.returncode == 0, report.stderr
+    found = json.loads(report.stdout)
+    assert len(found["figures"]) == 5
+    assert found["held_back"] == {}
+
+    began = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate(timeout=30)
+    assert time.monotonic() - began < 10, output[-2000:]
+    wait_for(lambda: not descendants(shop), 2, "the end of every process")
+    assert "ducklake report" in output
