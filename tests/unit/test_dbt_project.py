@@ -1,0 +1,119 @@
+"""What the files of the dbt project promise, read without running dbt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "dbt_techstore"
+CONSUME = {
+    *("daily_sales", "sales_by_category", "product_performance", "customer_360"),
+    *("inventory_health", "supplier_scorecard", "sales_vs_target", "support_quality"),
+    "holiday_effect",
+}
+
+
+def read(path: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((PROJECT / path).read_text(encoding="utf-8"))
+    return loaded
+
+
+def source_tables() -> set[str]:
+    config = yaml.safe_load((ROOT / "ducklake.yml").read_text(encoding="utf-8"))
+    return {table for source in config["sources"].values() for table in source["tables"]}
+
+
+def schema(folder: str) -> list[dict[str, Any]]:
+    models: list[dict[str, Any]] = read(f"models/{folder}/_schema.yml")["models"]
+    return models
+
+
+def project_files() -> Iterator[Path]:
+    for folder in ("models", "macros", "tests"):
+        yield from (path for path in (PROJECT / folder).rglob("*") if path.is_file())
+
+
+MODELS = [model for folder in ("staging", "consume") for model in schema(folder)]
+
+
+def test_every_source_has_one_staging_model() -> None:
+    files = {path.stem for path in (PROJECT / "models" / "staging").glob("*.sql")}
+    assert files == {f"stg_{table}" for table in source_tables()}
+    assert files == {model["name"] for model in schema("staging")}
+
+
+def test_the_questions_of_the_shop_have_a_model_each() -> None:
+    files = {path.stem for path in (PROJECT / "models" / "consume").glob("*.sql")}
+    assert files >= CONSUME
+    assert files == {model["name"] for model in schema("consume")}
+
+
+def test_every_raw_table_is_declared_described_and_tested() -> None:
+    [source] = read("models/sources.yml")["sources"]
+    assert (source["name"], source["schema"]) == ("raw", "raw")
+    assert {table["name"] for table in source["tables"]} == {*source_tables(), "dead_letters"}
+    for table in source["tables"]:
+        assert table["description"]
+        [test] = table["data_tests"]
+        columns = test["unique_combination"]["arguments"]["columns"]
+        assert columns == ["_topic", "_partition", "_offset"]
+        assert all(column["description"] for column in table["columns"])
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model["name"])
+def test_every_model_is_described_and_its_key_is_tested(model: dict[str, Any]) -> None:
+    assert model["description"].strip()
+    assert all(column["description"].strip() for column in model["columns"])
+    columns = {column["name"]: column.get("data_tests", []) for column in model["columns"]}
+    assert len(columns) == len(model["columns"]), "a column stands twice"
+    key = model["config"]["meta"]["primary_key"]
+    assert set(key) <= set(columns)
+    if len(key) == 1:
+        assert {"unique", "not_null"} <= {test for test in columns[key[0]] if isinstance(test, str)}
+    else:
+        assert {"unique_combination": {"arguments": {"columns": key}}} in model["data_tests"]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model["name"])
+def test_what_may_be_dirty_at_the_source_only_warns(model: dict[str, Any]) -> None:
+    for column in model["columns"]:
+        for test in column.get("data_tests", []):
+            if isinstance(test, dict) and "relationships" in test:
+                # Two tables travel in two topics: one may be a moment ahead of the other.
+                assert test["relationships"]["config"]["severity"] == "warn"
+
+
+def test_every_model_has_a_unit_test() -> None:
+    tests = [
+        *read("models/staging/_unit_tests.yml")["unit_tests"],
+        *read("models/consume/_unit_tests.yml")["unit_tests"],
+    ]
+    assert {test["model"] for test in tests} == {model["name"] for model in MODELS}
+    assert len({test["name"] for test in tests}) == len(tests)
+
+
+def test_the_project_is_sql_and_yaml_without_packages() -> None:
+    assert {path.suffix for path in project_files()} == {".sql", ".yml"}
+    for name in ("packages.yml", "dependencies.yml", "package-lock.yml", "__init__.py"):
+        assert not list(PROJECT.rglob(name)), name
+
+
+def test_dbt_sends_nothing_home() -> None:
+    assert read("dbt_project.yml")["flags"]["send_anonymous_usage_stats"] is False
+
+
+def test_there_is_one_today_and_money_never_floats() -> None:
+    for path in project_files():
+        if path.suffix != ".sql":
+            continue
+        code = re.sub(r"\{#.*?#\}|--[^\n]*", "", path.read_text(encoding="utf-8"), flags=re.S)
+        if path.name != "today.sql":
+            assert not re.search(r"current_date|current_timestamp|\b(now|today)\(\)(?! \}\})", code)
+        assert not re.search(r"\b(double|float|real)\b", code, flags=re.I), path
+        assert " -> " not in code, f"{path}: DuckDB 2 has no arrow functions"
