@@ -57,6 +57,8 @@ class Connect(Service):
             "scheduled.rebalance.max.delay.ms": 0,
             "task.shutdown.graceful.timeout.ms": 1500,
             "producer.max.request.size": MESSAGE_BYTES,
+            # a killed worker leaves a transaction open, and the next one waits for its end
+            "producer.transaction.timeout.ms": 15_000,
             # a connector says ${env:DUCKLAKE_MYSQL_PASSWORD}, and REST answers just that
             "config.providers": "env",
             "config.providers.env.class": _ENVIRONMENT,
@@ -93,7 +95,9 @@ class Connect(Service):
         }
 
     def healthy(self) -> bool:
-        """Whether REST answers and knows Debezium."""
+        """Whether the worker has started (REST answers before) and knows Debezium."""
+        if not requests.get(f"{self.address()}/health", timeout=5).ok:
+            return False
         answer = requests.get(f"{self.address()}/connector-plugins", timeout=5)
         return answer.ok and any(plugin["class"] == CONNECTOR for plugin in answer.json())
 

@@ -120,6 +120,7 @@ class Keeper(threading.Thread):
             assert self.child is not None
             code = self.child.wait(None)
             if self._stop_event.is_set():
+                self._note(f"ended with exit code {code}")
                 return
             if time.monotonic() - since > _STEADY_SECONDS:
                 failures = 0

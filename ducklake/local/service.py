@@ -76,6 +76,9 @@ class Service(ABC):
     def finish(self) -> None:  # noqa: B027 - most have nothing to load
         """Once it answers after a start: load what the first start has to load."""
 
+    def before_stop(self) -> None:  # noqa: B027 - most need no more than their signal
+        """Just before `stop_signal`: what lets it end fast; an exception is ignored."""
+
     @abstractmethod
     def endpoint(self) -> dict[str, Any]:
         """Its entry in the state file, as `Config.endpoints` reads it."""

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -145,6 +146,8 @@ class Supervisor:
 def _ask_to_end(keepers: Sequence[Keeper]) -> None:
     for keeper in keepers:
         if keeper.child is not None:
+            with suppress(Exception):  # it may be gone, starting, or stuck: the signal decides
+                keeper.service.before_stop()
             keeper.child.signal(keeper.service.stop_signal)
 
 
