@@ -8,7 +8,7 @@
 {%- endmacro %}
 
 
-{#- A TIMESTAMPTZ as the wall clock in Buenos Aires, whatever the session's time zone is. -#}
+{#- A TIMESTAMPTZ as the wall clock in Buenos Aires, whatever the connection's time zone is. -#}
 {% macro in_argentina(moment) -%}
     timezone('America/Argentina/Buenos_Aires', {{ moment }})
 {%- endmacro %}
