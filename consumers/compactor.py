@@ -7,6 +7,7 @@ the hot files once no pinned reader lists them. Recovery rolls forward from the 
 from __future__ import annotations
 
 import fcntl
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ import duckdb
 import structlog
 
 from consumers.hot_files import footer
-from consumers.planning import seal_is_due
+from consumers.planning import merge_is_due, seal_is_due
 from consumers.recovery import finish_seal, recover
 from ducklake.config import Config, TableRef
 from ducklake.errors import TerminalError, TransientError
+from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, session_is_alive, write_parquet
-from ducklake.lake.ledger import LakeFile, Ledger, SealIntent
+from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
 from ducklake.records import OffsetRange
@@ -86,6 +88,9 @@ class Compactor:
             while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
                 made += self._seal(ref, self._portion(hot))
                 hot = self.ledger.hot_files(ref.topic)
+            small = merge_is_due(hot)
+            if small:
+                self._merge(ref, small)
         self._delete_replaced()
         return made
 
@@ -113,10 +118,38 @@ class Compactor:
             move = self._write(ref, state.generation, source, partition, day, [s for _, s in spans])
             moves.append(move)
             commits.append(tuple(number for number, _ in spans))
-        intent = SealIntent(tuple(f.file_id for f in hot), tuple(moves), tuple(commits))
+        self._replace(ref, hot, moves, commits)
+        return len(moves)
+
+    def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
+        """Many small hot files become one, still private: readers have fewer to open."""
+        state = self.ledger.table(ref.topic)
+        assert state is not None, "a table with hot files is in the ledger"
+        ranges = self.ledger.ranges_of(f.file_id for f in small)
+        source = rows_query(state.schema.relation(self.config.kind(ref)), [f.path for f in small])
+        rows = self._db.execute(
+            f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
+        ).to_arrow_table()
+        name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
+        spans = [span for _, span in ranges]
+        file = write_parquet(rows, self.session.folder / name, footer(ref, state.generation, spans))
+        final = self.paths.hot(ref) / name
+        relative = self.paths.relative
+        move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
+        self._replace(ref, small, [move], [tuple(sorted({number for number, _ in ranges}))])
+
+    def _replace(
+        self,
+        ref: TableRef,
+        old: Sequence[LakeFile],
+        moves: Sequence[Move],
+        commits: Sequence[tuple[int, ...]],
+    ) -> None:
+        """Announce, rename, flip; from the announcement on recovery rolls it forward."""
+        failpoint("seal.before_intent")
+        intent = SealIntent(tuple(f.file_id for f in old), tuple(moves), tuple(commits))
         seal = self.ledger.begin_seal(ref.topic, intent)
         finish_seal(self.ledger, seal, ref.topic, intent)
-        return len(moves)
 
     def _write(
         self,
@@ -126,7 +159,7 @@ class Compactor:
         partition: int,
         day: date,
         spans: Sequence[OffsetRange],
-    ) -> tuple[str, str, int, int, str]:
+    ) -> Move:
         rows = self._db.execute(
             f"SELECT * FROM ({source}) WHERE _partition = {partition}"
             f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"
@@ -142,5 +175,7 @@ class Compactor:
     def _delete_replaced(self) -> None:
         pins = [at for session, at in self.ledger.pins() if session_is_alive(self.paths, session)]
         for file in self.ledger.obsolete_files(before=min(pins, default=time.time())):
+            failpoint("seal.before_delete")
             file.path.unlink(missing_ok=True)
+            failpoint("seal.before_forget")
             self.ledger.forget_file(file.file_id)

@@ -91,12 +91,13 @@ class TableDecoder:
         self._db = duckdb.connect(config={"threads": 1})
         self._db.execute("SET TimeZone = 'UTC'")
 
-    def decode(self, messages: Sequence[Message], schema: Schema) -> Decoded:
+    def decode(self, messages: Sequence[Message], schema: Schema, epoch: int = 0) -> Decoded:
         """Decode a batch.
 
         Args:
             messages: Records of this table, of any of its partitions.
             schema: The table's schema so far.
+            epoch: How often the topic had been made anew when these records were produced.
         """
         if self.kind == "rejects":
             return Decoded(None, schema, tuple(map(self._reject, messages)))
@@ -111,7 +112,7 @@ class TableDecoder:
             for row, column in self._misfits(schema).items():
                 reasons[row] = f"column {column.name}: the value does not fit {column.type}"
         self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(reasons)])
-        rows = self._db.execute(self._select(schema)).to_arrow_table()
+        rows = self._db.execute(self._select(schema, epoch)).to_arrow_table()
         letters = tuple(self._dead_letter(messages[i], reasons[i]) for i in sorted(reasons))
         return Decoded(rows if rows.num_rows else None, schema, letters)
 
@@ -199,7 +200,8 @@ class TableDecoder:
             return {}
         branches = " ".join(f"WHEN {test} THEN {n}" for n, test in enumerate(tests))
         found = self._db.execute(
-            f"SELECT * FROM (SELECT i, CASE {branches} END AS n FROM ({source})) WHERE n IS NOT NULL"
+            f"SELECT * FROM (SELECT i, CASE {branches} END AS n FROM ({source}))"
+            " WHERE n IS NOT NULL"
         ).fetchall()
         return {i: checked[n] for i, n in found}
 
@@ -211,13 +213,13 @@ class TableDecoder:
         widen = {c for c in misfits.values() if not c.provenance and c.field not in declared}
         return schema.merged(Column(c.name, "VARCHAR", c.field) for c in widen)
 
-    def _select(self, schema: Schema) -> str:
+    def _select(self, schema: Schema, epoch: int) -> str:
         columns = [f"{_cast(c)} AS {quoted(c.name)}" for c in schema.columns]
         if self.kind == "cdc":
             system = ["e.op", "to_timestamp(e.source.ts_ms / 1000.0)"]
         else:
             system = ["'r'", f"TRY_CAST(h ->> '$.source_ts' AS {TIMESTAMPTZ})"]
-        system += [f"t::{TIMESTAMPTZ}", literal(self.ref.topic), "p", "o"]
+        system += [f"t::{TIMESTAMPTZ}", literal(self.ref.topic), "p", "o", str(epoch)]
         if self.kind == "cdc":
             system += ["e.source.file", "e.source.pos", "e.source.row"]
         for (name, type_), expression in zip(row_columns(self.kind), system, strict=True):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ducklake.config import TableRef
 from ducklake.errors import CommitConflict
+from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, WrittenFile, move_into_place, write_parquet
 from ducklake.lake.ledger import Ledger, TableState
 from ducklake.lake.paths import LakePaths
@@ -47,9 +48,13 @@ def commit_flush(
         CommitConflict: Somebody else was faster; the file of this flush is gone again.
         DiskFull: Nothing was committed; the same flush can be tried again.
     """
+    failpoint("commit.before_write")
     file = None if rows is None else _write_hot(ledger.paths, session, ref, state, rows, ranges)
+    failpoint("commit.before_ledger")
     try:
-        return ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
+        number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
+        failpoint("commit.after_ledger")
+        return number
     except CommitConflict:
         if file is not None:
             file.path.unlink()
@@ -66,6 +71,7 @@ def _write_hot(
 ) -> WrittenFile:
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
     staged = write_parquet(rows, session.folder / name, footer(ref, state.generation, ranges))
+    failpoint("commit.before_move")
     final = paths.hot(ref) / name
     move_into_place(staged.path, final)
     return WrittenFile(final, staged.size, staged.sha256, staged.rows)

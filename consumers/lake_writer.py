@@ -22,6 +22,7 @@ from consumers.recovery import recover
 from consumers.schema_changes import exact_columns
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.errors import CommitConflict, DataLoss, DiskFull, ServiceUnreachable, TerminalError
+from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger
 from ducklake.lake.paths import LakePaths
@@ -127,7 +128,7 @@ class LakeWriter:
             self._halt(message.topic(), DataLoss(
                 f"Topic {message.topic()}, partition {message.partition()}: the records at the"
                 " lake's position are gone from Kafka.",
-                "Read the source again with a new snapshot, or start over with `ducklake reset`.",
+                f"`ducklake accept {message.topic()}` goes on with what is left.",
             ))  # fmt: skip
         else:
             log.warning("kafka", topic=message.topic(), reason=error.str())
@@ -151,7 +152,7 @@ class LakeWriter:
         if buffer is None or topic in self.halted or not buffer.starts():
             return
         decoder, state = self._decoders[topic], buffer.state
-        decoded = decoder.decode(buffer.messages, state.schema)
+        decoded = decoder.decode(buffer.messages, state.schema, state.epoch)
         ranges = buffer.ranges(decoded.rows)
         while ranges:
             try:
@@ -176,6 +177,7 @@ class LakeWriter:
         if decoded.rows is not None:
             self._progress(decoded.rows.num_rows)
         self._reload(topic)
+        failpoint("commit.before_hint")
         hints = [TopicPartition(topic, r.partition, r.next_offset) for r in ranges]
         try:
             self._consumer.commit(offsets=hints, asynchronous=True)
@@ -253,7 +255,7 @@ class LakeWriter:
             raise DataLoss(
                 f"Topic {topic}, partition {partition}: offsets {lost.start} to {lost.stop - 1}"
                 " were removed by retention before the lake read them.",
-                "Read the source again with a new snapshot, or start over with `ducklake reset`.",
+                f"`ducklake accept {topic}` goes on with what is left; `ducklake verify` names it.",
             )
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from ducklake.config import Consumer
 from ducklake.lake.ledger import LakeFile
 
+MERGED_FILES = 64
+MERGED_BYTES = 16 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class BufferSize:
@@ -46,7 +49,19 @@ def seal_is_due(hot: Sequence[LakeFile], now: float, limits: Consumer, force: bo
         force
         or sum(file.bytes for file in hot) >= limits.seal_mb * 1024 * 1024
         or now - min(file.created_at for file in hot) >= limits.seal_seconds
+        or utc_day(min(file.created_at for file in hot)) < utc_day(now)
     )
+
+
+def utc_day(moment: float) -> int:
+    """The number of the UTC day that holds a moment (seconds since the epoch)."""
+    return int(moment // 86_400)
+
+
+def merge_is_due(hot: Sequence[LakeFile]) -> list[LakeFile]:
+    """The small hot files of a table, once they are so many that readers feel it; else none."""
+    small = [file for file in hot if file.bytes < MERGED_BYTES]
+    return small if len(small) >= MERGED_FILES else []
 
 
 def lost_offsets(position: int | None, marks: Watermarks) -> range | None:

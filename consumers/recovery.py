@@ -9,6 +9,7 @@ import structlog
 
 from consumers.planning import unknown_files
 from ducklake.errors import LedgerError
+from ducklake.failpoints import failpoint
 from ducklake.lake.files import move_aside, move_into_place, session_is_alive
 from ducklake.lake.ledger import Ledger, SealIntent
 from ducklake.lake.paths import LakePaths
@@ -36,12 +37,14 @@ def recover(ledger: Ledger) -> int:
             continue
         files = [p for p in folder.glob("*.parquet") if paths.relative(p) not in kept]
         moved += sum(_aside(paths, path) for path in files)
+        failpoint("recover.before_remove")
         if not any(folder.glob("*.parquet")):
             shutil.rmtree(folder, ignore_errors=True)
     return moved
 
 
 def _aside(paths: LakePaths, path: Path) -> int:
+    failpoint("recover.before_move")
     try:
         target = move_aside(paths, path)
     except FileNotFoundError:
@@ -58,6 +61,7 @@ def finish_seal(ledger: Ledger, seal: int, topic: str, intent: SealIntent) -> No
     """
     root = ledger.paths.root
     for staged, final, *_ in intent.moves:
+        failpoint("seal.before_move")
         if (root / staged).exists():
             move_into_place(root / staged, root / final)
         elif not (root / final).exists():
@@ -65,4 +69,6 @@ def finish_seal(ledger: Ledger, seal: int, topic: str, intent: SealIntent) -> No
                 f"{root / final} was announced and is neither there nor at {root / staged}.",
                 "Restore the file from a backup; the hot files that it replaces are still there.",
             )
+    failpoint("seal.before_flip")
     ledger.flip_seal(seal, topic, intent)
+    failpoint("seal.after_flip")

@@ -273,7 +273,8 @@ class Endpoints:
     def kafka_client(self, **settings: Any) -> dict[str, Any]:
         """Librdkafka settings for this broker, with `a_b` spelled for `a.b`."""
         named = {key.replace("_", "."): value for key, value in settings.items()}
-        return {"bootstrap.servers": self.kafka, **self.kafka_options, **named}
+        quiet = {"log_level": 4}  # warnings and worse
+        return {"bootstrap.servers": self.kafka, **quiet, **self.kafka_options, **named}
 
 
 @dataclass(frozen=True, slots=True)

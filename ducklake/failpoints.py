@@ -1,7 +1,7 @@
 """Named points at which a test may kill the process: before and after each step that matters.
 
-A point does nothing unless `DUCKLAKE_FAILPOINT` names it: `name` kills at the first hit, `name:N` at
-the Nth. Reading the environment once keeps a point as cheap as a comparison.
+A point does nothing unless `DUCKLAKE_FAILPOINT` names it: `name` kills at the first hit, `name:N`
+at the Nth. Reading the environment once keeps a point as cheap as a comparison.
 """
 
 from __future__ import annotations

@@ -93,6 +93,35 @@ def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
 
 
 @app.command()
+def verify(
+    table: Annotated[str | None, typer.Argument(help="A topic; all by default.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    lake_only: Annotated[
+        bool, typer.Option("--lake-only", help="Do not compare with what Kafka holds.")
+    ] = False,
+) -> None:
+    """Prove that the lake holds what was committed, each row once, and what Kafka still holds."""
+    from ducklake.cli.checks import verify_lake
+
+    settings = load_config(config)
+    if not verify_lake(settings, table, lake_only, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def accept(
+    table: Annotated[str, typer.Argument(help="The topic whose loss is accepted.")],
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Go on with a table that stopped because records are gone from Kafka for good."""
+    from ducklake.cli.checks import accept_loss
+
+    accept_loss(load_config(config), table, yes)
+
+
+@app.command()
 def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
     """Run dbt on what is new, publish what passed, and export it to PostgreSQL."""
     from batcher.timer import Batch

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ducklake.errors import DiskFull, LedgerError
+from ducklake.failpoints import failpoint
 from ducklake.lake.paths import LakePaths
 
 ROW_GROUP_ROWS = 122_880
@@ -90,7 +91,9 @@ def write_parquet(
             with path.open("wb") as sink:
                 with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+                    failpoint("file.before_footer")
                 sink.flush()
+                failpoint("file.before_sync")
                 os.fsync(sink.fileno())
         except OSError:
             path.unlink(missing_ok=True)
@@ -110,7 +113,9 @@ def move_into_place(source: Path, target: Path) -> None:
     """
     with disk_full_is_transient(target.parent):
         make_folder(target.parent)
+        failpoint("move.before_rename")
         source.rename(target)
+        failpoint("move.before_sync")
         sync_folder(target.parent)
 
 

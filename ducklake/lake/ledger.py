@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
-from ducklake.lake.files import WrittenFile, make_folder
+from ducklake.failpoints import failpoint
+from ducklake.lake.files import Session, WrittenFile, make_folder
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
@@ -28,7 +29,8 @@ CREATE TABLE IF NOT EXISTS lake (one INTEGER PRIMARY KEY CHECK (one = 1), identi
 INSERT OR IGNORE INTO lake VALUES (1, lower(hex(randomblob(8))));
 CREATE TABLE IF NOT EXISTS lake_tables (
     topic TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, topic_id TEXT NOT NULL,
-    partitions INTEGER NOT NULL, schema TEXT NOT NULL, schema_version INTEGER NOT NULL DEFAULT 0
+    partitions INTEGER NOT NULL, schema TEXT NOT NULL, schema_version INTEGER NOT NULL DEFAULT 0,
+    epoch INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE IF NOT EXISTS positions (
     topic TEXT NOT NULL, generation INTEGER NOT NULL, topic_id TEXT NOT NULL,
@@ -47,6 +49,11 @@ CREATE TABLE IF NOT EXISTS ranges (
     PRIMARY KEY (topic, generation, topic_id, partition, first)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS ranges_of_commit ON ranges (commit_no);
+CREATE TABLE IF NOT EXISTS losses (
+    topic TEXT NOT NULL, generation INTEGER NOT NULL, topic_id TEXT NOT NULL,
+    partition INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    accepted_at REAL NOT NULL, PRIMARY KEY (topic, generation, topic_id, partition, first)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files (
     file_id INTEGER PRIMARY KEY, topic TEXT NOT NULL, generation INTEGER NOT NULL,
     tier TEXT NOT NULL CHECK (tier IN ('hot', 'sealed')), path TEXT NOT NULL UNIQUE,
@@ -80,7 +87,14 @@ CREATE TABLE IF NOT EXISTS cycles (
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A raw table as the ledger knows it; `positions` maps partition to the next offset to read."""
+    """A raw table as the ledger knows it.
+
+    Attributes:
+        generation: Which rebuild of the table is current.
+        topic_id: Kafka's id of the topic, 32 hex digits.
+        positions: Partition to the next offset to read.
+        epoch: How often the topic was made anew and that was accepted: offsets began again.
+    """
 
     topic: str
     generation: int
@@ -89,6 +103,7 @@ class TableState:
     schema: Schema
     schema_version: int
     positions: Mapping[int, int]
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +129,22 @@ class NewRows:
     ranges: tuple[OffsetRange, ...]
 
 
+Move = tuple[str, str, int, int, str]
+"""Path in staging, final path (both relative to the lake), rows, bytes, SHA-256."""
+
+
 @dataclass(frozen=True, slots=True)
 class SealIntent:
     """What a compaction is about to do; recovery redoes it from here.
 
     Attributes:
         inputs: Ids of the hot files that it replaces.
-        moves: (path in staging, final path, rows, bytes, sha256) with paths relative to the lake.
+        moves: The files that it has written and will rename.
         commits: Commit numbers whose rows each output file holds, in the order of `moves`.
     """
 
     inputs: tuple[int, ...]
-    moves: tuple[tuple[str, str, int, int, str], ...]
+    moves: tuple[Move, ...]
     commits: tuple[tuple[int, ...], ...]
 
 
@@ -166,10 +185,12 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            failpoint("ledger.before_commit")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+        failpoint("ledger.after_commit")
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""
@@ -196,20 +217,20 @@ class Ledger:
         if state.topic_id != topic_id:
             raise TopicRecreated(
                 f"Topic {topic} was deleted and made again since the lake last read it.",
-                "Its old rows are safe. Start over with `ducklake reset`, or restore the topic.",
+                f"Its old rows are safe. `ducklake accept {topic}` goes on with the new topic.",
             )
         if state.partitions != partitions:
             raise PartitionsChanged(
                 f"Topic {topic} had {state.partitions} partitions and now has {partitions}:"
                 " the order of each key is no longer certain.",
-                "Recreate the topic with its old number of partitions.",
+                f"`ducklake accept {topic}` goes on all the same; better recreate the topic.",
             )
         return state
 
     def table(self, topic: str) -> TableState | None:
         """The state of a table, or None where it was never seen."""
         row = self._db.execute(
-            "SELECT generation, topic_id, partitions, schema, schema_version"
+            "SELECT generation, topic_id, partitions, schema, schema_version, epoch"
             " FROM lake_tables WHERE topic = ?",
             (topic,),
         ).fetchone()
@@ -221,8 +242,67 @@ class Ledger:
             (topic, row[0], row[1]),
         )
         return TableState(
-            topic, row[0], row[1], row[2], Schema.load(row[3]), row[4], dict(positions)
+            topic, row[0], row[1], row[2], Schema.load(row[3]), row[4], dict(positions), row[5]
         )
+
+    def accept(self, topic: str, topic_id: str, lows: Mapping[int, int]) -> list[OffsetRange]:
+        """Go on after a loss: take the topic as it is now, and remember what is missing.
+
+        Args:
+            topic: The table.
+            topic_id: The topic's present id.
+            lows: The oldest offset that each partition still has.
+
+        Returns:
+            What is lost for good, one range a partition; `rows` is not known and 0.
+
+        Raises:
+            LedgerError: The ledger does not know the table.
+        """
+        state = self.table(topic)
+        if state is None:
+            raise LedgerError(f"The lake has no table {topic}.", "`ducklake report` lists them.")
+        renewed = state.topic_id != topic_id
+        positions = {} if renewed else state.positions
+        lost = [
+            OffsetRange(topic_id, partition, positions[partition], low - 1, 0)
+            for partition, low in lows.items()
+            if positions.get(partition, low) < low
+        ]
+        key = (topic, state.generation, topic_id)
+        with self._write() as db:
+            db.execute(
+                "UPDATE lake_tables SET topic_id = ?, partitions = ?, epoch = epoch + ?"
+                " WHERE topic = ?",
+                (topic_id, len(lows), int(renewed), topic),
+            )
+            db.executemany(
+                "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(*key, r.partition, r.first, r.last, time.time()) for r in lost],
+            )
+            db.executemany(
+                "UPDATE positions SET next_offset = ? WHERE topic = ? AND generation = ?"
+                " AND topic_id = ? AND partition = ?",
+                [(r.next_offset, *key, r.partition) for r in lost],
+            )
+        return lost
+
+    def history(self, topic: str) -> list[OffsetRange]:
+        """Every range committed to a table, in the order of topic id, partition and offset."""
+        return self._spans("ranges", "rows", topic)
+
+    def losses(self, topic: str) -> list[OffsetRange]:
+        """Every range that was lost, and accepted as lost."""
+        return self._spans("losses", "0", topic)
+
+    def _spans(self, relation: str, rows: str, topic: str) -> list[OffsetRange]:
+        found = self._db.execute(
+            f"SELECT r.topic_id, partition, first, last, {rows} FROM {relation} r"
+            " JOIN lake_tables t USING (topic, generation) WHERE r.topic = ?"
+            " ORDER BY r.topic_id, partition, first",
+            (topic,),
+        )
+        return [OffsetRange(*span) for span in found]
 
     def topics(self) -> tuple[str, ...]:
         """All tables that the ledger knows."""
@@ -396,7 +476,8 @@ class Ledger:
                 intent.moves, intent.commits, strict=True
             ):
                 file = WrittenFile(self.paths.root / final, size, sha256, rows)
-                self._add_file(db, key, "sealed", final, file, commits, now)
+                tier = "hot" if final.startswith("hot/") else "sealed"
+                self._add_file(db, key, tier, final, file, commits, now)
             db.executemany(
                 "UPDATE files SET obsolete_at = ? WHERE file_id = ?",
                 [(now, file_id) for file_id in intent.inputs],
@@ -473,6 +554,22 @@ class Ledger:
             (up_to,),
         ).fetchall()
 
+    def dead_letter_offsets(self, topic: str, span: OffsetRange) -> list[int]:
+        """Offsets within a range whose records are dead letters."""
+        found = self._db.execute(
+            "SELECT offset FROM dead_letters WHERE topic = ? AND topic_id = ? AND partition = ?"
+            " AND offset BETWEEN ? AND ? ORDER BY offset",
+            (topic, span.topic_id, span.partition, span.first, span.last),
+        )
+        return [offset for (offset,) in found]
+
+    def hashes(self, topic: str) -> dict[int, str]:
+        """SHA-256 of each live file of a table, by the file's id."""
+        found = self._db.execute(
+            "SELECT file_id, sha256 FROM files WHERE topic = ? AND obsolete_at IS NULL", (topic,)
+        )
+        return dict(found.fetchall())
+
     def newest_commit_time(self, topic: str) -> float | None:
         """When the newest rows of a table were committed, in seconds since the epoch."""
         moment: float | None = self._db.execute(
@@ -518,6 +615,15 @@ class Ledger:
             " ORDER BY cycle DESC LIMIT 1"
         ).fetchone()
         return row
+
+
+@contextmanager
+def pinned(ledger: Ledger, session: Session) -> Iterator[int]:
+    """Keep every file that is live now, for the time of the block; gives the newest commit."""
+    try:
+        yield ledger.pin(session.id)
+    finally:
+        ledger.unpin(session.id)
 
 
 def _joined(ranges: Sequence[OffsetRange]) -> tuple[OffsetRange, ...]:

@@ -28,6 +28,7 @@ SYSTEM_COLUMNS: tuple[tuple[str, str], ...] = (
     ("_topic", "VARCHAR"),
     ("_partition", "INTEGER"),
     ("_offset", "BIGINT"),
+    ("_topic_epoch", "INTEGER"),
 )
 BINLOG_COLUMNS: tuple[tuple[str, str], ...] = (
     ("_binlog_file", "VARCHAR"),

@@ -1,0 +1,96 @@
+"""Reading a stretch of a partition again, without the group of the live path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from ducklake.config import Endpoints
+from ducklake.errors import ServiceUnreachable
+
+BATCH_MESSAGES = 20_000
+SILENCE_SECONDS = 20.0
+WAIT_SECONDS = 0.2
+WATERMARK_SECONDS = 10.0
+
+
+class KafkaReader:
+    """Reads stretches of partitions with one connection and outside of every live group.
+
+    Args:
+        endpoints: Where Kafka is.
+    """
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._at = endpoints.kafka
+        self._consumer = Consumer(
+            endpoints.kafka_client(
+                group_id="ducklake.read-again",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+            )
+        )
+
+    def __enter__(self) -> KafkaReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def oldest(self, topic: str, partition: int) -> int:
+        """The oldest offset that a partition still has.
+
+        Raises:
+            ServiceUnreachable: The broker does not answer.
+        """
+        try:
+            marks = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), WATERMARK_SECONDS
+            )
+        except KafkaException as error:
+            raise ServiceUnreachable(
+                f"Kafka at {self._at}: {error.args[0].str()}.", "Is it up?"
+            ) from None
+        return int(marks[0])
+
+    def read(self, topic: str, partition: int, first: int, end: int) -> Iterator[list[Message]]:
+        """Read the committed records of a partition from one offset up to another.
+
+        Args:
+            topic: The topic.
+            partition: The partition.
+            first: The first offset; where it is gone, reading begins with the oldest there is.
+            end: The offset before which reading ends.
+
+        Yields:
+            Batches in the order of offsets.
+
+        Raises:
+            ServiceUnreachable: The broker stopped answering before the end.
+        """
+        self._consumer.assign([TopicPartition(topic, partition, first)])
+        heard = time.monotonic()
+        position = first
+        while position < end:
+            batch = []
+            for message in self._consumer.consume(BATCH_MESSAGES, WAIT_SECONDS):
+                heard = time.monotonic()
+                error = message.error()
+                if error is None:
+                    position = message.offset() + 1
+                    if message.offset() < end:
+                        batch.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    position = max(position, message.offset())
+            if batch:
+                yield batch
+            if time.monotonic() - heard > SILENCE_SECONDS:
+                raise ServiceUnreachable(
+                    f"Kafka at {self._at}: {topic}, partition {partition} could be read to"
+                    f" offset {position} of {end} only.",
+                    "Is it up? A transaction that hangs ends by itself within 15 s.",
+                )

@@ -1,0 +1,295 @@
+"""Does the lake hold what it says, and what Kafka holds? Looks at every byte, changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from consumers.decode import TableDecoder
+from consumers.kafka_range import KafkaReader
+from consumers.planning import unknown_files
+from ducklake.config import Config, Endpoints, Table, TableRef
+from ducklake.lake.files import Session
+from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.sql import quoted, rows_query
+from ducklake.records import OffsetRange
+from ducklake.topics import TopicIdentity
+
+SHOWN = 5
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it should be.
+
+    Attributes:
+        table: The topic.
+        kind: missing-file, damaged-file, unknown-file, gap, overlap, position, row-count, repeated,
+            stray, kafka-missing, kafka-extra, kafka-differs.
+        where: File, or partition and offsets.
+        detail: What was expected and what was found.
+    """
+
+    table: str
+    kind: str
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verification looked at, and what it found."""
+
+    tables: int
+    files: int
+    rows: int
+    compared_with_kafka: int
+    differences: tuple[Difference, ...]
+
+
+class Verifier:
+    """Verifies tables of one lake.
+
+    Args:
+        config: The configuration.
+        endpoints: Where Kafka is; None looks at the lake alone.
+        progress: Called with each table's name as its turn comes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints | None,
+        progress: Progress = lambda table: None,
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._progress = progress
+        self._paths = LakePaths(config.data_dir)
+        self._db = duckdb.connect(config={"threads": 2, "memory_limit": "1GB"})
+        self._db.execute("SET TimeZone = 'UTC'")
+        self._compared = 0
+        self._kafka_reader: KafkaReader | None = None
+        self._topics: dict[str, TopicIdentity] = {}
+
+    def verify(self, tables: list[tuple[TableRef, Table]]) -> Verdict:
+        """Verify these tables, as of one pinned moment.
+
+        Raises:
+            ServiceUnreachable: Kafka stopped answering.
+        """
+        differences: list[Difference] = []
+        files = rows = 0
+        # Pinned, so that the compactor does not take away the files that we look at.
+        with (
+            Ledger(self._paths) as ledger,
+            Session(self._paths) as session,
+            pinned(ledger, session),
+        ):
+            for ref, table in tables:
+                self._progress(ref.topic)
+                state = ledger.table(ref.topic)
+                if state is None:
+                    continue
+                live = ledger.live_files(ref.topic)
+                files += len(live)
+                rows += sum(file.rows for file in live)
+                damaged = list(self._files(ref, live))
+                differences += damaged
+                differences += self._strangers(ledger, ref)
+                differences += self._positions(ledger, state)
+                if damaged:
+                    continue  # what cannot be read cannot be compared
+                differences += self._rows(ledger, ref, state, live)
+                if self._kafka_reader is not None:
+                    differences += self._kafka(ledger, self._kafka_reader, ref, table, state, live)
+        return Verdict(len(tables), files, rows, self._compared, tuple(differences))
+
+    # The lake by itself --------------------------------------------------------------------
+
+    def _files(self, ref: TableRef, live: tuple[LakeFile, ...]) -> Iterator[Difference]:
+        with Ledger(self._paths) as ledger:
+            hashes = ledger.hashes(ref.topic)
+        for file in live:
+            where = self._paths.relative(file.path)
+            if not file.path.exists():
+                yield Difference(ref.topic, "missing-file", where, "the ledger lists it")
+                continue
+            size = file.path.stat().st_size
+            if size != file.bytes:
+                detail = f"{size} bytes, the ledger says {file.bytes}"
+                yield Difference(ref.topic, "damaged-file", where, detail)
+            elif _sha256(file.path) != hashes[file.file_id]:
+                yield Difference(ref.topic, "damaged-file", where, "its checksum is another one")
+
+    def _strangers(self, ledger: Ledger, ref: TableRef) -> Iterator[Difference]:
+        public = self._paths.raw(ref)
+        found = [self._paths.relative(p) for p in public.rglob("*") if p.is_file()]
+        for relative in unknown_files(found, ledger.known_paths("sealed")):
+            yield Difference(
+                ref.topic, "unknown-file", relative, "a glob reads it, no commit made it"
+            )
+
+    def _positions(self, ledger: Ledger, state: TableState) -> Iterator[Difference]:
+        spans: dict[tuple[str, int], list[OffsetRange]] = defaultdict(list)
+        for span in ledger.history(state.topic) + ledger.losses(state.topic):
+            spans[span.topic_id, span.partition].append(span)
+        for (topic_id, partition), found in spans.items():
+            ordered = sorted(found, key=lambda s: s.first)
+            for before, after in pairwise(ordered):
+                where = f"partition {partition}, offset {before.next_offset}"
+                if after.first > before.next_offset:
+                    detail = f"nothing is known of the offsets up to {after.first - 1}"
+                    yield Difference(state.topic, "gap", where, detail)
+                elif after.first < before.next_offset:
+                    detail = f"committed again from {after.first}"
+                    yield Difference(state.topic, "overlap", where, detail)
+            if topic_id == state.topic_id:
+                position, end = state.positions.get(partition), ordered[-1].next_offset
+                if position != end:
+                    detail = f"the position is {position}, the ranges end before {end}"
+                    yield Difference(state.topic, "position", f"partition {partition}", detail)
+
+    def _rows(
+        self, ledger: Ledger, ref: TableRef, state: TableState, live: tuple[LakeFile, ...]
+    ) -> Iterator[Difference]:
+        if not live:
+            if any(span.rows for span in ledger.history(ref.topic)):
+                yield Difference(
+                    ref.topic, "row-count", "all", "rows were committed, no file is left"
+                )
+            return
+        query = rows_query(state.schema.relation(self._config.kind(ref)), [f.path for f in live])
+        ranges = pa.Table.from_pylist(
+            [
+                {"p": s.partition, "first": s.first, "last": s.last, "n": s.rows}
+                for s in ledger.history(ref.topic)
+            ]
+        )
+        self._db.register("ranges", ranges)
+        self._db.execute(
+            "CREATE OR REPLACE TEMP TABLE held AS"
+            f" SELECT _topic_epoch e, _partition p, _offset o FROM ({query})"
+        )
+        repeated = self._db.execute(
+            "SELECT p, o, count(*) FROM held GROUP BY e, p, o HAVING count(*) > 1 ORDER BY ALL"
+        ).fetchall()
+        for partition, offset, count in repeated[:SHOWN]:
+            where = f"partition {partition}, offset {offset}"
+            yield Difference(ref.topic, "repeated", where, f"the lake holds it {count} times")
+        wrong = self._db.execute(
+            "SELECT p, first, last, n, found FROM (SELECT r.p, r.first, r.last, r.n,"
+            " count(h.o) AS found FROM ranges r LEFT JOIN held h"
+            " ON h.p = r.p AND h.o BETWEEN r.first AND r.last GROUP BY ALL)"
+            " WHERE n <> found ORDER BY ALL"
+            if state.epoch == 0
+            else "SELECT 0, 0, 0, sum(n), (SELECT count(*) FROM held) FROM ranges"
+            " HAVING sum(n) <> (SELECT count(*) FROM held)"
+        ).fetchall()
+        for partition, first, last, expected, found in wrong[:SHOWN]:
+            where = f"partition {partition}, offsets {first} to {last}"
+            detail = f"{found} rows, {expected} were committed"
+            yield Difference(ref.topic, "row-count", where, detail)
+        if state.epoch == 0:
+            stray = self._db.execute(
+                "SELECT p, o FROM held h WHERE NOT EXISTS (SELECT 1 FROM ranges r"
+                " WHERE r.p = h.p AND h.o BETWEEN r.first AND r.last) ORDER BY ALL"
+            ).fetchall()
+            for partition, offset in stray[:SHOWN]:
+                where = f"partition {partition}, offset {offset}"
+                yield Difference(ref.topic, "stray", where, "in a file, but in no commit")
+
+    # Against Kafka -------------------------------------------------------------------------
+
+    def _kafka(
+        self,
+        ledger: Ledger,
+        kafka: KafkaReader,
+        ref: TableRef,
+        table: Table,
+        state: TableState,
+        live: tuple[LakeFile, ...],
+    ) -> Iterator[Difference]:
+        found = self._topics.get(ref.topic)
+        if found is None or found.topic_id != state.topic_id:
+            return  # the topic is another one by now: nothing to compare with
+        kind = self._config.kind(ref)
+        decoder = TableDecoder(ref, table, kind)
+        columns = state.schema.relation(kind)
+        lake = rows_query(columns, [f.path for f in live])
+        for partition, position in state.positions.items():
+            low = kafka.oldest(ref.topic, partition)
+            for batch in kafka.read(ref.topic, partition, low, position):
+                decoded = decoder.decode(batch, state.schema, state.epoch)
+                self._compared += len(batch)
+                yield from self._compare(
+                    ledger, ref, columns, lake, decoded.rows,
+                    OffsetRange(state.topic_id, partition, low, batch[-1].offset(), len(batch)),
+                    [d.offset for d in decoded.dead_letters], state.epoch,
+                )  # fmt: skip
+                low = batch[-1].offset() + 1
+
+    def _compare(
+        self,
+        ledger: Ledger,
+        ref: TableRef,
+        columns: tuple[tuple[str, str], ...],
+        lake: str,
+        rows: pa.Table | None,
+        span: OffsetRange,
+        undecoded: list[int],
+        epoch: int,
+    ) -> Iterator[Difference]:
+        names = ", ".join(quoted(name) for name, _ in columns)
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE kafka AS {rows_query(columns, [])}")
+        if rows is not None:
+            self._db.register("decoded", rows)
+            self._db.execute("INSERT INTO kafka BY NAME SELECT * FROM decoded")
+            self._db.unregister("decoded")
+        letters = ledger.dead_letter_offsets(ref.topic, span)
+        self._db.execute("DELETE FROM kafka WHERE _offset IN (SELECT unnest(?))", [letters])
+        self._db.execute(
+            f"CREATE OR REPLACE TEMP TABLE held AS SELECT {names} FROM ({lake})"
+            f" WHERE _partition = {span.partition} AND _topic_epoch = {epoch}"
+            f" AND _offset BETWEEN {span.first} AND {span.last}"
+        )
+        for kind, one, other, detail in (
+            ("kafka-missing", "kafka", "held", "in Kafka, neither in the lake nor a dead letter"),
+            ("kafka-extra", "held", "kafka", "in the lake, not in Kafka"),
+        ):
+            offsets = self._db.execute(
+                f"SELECT _offset FROM {one} ANTI JOIN {other} USING (_offset) ORDER BY 1"
+            ).fetchall()
+            for (offset,) in offsets[:SHOWN]:
+                where = f"partition {span.partition}, offset {offset}"
+                yield Difference(ref.topic, kind, where, detail)
+        differing = self._db.execute(
+            f"SELECT DISTINCT _offset FROM (SELECT {names} FROM kafka"
+            f" SEMI JOIN held USING (_offset) EXCEPT ALL SELECT {names} FROM held) ORDER BY 1"
+        ).fetchall()
+        for (offset,) in differing[:SHOWN]:
+            where = f"partition {span.partition}, offset {offset}"
+            yield Difference(ref.topic, "kafka-differs", where, "the row has other values")
+        unknown = sorted(set(undecoded) - set(letters))
+        for offset in unknown[:SHOWN]:
+            where = f"partition {span.partition}, offset {offset}"
+            detail = "cannot be decoded, and is no dead letter"
+            yield Difference(ref.topic, "kafka-missing", where, detail)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        for block in iter(lambda: source.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""`ducklake verify` and `ducklake accept`: what the lake holds, and what it has lost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from consumers.kafka_range import KafkaReader
+from consumers.verify import Verdict, Verifier
+from ducklake.config import Config, TableRef
+from ducklake.config import Table as TableConfig
+from ducklake.errors import ConfigError, SourceError
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import LakePaths
+from ducklake.topics import admin, identify
+
+
+def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: bool) -> bool:
+    """Verify and print; returns whether everything is as it should be."""
+    endpoints = None if lake_only else config.endpoints()
+    verifier = Verifier(config, endpoints, lambda name: print(f"{name} ...", file=sys.stderr))
+    verdict = verifier.verify(_chosen(config, table))
+    if as_json:
+        print(json.dumps({"exact": not verdict.differences, **asdict(verdict)}))
+    else:
+        _show(verdict)
+    return not verdict.differences
+
+
+def _chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfig]]:
+    tables = list(config.tables())
+    if table is None:
+        return tables
+    chosen = [(ref, spec) for ref, spec in tables if table in (ref.topic, ref.table)]
+    if not chosen:
+        known = ", ".join(ref.topic for ref, _ in tables)
+        raise ConfigError(f"There is no table {table!r}.", f"Known: {known}.")
+    return chosen
+
+
+def _show(verdict: Verdict) -> None:
+    console = Console()
+    for difference in verdict.differences:
+        console.print(
+            f"{difference.table}: {difference.kind}: {difference.where}: {difference.detail}",
+            markup=False,
+            soft_wrap=True,
+        )
+    table = RichTable(box=None, show_header=False)
+    table.add_row("tables", f"{verdict.tables:,}")
+    table.add_row("files", f"{verdict.files:,}")
+    table.add_row("rows", f"{verdict.rows:,}")
+    table.add_row("compared with Kafka", f"{verdict.compared_with_kafka:,}")
+    found = len(verdict.differences)
+    table.add_row(
+        "result", "[green]exact[/green]" if not found else f"[red]{found} differences[/red]"
+    )
+    console.print(table)
+
+
+def accept_loss(config: Config, table: str, yes: bool) -> None:
+    """Take the topic as it is now, after asking.
+
+    Raises:
+        SourceError: The topic is not there.
+    """
+    [(ref, _)] = _chosen(config, table)
+    endpoints = config.endpoints()
+    found = identify(admin(endpoints), [ref.topic]).get(ref.topic)
+    if found is None:
+        raise SourceError(f"Topic {ref.topic} does not exist.", "`ducklake produce` makes it.")
+    if not yes:
+        typer.confirm(f"Go on with {ref.topic}, although records of it are lost?", abort=True)
+    with KafkaReader(endpoints) as kafka:
+        lows = {number: kafka.oldest(ref.topic, number) for number in range(found.partitions)}
+    with Ledger(LakePaths(config.data_dir)) as ledger:
+        lost = ledger.accept(ref.topic, found.topic_id, lows)
+    for span in lost:
+        print(f"{ref.topic}, partition {span.partition}: offsets {span.first} to {span.last} lost")
+    print(f"{ref.topic} goes on with the next start of `ducklake consume`")
