@@ -10,9 +10,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import orjson
 import pandas as pd
 
@@ -21,7 +23,12 @@ from ducklake.errors import ConfigError
 from ducklake.records import Record, Reject
 
 Cursors = Mapping[str, Mapping[str, Any]]
-"""Cursors of one source by unit (a file, a URL, a frame); what a cursor holds is the connector's."""
+"""Cursors of one source by unit (a file, a URL, a frame); their contents are the connector's."""
+
+BATCH_ROWS = 20_000
+"""Rows in one transaction: it has to end long before it times out."""
+REJECT_BYTES = 1024 * 1024
+"""Of unparsable input: more than this is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +112,19 @@ class ExtractConnector(Connector):
         """Send every frame whose contents have changed."""
         for table, frame in self.extract().items():
             spec = self._table(table)
-            rows = orjson.loads(frame.to_json(orient="records", date_format="iso"))
-            digest = hashlib.sha256(orjson.dumps(rows)).hexdigest()
-            if cursors.get(f"{table}:frame", {}).get("sha256") == digest:
+            rows = frame_rows(frame)
+            digest = hashlib.sha256(orjson.dumps(rows, default=str)).hexdigest()
+            known = cursors.get(f"{table}:frame", {})
+            done = int(known.get("done", 0)) if known.get("sha256") == digest else 0
+            if known.get("sha256") == digest and known.get("complete"):
                 continue
             about = {"fetched_at": datetime.now(UTC).isoformat()}
-            records = [Record(table, record_key(spec, row), row, about) for row in rows]
-            yield Batch(table, "frame", {"sha256": digest, "rows": len(rows)}, records)
+            for first in range(done, max(len(rows), 1), BATCH_ROWS):
+                part = rows[first : first + BATCH_ROWS]
+                end = first + len(part)
+                cursor = {"sha256": digest, "done": end, "complete": end == len(rows)}
+                records = [Record(table, record_key(spec, row), row, about) for row in part]
+                yield Batch(table, "frame", cursor, records)
 
     def count(self) -> dict[str, int]:
         """Fetch again and count."""
@@ -125,6 +138,25 @@ class ExtractConnector(Connector):
                 f"Add it under sources.{self.name}.tables in ducklake.yml.",
             )
         return self.source.tables[table]
+
+
+def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as JSON knows them: what is missing is null, a Decimal keeps its digits."""
+    columns = [str(name) for name in frame.columns]
+    return [
+        dict(zip(columns, (_plain(cell) for cell in row), strict=True))
+        for row in frame.itertuples(index=False, name=None)
+    ]
+
+
+def _plain(cell: Any) -> Any:
+    if cell is None or cell is pd.NaT or cell is pd.NA or cell != cell:  # NaN is not itself
+        return None
+    if isinstance(cell, datetime | date):
+        return cell.isoformat()
+    if isinstance(cell, Decimal):
+        return str(cell)
+    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def record_key(table: Table, row: Mapping[str, Any]) -> str:

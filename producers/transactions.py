@@ -14,13 +14,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from ducklake.config import Config, Endpoints
 from ducklake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
-from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC
+from ducklake.failpoints import failpoint
+from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from ducklake.topics import MAX_MESSAGE_BYTES
-from producers.base import Batch, Cursors
+from producers.base import REJECT_BYTES, Batch, Cursors
 
 INIT_SECONDS = 30.0
 COMMIT_SECONDS = 30.0
-READ_SECONDS = 20.0
+READ_SECONDS = 30.0  # a hanging transaction is ended by the broker after 15 s, which looks every 10
+AGAIN_SECONDS = 0.1
+RECORD_BYTES = MAX_MESSAGE_BYTES - 64 * 1024  # the rest is for the key and the headers
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 
 
@@ -32,6 +35,9 @@ class TransactionalWriter:
         endpoints: Where Kafka is.
         source: The source's name; the transactional id belongs to it alone.
 
+    Attributes:
+        usable: False once a failure has left the producer in a state that only a new one mends.
+
     Raises:
         ServiceUnreachable: The broker does not answer.
         CursorMissing: A topic has rows and no cursor.
@@ -39,11 +45,13 @@ class TransactionalWriter:
 
     def __init__(self, config: Config, endpoints: Endpoints, source: str) -> None:
         self.source = source
+        self.usable = True
         self._endpoints = endpoints
         self._delivery: list[KafkaError] = []
         self._producer = Producer(
             endpoints.kafka_client(
-                transactional_id=f"ducklake.{config.settings.name}.{source}",
+                # As the topics and the cursors are named: who writes to them fences all others.
+                transactional_id=f"ducklake.{source}",
                 transaction_timeout_ms=15_000,
                 compression_type="lz4",
                 partitioner="murmur2_random",
@@ -51,50 +59,71 @@ class TransactionalWriter:
                 linger_ms=5,
             )
         )
-        # First: it ends what a predecessor left open, so that its cursor is decided.
-        self._call(lambda: self._producer.init_transactions(INIT_SECONDS))
-        self.cursors: dict[str, dict[str, Any]] = self._read_cursors()
-        for table in config.settings.sources[source].tables:
-            known = any(key.startswith(f"{table}:") for key in self.cursors)
-            if not known and self._has_rows(f"{source}.{table}"):
-                raise CursorMissing(
-                    f"Topic {source}.{table} has rows, but {CURSORS_TOPIC} has no cursor for it:"
-                    " reading the source again would repeat them.",
-                    f"Restore {CURSORS_TOPIC}, or start over with `ducklake reset`.",
-                )
+        try:
+            # First: it ends what a predecessor left open, so that its cursor is decided.
+            self._call(lambda: self._producer.init_transactions(INIT_SECONDS))
+            self.cursors: dict[str, dict[str, Any]] = self._read_cursors()
+            self._check_cursors(list(config.settings.sources[source].tables))
+        except KafkaException as error:
+            raise self._named(error) from None
 
     def write(self, batch: Batch) -> None:
         """Commit a batch and its cursor, or nothing of it.
 
+        A record that no message can hold becomes a reject: it must not stop those after it.
+
         Raises:
             ProducerFenced: Another producer of this source is running.
-            ServiceUnreachable: The broker did not take it; nothing of it is visible.
+            ServiceUnreachable: The broker did not take it; nothing of it is visible, unless the
+                commit's outcome is unknown: then this writer is no longer usable, and the next
+                one finds in Kafka's cursors how it ended.
         """
         self._delivery.clear()
-        self._call(self._producer.begin_transaction)
         try:
+            self._call(self._producer.begin_transaction)
+            failpoint("producer.after_begin")
             for record in batch.records:
-                self._send(
-                    f"{self.source}.{record.table}",
-                    record.key.encode(),
-                    record.payload(),
-                    record.headers(),
-                )
+                self._send_record(record)
             for reject in batch.rejects:
-                headers = reject.headers(self.source)
-                self._send(REJECTS_TOPIC, reject.table.encode(), reject.payload, headers)
+                self._send_reject(reject)
             key = f"{self.source}:{batch.key}".encode()
             self._send(CURSORS_TOPIC, key, orjson.dumps(batch.cursor, default=str), [])
+            failpoint("producer.after_rows")
             self._producer.flush(COMMIT_SECONDS)
             if self._delivery:
                 raise KafkaException(self._delivery[0])
+            failpoint("producer.after_flush")
             self._call(lambda: self._producer.commit_transaction(COMMIT_SECONDS))
         except BaseException as error:
             self._abort()
             if isinstance(error, KafkaException):
                 raise self._named(error) from None
             raise
+        failpoint("producer.after_commit")
         self.cursors[batch.key] = dict(batch.cursor)
+
+    def view(self) -> Cursors:
+        """The cursors as they are in Kafka now."""
+        return self.cursors
+
+    # Sending -------------------------------------------------------------------------------
+
+    def _send_record(self, record: Record) -> None:
+        try:
+            payload = record.payload()
+        except TypeError:  # such as an integer beyond 64 bits, or half a surrogate pair
+            self._send_reject(_reject(record, repr(dict(record.value)), "JSON cannot hold it"))
+            return
+        if len(payload) > RECORD_BYTES:
+            reason = f"it has {len(payload):,} bytes, and a message holds {RECORD_BYTES:,}"
+            self._send_reject(_reject(record, payload.decode(), reason))
+            return
+        topic = f"{self.source}.{record.table}"
+        self._send(topic, record.key.encode(), payload, record.headers())
+
+    def _send_reject(self, reject: Reject) -> None:
+        headers = reject.headers(self.source)
+        self._send(REJECTS_TOPIC, reject.table.encode(), reject.payload[:REJECT_BYTES], headers)
 
     def _send(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         while True:
@@ -104,7 +133,9 @@ class TransactionalWriter:
                 )
                 self._producer.poll(0)
                 return
-            except BufferError:  # the client's queue is full: wait for the broker to take some
+            except BufferError:
+                # The client's queue is full: wait for the broker to take some. That ends: a
+                # message that it does not take fails when the transaction times out.
                 self._producer.poll(0.5)
 
     def _delivered(self, error: KafkaError | None, message: object) -> None:
@@ -116,7 +147,7 @@ class TransactionalWriter:
             self._producer.abort_transaction(COMMIT_SECONDS)
         except KafkaException:
             # A fenced or dead producer cannot abort; the broker does after the timeout.
-            return
+            self.usable = False
 
     def _call(self, step: Callable[[], object]) -> None:
         deadline = time.monotonic() + COMMIT_SECONDS
@@ -126,7 +157,8 @@ class TransactionalWriter:
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise self._named(error) from None
+                    raise
+                self._producer.poll(AGAIN_SECONDS)
 
     def _named(self, error: KafkaException) -> ProducerFenced | ServiceUnreachable:
         cause = error.args[0]
@@ -141,6 +173,16 @@ class TransactionalWriter:
         )
 
     # Cursors -------------------------------------------------------------------------------
+
+    def _check_cursors(self, tables: list[str]) -> None:
+        for table in tables:
+            known = any(key.startswith(f"{table}:") for key in self.cursors)
+            if not known and self._has_rows(f"{self.source}.{table}"):
+                raise CursorMissing(
+                    f"Topic {self.source}.{table} has rows, but {CURSORS_TOPIC} has no cursor for"
+                    " it: reading the source again would repeat them.",
+                    f"Restore {CURSORS_TOPIC}, or start over with `ducklake reset`.",
+                )
 
     def _read_cursors(self) -> dict[str, dict[str, Any]]:
         """All cursors of this source, read to the uncommitted end of the topic.
@@ -176,8 +218,12 @@ class TransactionalWriter:
                     continue
                 position = message.offset() + 1
                 key = (message.key() or b"").decode()
-                if key.startswith(prefix):
-                    cursors[key.removeprefix(prefix)] = orjson.loads(message.value() or b"{}")
+                if not key.startswith(prefix):
+                    continue
+                if message.value() is None:  # a tombstone
+                    cursors.pop(key.removeprefix(prefix), None)
+                else:
+                    cursors[key.removeprefix(prefix)] = orjson.loads(message.value())
         finally:
             reader.close()
         return cursors
@@ -188,15 +234,19 @@ class TransactionalWriter:
         try:
             partitions = reader.list_topics(topic, READ_SECONDS).topics[topic].partitions
             reader.assign([TopicPartition(topic, number, 0) for number in partitions])
-            ends = 0
+            ends: set[int] = set()
             deadline = time.monotonic() + READ_SECONDS
-            while ends < len(partitions) and time.monotonic() < deadline:
+            while len(ends) < len(partitions):
                 message = reader.poll(1.0)
-                if message is None:
-                    continue
-                if message.error() is None:
+                if message is not None and message.error() is None:
                     return True
-                ends += message.error().code() == KafkaError._PARTITION_EOF
+                if message is not None and message.error().code() == KafkaError._PARTITION_EOF:
+                    ends.add(message.partition())
+                elif time.monotonic() > deadline:
+                    # "No" would mean that everything is read again.
+                    raise ServiceUnreachable(
+                        f"{topic} could not be read to its end.", "It is tried again."
+                    )
             return False
         finally:
             reader.close()
@@ -212,6 +262,7 @@ class TransactionalWriter:
             )
         )
 
-    def view(self) -> Cursors:
-        """The cursors as they are in Kafka now."""
-        return self.cursors
+
+def _reject(record: Record, text: str, reason: str) -> Reject:
+    payload = text.encode(errors="replace")
+    return Reject(record.table, payload, f"a row of {record.table}: {reason}", record.provenance)

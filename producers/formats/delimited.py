@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from producers.formats.row import BadRow, Options, Row, UnreadableFile
 
-csv.field_size_limit(16 * 1024 * 1024)
+MAX_LETTERS = 4 * 1024 * 1024
+"""Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
+BOM = "\ufeff"
 
 
 def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
     """Read delimited text with a header line.
+
+    A row that breaks the rules of quoting costs its first line and no other: reading goes on with
+    the line after it, since a quote that is never closed would else swallow the rest of the file.
 
     Options:
         delimiter: One character; a comma by default.
@@ -21,42 +28,118 @@ def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
         encoding: Python's name of the encoding; utf-8-sig by default (takes a BOM or none).
 
     Raises:
-        UnreadableFile: No header, or a header with a column twice.
+        UnreadableFile: No header, a header with a column twice, or not of that encoding at all.
     """
     encoding = str(options.get("encoding", "utf-8-sig"))
-    # Undecodable bytes are carried along, so that they cost their own row and no other.
-    text = io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
-    lines = csv.reader(
-        text,
+    lines = _Lines(stream, encoding)
+    csv.field_size_limit(MAX_LETTERS)
+    cells = csv.reader(
+        lines,
         delimiter=str(options.get("delimiter", ",")),
         quotechar=str(options.get("quote", '"')),
         strict=True,
     )
-    header = [name.strip() for name in next(lines, [])]
+    try:
+        header = _header(cells, lines)
+        number = 0
+        while True:
+            lines.taken.clear()
+            try:
+                row = next(cells, None)
+            except csv.Error as error:
+                number += 1
+                yield BadRow(number, lines.give_back(), str(error))
+                continue
+            if row is None:
+                return
+            if not row:
+                continue  # an empty line is no row
+            number += 1
+            yield _row(number, header, row, lines)
+    except UnicodeDecodeError as error:  # what surrogateescape cannot carry: half a UTF-16 pair
+        raise UnreadableFile(f"it is not valid {encoding}: {error.reason}") from None
+
+
+def _header(cells: Iterator[list[str]], lines: _Lines) -> list[str]:
+    try:
+        header = [name.strip() for name in next((row for row in cells if row), [])]
+    except csv.Error as error:
+        raise UnreadableFile(f"its header line cannot be read: {error}") from None
+    if lines.undecoded():
+        raise UnreadableFile(f"its header line is not valid {lines.encoding}")
     if not any(header):
         raise UnreadableFile("it has no header line")
+    if not all(header):
+        raise UnreadableFile("its header has a column without a name")
     if len(set(header)) < len(header):
         raise UnreadableFile("its header names a column twice")
-    number = 0
-    while True:
-        try:
-            cells = next(lines, None)
-        except csv.Error as error:
-            number += 1
-            yield BadRow(number, b"", f"{error} (near line {lines.line_num})")
-            continue
-        if cells is None:
-            return
-        if not cells:
-            continue  # an empty line is no row
-        number += 1
-        yield _row(number, header, cells, encoding)
+    return header
 
 
-def _row(number: int, header: list[str], cells: list[str], encoding: str) -> Row | BadRow:
-    payload = "\t".join(cells).encode(errors="surrogateescape")
+def _row(number: int, header: list[str], cells: list[str], lines: _Lines) -> Row | BadRow:
     if len(cells) != len(header):
-        return BadRow(number, payload, f"it has {len(cells)} fields, the header has {len(header)}")
-    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
-        return BadRow(number, payload, f"it is not valid {encoding}")
+        reason = f"it has {len(cells)} fields, the header has {len(header)}"
+        return BadRow(number, lines.raw(), reason)
+    if lines.undecoded():
+        return BadRow(number, lines.raw(), f"it is not valid {lines.encoding}")
     return Row(number, dict(zip(header, cells, strict=True)))
+
+
+class _Lines:
+    """The lines of a file; knows those of the current row, and takes all but the first back."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self.encoding = encoding
+        # Undecodable bytes are carried along, so that they cost their own row and no other.
+        self._text = io.TextIOWrapper(
+            stream, encoding=encoding, errors="surrogateescape", newline=""
+        )
+        # These two write a BOM of their own.
+        plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}
+        name = codecs.lookup(encoding).name
+        self._plain = plain.get(name, name)
+        self._again: deque[str] = deque()
+        self.taken: list[str] = []
+        self._letters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self.taken:
+            self._letters = 0
+        line = self._again.popleft() if self._again else self._text.readline(MAX_LETTERS)
+        if not line:
+            raise StopIteration
+        self.taken.append(line)
+        self._letters += len(line)
+        if self._letters >= MAX_LETTERS:
+            self._skip_to_its_end()
+            raise csv.Error(f"it is longer than {MAX_LETTERS:,} letters, or a quote is not closed")
+        return line
+
+    def _skip_to_its_end(self) -> None:
+        if self.taken[-1].endswith(("\n", "\r")):
+            return
+        self.taken[-1] += "\n"  # it ends here, also where it is read a second time
+        rest = self._text.readline(MAX_LETTERS)
+        while rest and not rest.endswith(("\n", "\r")):
+            rest = self._text.readline(MAX_LETTERS)
+
+    def give_back(self) -> bytes:
+        """Put all lines of this row but the first back; the first one's bytes."""
+        first, *rest = self.taken or [""]
+        self._again.extendleft(reversed(rest))
+        self.taken = [first]
+        return self.raw()
+
+    def raw(self) -> bytes:
+        """The bytes of this row as they stand in the file."""
+        return "".join(self.taken).rstrip("\r\n").encode(self._plain, errors="surrogateescape")
+
+    def undecoded(self) -> bool:
+        """Whether a byte of this row stands for no letter."""
+        return any(
+            not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line)
+            for line in self.taken
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -9,17 +10,23 @@ import orjson
 
 from producers.formats.row import BadRow, Options, Row, UnreadableFile
 
+MAX_BYTES = 256 * 1024 * 1024
+
 
 def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
-    """Read an array of objects; the whole file is held in memory.
+    """Read an array of objects; the whole file is held in memory, so its size is limited.
 
     Raises:
-        UnreadableFile: It is not JSON.
+        UnreadableFile: It is not JSON, or too large.
     """
+    content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UnreadableFile(f"it is larger than {MAX_BYTES >> 20} MB, which is the most for JSON")
     try:
-        document = orjson.loads(stream.read())
+        document = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise UnreadableFile(f"it is not JSON: {error.msg} (line {error.lineno})") from None
+    del content
     items = document if isinstance(document, list) else [document]
     for number, item in enumerate(items, 1):
         if isinstance(item, dict):

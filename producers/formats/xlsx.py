@@ -8,9 +8,11 @@ from datetime import date, datetime, time
 from typing import Any, BinaryIO
 
 import openpyxl
-from openpyxl.utils.exceptions import InvalidFileException
+import orjson
 
 from producers.formats.row import BadRow, Options, Row, UnreadableFile
+
+MAX_UNPACKED = 512 * 1024 * 1024
 
 
 def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
@@ -22,30 +24,52 @@ def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
     Raises:
         UnreadableFile: It is no workbook, or has no header at that row.
     """
+    first = int(options.get("header_row", 1))
     try:
-        book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError):
-        raise UnreadableFile("it is not an XLSX workbook") from None
+        yield from _rows(stream, first)
+    except UnreadableFile:
+        raise
+    except Exception as error:
+        # openpyxl names no errors of its own: whatever is wrong inside comes as any of a dozen.
+        raise UnreadableFile(f"it is not an XLSX workbook ({type(error).__name__})") from None
+
+
+def _rows(stream: BinaryIO, first: int) -> Iterator[Row | BadRow]:
+    with zipfile.ZipFile(stream) as package:
+        if sum(part.file_size for part in package.infolist()) > MAX_UNPACKED:
+            raise UnreadableFile(f"it unpacks to more than {MAX_UNPACKED >> 20} MB")
+    stream.seek(0)
+    book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
     try:
-        rows = book.worksheets[0].iter_rows(
-            min_row=int(options.get("header_row", 1)), values_only=True
-        )
+        sheet = book.worksheets[0]
+        # Some programs write a wrong size into the file, and rows would be cut to it.
+        sheet.reset_dimensions()
+        rows = sheet.iter_rows(min_row=first, values_only=True)
         header = ["" if cell is None else str(cell).strip() for cell in next(rows, ())]
         names = [name for name in header if name]
         if not names or len(set(names)) < len(names):
-            raise UnreadableFile("its header row is empty or names a column twice")
+            raise UnreadableFile(f"its header (row {first}) is empty or names a column twice")
         number = 0
         for cells in rows:
             if all(cell is None for cell in cells):
                 continue
             number += 1
-            values = {n: _plain(c) for n, c in zip(header, cells, strict=False) if n}
-            if any(c is not None for c in cells[len(header) :]):
-                yield BadRow(number, repr(values).encode(), "it has more cells than the header")
-            else:
-                yield Row(number, values)
+            yield _row(number, header, [_plain(cell) for cell in cells])
     finally:
         book.close()
+
+
+def _row(number: int, header: list[str], cells: list[Any]) -> Row | BadRow:
+    """A row; a cell that has no column name belongs nowhere, and is not dropped."""
+    values: dict[str, Any] = dict.fromkeys(name for name in header if name)
+    for position, cell in enumerate(cells):
+        name = header[position] if position < len(header) else ""
+        if name:
+            values[name] = cell
+        elif cell is not None:
+            payload = orjson.dumps(cells, default=str)
+            return BadRow(number, payload, f"its cell {position + 1} has no column name")
+    return Row(number, values)
 
 
 def _plain(cell: Any) -> Any:
