@@ -84,7 +84,7 @@ class DbtProject:
         self.load()
         where = ["--project-dir", str(self._project), "--profiles-dir", str(self._project)]
         # Standard output belongs to results: what dbt has to say is read from its results.
-        arguments = ["--log-level", "none", "build", *where]
+        arguments = ["--log-level", "none", "--no-write-json", "build", *where]
         if not full:
             arguments += ["--exclude-resource-type", "unit_test"]
         try:

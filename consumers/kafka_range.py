@@ -32,6 +32,8 @@ class KafkaReader:
                 enable_partition_eof=True,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
+                # Every other request waits behind a fetch that waits for more.
+                fetch_wait_max_ms=20,
             )
         )
 

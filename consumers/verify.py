@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.sql import quoted, rows_query
 from ducklake.records import OffsetRange
-from ducklake.topics import TopicIdentity
+from ducklake.topics import TopicIdentity, admin, identify
 
 SHOWN = 5
 
@@ -91,11 +92,13 @@ class Verifier:
         differences: list[Difference] = []
         files = rows = 0
         # Pinned, so that the compactor does not take away the files that we look at.
-        with (
-            Ledger(self._paths) as ledger,
-            Session(self._paths) as session,
-            pinned(ledger, session),
-        ):
+        with ExitStack() as stack:
+            ledger = stack.enter_context(Ledger(self._paths))
+            session = stack.enter_context(Session(self._paths))
+            stack.enter_context(pinned(ledger, session))
+            if self._endpoints is not None:
+                self._kafka_reader = stack.enter_context(KafkaReader(self._endpoints))
+                self._topics = identify(admin(self._endpoints), [ref.topic for ref, _ in tables])
             for ref, table in tables:
                 self._progress(ref.topic)
                 state = ledger.table(ref.topic)

@@ -28,7 +28,7 @@ TIMER = ("--exclude-resource-type", "unit_test")  # as the batch builds
 
 RECORD = """
     _op VARCHAR, _source_ts TIMESTAMPTZ, _kafka_ts TIMESTAMPTZ,
-    _topic VARCHAR, _partition INTEGER, _offset BIGINT"""
+    _topic VARCHAR, _partition INTEGER, _offset BIGINT, _topic_epoch INTEGER DEFAULT 0"""
 CDC = f"{RECORD}, _binlog_file VARCHAR, _binlog_pos BIGINT, _binlog_row INTEGER"
 FILE = f"{RECORD}, _file VARCHAR, _file_sha256 VARCHAR, _file_row BIGINT, _file_rows BIGINT"
 API = f"{RECORD}, _url VARCHAR, _status INTEGER, _fetched_at TIMESTAMPTZ"
@@ -51,7 +51,7 @@ TABLES = {
         lead_time_days INTEGER, active BOOLEAN, since DATE, contacts VARCHAR, {FILE}""",
     "shipments": f"""shipment_id VARCHAR, order_id VARCHAR, supplier_id VARCHAR, carrier VARCHAR,
         shipped_on VARCHAR, promised_on VARCHAR, delivered_on VARCHAR, cost_ars VARCHAR, {FILE}""",
-    "sales_targets": f"""month DATE, category VARCHAR, target_ars DECIMAL(16,2),
+    "sales_targets": f"""month_ DATE, category VARCHAR, target_ars DECIMAL(16,2),
         target_units INTEGER, {FILE}""",
     "support_tickets": f"""ticket_id VARCHAR, order_id VARCHAR, customer_id VARCHAR,
         opened_at VARCHAR, closed_at VARCHAR, channel VARCHAR, topic VARCHAR,
@@ -132,7 +132,8 @@ def fill_shop(raw: RawLayer) -> None:
                 ELSE phone END AS phone,
             CASE customer_id WHEN 3 THEN NULL WHEN 4 THEN '  ' ELSE city END AS city
         )
-        FROM (SELECT * EXCLUDE (_op, _source_ts, _kafka_ts, _topic, _partition, _offset)
+        FROM (SELECT * EXCLUDE (_op, _source_ts, _kafka_ts, _topic, _partition, _offset,
+                  _topic_epoch)
               FROM raw.customers WHERE customer_id <= 4)
         """,
         op="u",
@@ -223,7 +224,7 @@ def fill_files(raw: RawLayer) -> None:
         raw.add_file(
             "sales_targets",
             """
-            SELECT (DATE '2025-10-01' + to_months(m::INTEGER))::DATE AS month, c AS category,
+            SELECT (DATE '2025-10-01' + to_months(m::INTEGER))::DATE AS month_, c AS category,
                 1000000 AS target_ars, 100 AS target_units
             FROM range(0, 6) AS t(m),
                 (VALUES ('Audio'), ('Notebooks'), ('Celulares'), ('Hogar')) AS v(c)
@@ -667,15 +668,15 @@ BREAKS = [
         "an older version is hidden",
         "stg_customers",
         "latest_version",
-        "order by _offset desc",
-        "order by _offset",
+        "order by _topic_epoch desc, _offset desc",
+        "order by _topic_epoch, _offset",
         CUSTOMERS,
     ),
     macro(
         "a repeated snapshot row is hidden",
         "stg_orders",
         "latest_version",
-        "qualify row_number() over (partition by {{ key }} order by _offset desc) = 1",
+        "qualify row_number() over (partition by {{ key }} order by _topic_epoch desc, _offset desc) = 1",
         "",
         "orders_keep_their_latest_version",
     ),

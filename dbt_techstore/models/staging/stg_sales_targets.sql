@@ -10,7 +10,8 @@ renamed as (
 
     select
         ---------- ids
-        cast(date_trunc('month', month) as date) as month,
+        -- raw has month_: a column called month would collide with the path of the Parquet files
+        cast(date_trunc('month', month_) as date) as month,
         {{ trimmed('category') }} as category,
 
         ---------- numbers
