@@ -1,0 +1,240 @@
+"""The pages say what is: commands, options, keys, links, promises, and both languages alike."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
+
+from ducklake.cli.app import app
+from ducklake.config import Settings, Source, Table, json_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+README, LEEME = ROOT / "README.md", ROOT / "README.es.md"
+PAGES = (README, LEEME, ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
+CODE = ("ducklake", "producers", "consumers", "batcher")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
+MAPS: dict[str, type[BaseModel]] = {"sources": Source, "sources.*.tables": Table}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^(#+ .+)$", prose(page), re.MULTILINE)
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets where Markdown is shown."""
+    return re.sub(r"[^\w\- ]", "", heading.lstrip("# ").lower()).replace(" ", "-")
+
+
+def code(page: Path) -> Iterator[str]:
+    """Lines of shell blocks, and code within sentences."""
+    text = page.read_text(encoding="utf-8")
+    for language, block in FENCE.findall(text):
+        if language == "sh":
+            yield from block.splitlines()
+    yield from re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    """The words behind a program's name, wherever the page calls it."""
+    found = []
+    for line in code(page):
+        match = re.match(rf"(?:\w+=\S+ )*(?:\.venv/bin/)?{program} (.+)", line)
+        if match:
+            found.append(shlex.split(match[1], comments=True))
+    return found
+
+
+# Commands ----------------------------------------------------------------------------------------
+
+
+@each_page
+def test_every_ducklake_command_exists_with_its_options(page: Path) -> None:
+    for words in commands(page, "ducklake"):
+        command: Any = typer.main.get_command(app)
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, f"no command `ducklake {' '.join(words)}`"
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        unknown = {word for word in words if word.startswith("-")} - known
+        assert not unknown, f"{command.name} has no option {unknown}"
+
+
+@each_page
+def test_every_make_target_exists_with_its_variables(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    for words in commands(page, "make"):
+        for word in words:
+            name, is_variable, _ = word.partition("=")
+            if is_variable:
+                assert f"$({name})" in makefile, f"the Makefile knows no {name}"
+            else:
+                assert name in targets, f"the Makefile has no target {name}"
+
+
+def test_the_readme_names_every_command() -> None:
+    text = README.read_text(encoding="utf-8")
+    for command in ("up", "down", "reset", "status", "run", "batch", "report"):
+        assert f"ducklake {command}" in text
+    assert {"demo", "test"} <= {words[0] for words in commands(README, "make")}
+
+
+# Two languages -----------------------------------------------------------------------------------
+
+
+def test_both_readmes_have_the_same_sections() -> None:
+    def levels(page: Path) -> list[str]:
+        return [heading.partition(" ")[0] for heading in headings(page)]
+
+    assert levels(README) == levels(LEEME)
+
+
+def test_both_readmes_have_the_same_code() -> None:
+    english, spanish = (FENCE.findall(p.read_text(encoding="utf-8")) for p in (README, LEEME))
+    assert english == spanish
+
+
+def test_both_readmes_have_the_same_rows_and_links() -> None:
+    def shape(page: Path) -> tuple[int, int, list[str]]:
+        text = prose(page)
+        links = [link.partition("#")[0] for link in LINK.findall(text) if "README" not in link]
+        return len(re.findall(r"^\|", text, re.MULTILINE)), text.count("\n- "), links
+
+    assert shape(README) == shape(LEEME)
+
+
+# Links and hygiene -------------------------------------------------------------------------------
+
+
+@each_page
+def test_no_relative_link_is_dead(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in map(slug, headings(target)), f"{page.name}: {link}"
+
+
+@each_page
+def test_no_page_knows_a_machine_or_a_registry(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.~…])/(work|tmp|root|home|Users)/", text)
+    assert not re.search(r"maven\.(org|apache)|repo1|pypi|pythonhosted|deb\.debian", text, re.I)
+
+
+@each_page
+def test_every_page_that_is_named_in_code_exists(page: Path) -> None:
+    for span in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|md|yml|json|lock|sql))`", prose(page)):
+        if not span.startswith(("data/", "my_connectors/")) and "sales_by_province" not in span:
+            assert (ROOT / span).exists() or "stg_dolar_casas" in span, f"{page.name}: {span}"
+
+
+# Configuration -----------------------------------------------------------------------------------
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its default, as `section.key` or `section.*.key`."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{key}.")
+            continue
+        yield key, field.default
+        if key in MAPS:
+            yield from keys(MAPS[key], f"{key}.*.")
+
+
+def spelled(default: Any) -> str:
+    """A default as the table shows it."""
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return "none"
+    if isinstance(default, SecretStr):
+        return f"`{default}`" if default.get_secret_value() else "empty"
+    number = isinstance(default, int | float)
+    return f"`{default:g}`" if number and default < 1e5 else f"`{default}`"
+
+
+def test_the_table_of_keys_is_that_of_the_models() -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
+    table = text.partition("## All keys")[2].partition("\n## ")[0]
+    rows = {key: default for key, default, _ in ROW.findall(table)}
+    assert rows == {key: spelled(default) for key, default in keys(Settings)}
+
+
+def test_the_keys_of_the_projects_own_file_are_documented() -> None:
+    documented = {key for key, _ in keys(Settings)}
+
+    def descend(value: dict[str, Any], at: str) -> None:
+        for name, inner in value.items():
+            key = f"{at}.*" if at in MAPS else f"{at}.{name}".lstrip(".")
+            if isinstance(inner, dict) and not key.endswith((".options", ".columns")):
+                descend(inner, key)
+            else:
+                assert key in documented, f"{key} is not in CONFIGURATION.md"
+
+    descend(yaml.safe_load((ROOT / "ducklake.yml").read_text(encoding="utf-8")), "")
+
+
+def test_every_variable_that_the_code_asks_for_is_documented() -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
+    # Set by make and by tests, for nobody else.
+    internal = {"DUCKLAKE_INSTALL_SECONDS", "DUCKLAKE_FAILPOINT"}
+    used = set()
+    for folder in CODE:
+        for file in (ROOT / folder).rglob("*.py"):
+            used |= set(re.findall(r"\"(DUCKLAKE_[A-Z]+(?:_[A-Z]+)*)\"", file.read_text()))
+    assert {name for name in used - internal if f"`{name}`" not in text} == set()
+
+
+def test_every_option_of_a_reader_is_documented() -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
+    table = text.partition("## Options of a table")[2].partition("\n## ")[0]
+    used = set()
+    for file in (ROOT / "producers").rglob("*.py"):
+        used |= set(re.findall(r"options\.get\(\"(\w+)\"", file.read_text()))
+    assert used == set(re.findall(r"^\| `[^|]+ \| `(\w+)` \| ", table, re.MULTILINE))
+
+
+def test_the_json_schema_is_current() -> None:
+    stored = json.loads((DOCS / "ducklake.schema.json").read_text(encoding="utf-8"))
+    assert stored == json_schema(), "run: ducklake config schema > docs/ducklake.schema.json"
+
+
+# Design ------------------------------------------------------------------------------------------
+
+
+def test_the_design_lists_fourteen_promises() -> None:
+    text = (DOCS / "DESIGN.md").read_text(encoding="utf-8")
+    promises = text.partition("## Promises")[2].partition("\n## ")[0]
+    assert [int(n) for n in re.findall(r"^(\d+)\. \*\*", promises, re.MULTILINE)] == [*range(1, 15)]
+
+
+def test_the_design_names_no_module_that_is_gone() -> None:
+    text = (DOCS / "DESIGN.md").read_text(encoding="utf-8")
+    layout = text.partition("## Layout")[2].partition("\n## ")[0]
+    there = {file.name for folder in CODE for file in (ROOT / folder).rglob("*.py")}
+    assert set(re.findall(r"\b\w+\.py\b", layout)) <= there
