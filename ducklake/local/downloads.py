@@ -138,9 +138,9 @@ class _Meter:
 def _download(session: requests.Session, jar: Jar, folder: Path, meter: _Meter) -> None:
     part = folder / f"{jar.name}.part"
     url = f"{repository()}/{jar.path}"
-    reason = ""
+    reason, wrong = "", 0
     for attempt in range(_ATTEMPTS):
-        if meter.stop.is_set() or (attempt and meter.stop.wait(min(0.5 * 2**attempt, 5))):
+        if meter.stop.is_set() or (attempt and meter.stop.wait(0.25 * 2**attempt)):
             return
         try:
             _transfer(session, url, jar, part, meter)
@@ -160,6 +160,9 @@ def _download(session: requests.Session, jar: Jar, folder: Path, meter: _Meter) 
             return
         reason = "the file that came has another hash than connect/jars.lock"
         part.unlink()
+        wrong += 1
+        if wrong == 2:  # once may be a damaged transfer
+            break
     raise StackError(
         f"{jar.name} could not be downloaded from {url} ({reason}).",
         "Check the network, or set DUCKLAKE_MAVEN_URL to a mirror that has it.",

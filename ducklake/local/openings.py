@@ -63,12 +63,12 @@ def _duckdb(config: Config) -> Iterator[Opening]:
 def _postgres(config: Config, endpoints: Endpoints) -> Opening:
     there = endpoints.postgres
     words = ["-h", there.host, "-p", str(there.port), "-U", there.user, "-d", there.database]
-    program = shutil.which("psql") and "psql"
     if config.settings.services.postgres.host != EMBEDDED:
-        return Opening("psql", _command(program or "psql", *words))
-    own = Tools.locate().postgres_bin / "psql"
+        return Opening("psql", _command("psql", *words))
+    # the one of the server's own version: an older one fails at \l and \d
+    program = Tools.locate().postgres_bin / "psql"
     secret = config.stack_dir / "postgres" / "pgpass"
-    return Opening("psql", _command(program or own, *words, PGPASSFILE=secret))
+    return Opening("psql", _command(program, *words, PGPASSFILE=secret))
 
 
 def _mysql(config: Config, endpoints: Endpoints) -> Opening:

@@ -63,6 +63,7 @@ class Postgres(Service):
             f"{LOOPBACK}:{self.port}:*:{postgres.user}:{self.site.secrets.get('postgres')}\n",
         )
         if self._data.exists():
+            self._hand_over()
             return
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -83,6 +84,14 @@ class Postgres(Service):
         finally:
             password.unlink()
         fresh.replace(self._data)
+
+    def _hand_over(self) -> None:
+        """Give the data to whom the server runs as, should that have changed since."""
+        owner = NOBODY if self.identity() == "nobody" else os.geteuid()
+        if os.geteuid() != 0 or self._data.stat().st_uid == owner:
+            return
+        for path in (self._data, *self._data.rglob("*")):
+            os.chown(path, owner, owner, follow_symlinks=False)
 
     def command(self) -> list[str]:
         """The server."""

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -44,14 +46,10 @@ class CappedLog:
             except OSError:
                 return
 
-    def tail(self, size: int = 16_384) -> str:
-        """The last bytes as text."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-                return file.read().decode(errors="replace")
-        except OSError:
-            return ""
+    def close(self) -> None:
+        """Nothing more comes."""
+        with self._lock, suppress(OSError):
+            self._file.close()
 
 
 def _wrapped(command: Sequence[str], identity: str) -> list[str]:
@@ -66,7 +64,7 @@ class Child:
         command: Program and arguments; no secrets in them.
         environment: The whole environment.
         folder: Where it runs.
-        log: Takes what it prints.
+        log: Takes what it prints, and is closed at its end.
         identity: `same`, `namespace` or `nobody` (see `launch`).
     """
 
@@ -97,6 +95,7 @@ class Child:
         while data := os.read(stream.fileno(), 65_536):
             log.write(data)
         stream.close()
+        log.close()
 
     def wait(self, seconds: float | None) -> int | None:
         """The exit code, or None if it still runs after that time (None waits for ever)."""
@@ -148,9 +147,14 @@ def end_process(pid: int, started: float, seconds: float) -> bool:
         if abs(process.create_time() - started) > 1:
             return True
         process.kill()
-        process.wait(seconds)
+        deadline = time.monotonic() + seconds
+        # in a container nobody may collect orphans: a zombie runs no more
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
     except psutil.NoSuchProcess:
         return True
-    except (psutil.AccessDenied, psutil.TimeoutExpired):
+    except psutil.AccessDenied:
         return False
     return True

@@ -5,6 +5,7 @@ Every function may be called by several processes at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -84,11 +85,22 @@ def up(config: Config, progress: Reporter | None = None) -> None:
             reporter.note("no service is embedded: nothing to start")
             return
         if not is_up(config):
+            _await_stop(config)
             if lock.holder(config.stack_dir / LOCK) is None:
                 check_platform()
                 check_room(config.data_dir)
                 provide(reporter)
             _start(config, reporter)
+    except OSError as error:
+        where = error.filename or config.data_dir
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StackError(
+                f"The disk that holds {where} is full.", "Free some space, then try again."
+            ) from None
+        raise StackError(
+            f"{where}: {error.strerror or error}.",
+            "Set data_dir in ducklake.yml, or DUCKLAKE_CACHE, to a folder that you may write.",
+        ) from None
     finally:
         reporter.close()
 
@@ -181,18 +193,19 @@ def _current(config: Config) -> Report | None:
     return report if report is not None and report.pid == pid else None
 
 
+def _await_stop(config: Config) -> None:
+    """Let a supervisor that is on its way out finish."""
+    report = _current(config)
+    if report is not None and report.phase in ("stopping", "failed"):
+        _released(config.stack_dir / LOCK, STOP_SECONDS + 2)
+
+
 def _start(config: Config, reporter: Reporter) -> None:
     logs = config.stack_dir / "logs"
-    try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-        config.stack_dir.mkdir(mode=0o700, exist_ok=True)
-        logs.mkdir(exist_ok=True)
-        log = (logs / LOG).open("ab")
-    except OSError as error:
-        raise StackError(
-            f"{error.filename} cannot be made ({error.strerror}).",
-            "Set data_dir in ducklake.yml to a folder that you may write.",
-        ) from None
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    config.stack_dir.mkdir(mode=0o700, exist_ok=True)
+    logs.mkdir(exist_ok=True)
+    log = (logs / LOG).open("ab")
     reading, writing = os.pipe()
     try:
         with log:
