@@ -7,24 +7,22 @@ configured and runs, and it knows when everything committed in MySQL has reached
 from __future__ import annotations
 
 import json
-import time
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pymysql
-import requests
 import structlog
 
 from ducklake.config import Config, Endpoints, Source
-from ducklake.errors import ServiceUnreachable, SourceError
+from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors
+from producers.connect_rest import ConnectRest
+from producers.mysql_query import ask
 
 log = structlog.get_logger()
-TIMEOUT = (5.0, 30.0)
-CONFLICT_SECONDS = 0.2
 TEMPLATE = Path("connect") / "mysql.json"
+_REFERENCE = re.compile(r"\$\{[A-Za-z0-9_-]+:[^}]+\}")
 
 
 class MysqlCdcConnector(Connector):
@@ -35,13 +33,13 @@ class MysqlCdcConnector(Connector):
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         super().__init__(name, source, config, endpoints)
         self.connector = f"{config.settings.name}-{name}"
-        self._http = requests.Session()
+        secrets = (endpoints.mysql.password,)
+        self._connect = ConnectRest(endpoints.connect, self.connector, secrets)
         self._goal: str | None = None
-        self._restarted: dict[str, float] = {}
 
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
-        self._http.close()
+        self._connect.close()
 
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
         """Make the connector what it should be; restart what has failed.
@@ -51,27 +49,39 @@ class MysqlCdcConnector(Connector):
             SourceError: Connect refuses the configuration.
         """
         wanted = self.configuration()
-        current = self._get(f"/connectors/{self.connector}/config") or {}
-        if {key: text for key, text in current.items() if key != "name"} != wanted:
-            self._put(f"/connectors/{self.connector}/config", wanted)
+        if self._connect.configuration() != wanted:
+            self._connect.configure(wanted)
             log.info("connector configured", connector=self.connector)
         self._watch()
         yield from ()
 
     def settled(self) -> bool:
-        """Whether all that MySQL had committed when this was first asked is in Kafka."""
+        """Whether all that MySQL had committed when this was first asked is in Kafka.
+
+        Raises:
+            SourceError: The server numbers no transactions, so that nobody could know.
+        """
         if self._goal is None:
-            self._goal = str(self._query("SELECT @@GLOBAL.gtid_executed")[0]).replace("\n", "")
+            mode, executed = ask(self.endpoints.mysql, "SELECT @@gtid_mode, @@gtid_executed")
+            if mode != "ON":
+                raise SourceError(
+                    f"MySQL has gtid_mode={mode}: it cannot be told when all is in Kafka.",
+                    "Set gtid_mode=ON and enforce_gtid_consistency=ON; without them produce"
+                    " works, but not --once.",
+                )
+            self._goal = str(executed).replace("\n", "")
         delivered = self._delivered()
         if delivered is None:
             return False
         # MySQL itself compares the two sets of transactions.
-        return bool(self._query("SELECT GTID_SUBSET(%s, %s)", self._goal, delivered)[0])
+        return bool(
+            ask(self.endpoints.mysql, "SELECT GTID_SUBSET(%s, %s)", self._goal, delivered)[0]
+        )
 
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
         return {
-            table: int(self._query(f"SELECT COUNT(*) FROM `{table}`")[0])
+            table: int(ask(self.endpoints.mysql, f"SELECT COUNT(*) FROM `{table}`")[0])
             for table in self.source.tables
         }
 
@@ -80,7 +90,15 @@ class MysqlCdcConnector(Connector):
 
         Raises:
             SourceError: The template cannot be read.
+            ConfigError: Connect would be given the password itself.
         """
+        if not _REFERENCE.fullmatch(self.endpoints.connect_mysql_password):
+            raise ConfigError(
+                "services.connect.mysql_password is not a reference: Connect's REST would show the"
+                " password to everybody who asks.",
+                "Name one of Connect's config providers, such as"
+                " $${env:DUCKLAKE_MYSQL_PASSWORD} or $${file:/run/secrets/mysql:password}.",
+            )
         path = self.config.root / TEMPLATE
         mysql = self.endpoints.mysql
         try:
@@ -110,88 +128,39 @@ class MysqlCdcConnector(Connector):
             filled[key] = text
         return filled | {key: str(value) for key, value in self.source.options.items()}
 
-    # Connect -------------------------------------------------------------------------------
+    # Watching ------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        status = self._get(f"/connectors/{self.connector}/status") or {}
-        failed = [task for task in status.get("tasks", []) if task["state"] == "FAILED"]
-        if status.get("connector", {}).get("state") == "FAILED" or failed:
-            reason = next((task.get("trace", "") for task in failed), "").partition("\n")[0]
-            self._request(
-                "POST",
-                f"/connectors/{self.connector}/restart?includeTasks=true&onlyFailed=true",
-            )
+        """Restart what has failed, and say so.
+
+        Raises:
+            ServiceUnreachable: Something had failed, or somebody has stopped the connector.
+        """
+        status = self._connect.status()
+        tasks = status.get("tasks", [])
+        states = [status.get("connector", {}), *tasks]
+        failed = [part for part in states if part.get("state") == "FAILED"]
+        if failed:
+            reason = self._connect.clean(next((p["trace"] for p in failed if p.get("trace")), ""))
+            self._connect.restart()
             raise ServiceUnreachable(
-                f"Debezium's connector {self.connector} had failed ({reason[:300]}).",
-                "It was restarted; if it fails again, its log says more.",
+                f"Debezium's connector {self.connector} had failed ({reason}).",
+                "It was restarted; if it fails again, Kafka Connect's log says more.",
             )
+        for part in states:
+            if part.get("state") in {"PAUSED", "STOPPED"}:
+                raise ServiceUnreachable(
+                    f"Debezium's connector {self.connector} is {part['state'].lower()}.",
+                    f"Let it go on: PUT /connectors/{self.connector}/resume.",
+                )
 
     def _delivered(self) -> str | None:
-        """The set of transactions that are in Kafka, by the offsets that Connect committed."""
-        answer = self._get(f"/connectors/{self.connector}/offsets") or {}
-        for entry in answer.get("offsets", []):
-            offset = entry.get("offset") or {}
-            if offset.get("gtids") and not offset.get("snapshot"):
+        """The transactions that are in Kafka with all their rows; None before the snapshot's end.
+
+        Connect commits an offset in the transaction of the rows before it, and Debezium adds a
+        transaction to the set only with the first event after its last row.
+        """
+        for offset in self._connect.offsets():
+            if offset.get("gtids") is not None and not offset.get("snapshot"):
                 return str(offset["gtids"])
         return None
-
-    def _get(self, path: str) -> Any:
-        response = self._request("GET", path)
-        return None if response.status_code == requests.codes.not_found else response.json()
-
-    def _put(self, path: str, body: dict[str, str]) -> None:
-        deadline = time.monotonic() + TIMEOUT[1]
-        while True:
-            response = self._request("PUT", path, body)
-            if response.status_code != requests.codes.conflict or time.monotonic() > deadline:
-                return
-            time.sleep(CONFLICT_SECONDS)  # 409: Connect is rebalancing, for a moment
-
-    def _request(
-        self, method: str, path: str, body: dict[str, str] | None = None
-    ) -> requests.Response:
-        url = f"{self.endpoints.connect}{path}"
-        try:
-            response = self._http.request(method, url, json=body, timeout=TIMEOUT)
-        except requests.RequestException as error:
-            raise ServiceUnreachable(
-                f"Kafka Connect at {self.endpoints.connect}: {type(error).__name__}.", "Is it up?"
-            ) from None
-        if response.status_code == requests.codes.bad_request:
-            message = str(response.json().get("message", ""))[:500]
-            raise SourceError(
-                f"Kafka Connect refuses the connector {self.connector}: {message}",
-                "Mend services.mysql, or the source's options.",
-            )
-        if response.status_code >= requests.codes.internal_server_error:
-            raise ServiceUnreachable(
-                f"Kafka Connect at {self.endpoints.connect}: {method} {path} answered"
-                f" {response.status_code}.",
-                "It is tried again.",
-            )
-        return response
-
-    # MySQL ---------------------------------------------------------------------------------
-
-    def _query(self, sql: str, *args: str) -> tuple[Any, ...]:
-        at = self.endpoints.mysql
-        try:
-            with (
-                pymysql.connect(
-                    host=at.host,
-                    port=at.port,
-                    user=at.user,
-                    password=at.password,
-                    database=at.database,
-                    connect_timeout=10,
-                ) as db,
-                db.cursor() as cursor,
-            ):
-                cursor.execute(sql, args)
-                row: tuple[Any, ...] | None = cursor.fetchone()
-        except pymysql.MySQLError as error:
-            raise ServiceUnreachable(
-                f"MySQL {at.host}:{at.port}: {type(error).__name__} {error.args[:1]}.",
-                "Is it up, and may the user read this database?",
-            ) from None
-        return row or ()

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Mapping
+import time
+import traceback
+from collections.abc import Callable, Generator, Mapping
 
 import structlog
 
 from ducklake.config import Config, Endpoints
-from ducklake.errors import ConfigError, DuckLakeError, ProducerFenced, TransientError
+from ducklake.errors import (
+    ConfigError,
+    DuckLakeError,
+    ProducerFenced,
+    SourceError,
+    TransientError,
+)
 from ducklake.topics import make_topics
 from producers.base import Connector
 from producers.transactions import TransactionalWriter
@@ -18,6 +26,8 @@ log = structlog.get_logger()
 RETRY_SECONDS = 5.0
 ONCE_SECONDS = 0.2
 ONCE_TRIES = 5
+JOIN_SECONDS = 0.1
+DRAIN_SECONDS = 1.5
 
 KINDS: Mapping[str, str] = {
     "argentina": "producers.api:ArgentinaConnector",
@@ -85,19 +95,35 @@ class SourceRunner:
     def run(self, stop: threading.Event, once: bool = False) -> None:
         """Run all sources until told to stop, or until each has been read to its end once.
 
+        Args:
+            stop: Ends it: a transaction that is being written is finished; a source that does not
+                answer is not waited for.
+            once: End at the end of what is there now.
+
         Raises:
             DuckLakeError: A source stopped; the others have run to their end.
         """
+        # Daemons: whatever a thread is waiting for, it does not keep the process alive.
         threads = [
-            threading.Thread(target=self._run_source, args=(name, stop, once), name=name)
+            threading.Thread(
+                target=self._run_source, args=(name, stop, once), name=name, daemon=True
+            )
             for name in self._names
         ]
         for thread in threads:
             thread.start()
+        while any(thread.is_alive() for thread in threads) and not stop.is_set():
+            for thread in threads:
+                thread.join(JOIN_SECONDS)
+        deadline = time.monotonic() + DRAIN_SECONDS
         for thread in threads:
-            thread.join()
-        if self.failed:
-            raise next(iter(self.failed.values()))
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.warning("source does not answer and is left", source=thread.name)
+        failed = list(self.failed.values())
+        if failed:
+            # A fenced producer first: its exit code tells the supervisor not to start it again.
+            raise next((e for e in failed if isinstance(e, ProducerFenced)), failed[0])
 
     def _run_source(self, name: str, stop: threading.Event, once: bool) -> None:
         try:
@@ -110,8 +136,11 @@ class SourceRunner:
             self.failed[name] = error
             log.error("source stopped", source=name, reason=str(error))
         except Exception as error:  # a thread must not die unseen
-            self.failed[name] = DuckLakeError(f"Source {name}: {type(error).__name__}: {error}.")
-            log.exception("source stopped", source=name)
+            # Where it broke, not its message: that may quote a row.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"Source {name}: {type(error).__name__} in {place.name}, line {place.lineno}."
+            self.failed[name] = SourceError(what, "This is a defect of the connector.")
+            log.error("source stopped", source=name, reason=str(self.failed[name]))
 
     def _poll_until(self, source: Connector, stop: threading.Event, once: bool) -> None:
         writer: TransactionalWriter | None = None
@@ -120,25 +149,32 @@ class SourceRunner:
             try:
                 if source.writes_records and writer is None:
                     writer = TransactionalWriter(self._config, self._endpoints, source.name)
-                self._poll(source, writer)
+                self._poll(source, writer, stop)
                 tries = 0
-                if once and source.settled():
+                if once and not stop.is_set() and source.settled():
                     return
                 stop.wait(ONCE_SECONDS if once else source.source.poll_seconds)
-            except ProducerFenced:
-                raise  # never again: two of them would fence each other for ever
             except TransientError as error:
                 tries += 1
                 if once and tries >= ONCE_TRIES:
                     raise
                 log.warning("source will be asked again", source=source.name, reason=str(error))
-                # After a failed transaction the producer's state is unknown: start from Kafka's.
-                writer = None
+                # Only where this one is of no more use: a new one would fence a successor of it.
+                writer = writer if writer and writer.usable else None
                 stop.wait(RETRY_SECONDS)
 
-    def _poll(self, source: Connector, writer: TransactionalWriter | None) -> None:
-        for batch in source.poll(writer.view() if writer else {}):
-            assert writer is not None, "a connector that yields batches writes records"
-            writer.write(batch)
-            if batch.records:
-                self._progress(f"{source.name}.{batch.table}", len(batch.records))
+    def _poll(
+        self, source: Connector, writer: TransactionalWriter | None, stop: threading.Event
+    ) -> None:
+        batches = source.poll(writer.view() if writer else {})
+        try:
+            for batch in batches:
+                assert writer is not None, "a connector that yields batches writes records"
+                if stop.is_set():
+                    return
+                writer.write(batch)
+                if batch.records:
+                    self._progress(f"{source.name}.{batch.table}", len(batch.records))
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()  # now, not some time: it may hold a session open
