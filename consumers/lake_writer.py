@@ -20,6 +20,7 @@ from consumers.hot_files import commit_flush
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
 from consumers.recovery import recover
 from consumers.schema_changes import exact_columns
+from consumers.slots import WorkerSlot
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.errors import CommitConflict, DataLoss, DiskFull, ServiceUnreachable, TerminalError
 from ducklake.failpoints import failpoint
@@ -58,6 +59,7 @@ class LakeWriter:
         self._paths = LakePaths(config.data_dir)
         self._ledger = Ledger(self._paths)
         self._session = Session(self._paths)
+        self._slot = WorkerSlot(self._paths.workers)
         recover(self._ledger)
         make_topics(config, endpoints)
         self._admin = admin(endpoints)
@@ -66,6 +68,7 @@ class LakeWriter:
         self._consumer = Consumer(
             endpoints.kafka_client(
                 group_id=f"ducklake.{config.settings.name}.lake",
+                group_instance_id=f"ducklake.{config.settings.name}.{self._slot.number}",
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level="read_committed",
@@ -91,6 +94,7 @@ class LakeWriter:
         self._consumer.close()
         self._session.close()
         self._ledger.close()
+        self._slot.close()
 
     # The loop ------------------------------------------------------------------------------
 

@@ -54,12 +54,21 @@ def produce(
 
 
 @app.command()
-def consume(config: ConfigOption = None, once: OnceOption = False) -> None:
+def consume(
+    config: ConfigOption = None,
+    once: OnceOption = False,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Processes that share it.")] = 1,
+) -> None:
     """Write what is in Kafka into the raw lake, exactly once."""
     from consumers.lake_writer import LakeWriter
 
     stop = stop_on_signals()
     settings = load_config(config)
+    if workers > 1 and not once:
+        from ducklake.cli.roles import RoleSupervisor, consume_roles
+
+        RoleSupervisor(settings, consume_roles(workers)).keep(stop)
+        return
     writer = LakeWriter(settings, settings.endpoints())
     try:
         writer.run(stop, once)

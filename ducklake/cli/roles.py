@@ -12,7 +12,9 @@ from pathlib import Path
 
 import structlog
 
+from ducklake.cli.stuck import StuckWriterWatch
 from ducklake.config import Config
+from ducklake.lake.paths import LakePaths
 from ducklake.local.process import CappedLog, Child
 
 log = structlog.get_logger()
@@ -22,6 +24,13 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "compact": ("compact",),
     "batch": ("batch",),
 }
+
+
+def consume_roles(workers: int) -> dict[str, tuple[str, ...]]:
+    """The roles of some consumers that share all topics."""
+    return {f"consume-{number}": ("consume",) for number in range(1, workers + 1)}
+
+
 FENCED_EXIT = 3
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
@@ -54,10 +63,14 @@ class RoleSupervisor:
         self._config = config
         self.folder = config.data_dir / "logs"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._watch = StuckWriterWatch(LakePaths(config.data_dir).ledger)
         self._roles = [_Role(name, words, self.folder) for name, words in roles.items()]
 
     def look(self) -> None:
         """Start what is not running and may be; call it often."""
+        ended = self._watch.look(self.processes().values())
+        if ended is not None:
+            log.error("a process held the ledger's write lock and did not move: ended", pid=ended)
         now = time.monotonic()
         for role in self._roles:
             if role.ended_for_good:

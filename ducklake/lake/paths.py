@@ -78,6 +78,11 @@ class LakePaths:
         return self.root / "orphans"
 
     @property
+    def workers(self) -> Path:
+        """Locks of the numbers of running workers."""
+        return self.root / "workers"
+
+    @property
     def published(self) -> Path:
         """Immutable Parquet snapshots of the models."""
         return self.root / "published"
