@@ -46,9 +46,11 @@ class Postgres(Service):
         """
         if os.geteuid() != 0:
             return "same"
-        for identity in ("namespace", "nobody"):
-            if _can_be(identity, self.folder):
-                return identity
+        if _can_be("namespace", self.folder):
+            return "namespace"
+        self.site.folder.chmod(0o711)  # may be passed through, not listed
+        if _can_be("nobody", self.folder):
+            return "nobody"
         raise StackError(
             "PostgreSQL refuses to run as root, and here root may neither make a user namespace"
             f" nor let `nobody` into {self.folder}.",

@@ -32,8 +32,8 @@ from ducklake.local.tools import Tools, check_platform, check_room, provide
 _UP_SECONDS = 300.0
 # everything that the project writes under data_dir; `reset` touches nothing else
 _OURS = (
-    "raw", "hot", "staging", "generations", "orphans", "sessions", "snapshots", "published",
-    "batch", "dbt", "run", "logs", "stack", "ledger.db*", "*.duckdb", "*.duckdb.*", "*.json",
+    "raw", "hot", "staging", "generations", "orphans", "published", "work", "workers", "logs",
+    "stack", "ledger.db*", "lake.duckdb*", "compactor.lock",
 )  # fmt: skip
 
 
@@ -226,6 +226,10 @@ def _start(config: Config, reporter: Reporter) -> None:
         os.close(writing)
         writing = -1
         _await_up(config, reading, reporter)
+    except KeyboardInterrupt:
+        reporter.note("interrupted: stopping what was started")
+        down(config)
+        raise
     finally:
         os.close(reading)
         if writing >= 0:

@@ -262,7 +262,7 @@ def gtids(endpoints: Endpoints) -> str:
 
 
 def test_debezium_brings_exact_values_once_and_says_how_far_it_is(
-    endpoints: Endpoints, connector: dict[str, str]
+    config: Config, endpoints: Endpoints, connector: dict[str, str]
 ) -> None:
     with mysql(endpoints) as connection:
         read(endpoints, "probe.words", 1)
@@ -286,6 +286,8 @@ def test_debezium_brings_exact_values_once_and_says_how_far_it_is(
     assert delete["before"] == {**exact, "price": "1234567890.11"}
     url = f"{endpoints.connect}/connectors/probe"
     assert endpoints.mysql.password not in requests.get(f"{url}/config", timeout=10).text
+    log = config.stack_dir / "logs" / "connect.log"
+    assert endpoints.mysql.password not in log.read_text(errors="replace")
 
 
 def test_killing_the_supervisor_ends_its_children(config: Config, endpoints: Endpoints) -> None:
