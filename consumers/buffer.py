@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,12 +19,12 @@ class TableBuffer:
 
     Attributes:
         state: The table as the ledger had it when this buffer was last emptied.
-        messages: Records in the order of each partition.
     """
 
     def __init__(self, state: TableState) -> None:
         self.state = state
-        self.messages: list[Message] = []
+        self._runs: dict[int, list[Message]] = {}
+        self._rows = 0
         self._bytes = 0
         self._oldest: float | None = None
         self._next: dict[int, int] = dict(state.positions)
@@ -39,15 +40,28 @@ class TableBuffer:
         """The next offset that this buffer takes."""
         return self._next.get(partition)
 
-    def add(self, message: Message, now: float) -> None:
-        """Take a record, unless its offset is behind the position (a seek alone is not enough)."""
-        partition, offset = message.partition(), message.offset()
-        if offset < self._next.get(partition, 0):
-            return
-        self.messages.append(message)
-        self._next[partition] = offset + 1
-        self._bytes += len(message.value() or b"")
-        self._oldest = now if self._oldest is None else self._oldest
+    def add(self, messages: Sequence[Message], now: float) -> None:
+        """Take records of this table, in the order in which they came.
+
+        Those whose offset is behind the position are dropped: a seek alone is not enough.
+        """
+        for partition, group in groupby(messages, Message.partition):
+            run = list(group)
+            position = self._next.get(partition, 0)
+            if run[0].offset() < position:
+                run = [message for message in run if message.offset() >= position]
+                if not run:
+                    continue
+            self._runs.setdefault(partition, []).extend(run)
+            self._next[partition] = run[-1].offset() + 1
+            self._rows += len(run)
+            self._bytes += sum(map(len, run))
+        if self._rows and self._oldest is None:
+            self._oldest = now
+
+    def messages(self) -> list[Message]:
+        """All records, ordered by partition and offset."""
+        return [message for partition in sorted(self._runs) for message in self._runs[partition]]
 
     def end_of_partition(self, partition: int, offset: int, now: float) -> None:
         """Move past markers and aborted records at the end of a partition."""
@@ -58,12 +72,12 @@ class TableBuffer:
     def size(self, now: float) -> BufferSize:
         """Rows, bytes and age at a moment (seconds)."""
         return BufferSize(
-            len(self.messages), self._bytes, 0.0 if self._oldest is None else now - self._oldest
+            self._rows, self._bytes, 0.0 if self._oldest is None else now - self._oldest
         )
 
     def idle_move(self, now: float) -> float:
         """For how many seconds a position has moved with no record to flush; 0 where none has."""
-        if self.messages or self._moved_at is None:
+        if self._rows or self._moved_at is None:
             return 0.0
         return now - self._moved_at
 

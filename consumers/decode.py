@@ -7,13 +7,16 @@ its batch goes on. An unknown key becomes a new column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import duckdb
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Message
 
 from ducklake.config import Table, TableRef
 from ducklake.lake.schema import (
@@ -38,15 +41,17 @@ _ENVELOPE = (
 )
 
 
-class Message(Protocol):
-    """What is used of a Kafka message."""
-
-    def value(self) -> bytes | None: ...  # noqa: D102
-    def key(self) -> bytes | None: ...  # noqa: D102
-    def offset(self) -> int: ...  # noqa: D102
-    def partition(self) -> int: ...  # noqa: D102
-    def timestamp(self) -> tuple[int, int]: ...  # noqa: D102
-    def headers(self) -> list[tuple[str, bytes]] | None: ...  # noqa: D102
+SAMPLE_EVERY = 64
+_CONSTANT = frozenset({"_topic", "_topic_epoch"})
+_UNEXPECTED = "_unexpected"
+_MILLISECONDS = pa.timestamp("ms", "UTC")
+# Called without a lookup for each message: these run once for every record there is.
+_value, _partition, _offset, _timestamp = (
+    Message.value,
+    Message.partition,
+    Message.offset,
+    Message.timestamp,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +69,29 @@ class Decoded:
     dead_letters: tuple[DeadLetter, ...]
 
 
+class Changes(Protocol):
+    """Where a source announces new columns and their exact types."""
+
+    def has_grown(self) -> bool: ...  # noqa: D102
+    def columns(self, table: str) -> list[Column]: ...  # noqa: D102
+
+
 class TableDecoder:
     """Decodes the records of one table.
+
+    A batch goes through one query that takes it for what it should be; whatever that query meets
+    that is not as expected (bad JSON, a value that does not fit, an unknown key) sends the batch
+    through the careful steps, which cost more and find out what it is.
 
     Args:
         ref: The table.
         table: Its configuration: declared types.
         kind: `cdc` (Debezium's envelope), `plain` (one object a record), or `rejects`.
-        exact_types: For CDC: asks the source's own schema changes for the exact columns.
+        changes: For CDC: the source's own schema changes, with the exact columns.
     """
 
     def __init__(
-        self,
-        ref: TableRef,
-        table: Table,
-        kind: Kind,
-        exact_types: Callable[[], Sequence[Column]] | None = None,
+        self, ref: TableRef, table: Table, kind: Kind, changes: Changes | None = None
     ) -> None:
         self.ref = ref
         self.kind: Kind = kind
@@ -87,7 +99,7 @@ class TableDecoder:
             source_column(name, declared_type(ref.table, name, type_))
             for name, type_ in table.columns.items()
         )
-        self._exact_types = exact_types
+        self._changes = changes
         self._db = duckdb.connect(config={"threads": 1})
         self._db.execute("SET TimeZone = 'UTC'")
 
@@ -95,12 +107,122 @@ class TableDecoder:
         """Decode a batch.
 
         Args:
-            messages: Records of this table, of any of its partitions.
+            messages: Records of this table, ordered by partition and offset.
             schema: The table's schema so far.
             epoch: How often the topic had been made anew when these records were produced.
         """
+        if not messages:
+            return Decoded(None, schema, ())
         if self.kind == "rejects":
             return Decoded(None, schema, tuple(map(self._reject, messages)))
+        rows = self._decode_as_expected(messages, schema, epoch)
+        if rows is not None:
+            return Decoded(rows, schema, ())
+        return self._decode_carefully(messages, schema, epoch)
+
+    # The one query ---------------------------------------------------------------------------
+
+    def _decode_as_expected(
+        self, messages: Sequence[Message], schema: Schema, epoch: int
+    ) -> pa.Table | None:
+        """All rows of a batch in which everything is as expected; None where something is not."""
+        if not schema.columns:
+            return None
+        try:
+            batch = self._columns_of(messages, list(map(_value, messages)))
+            rows = self._query(batch, schema, "after")
+            if self.kind == "cdc":
+                deleted = pc.equal(rows.column("_op"), "d")
+                if pc.any(deleted).as_py():
+                    before = self._query(batch.filter(deleted), schema, "before")
+                    rows = pa.concat_tables([rows.filter(pc.invert(deleted)), before])
+                    rows = rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+        except (pa.ArrowInvalid, duckdb.Error):
+            return None
+        unexpected = pc.any(rows.column(_UNEXPECTED)).as_py()
+        if unexpected or self._may_have_unknown_keys(batch, schema):
+            return None
+        return _with_constants(rows.drop_columns([_UNEXPECTED]), self.kind, self.ref.topic, epoch)
+
+    def _query(self, batch: pa.Table, schema: Schema, image: str) -> pa.Table:
+        """Fields as text out of one parse of each record, cast to their types."""
+        value = {c.field: _json_shape(c) for c in schema.columns if not c.provenance}
+        about = {c.field: "VARCHAR" for c in schema.columns if c.provenance}
+        if self.kind == "cdc":
+            shape = {**orjson.loads(_ENVELOPE), image: value}
+            parsed, r = f"from_json(v, {_shape(shape)}) AS j", f"j.{image}"
+            system = ["j.op", "make_timestamptz(j.source.ts_ms * 1000)", "t"]
+            last = ["j.source.file", "j.source.pos", "j.source.row"]
+        else:
+            shape = {"source_ts": "VARCHAR", **about}
+            parsed = f"from_json(v, {_shape(value)}) AS x, from_json(h, {_shape(shape)}) AS y"
+            r, last = "x", []
+            system = ["'r'", f"TRY_CAST(y.source_ts AS {TIMESTAMPTZ})", "t"]
+        texts = {c: f"{'y' if c.provenance else r}.{quoted(c.field)}" for c in schema.columns}
+        columns = [f"{_cast(c, text)} AS {quoted(c.name)}" for c, text in texts.items()]
+        checked = [c for c in schema.columns if storage_type(c.type) != "VARCHAR"]
+        tests = [f"({texts[c]} IS NOT NULL AND {_cast(c, texts[c])} IS NULL)" for c in checked]
+        if self.kind == "cdc" and image == "after":
+            tests.append(f"({r} IS NULL AND j.op IS DISTINCT FROM 'd')")
+        else:
+            tests.append(f"{r} IS NULL")
+        own = [c for c in row_columns(self.kind) if c[0] not in _CONSTANT]
+        for (name, type_), expression in zip(own, [*system, "p", "o", *last], strict=True):
+            columns.append(f"({expression})::{type_} AS {name}")
+        self._db.register("batch", batch)
+        try:
+            return self._db.execute(
+                f"SELECT {', '.join(columns)}, ({' OR '.join(tests)}) AS {_UNEXPECTED}"
+                f" FROM (SELECT {parsed}, t, p, o FROM batch)"
+            ).to_arrow_table()
+        finally:
+            self._db.unregister("batch")
+
+    def _may_have_unknown_keys(self, batch: pa.Table, schema: Schema) -> bool:
+        """Whether a record may hold a key that has no column.
+
+        A source that announces its changes is believed, and sampled all the same; any other is
+        looked at record by record.
+        """
+        if self._changes is not None:
+            if self._changes.has_grown():
+                return True
+            batch = batch.take(list(range(0, batch.num_rows, SAMPLE_EVERY)))
+        paths = ("$.after", "$.before") if self.kind == "cdc" else ("$",)
+        self._db.register("batch", batch)
+        try:
+            for path in paths:
+                if self._distinct_keys(f"json_keys(v, '{path}')", "batch") - schema.fields():
+                    return True
+            if self.kind == "plain":
+                known = schema.fields(provenance=True) | {"source_ts"}
+                return bool(self._distinct_keys("json_keys(h)", "batch") - known)
+            return False
+        finally:
+            self._db.unregister("batch")
+
+    def _distinct_keys(self, keys: str, relation: str) -> set[str]:
+        found = self._db.execute(
+            f"SELECT DISTINCT unnest(k) FROM (SELECT DISTINCT {keys} AS k FROM {relation})"
+        ).fetchall()
+        return {key for (key,) in found}
+
+    def _columns_of(self, messages: Sequence[Message], values: list[Any]) -> pa.Table:
+        """The messages as columns: value, provenance, partition, offset, timestamp."""
+        count = len(messages)
+        columns = {
+            "v": pa.array(values, pa.string()),
+            "p": np.fromiter(map(_partition, messages), np.int32, count),
+            "o": np.fromiter(map(_offset, messages), np.int64, count),
+            "t": pa.array([stamp[1] for stamp in map(_timestamp, messages)], _MILLISECONDS),
+        }
+        if self.kind == "plain":
+            columns["h"] = pa.array(list(map(_provenance, messages)), pa.string())
+        return pa.table(columns)
+
+    # The careful steps -------------------------------------------------------------------------
+
+    def _decode_carefully(self, messages: Sequence[Message], schema: Schema, epoch: int) -> Decoded:
         texts, broken = _texts(messages)
         reasons = dict.fromkeys(broken, "the value is not UTF-8")
         self._load(messages, texts)
@@ -112,23 +234,17 @@ class TableDecoder:
             for row, column in self._misfits(schema).items():
                 reasons[row] = f"column {column.name}: the value does not fit {column.type}"
         self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(reasons)])
-        rows = self._db.execute(self._select(schema, epoch)).to_arrow_table()
+        rows = self._db.execute(self._select(schema)).to_arrow_table()
+        self._db.execute("DROP TABLE parsed")
+        rows = _with_constants(rows, self.kind, self.ref.topic, epoch)
         letters = tuple(self._dead_letter(messages[i], reasons[i]) for i in sorted(reasons))
         return Decoded(rows if rows.num_rows else None, schema, letters)
 
-    # The steps of one batch ------------------------------------------------------------------
-
     def _load(self, messages: Sequence[Message], texts: list[str | None]) -> None:
-        batch = pa.table(
-            {
-                "i": pa.array(range(len(messages)), pa.int32()),
-                "v": pa.array(texts, pa.string()),
-                "h": pa.array([_provenance(m) for m in messages], pa.string()),
-                "p": pa.array([m.partition() for m in messages], pa.int32()),
-                "o": pa.array([m.offset() for m in messages], pa.int64()),
-                "t": pa.array([m.timestamp()[1] for m in messages], pa.timestamp("ms", "UTC")),
-            }
-        )
+        batch = self._columns_of(messages, texts)
+        batch = batch.append_column("i", pa.array(range(len(messages)), pa.int32()))
+        if self.kind != "plain":
+            batch = batch.append_column("h", pa.nulls(len(messages), pa.string()))
         if self.kind == "cdc":
             row = "CASE WHEN e.op = 'd' THEN v -> '$.before' ELSE v -> '$.after' END"
             envelope = f"from_json(v, '{_ENVELOPE}')"
@@ -152,20 +268,15 @@ class TableDecoder:
         return {i: f"the value is not {wanted}" for (i,) in found if i not in known}
 
     def _keys(self, expression: str) -> set[str]:
-        return {
-            key
-            for (key,) in self._db.execute(
-                f"SELECT DISTINCT unnest(json_keys({expression})) FROM parsed"
-                f" WHERE json_type({expression}) = 'OBJECT'"
-            ).fetchall()
-        }
+        objects = f"(SELECT * FROM parsed WHERE json_type({expression}) = 'OBJECT')"
+        return self._distinct_keys(f"json_keys({expression})", objects)
 
     def _grown(self, schema: Schema) -> Schema:
         if not schema.columns:
             schema = schema.merged(self._declared)
         unknown = self._keys("r") - schema.fields()
-        if unknown and self._exact_types is not None:
-            schema = schema.merged(self._exact_types())
+        if self._changes is not None:
+            schema = schema.merged(self._changes.columns(self.ref.table))
             unknown -= schema.fields()
         new = [source_column(key, self._inferred(key)) for key in sorted(unknown)]
         if self.kind == "plain":
@@ -192,7 +303,7 @@ class TableDecoder:
         checked = [c for c in schema.columns if storage_type(c.type) != "VARCHAR"]
         if not checked:
             return {}
-        tests = [f"({_text(c)} IS NOT NULL AND {_cast(c)} IS NULL)" for c in checked]
+        tests = [f"({_text(c)} IS NOT NULL AND {_cast(c, _text(c))} IS NULL)" for c in checked]
         source = _texts_query(schema)
         if not self._db.execute(f"SELECT bool_or({' OR '.join(tests)}) FROM ({source})").fetchone()[
             0
@@ -207,22 +318,22 @@ class TableDecoder:
 
     def _widened(self, schema: Schema, misfits: dict[int, Column]) -> Schema:
         """Types that were only inferred become text; a source's own types are asked for again."""
-        if self._exact_types is not None:
-            return schema.merged(self._exact_types())
+        if self._changes is not None:
+            return schema  # it has the source's newest word already
         declared = {c.field for c in self._declared}
         widen = {c for c in misfits.values() if not c.provenance and c.field not in declared}
         return schema.merged(Column(c.name, "VARCHAR", c.field) for c in widen)
 
-    def _select(self, schema: Schema, epoch: int) -> str:
-        columns = [f"{_cast(c)} AS {quoted(c.name)}" for c in schema.columns]
+    def _select(self, schema: Schema) -> str:
+        columns = [f"{_cast(c, _text(c))} AS {quoted(c.name)}" for c in schema.columns]
         if self.kind == "cdc":
-            system = ["e.op", "to_timestamp(e.source.ts_ms / 1000.0)"]
+            system = ["e.op", "make_timestamptz(e.source.ts_ms * 1000)", "t"]
+            last = ["e.source.file", "e.source.pos", "e.source.row"]
         else:
-            system = ["'r'", f"TRY_CAST(h ->> '$.source_ts' AS {TIMESTAMPTZ})"]
-        system += [f"t::{TIMESTAMPTZ}", literal(self.ref.topic), "p", "o", str(epoch)]
-        if self.kind == "cdc":
-            system += ["e.source.file", "e.source.pos", "e.source.row"]
-        for (name, type_), expression in zip(row_columns(self.kind), system, strict=True):
+            system = ["'r'", f"TRY_CAST(h ->> '$.source_ts' AS {TIMESTAMPTZ})", "t"]
+            last = []
+        own = [c for c in row_columns(self.kind) if c[0] not in _CONSTANT]
+        for (name, type_), expression in zip(own, [*system, "p", "o", *last], strict=True):
             columns.append(f"({expression})::{type_} AS {name}")
         return f"SELECT {', '.join(columns)} FROM ({_texts_query(schema)}) ORDER BY p, o"
 
@@ -274,23 +385,18 @@ def _texts(messages: Sequence[Message]) -> tuple[list[str | None], list[int]]:
 def _provenance(message: Message) -> str | None:
     for name, value in message.headers() or ():
         if name == PROVENANCE_HEADER:
-            return value.decode(errors="replace")
+            return str(value, errors="replace")
     return None
 
 
 def _texts_query(schema: Schema) -> str:
     """All fields of all rows, as text: structs `x` (value) and `y` (provenance)."""
-    value = {
-        c.field: "JSON" if c.type == JSON_TEXT else "VARCHAR"
-        for c in schema.columns
-        if not c.provenance
-    }
+    value = {c.field: _json_shape(c) for c in schema.columns if not c.provenance}
     about = {c.field: "VARCHAR" for c in schema.columns if c.provenance}
     parts = ["i", "p", "o", "t", "e", "h"]
     for name, source, fields in (("x", "r", value), ("y", "h", about)):
         if fields:
-            shape = literal(orjson.dumps(fields).decode())
-            parts.append(f"from_json({source}, {shape}) AS {name}")
+            parts.append(f"from_json({source}, {_shape(fields)}) AS {name}")
     return f"SELECT {', '.join(parts)} FROM parsed"
 
 
@@ -298,6 +404,29 @@ def _text(column: Column) -> str:
     return f"{'y' if column.provenance else 'x'}.{quoted(column.field)}"
 
 
-def _cast(column: Column) -> str:
-    expression = cast_expression(_text(column), column.type)
+def _cast(column: Column, text: str) -> str:
+    expression = cast_expression(text, column.type)
     return f"{expression}::VARCHAR" if column.type == JSON_TEXT else expression
+
+
+def _json_shape(column: Column) -> str:
+    return "JSON" if column.type == JSON_TEXT else "VARCHAR"
+
+
+def _shape(fields: Any) -> str:
+    return literal(orjson.dumps(fields).decode())
+
+
+def _with_constants(rows: pa.Table, kind: Kind, topic: str, epoch: int) -> pa.Table:
+    """Add the columns that hold one value in the whole batch, in their places."""
+    count = rows.num_rows
+    index = pa.array(np.zeros(count, np.int8))
+    constant = {
+        "_topic": pa.DictionaryArray.from_arrays(index, pa.array([topic])).cast(pa.string()),
+        "_topic_epoch": pa.array(np.full(count, epoch, np.int32)),
+    }
+    place = rows.num_columns - len(row_columns(kind)) + len(constant)
+    for at, (name, _) in enumerate(row_columns(kind), place):
+        if name in constant:
+            rows = rows.add_column(at, name, constant[name])
+    return rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import groupby
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -19,7 +19,7 @@ from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
 from consumers.recovery import recover
-from consumers.schema_changes import exact_columns
+from consumers.schema_changes import SchemaChanges
 from consumers.slots import WorkerSlot
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.errors import CommitConflict, DataLoss, DiskFull, ServiceUnreachable, TerminalError
@@ -63,6 +63,7 @@ class LakeWriter:
         recover(self._ledger)
         make_topics(config, endpoints)
         self._admin = admin(endpoints)
+        self._changes: dict[str, SchemaChanges] = {}
         self._decoders = dict(self._make_decoders(endpoints))
         self._buffers: dict[str, TableBuffer] = {}
         self._consumer = Consumer(
@@ -83,8 +84,9 @@ class LakeWriter:
         decoders = []
         for ref, table in self.config.tables():
             kind = self.config.kind(ref)
-            exact = partial(exact_columns, endpoints, ref.source, ref.table)
-            decoder = TableDecoder(ref, table, kind, exact if kind == "cdc" else None)
+            if kind == "cdc" and ref.source not in self._changes:
+                self._changes[ref.source] = SchemaChanges(endpoints, ref.source)
+            decoder = TableDecoder(ref, table, kind, self._changes.get(ref.source))
             decoders.append((ref.topic, decoder))
         rejects = TableRef(*REJECTS_TOPIC.split("."))
         return [*decoders, (REJECTS_TOPIC, TableDecoder(rejects, Table(), "rejects"))]
@@ -92,6 +94,8 @@ class LakeWriter:
     def close(self) -> None:
         """Leave the group and let go of the session; what is not committed is read again."""
         self._consumer.close()
+        for changes in self._changes.values():
+            changes.close()
         self._session.close()
         self._ledger.close()
         self._slot.close()
@@ -112,30 +116,36 @@ class LakeWriter:
             on_lost=self._on_lost,
         )
         while not stop.is_set() and not (once and self._reached(goals)):
-            for message in self._consumer.consume(POLL_MESSAGES, POLL_SECONDS):
-                self._take(message)
+            self._take(self._consumer.consume(POLL_MESSAGES, POLL_SECONDS))
             self._flush_due(hurry=once)
         self._flush_all()
         if once and self.halted:
             raise next(iter(self.halted.values()))
 
-    def _take(self, message: Message) -> None:
-        error = message.error()
-        buffer = self._buffers.get(message.topic() or "")
-        if error is None:
-            if buffer is not None and message.topic() not in self.halted:
-                buffer.add(message, time.monotonic())
-        elif error.code() == KafkaError._PARTITION_EOF:
-            if buffer is not None:
-                buffer.end_of_partition(message.partition(), message.offset(), time.monotonic())
+    def _take(self, messages: Sequence[Message]) -> None:
+        now = time.monotonic()
+        for (topic, failed), group in groupby(messages, _topic_and_failure):
+            run = list(group)
+            if failed:
+                for message in run:
+                    self._take_event(message, now)
+            elif topic in self._buffers and topic not in self.halted:
+                self._buffers[topic].add(run, now)
+
+    def _take_event(self, message: Message, now: float) -> None:
+        """An error or the end of a partition, which come in the place of a record."""
+        error, topic = message.error(), message.topic() or ""
+        if error.code() == KafkaError._PARTITION_EOF:
+            if topic in self._buffers:
+                self._buffers[topic].end_of_partition(message.partition(), message.offset(), now)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._halt(message.topic(), DataLoss(
-                f"Topic {message.topic()}, partition {message.partition()}: the records at the"
-                " lake's position are gone from Kafka.",
-                f"`ducklake accept {message.topic()}` goes on with what is left.",
+            self._halt(topic, DataLoss(
+                f"Topic {topic}, partition {message.partition()}: the records at the lake's"
+                " position are gone from Kafka.",
+                f"`ducklake accept {topic}` goes on with what is left.",
             ))  # fmt: skip
         else:
-            log.warning("kafka", topic=message.topic(), reason=error.str())
+            log.warning("kafka", topic=topic, reason=error.str())
 
     def _flush_due(self, hurry: bool) -> None:
         now = time.monotonic()
@@ -156,7 +166,7 @@ class LakeWriter:
         if buffer is None or topic in self.halted or not buffer.starts():
             return
         decoder, state = self._decoders[topic], buffer.state
-        decoded = decoder.decode(buffer.messages, state.schema, state.epoch)
+        decoded = decoder.decode(buffer.messages(), state.schema, state.epoch)
         ranges = buffer.ranges(decoded.rows)
         while ranges:
             try:
@@ -301,3 +311,7 @@ class LakeWriter:
             if not all_read(state.positions if state else {}, open_goals):
                 return False
         return True
+
+
+def _topic_and_failure(message: Message) -> tuple[str, bool]:
+    return message.topic(), message.error() is not None

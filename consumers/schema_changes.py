@@ -1,60 +1,92 @@
-"""Exact column types of MySQL tables, from the topic of schema changes that Debezium writes."""
+"""Exact column types of MySQL tables, from the topic of schema changes that Debezium writes.
+
+Debezium sends a change of a table before the first row that has it, so whoever asks after reading
+rows whether the topic has grown knows whether these rows can have a column that is new.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ducklake.config import Endpoints
 from ducklake.lake.schema import Column, mysql_type, source_column
 
 READ_SECONDS = 15.0
+ASK_SECONDS = 5.0
 
 
-def exact_columns(endpoints: Endpoints, topic: str, table: str) -> list[Column]:
-    """Columns that a table has, or ever had, with the newest type of each.
+class SchemaChanges:
+    """The schema changes of one source, read as far as somebody asked.
 
     Args:
         endpoints: Where Kafka is.
-        topic: The topic of schema changes (Debezium's `topic.prefix`).
-        table: The table's name, without its database.
+        topic: The topic of schema changes (Debezium's `topic.prefix`), of one partition.
     """
-    columns: dict[str, Column] = {}
-    for change in _table_changes(endpoints, topic):
-        described = change.get("table")
-        if described and change["id"].replace('"', "").split(".")[-1] == table:
-            for column in described["columns"]:
-                columns[column["name"]] = source_column(column["name"], mysql_type(column))
-    return list(columns.values())
 
-
-def _table_changes(endpoints: Endpoints, topic: str) -> list[dict[str, Any]]:
-    """All changes in the topic's single partition, oldest first."""
-    consumer = Consumer(
-        endpoints.kafka_client(
-            group_id="ducklake.schema-changes",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
+    def __init__(self, endpoints: Endpoints, topic: str) -> None:
+        self._partition = TopicPartition(topic, 0)
+        self._consumer = Consumer(
+            endpoints.kafka_client(
+                group_id="ducklake.schema-changes",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_wait_max_ms=20,
+            )
         )
-    )
-    changes: list[dict[str, Any]] = []
-    try:
-        consumer.assign([TopicPartition(topic, 0, 0)])
+        self._columns: dict[str, dict[str, Column]] = {}
+        self._position = 0
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def has_grown(self) -> bool:
+        """Whether there may be changes that `columns` has not seen yet."""
+        try:
+            marks = self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)
+        except KafkaException:
+            return True  # not known: let the caller look closely
+        return bool(marks[1] > self._position)
+
+    def columns(self, table: str) -> list[Column]:
+        """Columns that a table has, or ever had, with the newest type of each.
+
+        Args:
+            table: The table's name, without its database.
+        """
+        self._read_on()
+        return list(self._columns.get(table, {}).values())
+
+    def _read_on(self) -> None:
+        topic = self._partition.topic
+        self._consumer.assign([TopicPartition(topic, 0, self._position)])
         while True:
-            message = consumer.poll(READ_SECONDS)
+            message = self._consumer.poll(READ_SECONDS)
             if message is None:
-                return changes
+                break
             error = message.error()
-            if error is not None:
-                if error.code() in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
-                    return changes
-                continue
-            value = message.value()
-            if value:
-                changes += orjson.loads(value).get("tableChanges") or []
-    finally:
-        consumer.close()
+            if error is None:
+                self._position = message.offset() + 1
+                for change in orjson.loads(message.value() or b"{}").get("tableChanges") or []:
+                    self._take(change)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._position = max(self._position, message.offset())
+                break
+            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                break
+        self._consumer.unassign()
+
+    def _take(self, change: Mapping[str, Any]) -> None:
+        described = change.get("table")
+        if not described:
+            return
+        table = str(change["id"]).replace('"', "").split(".")[-1]
+        known = self._columns.setdefault(table, {})
+        for column in described["columns"]:
+            known[column["name"]] = source_column(column["name"], mysql_type(column))

@@ -208,10 +208,16 @@ def cast_expression(text: str, type_: str) -> str:
         return f"CASE WHEN {text} SIMILAR TO '[+-]?[0-9]+' THEN TRY_CAST({text} AS {type_}) END"
     decimal = _DECIMAL.fullmatch(type_)
     if decimal:
-        # DuckDB would round 0.005 to two places: only what the wide type holds as well is exact.
-        wide = f"DECIMAL(38,{38 - int(decimal['p']) + int(decimal['s'])})"
+        # DuckDB would round 0.005 to two places. Few enough digits behind the point cannot be
+        # rounded; of others only what the wide type (ten times as slow) holds as well is exact.
+        scale = int(decimal["s"])
+        wide = f"DECIMAL(38,{38 - int(decimal['p']) + scale})"
         exact = f"TRY_CAST({text} AS {type_})"
-        return f"CASE WHEN {exact} = TRY_CAST({text} AS {wide}) THEN {exact} END"
+        return (
+            f"CASE WHEN strpos(lower({text}), 'e') = 0 AND (strpos({text}, '.') = 0"
+            f" OR strlen({text}) - strpos({text}, '.') <= {scale}) THEN {exact}"
+            f" WHEN {exact} = TRY_CAST({text} AS {wide}) THEN {exact} END"
+        )
     return f"TRY_CAST({text} AS {type_})"
 
 
