@@ -7,10 +7,12 @@ the hot files once no pinned reader lists them. Recovery rolls forward from the 
 from __future__ import annotations
 
 import fcntl
+import math
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 
 import duckdb
@@ -20,9 +22,9 @@ from consumers.hot_files import footer
 from consumers.planning import merge_is_due, seal_is_due
 from consumers.recovery import finish_seal, recover
 from ducklake.config import Config, TableRef
-from ducklake.errors import TerminalError, TransientError
+from ducklake.errors import DuckLakeError, TerminalError, TransientError
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import Session, session_is_alive, write_parquet
+from ducklake.lake.files import Session, session_is_alive, sync_folder, write_parquet
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
@@ -53,8 +55,7 @@ class Compactor:
         self.session = Session(self.paths)
         self._db = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
         self._db.execute("SET TimeZone = 'UTC'")
-        for seal, topic, intent in self.ledger.open_seals():
-            finish_seal(self.ledger, seal, topic, intent)
+        self._finish_announced()
         recover(self.ledger)
 
     def close(self) -> None:
@@ -82,24 +83,40 @@ class Compactor:
         Returns:
             The number of public files made.
         """
+        # One that a full disk stopped half-way: its inputs must not be sealed a second time.
+        self._finish_announced()
         made = 0
         for ref, _ in self.config.tables():
             hot = self.ledger.hot_files(ref.topic)
             while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
                 made += self._seal(ref, self._portion(hot))
                 hot = self.ledger.hot_files(ref.topic)
-            small = merge_is_due(hot)
+            small = merge_is_due(self._of_one_topic(hot))
             if small:
                 self._merge(ref, small)
         self._delete_replaced()
         return made
 
+    def _finish_announced(self) -> None:
+        for seal, topic, intent in self.ledger.open_seals():
+            finish_seal(self.ledger, seal, topic, intent)
+
+    def _of_one_topic(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
+        """The files whose rows come from the oldest file's topic.
+
+        A topic that was made anew counts its offsets from 0 again: its rows get their own files.
+        """
+        topics = self.ledger.topic_ids(f.file_id for f in hot)
+        return [f for f in hot if topics[f.file_id] == topics[hot[0].file_id]]
+
     def _portion(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
         """The oldest files up to the size of a public one, so that memory stays bounded."""
         limit = self.config.settings.consumer.seal_mb * 1024 * 1024
         portion: list[LakeFile] = []
-        for file in hot:
-            if portion and sum(f.bytes for f in portion) + file.bytes > limit:
+        size = 0
+        for file in self._of_one_topic(hot):
+            size += file.bytes
+            if portion and size > limit:
                 break
             portion.append(file)
         return portion
@@ -112,14 +129,28 @@ class Compactor:
         days = self._db.execute(
             f"SELECT DISTINCT _partition, _kafka_ts::DATE FROM ({source}) ORDER BY ALL"
         ).fetchall()
-        moves, commits = [], []
-        for partition, day in days:
-            spans = [(number, span) for number, span in ranges if span.partition == partition]
-            move = self._write(ref, state.generation, source, partition, day, [s for _, s in spans])
-            moves.append(move)
-            commits.append(tuple(number for number, _ in spans))
-        self._replace(ref, hot, moves, commits)
+        moves: list[Move] = []
+        commits = []
+        with self._unannounced(moves):
+            for partition, day in days:
+                own = [(number, span) for number, span in ranges if span.partition == partition]
+                spans = [span for _, span in own]
+                moves.append(self._write(ref, state.generation, source, partition, day, spans))
+                commits.append(tuple(number for number, _ in own))
+            self._announce(ref, hot, moves, commits)
+        self._finish_announced()
         return len(moves)
+
+    @contextmanager
+    def _unannounced(self, moves: Sequence[Move]) -> Iterator[None]:
+        """Files that are not announced in the end go at once: each try would leave some more."""
+        try:
+            yield
+        except DuckLakeError:
+            announced = {m for _, _, intent in self.ledger.open_seals() for m in intent.moves}
+            for move in set(moves) - announced:
+                (self.paths.root / move[0]).unlink(missing_ok=True)
+            raise
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
         """Many small hot files become one, still private: readers have fewer to open."""
@@ -136,20 +167,24 @@ class Compactor:
         final = self.paths.hot(ref) / name
         relative = self.paths.relative
         move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
-        self._replace(ref, small, [move], [tuple(sorted({number for number, _ in ranges}))])
+        with self._unannounced([move]):
+            commits = tuple(sorted({number for number, _ in ranges}))
+            self._announce(ref, small, [move], [commits])
+        self._finish_announced()
 
-    def _replace(
+    def _announce(
         self,
         ref: TableRef,
         old: Sequence[LakeFile],
         moves: Sequence[Move],
         commits: Sequence[tuple[int, ...]],
     ) -> None:
-        """Announce, rename, flip; from the announcement on recovery rolls it forward."""
+        """Say what will be renamed and flipped; from here on recovery rolls it forward."""
+        sync_folder(self.session.folder)  # the names must be there after a power cut, too
         failpoint("seal.before_intent")
         intent = SealIntent(tuple(f.file_id for f in old), tuple(moves), tuple(commits))
-        seal = self.ledger.begin_seal(ref.topic, intent)
-        finish_seal(self.ledger, seal, ref.topic, intent)
+        self.ledger.begin_seal(ref.topic, intent)
+        failpoint("seal.after_intent")
 
     def _write(
         self,
@@ -173,9 +208,15 @@ class Compactor:
         return (relative(staged), relative(final), file.rows, file.size, file.sha256)
 
     def _delete_replaced(self) -> None:
-        pins = [at for session, at in self.ledger.pins() if session_is_alive(self.paths, session)]
-        for file in self.ledger.obsolete_files(before=min(pins, default=time.time())):
+        oldest = math.inf
+        for session, pinned_at in self.ledger.pins():
+            if session_is_alive(self.paths, session):
+                oldest = min(oldest, pinned_at)
+            else:
+                self.ledger.unpin(session)
+        for file in self.ledger.obsolete_files(before=oldest):
             failpoint("seal.before_delete")
             file.path.unlink(missing_ok=True)
             failpoint("seal.before_forget")
             self.ledger.forget_file(file.file_id)
+            failpoint("seal.after_forget")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from ducklake.config import TableRef
-from ducklake.errors import CommitConflict
+from ducklake.errors import DiskFull, DuckLakeError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, WrittenFile, move_into_place, write_parquet
 from ducklake.lake.ledger import Ledger, TableState
@@ -53,12 +53,14 @@ def commit_flush(
     failpoint("commit.before_ledger")
     try:
         number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
-        failpoint("commit.after_ledger")
-        return number
-    except CommitConflict:
-        if file is not None:
-            file.path.unlink()
+    except DuckLakeError:
+        # Only this flush's own file, and only if the ledger did not take it after all: each try
+        # on a full disk would leave one more.
+        if file is not None and not ledger.knows(file.path):
+            file.path.unlink(missing_ok=True)
         raise
+    failpoint("commit.after_ledger")
+    return number
 
 
 def _write_hot(
@@ -73,5 +75,10 @@ def _write_hot(
     staged = write_parquet(rows, session.folder / name, footer(ref, state.generation, ranges))
     failpoint("commit.before_move")
     final = paths.hot(ref) / name
-    move_into_place(staged.path, final)
+    try:
+        move_into_place(staged.path, final)
+    except DiskFull:
+        staged.path.unlink(missing_ok=True)
+        final.unlink(missing_ok=True)
+        raise
     return WrittenFile(final, staged.size, staged.sha256, staged.rows)

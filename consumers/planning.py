@@ -45,11 +45,13 @@ def seal_is_due(hot: Sequence[LakeFile], now: float, limits: Consumer, force: bo
     """Whether a table's hot files must become public: by size, age, or because it was asked."""
     if not hot:
         return False
+    oldest = min(file.created_at for file in hot)
     return (
         force
         or sum(file.bytes for file in hot) >= limits.seal_mb * 1024 * 1024
-        or now - min(file.created_at for file in hot) >= limits.seal_seconds
-        or utc_day(min(file.created_at for file in hot)) < utc_day(now)
+        # A file from the future: the clock was set back, and its age means nothing.
+        or not 0 <= now - oldest < limits.seal_seconds
+        or utc_day(oldest) < utc_day(now)
     )
 
 

@@ -8,9 +8,15 @@ from pathlib import Path
 import structlog
 
 from consumers.planning import unknown_files
-from ducklake.errors import LedgerError
+from ducklake.errors import DiskFull, LedgerError
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import move_aside, move_into_place, session_is_alive
+from ducklake.lake.files import (
+    make_folder,
+    move_aside,
+    move_into_place,
+    session_is_alive,
+    sync_folder,
+)
 from ducklake.lake.ledger import Ledger, SealIntent
 from ducklake.lake.paths import LakePaths
 
@@ -20,27 +26,35 @@ log = structlog.get_logger()
 def recover(ledger: Ledger) -> int:
     """Move aside what sessions with a free lock left; files of living sessions are not touched.
 
+    Files first, then whether their session lives, and the ledger last: what a dead session has
+    not committed or announced by then it never will.
+
     Returns:
         How many files were moved to the orphans.
     """
     paths = ledger.paths
-    moved = 0
-    # Listed before the ledger is asked: a file that is renamed and committed in between is known.
-    found = [paths.relative(p) for p in (paths.root / "hot").glob("*/*/*.parquet")]
-    for relative in unknown_files(found, ledger.known_paths("hot")):
-        path = paths.root / relative
-        if not session_is_alive(paths, path.name.partition("-")[0]):
-            moved += _aside(paths, path)
-    kept = {staged for _, _, intent in ledger.open_seals() for staged, *_ in intent.moves}
-    for folder in paths.staging.glob("[!.]*"):
-        if session_is_alive(paths, folder.name):
-            continue
-        files = [p for p in folder.glob("*.parquet") if paths.relative(p) not in kept]
-        moved += sum(_aside(paths, path) for path in files)
-        failpoint("recover.before_remove")
+    left = [p for p in (paths.root / "hot").glob("*/*/*.parquet") if not _is_owned(paths, p)]
+    folders = [f for f in paths.staging.glob("[!.]*") if not session_is_alive(paths, f.name)]
+    left += [p for folder in folders for p in folder.glob("*.parquet")]
+    failpoint("recover.before_look")
+    # Announced before known: what flips in between is in both.
+    announced = {
+        path for _, _, intent in ledger.open_seals() for move in intent.moves for path in move[:2]
+    }
+    known = announced | ledger.known_paths("hot")
+    orphans = unknown_files((paths.relative(p) for p in left), known)
+    moved = sum(_aside(paths, paths.root / relative) for relative in orphans)
+    failpoint("recover.before_remove")
+    for folder in folders:
         if not any(folder.glob("*.parquet")):
             shutil.rmtree(folder, ignore_errors=True)
+    failpoint("recover.after_remove")
     return moved
+
+
+def _is_owned(paths: LakePaths, hot: Path) -> bool:
+    """Whether the process that wrote a hot file still runs."""
+    return session_is_alive(paths, hot.name.partition("-")[0])
 
 
 def _aside(paths: LakePaths, path: Path) -> int:
@@ -49,6 +63,10 @@ def _aside(paths: LakePaths, path: Path) -> int:
         target = move_aside(paths, path)
     except FileNotFoundError:
         return 0  # another process recovered at the same moment
+    except DiskFull as error:
+        log.warning("an orphan stays where it is", file=str(path), reason=str(error))
+        return 0  # it harms nobody there
+    failpoint("recover.after_move")
     log.warning("orphan moved aside", file=str(target))
     return 1
 
@@ -57,18 +75,33 @@ def finish_seal(ledger: Ledger, seal: int, topic: str, intent: SealIntent) -> No
     """Rename what is announced and flip; every step can be redone.
 
     Raises:
-        LedgerError: A file of the announced compaction is in neither place.
+        LedgerError: A file of the announced compaction is in neither place, or in both.
     """
     root = ledger.paths.root
     for staged, final, *_ in intent.moves:
         failpoint("seal.before_move")
-        if (root / staged).exists():
-            move_into_place(root / staged, root / final)
-        elif not (root / final).exists():
-            raise LedgerError(
-                f"{root / final} was announced and is neither there nor at {root / staged}.",
-                "Restore the file from a backup; the hot files that it replaces are still there.",
-            )
+        _put(root / staged, root / final)
+        failpoint("seal.after_move")
     failpoint("seal.before_flip")
     ledger.flip_seal(seal, topic, intent)
     failpoint("seal.after_flip")
+
+
+def _put(staged: Path, final: Path) -> None:
+    if final.exists():
+        if staged.exists():
+            raise LedgerError(
+                f"{final} is announced and there already; a public file is never replaced.",
+                f"Find out who put it there, move it out of the lake, and start again: {staged}"
+                " is the announced one.",
+            )
+        # Whoever renamed it may have died before the name was safe.
+        make_folder(final.parent)
+        sync_folder(final.parent)
+    elif staged.exists():
+        move_into_place(staged, final)
+    else:
+        raise LedgerError(
+            f"{final} was announced and is neither there nor at {staged}.",
+            "Restore the file from a backup; the hot files that it replaces are still there.",
+        )

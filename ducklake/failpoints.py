@@ -10,8 +10,19 @@ import os
 import signal
 
 ENVIRONMENT = "DUCKLAKE_FAILPOINT"
-_wanted, _, _nth = os.environ.get(ENVIRONMENT, "").partition(":")
-_hits_left = int(_nth or 1)
+_wanted = ""
+_hits_left = 0
+
+
+def arm(spec: str) -> None:
+    """Choose the point at which this process dies.
+
+    Args:
+        spec: `name`, `name:N` for its Nth hit, or nothing for none.
+    """
+    global _wanted, _hits_left
+    _wanted, _, nth = spec.partition(":")
+    _hits_left = int(nth or 1)
 
 
 def failpoint(name: str) -> None:
@@ -20,4 +31,11 @@ def failpoint(name: str) -> None:
         global _hits_left
         _hits_left -= 1
         if _hits_left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(os.environ.get(ENVIRONMENT, ""))

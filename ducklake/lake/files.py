@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +59,30 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+_durable: set[Path] = set()
+
+
 def make_folder(folder: Path) -> None:
-    """Make a folder and its missing parents, durably."""
-    missing = []
+    """Make a folder and its missing parents, durably.
+
+    A folder that is there may have been made by a process that died before it synced the name:
+    each process syncs the names of all parents once.
+    """
+    unsure = []
     at = folder
-    while not at.is_dir():
-        missing.append(at)
+    while at != at.parent and not (at in _durable and at.is_dir()):
+        unsure.append(at)
         at = at.parent
-    for new in reversed(missing):
-        new.mkdir(exist_ok=True)
-        sync_folder(new.parent)
+    for new in reversed(unsure):
+        try:
+            new.mkdir()
+        except FileExistsError:
+            with suppress(PermissionError):  # a parent of the lake that is not ours to open
+                sync_folder(new.parent)
+        else:
+            failpoint("folder.before_sync")
+            sync_folder(new.parent)
+        _durable.add(new)
 
 
 def write_parquet(
@@ -88,6 +102,7 @@ def write_parquet(
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     with disk_full_is_transient(path.parent):
         try:
+            failpoint("file.before_write")
             with path.open("wb") as sink:
                 with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
@@ -95,6 +110,7 @@ def write_parquet(
                 sink.flush()
                 failpoint("file.before_sync")
                 os.fsync(sink.fileno())
+            failpoint("file.after_sync")
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -117,6 +133,7 @@ def move_into_place(source: Path, target: Path) -> None:
         source.rename(target)
         failpoint("move.before_sync")
         sync_folder(target.parent)
+        failpoint("move.after_sync")
 
 
 class Session:
@@ -134,7 +151,10 @@ class Session:
             make_folder(unnamed)
             self._lock = (unnamed / "lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            failpoint("session.before_name")
             unnamed.rename(self.folder)
+            sync_folder(paths.staging)  # what is announced from here must be found after a crash
+            failpoint("session.after_name")
 
     def close(self) -> None:
         """Let go; what is left in the folder is for recovery."""

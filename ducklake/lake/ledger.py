@@ -8,6 +8,8 @@ downstream asks the ledger what is new by commit number, never by a maximum of o
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,15 +17,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
+from ducklake.errors import (
+    CommitConflict,
+    DiskFull,
+    LedgerError,
+    PartitionsChanged,
+    ServiceUnreachable,
+    TopicRecreated,
+)
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, WrittenFile, make_folder
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 30.0
+FULL_BYTES = 1 << 20
 _TABLES = """
 CREATE TABLE IF NOT EXISTS lake (one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT) STRICT;
 INSERT OR IGNORE INTO lake VALUES (1, lower(hex(randomblob(8))));
@@ -32,6 +42,11 @@ CREATE TABLE IF NOT EXISTS lake_tables (
     partitions INTEGER NOT NULL, schema TEXT NOT NULL, schema_version INTEGER NOT NULL DEFAULT 0,
     epoch INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE IF NOT EXISTS epochs (
+    topic TEXT NOT NULL, epoch INTEGER NOT NULL, topic_id TEXT NOT NULL,
+    PRIMARY KEY (topic, epoch)
+) STRICT, WITHOUT ROWID;
+INSERT OR IGNORE INTO epochs SELECT topic, epoch, topic_id FROM lake_tables;
 CREATE TABLE IF NOT EXISTS positions (
     topic TEXT NOT NULL, generation INTEGER NOT NULL, topic_id TEXT NOT NULL,
     partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,
@@ -160,11 +175,11 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
+        if version < VERSION:
             self._db.executescript(
                 f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;"
             )
-        elif version != VERSION:
+        elif version > VERSION:
             raise LedgerError(
                 f"{paths.ledger} has version {version}, this program writes {VERSION}.",
                 "Use the release that wrote it.",
@@ -182,15 +197,27 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-            failpoint("ledger.before_commit")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with _failures_have_names(self.paths):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                failpoint("ledger.before_commit")
+                self._db.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled some failures back by itself, a full disk among them.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
         failpoint("ledger.after_commit")
+
+    @staticmethod
+    def _moment(db: sqlite3.Connection) -> float:
+        """Now, and later than every pin and replacement before: the clock may jump back."""
+        latest = db.execute(
+            "SELECT max((SELECT coalesce(max(pinned_at), 0) FROM pins), (SELECT"
+            " coalesce(max(obsolete_at), 0) FROM files WHERE obsolete_at IS NOT NULL))"
+        ).fetchone()[0]
+        return max(time.time(), math.nextafter(latest, math.inf))
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""
@@ -211,6 +238,7 @@ class Ledger:
                 " VALUES (?, ?, ?, '[]')",
                 (topic, topic_id, partitions),
             )
+            db.execute("INSERT OR IGNORE INTO epochs VALUES (?, 0, ?)", (topic, topic_id))
         state = self.table(topic)
         if state is None:
             raise LedgerError(f"Table {topic} vanished from the ledger.", "Run it again.")
@@ -276,6 +304,10 @@ class Ledger:
                 " WHERE topic = ?",
                 (topic_id, len(lows), int(renewed), topic),
             )
+            if renewed:
+                db.execute(
+                    "INSERT INTO epochs VALUES (?, ?, ?)", (topic, state.epoch + 1, topic_id)
+                )
             db.executemany(
                 "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(*key, r.partition, r.first, r.last, time.time()) for r in lost],
@@ -286,6 +318,12 @@ class Ledger:
                 [(r.next_offset, *key, r.partition) for r in lost],
             )
         return lost
+
+    def epochs(self, topic: str) -> dict[str, int]:
+        """The epoch of each id that a table's topic has had."""
+        return dict(
+            self._db.execute("SELECT topic_id, epoch FROM epochs WHERE topic = ?", (topic,))
+        )
 
     def history(self, topic: str) -> list[OffsetRange]:
         """Every range committed to a table, in the order of topic id, partition and offset."""
@@ -335,13 +373,17 @@ class Ledger:
             The commit's number.
 
         Raises:
-            CommitConflict: Somebody else committed these offsets, or the generation moved on.
+            CommitConflict: Somebody else committed these offsets, changed the schema that this
+                flush changes too, or the generation moved on.
+            DiskFull: Nothing was committed.
         """
         now = time.time()
         records = sum(r.rows for r in ranges) + len(dead_letters)
         key = (state.topic, state.generation)
         with self._write() as db:
             self._fence(db, state, starts)
+            if schema != state.schema:
+                self._change_schema(db, state, schema)
             number = db.execute(
                 "INSERT INTO commits (topic, generation, session, committed_at, records)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -359,12 +401,6 @@ class Ledger:
             )
             if file is not None:
                 self._add_file(db, key, "hot", self.paths.relative(file.path), file, (number,), now)
-            if schema != state.schema:
-                db.execute(
-                    "UPDATE lake_tables SET schema = ?, schema_version = schema_version + 1"
-                    " WHERE topic = ?",
-                    (schema.dump(), state.topic),
-                )
             db.executemany(
                 "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -373,7 +409,22 @@ class Ledger:
                     for d in dead_letters
                 ],
             )  # fmt: skip
+            failpoint("commit.in_ledger")
         return number
+
+    @staticmethod
+    def _change_schema(db: sqlite3.Connection, state: TableState, schema: Schema) -> None:
+        changed = db.execute(
+            "UPDATE lake_tables SET schema = ?, schema_version = schema_version + 1"
+            " WHERE topic = ? AND schema_version = ?",
+            (schema.dump(), state.topic, state.schema_version),
+        ).rowcount
+        if not changed:
+            # Written over, the columns that the other one found would be lost to every reader.
+            raise CommitConflict(
+                f"Table {state.topic}: another worker changed its schema first.",
+                "The records are read again with that schema.",
+            )
 
     @staticmethod
     def _fence(db: sqlite3.Connection, state: TableState, starts: Mapping[int, int | None]) -> None:
@@ -444,6 +495,15 @@ class Ledger:
         )
         return [(number, OffsetRange(*rest)) for number, *rest in found]
 
+    def topic_ids(self, files: Iterable[int]) -> dict[int, str]:
+        """The id of the topic from which the rows of each file came, by the file's id."""
+        found = self._db.execute(
+            "SELECT DISTINCT c.file_id, r.topic_id FROM file_commits c JOIN ranges r"
+            " USING (commit_no) WHERE c.file_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(files)),),
+        )
+        return dict(found.fetchall())
+
     def begin_seal(self, topic: str, intent: SealIntent) -> int:
         """Record what a compaction is about to rename; from here on it is rolled forward."""
         text = json.dumps([intent.inputs, intent.moves, intent.commits])
@@ -467,9 +527,11 @@ class Ledger:
         return seals
 
     def flip_seal(self, seal: int, topic: str, intent: SealIntent) -> None:
-        """Hot becomes sealed, in one transaction."""
-        now = time.time()
+        """Hot becomes sealed, in one transaction; what has flipped already stays as it is."""
         with self._write() as db:
+            if not db.execute("DELETE FROM seals WHERE seal_id = ?", (seal,)).rowcount:
+                return
+            now = self._moment(db)
             row = db.execute("SELECT generation FROM lake_tables WHERE topic = ?", (topic,))
             key = (topic, row.fetchone()[0])
             for (_, final, rows, size, sha256), commits in zip(
@@ -478,17 +540,23 @@ class Ledger:
                 file = WrittenFile(self.paths.root / final, size, sha256, rows)
                 tier = "hot" if final.startswith("hot/") else "sealed"
                 self._add_file(db, key, tier, final, file, commits, now)
-            db.executemany(
-                "UPDATE files SET obsolete_at = ? WHERE file_id = ?",
+            replaced = db.executemany(
+                "UPDATE files SET obsolete_at = ? WHERE file_id = ? AND obsolete_at IS NULL",
                 [(now, file_id) for file_id in intent.inputs],
-            )
+            ).rowcount
+            if replaced != len(intent.inputs):
+                raise LedgerError(
+                    f"Table {topic}: {len(intent.inputs) - replaced} of the files that a compaction"
+                    " replaces were replaced before.",
+                    "Nothing was changed. `ducklake verify` shows what the lake holds.",
+                )
             db.executemany(
                 "DELETE FROM file_commits WHERE file_id = ?", [(i,) for i in intent.inputs]
             )
-            db.execute("DELETE FROM seals WHERE seal_id = ?", (seal,))
+            failpoint("seal.in_flip")
 
     def obsolete_files(self, before: float) -> tuple[LakeFile, ...]:
-        """Files that were replaced before a moment (seconds since the epoch)."""
+        """Files that were replaced before a pin's moment."""
         found = self._db.execute(
             "SELECT file_id, path, tier, rows, bytes, created_at FROM files"
             " WHERE obsolete_at < ?",
@@ -502,6 +570,12 @@ class Ledger:
             db.execute(
                 "DELETE FROM files WHERE file_id = ? AND obsolete_at IS NOT NULL", (file_id,)
             )
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is one of the lake's."""
+        relative = self.paths.relative(path)
+        found = self._db.execute("SELECT 1 FROM files WHERE path = ?", (relative,))
+        return found.fetchone() is not None
 
     def known_paths(self, tier: str) -> frozenset[str]:
         """Relative paths of all files of a tier, replaced ones included."""
@@ -583,7 +657,7 @@ class Ledger:
     def pin(self, session: str) -> int:
         """Keep every file that is live now until `unpin`; returns the newest commit's number."""
         with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (session, time.time()))
+            db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (session, self._moment(db)))
             return self.last_commit()
 
     def unpin(self, session: str) -> None:
@@ -615,6 +689,29 @@ class Ledger:
             " ORDER BY cycle DESC LIMIT 1"
         ).fetchone()
         return row
+
+
+@contextmanager
+def _failures_have_names(paths: LakePaths) -> Iterator[None]:
+    """Turn what SQLite says of a full disk or a long lock into errors that say what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        name = error.sqlite_errorname
+        if name == "SQLITE_FULL" or (
+            name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
+            and shutil.disk_usage(paths.root).free < FULL_BYTES
+        ):
+            raise DiskFull(
+                f"No room left on the disk of {paths.ledger}.",
+                "Free some; writing goes on by itself.",
+            ) from error
+        if name.startswith("SQLITE_BUSY"):
+            raise ServiceUnreachable(
+                f"{paths.ledger} was locked by another process for {BUSY_SECONDS:.0f} s.",
+                "A stopped process may hold it: `ducklake status` lists them.",
+            ) from error
+        raise LedgerError(f"{paths.ledger}: {error} ({name}).", "See the disk's health.") from error
 
 
 @contextmanager

@@ -1,0 +1,113 @@
+"""One broker and one fork server for all crash tests; a lake of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ducklake.config import Config, load_config
+from tests.crash.forkserver import ForkServer
+from tests.crash.oracle import LakeUnderTest, until
+
+_BROKER = """\
+name: crashes
+services:
+  kafka: {bootstrap_servers: embedded}
+  connect: {url: "http://127.0.0.1:9"}
+  mysql: {host: 127.0.0.1}
+  postgres: {host: 127.0.0.1}
+  sftp: {host: 127.0.0.1}
+  api: {use: public}
+sources: {}
+"""
+
+
+class Broker:
+    """A Kafka broker that its supervisor starts again when it dies."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.bootstrap = config.endpoints().kafka
+
+    def pid(self) -> int:
+        from ducklake.local import stack
+
+        [kafka] = stack.status(self._config).services
+        return kafka.pid or 0
+
+    def kill(self) -> None:
+        """As a crash of the machine would; returns at once."""
+        os.kill(self.pid(), signal.SIGKILL)
+
+    def await_back(self) -> None:
+        from ducklake.local import stack
+
+        until(lambda: stack.status(self._config).services[0].healthy, "the broker", 90)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    from ducklake.local import stack
+
+    path = tmp_path_factory.mktemp("broker") / "ducklake.yml"
+    path.write_text(_BROKER)
+    config = load_config(path)
+    stack.up(config)
+    try:
+        yield Broker(config)
+    finally:
+        stack.down(config)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    server = ForkServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+Lakes = Callable[..., LakeUnderTest]
+
+
+@pytest.fixture
+def make_lake(
+    tmp_path: Path, broker: Broker, forks: ForkServer, request: pytest.FixtureRequest
+) -> Iterator[Lakes]:
+    """Makes lakes; ends their processes after the test."""
+    made: list[LakeUnderTest] = []
+
+    def make(tables: dict[str, Any] | None = None, **settings: Any) -> LakeUnderTest:
+        name = f"c{secrets.token_hex(4)}"
+        chosen = tables or {"orders": "plain", "stock": "plain", "customers": "cdc"}
+        folder = settings.pop("folder", tmp_path / name)
+        lake = LakeUnderTest(folder, broker.bootstrap, forks, name, chosen, **settings)
+        made.append(lake)
+        return lake
+
+    yield make
+    failed = getattr(request.node, "failed", False)
+    for lake in made:
+        if failed:
+            print(f"DUCKLAKE_SEED={lake.seed}\n{lake.show_logs(60)}")
+        lake.stop(signal.SIGKILL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: Any = yield  # type: ignore[misc]
+    if report.when == "call":
+        item.failed = report.failed  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.fixture
+def lake(make_lake: Lakes) -> LakeUnderTest:
+    return make_lake()

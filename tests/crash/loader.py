@@ -1,0 +1,193 @@
+"""Produces what the lake has to hold, and remembers it: nothing else knows the truth."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from confluent_kafka import Message, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+Kind = Literal["plain", "cdc"]
+Ending = Literal["commit", "abort", "hang"]
+
+
+def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
+    """Write the source's own types where Debezium does: its topic of schema changes."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin.create_topics([NewTopic(topic, 1, 1)], operation_timeout=30)[topic].result(30)
+    types = {"id": "BIGINT", "text": "VARCHAR", "amount": "DECIMAL", "flag": "TINYINT"}
+    columns = [
+        {"name": n, "typeName": t, "length": 12 if t == "DECIMAL" else None, "scale": 2}
+        for n, t in types.items()
+    ]
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    changes = [{"id": f'"shop"."{t}"', "table": {"columns": columns}} for t in tables]
+    producer.produce(topic, json.dumps({"tableChanges": changes}).encode())
+    assert producer.flush(30) == 0
+
+
+@dataclass
+class Truth:
+    """Of one topic: what was produced and committed, by (partition, offset)."""
+
+    rows: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    letters: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    moments: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the last remembered record of each partition."""
+        ends: dict[int, int] = {}
+        for partition, offset in (*self.rows, *self.letters):
+            ends[partition] = max(ends.get(partition, 0), offset + 1)
+        return ends
+
+    def forget(self, partition: int, before: int) -> None:
+        """Records that are gone from Kafka, and were not read, are not expected any more."""
+        for held in (self.rows, self.letters):
+            for key in [k for k in held if k[0] == partition and k[1] < before]:
+                del held[key]
+
+
+class Loader:
+    """Writes to some topics, with and without transactions.
+
+    Args:
+        bootstrap: Where Kafka is.
+        topics: Topic to kind.
+        seed: Makes the records repeatable.
+    """
+
+    def __init__(self, bootstrap: str, topics: dict[str, Kind], seed: int) -> None:
+        self.truths = {topic: Truth() for topic in topics}
+        self._kinds = dict(topics)
+        self._random = random.Random(seed)
+        self._next = 0
+        self._bootstrap = bootstrap
+        quiet = {"log_level": 0, "linger.ms": 1}
+        self._plain = Producer({"bootstrap.servers": bootstrap, "acks": "all", **quiet})
+        self._in_transactions = self.transactional()
+
+    def transactional(self, timeout_ms: int = 60_000) -> Producer:
+        """A producer of its own transactions."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "transactional.id": f"crash-{secrets.token_hex(6)}",
+                "transaction.timeout.ms": timeout_ms,
+                "log_level": 0,
+                "linger.ms": 1,
+            }
+        )
+        producer.init_transactions(30)
+        return producer
+
+    def add_topic(self, topic: str, kind: Kind) -> None:
+        """Load one more topic from now on."""
+        self.truths[topic] = Truth()
+        self._kinds[topic] = kind
+
+    def send(
+        self,
+        topic: str,
+        count: int,
+        partition: int | None = None,
+        moment: Callable[[int], int] | None = None,
+        bad: bool = False,
+    ) -> None:
+        """Produce records without a transaction, and wait until Kafka has them.
+
+        Args:
+            topic: Where.
+            count: How many.
+            partition: Which one; None spreads them.
+            moment: The timestamp of the nth record in milliseconds; None leaves it to Kafka.
+            bad: Values that cannot be decoded.
+        """
+        sent: list[tuple[Message, dict[str, Any] | None]] = []
+        self._produce(self._plain, topic, count, partition, moment, bad, sent)
+        assert self._plain.flush(60) == 0, "Kafka does not take records"
+        self._remember(topic, sent)
+
+    def transaction(
+        self, topics: list[str], count: int, ending: Ending = "commit", producer: Any = None
+    ) -> None:
+        """Produce to several topics in one transaction, and commit it, or abort it, or neither."""
+        producer = producer or self._in_transactions
+        sent: dict[str, list[tuple[Message, dict[str, Any] | None]]] = {t: [] for t in topics}
+        producer.begin_transaction()
+        for topic in topics:
+            self._produce(producer, topic, count, None, None, False, sent[topic])
+        producer.flush(60)
+        if ending == "hang":
+            return
+        if ending == "abort":
+            producer.abort_transaction(60)
+            return
+        producer.commit_transaction(60)
+        for topic, records in sent.items():
+            self._remember(topic, records)
+
+    def burst(self) -> None:
+        """A little of everything, as the seed has it."""
+        topics = list(self._kinds)
+        for topic in topics:
+            self.send(topic, self._random.randint(1, 40))
+        self.transaction(topics, self._random.randint(1, 20))
+        if self._random.random() < 0.5:
+            self.transaction(topics, self._random.randint(1, 20), "abort")
+        if self._random.random() < 0.3:
+            self.send(self._random.choice(topics), 1, bad=True)
+
+    def _produce(
+        self,
+        producer: Any,
+        topic: str,
+        count: int,
+        partition: int | None,
+        moment: Callable[[int], int] | None,
+        bad: bool,
+        sent: list[tuple[Message, dict[str, Any] | None]],
+    ) -> None:
+        for number in range(count):
+            self._next += 1
+            row = {
+                "id": self._next,
+                "text": f"ñ{self._random.randbytes(self._random.randint(0, 30)).hex()}",
+                "amount": f"{self._random.randint(-(10**9), 10**9) / 100:.2f}",
+                "flag": self._random.random() < 0.5,
+            }
+            value = b"{" + row["text"].encode() if bad else self._value(topic, row)
+            options: dict[str, Any] = {} if partition is None else {"partition": partition}
+            if moment is not None:
+                options["timestamp"] = moment(number)
+
+            def delivered(
+                error: object, message: Message, row: dict[str, Any] | None = None if bad else row
+            ) -> None:
+                if error is None:  # else: it belongs to a transaction that is aborted
+                    sent.append((message, row))
+
+            producer.produce(topic, value, str(self._next), on_delivery=delivered, **options)
+            producer.poll(0)
+
+    def _value(self, topic: str, row: dict[str, Any]) -> bytes:
+        if self._kinds[topic] == "plain":
+            return json.dumps(row).encode()
+        source = {"ts_ms": 1_700_000_000_000, "file": "bin.000001", "pos": row["id"], "row": 0}
+        after = {**row, "flag": int(row["flag"])}
+        return json.dumps({"op": "c", "source": source, "before": None, "after": after}).encode()
+
+    def _remember(self, topic: str, sent: list[tuple[Message, dict[str, Any] | None]]) -> None:
+        truth = self.truths[topic]
+        for message, row in sent:
+            key = (message.partition(), message.offset())
+            truth.moments[key] = message.timestamp()[1]
+            if row is None:
+                truth.letters[key] = message.value()
+            else:
+                truth.rows[key] = row

@@ -1,0 +1,329 @@
+"""A lake under test, and the oracle: it holds what was produced and committed, each record once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+
+from consumers.compactor import Compactor
+from consumers.verify import Difference, Verifier
+from ducklake.config import Config, TableRef, load_config
+from ducklake.lake.files import Session
+from ducklake.lake.ledger import Ledger, pinned
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.sql import rows_query
+from ducklake.topics import make_topics
+from tests.crash.forkserver import ForkServer
+from tests.crash.loader import Kind, Loader, announce_types
+
+DEADLINE = 45.0
+COLUMNS = "_partition, _offset, id, text, amount, flag"
+_DAY = re.compile(r"/year=(\d+)/month=(\d+)/day=(\d+)/")
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+    """Wait for a condition, and say what was waited for if it never comes."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+@dataclass
+class Worker:
+    """One process of the lake."""
+
+    pid: int
+    log: Path
+    server: ForkServer = field(repr=False)
+
+    def exit_code(self) -> int | None:
+        return self.server.exit_code(self.pid)
+
+    def signal(self, number: int) -> None:
+        if self.exit_code() is None:
+            os.kill(self.pid, number)
+
+    def await_end(self, seconds: float = DEADLINE) -> int:
+        until(lambda: self.exit_code() is not None, f"the end of {self}", seconds)
+        code = self.exit_code()
+        assert code is not None
+        return code
+
+
+class LakeUnderTest:
+    """A lake of its own on a shared broker.
+
+    Args:
+        folder: Where its configuration and its data go.
+        bootstrap: Where Kafka is.
+        server: Starts its processes.
+        name: Unique; topics begin with it.
+        tables: Table to kind.
+        consumer: Settings that differ from the tests' quick ones.
+        options: librdkafka settings.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        server: ForkServer,
+        name: str,
+        tables: Mapping[str, Kind],
+        consumer: Mapping[str, object] | None = None,
+        options: Mapping[str, str] | None = None,
+        partitions: int = 2,
+        merge_files: int = 64,
+    ) -> None:
+        self._server = server
+        self.merge_files = merge_files
+        self.workers: list[Worker] = []
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True)
+        self.config = _configure(folder, bootstrap, name, tables, consumer, options, partitions)
+        self.paths = LakePaths(self.config.data_dir)
+        kinds: dict[str, Kind] = {f"{name}_{k}.{t}": k for t, k in tables.items()}
+        self.topics = list(kinds)
+        self.refs = {t: TableRef(*t.split(".")) for t in self.topics}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            make_topics(self.config, self.config.endpoints())
+        if "cdc" in tables.values():
+            announce_types(bootstrap, f"{name}_cdc", [t for t, k in tables.items() if k == "cdc"])
+        self.seed = int(os.environ.get("DUCKLAKE_SEED") or int.from_bytes(os.urandom(4)))
+        print(f"seed: DUCKLAKE_SEED={self.seed}")
+        self.loader = Loader(bootstrap, kinds, self.seed)
+
+    # Processes -----------------------------------------------------------------------------
+
+    def start(self, *arguments: str, failpoint: str = "") -> Worker:
+        """Run a command of the project on this lake."""
+        log = self.logs / f"{len(self.workers):03}-{arguments[0]}-{failpoint or 'none'}.log"
+        words = [*arguments, "--config", str(self.config.path)]
+        pid = self._server.start(words, log, failpoint, self.merge_files)
+        worker = Worker(pid, log, self._server)
+        self.workers.append(worker)
+        return worker
+
+    def running(self) -> list[Worker]:
+        return [w for w in self.workers if w.exit_code() is None]
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End all processes; with SIGTERM they commit what they hold."""
+        for worker in self.running():
+            worker.signal(number)
+            worker.signal(signal.SIGCONT)
+        for worker in self.workers:
+            worker.await_end()
+
+    def show_logs(self, lines: int = 25) -> str:
+        """The ends of the logs of all processes."""
+        ends = []
+        for worker in self.workers:
+            text = worker.log.read_text(errors="replace") if worker.log.exists() else ""
+            tail = "\n".join(text.splitlines()[-lines:])
+            ends.append(f"--- {worker.log.name} (exit {worker.exit_code()})\n{tail}")
+        return "\n".join(ends)
+
+    # The oracle ----------------------------------------------------------------------------
+
+    def caught_up(self, topics: Iterable[str] | None = None) -> bool:
+        """Whether the ledger's positions are past all that is expected."""
+        if not self.paths.ledger.exists():
+            return False
+        with Ledger(self.paths) as ledger:
+            for topic in topics or self.topics:
+                state = ledger.table(topic)
+                held = state.positions if state else {}
+                if any(held.get(p, 0) < end for p, end in self.loader.truths[topic].ends().items()):
+                    return False
+        return True
+
+    def await_caught_up(self, topics: Iterable[str] | None = None) -> None:
+        chosen = list(topics or self.topics)
+        until(lambda: self.caught_up(chosen), f"all records of {chosen} in the lake")
+
+    def check(self, topics: Iterable[str] | None = None) -> None:
+        """The oracle, after everything was committed; ends with everything public."""
+        chosen = list(topics or self.topics)
+        for topic in chosen:
+            self.check_ledger(topic)
+        self.seal()
+        for topic in chosen:
+            self.check_ledger(topic)
+            self.check_public(topic)
+        self.check_files()
+        assert self.verify() == ()
+
+    def check_ledger(self, topic: str) -> None:
+        """What the ledger finds is what was produced, each record once, values equal."""
+        truth = self.loader.truths[topic]
+        with (
+            Ledger(self.paths) as ledger, Session(self.paths) as session,
+            pinned(ledger, session) as last,
+        ):  # fmt: skip
+            found = list(self.read(ledger, topic, last))
+            state = ledger.table(topic)
+            assert state is not None
+            letters = [
+                ((row[1], row[2]), row[7]) for row in ledger.dead_letters(1 << 60)
+                if row[0] == topic
+            ]  # fmt: skip
+        self._same(topic, found, "the ledger")
+        assert Counter(k for k, _ in letters) == Counter(
+            list(truth.letters)
+        ), f"dead letters of {topic}"
+        assert dict(letters) == truth.letters
+
+    def read(self, ledger: Ledger, topic: str, up_to: int, after: int = 0) -> Iterator[Any]:
+        """Rows through the ledger, as everything downstream reads them."""
+        state = ledger.table(topic)
+        if state is None or not state.schema.columns:
+            return
+        columns = state.schema.relation(self.config.kind(self.refs[topic]))
+        with duckdb.connect() as db:
+            for new in ledger.new_rows(topic, after, up_to):
+                query = rows_query(columns, [new.path], new.ranges)
+                yield from db.execute(f"SELECT {COLUMNS} FROM ({query})").fetchall()
+
+    def check_public(self, topic: str) -> None:
+        """What a plain glob finds is the same, and each row lies in the folder of its day."""
+        public = self.paths.raw(self.refs[topic])
+        if not any(public.rglob("*.parquet")):
+            self._same(topic, [], "a glob")
+            return
+        with duckdb.connect() as db:
+            db.execute("SET TimeZone = 'UTC'")
+            found = db.execute(
+                f"SELECT {COLUMNS}, filename, _kafka_ts::DATE FROM read_parquet("
+                f"'{public}/**/*.parquet', hive_partitioning = false, union_by_name = true,"
+                " filename = true)"
+            ).fetchall()
+        for *_, filename, day in found:
+            match = _DAY.search(filename)
+            assert match is not None
+            assert tuple(map(int, match.groups())) == (day.year, day.month, day.day), filename
+        self._same(topic, [row[:-2] for row in found], "a glob")
+
+    def _same(self, topic: str, found: list[Any], reader: str) -> None:
+        truth = self.loader.truths[topic]
+        counts = Counter((row[0], row[1]) for row in found)
+        twice = sorted(k for k, n in counts.items() if n > 1)
+        missing = sorted(set(truth.rows) - set(counts))
+        extra = sorted(set(counts) - set(truth.rows))
+        assert not (twice or missing or extra), (
+            f"{reader} of {topic}: {len(twice)} twice {twice[:5]}, {len(missing)} missing"
+            f" {missing[:5]}, {len(extra)} too many {extra[:5]}\n{self.show_logs()}"
+        )
+        for partition, offset, number, text, amount, flag in found:
+            row = truth.rows[partition, offset]
+            assert (int(number), text, str(amount), bool(flag)) == (
+                row["id"], row["text"], row["amount"], row["flag"],
+            ), f"{reader} of {topic}: values of {partition}, {offset}"  # fmt: skip
+
+    def check_files(self) -> None:
+        """No file in hot/ or raw/ is unknown to the ledger; nothing is left in staging."""
+        with Ledger(self.paths) as ledger:
+            for tier, folder in (("hot", "hot"), ("sealed", "raw")):
+                found = {self.paths.relative(p) for p in self._parquet(folder)}
+                assert found == ledger.known_paths(tier), f"files in {folder}"
+        assert not list(self._parquet("staging"))
+
+    def _parquet(self, folder: str) -> Iterator[Path]:
+        return (p for p in (self.paths.root / folder).rglob("*") if p.is_file() and _is_data(p))
+
+    def seal(self) -> None:
+        """Make everything public, as `ducklake compact --now` does."""
+        compactor = Compactor(self.config)
+        try:
+            compactor.pass_once(force=True)
+        finally:
+            compactor.close()
+
+    def verify(self) -> tuple[Difference, ...]:
+        """What `ducklake verify` finds."""
+        verifier = Verifier(self.config, self.config.endpoints())
+        return verifier.verify(list(self.config.tables())).differences
+
+    def left_behind(self) -> dict[str, str]:
+        """Path to checksum of what killed processes wrote and never committed nor announced."""
+        with Ledger(self.paths) as ledger:
+            known = ledger.known_paths("hot")
+            known |= {m[0] for _, _, intent in ledger.open_seals() for m in intent.moves}
+            known |= {m[1] for _, _, intent in ledger.open_seals() for m in intent.moves}
+        living = {w.pid for w in self.running()}
+        held = [*self._parquet("hot"), *self._parquet("staging")] if not living else []
+        return {r: _sha(p) for p in held if (r := self.paths.relative(p)) not in known}
+
+    def check_nothing_was_lost_on_the_way(self, left: dict[str, str]) -> None:
+        """What a killed process left was moved aside, whole or half as it was, not deleted."""
+        aside = {_sha(p) for p in self._parquet("orphans")}
+        lost = [path for path, sha in left.items() if sha not in aside]
+        assert not lost, f"neither in the lake nor aside: {lost}"
+
+
+def _is_data(path: Path) -> bool:
+    return path.name != "lock"
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def utc(text: str) -> int:
+    """An ISO moment in UTC as Kafka's milliseconds."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def _configure(
+    folder: Path,
+    bootstrap: str,
+    name: str,
+    tables: Mapping[str, Kind],
+    consumer: Mapping[str, object] | None,
+    options: Mapping[str, str] | None,
+    partitions: int,
+) -> Config:
+    sources: dict[str, Any] = {}
+    types = {"plain": "plain", "cdc": "mysql_cdc"}
+    columns = {"id": "BIGINT", "amount": "DECIMAL(12,2)", "flag": "BOOLEAN"}
+    for table, kind in tables.items():
+        source = sources.setdefault(f"{name}_{kind}", {"type": types[kind], "tables": {}})
+        source["tables"][table] = {"columns": columns if kind == "plain" else {}}
+    quick = {"flush_seconds": 0.05, "seal_seconds": 1.0, **(consumer or {})}
+    settings = {
+        "name": name,
+        "data_dir": "data",
+        "services": {
+            "kafka": {
+                "bootstrap_servers": bootstrap,
+                "options": {"reconnect.backoff.max.ms": "500", **(options or {})},
+            },
+            "connect": {"url": "http://127.0.0.1:9"},
+            "mysql": {"host": "127.0.0.1"},
+            "postgres": {"host": "127.0.0.1"},
+            "sftp": {"host": "127.0.0.1"},
+            "api": {"use": "public"},
+        },
+        "topics": {"partitions": partitions},
+        "sources": sources,
+        "consumer": quick,
+    }
+    path = folder / "ducklake.yml"
+    path.write_text(yaml.safe_dump(settings))
+    return load_config(path)
