@@ -50,6 +50,9 @@ class Kafka(Service):
             "log.dirs": str(self.folder / "data"),
             # a topic that somebody misspells must be an error
             "auto.create.topics.enable": False,
+            # after a crash the controller waits so long for the broker it remembers
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
             "num.partitions": 1,
             "default.replication.factor": 1,
             "offsets.topic.replication.factor": 1,

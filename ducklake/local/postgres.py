@@ -10,6 +10,7 @@ from pathlib import Path
 from signal import SIGINT
 from typing import Any, ClassVar
 
+import psutil
 import psycopg2
 from psycopg2 import sql
 
@@ -21,6 +22,7 @@ from ducklake.local.process import LAUNCH
 from ducklake.local.service import Service, on_loopback
 
 _SUPERUSER = "postgres"
+_VANISH_SECONDS = 5.0
 
 
 class Postgres(Service):
@@ -66,6 +68,7 @@ class Postgres(Service):
         )
         if self._data.exists():
             self._hand_over()
+            self._await_former()
             return
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -94,6 +97,22 @@ class Postgres(Service):
             return
         for path in (self._data, *self._data.rglob("*")):
             os.chown(path, owner, owner, follow_symlinks=False)
+
+    def _await_former(self) -> None:
+        """Let a killed server vanish: a new one refuses to start while its id is in use."""
+        note = self._data / "postmaster.pid"
+        try:
+            pid = int(note.read_text().split()[0])
+            former = psutil.Process(pid)
+            if former.name() != "postgres":
+                return  # somebody else has that id by now, and PostgreSQL can tell
+            former.wait(_VANISH_SECONDS)
+        except psutil.TimeoutExpired:
+            # in a container nobody may collect orphans; a zombie has let go of everything
+            if former.status() == psutil.STATUS_ZOMBIE:
+                note.unlink(missing_ok=True)
+        except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+            return
 
     def command(self) -> list[str]:
         """The server."""
