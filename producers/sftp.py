@@ -223,8 +223,7 @@ class SftpConnector(Connector):
                     _write(content, block)
             content.seek(0)
             whole = digest.hexdigest() if length == state.size else None
-            # Readers wrap the stream and close it with them: they get one that stays open.
-            yield cast(BinaryIO, _Kept(content)), whole
+            yield cast(BinaryIO, content), whole
 
 
 def _is_read(state: FileState, cursor: Mapping[str, Any]) -> bool:
@@ -282,16 +281,3 @@ def _write(content: Any, block: bytes) -> None:
             f"No room in {tempfile.gettempdir()} for a file from the SFTP server.",
             "Free some, or name another folder in TMPDIR.",
         ) from None
-
-
-class _Kept:
-    """A binary stream whose `close` leaves the file open."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def close(self) -> None:
-        """Keep it open."""

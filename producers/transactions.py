@@ -13,7 +13,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from ducklake.config import Config, Endpoints
-from ducklake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
+from ducklake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
 from ducklake.failpoints import failpoint
 from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from ducklake.topics import MAX_MESSAGE_BYTES
@@ -47,18 +47,21 @@ class TransactionalWriter:
         self.source = source
         self.usable = True
         self._endpoints = endpoints
-        self._delivery: list[KafkaError] = []
-        self._producer = Producer(
-            endpoints.kafka_client(
-                # As the topics and the cursors are named: who writes to them fences all others.
-                transactional_id=f"ducklake.{source}",
-                transaction_timeout_ms=15_000,
-                compression_type="lz4",
-                partitioner="murmur2_random",
-                message_max_bytes=MAX_MESSAGE_BYTES - 1024,
-                linger_ms=5,
-            )
+        # As the topics and the cursors are named: who writes to them fences all others.
+        client = endpoints.kafka_client(
+            transactional_id=f"ducklake.{source}",
+            transaction_timeout_ms=15_000,
+            compression_type="lz4",
+            partitioner="murmur2_random",
+            message_max_bytes=MAX_MESSAGE_BYTES - 1024,
+            linger_ms=5,
         )
+        try:
+            self._producer = Producer(client)
+        except KafkaException as error:
+            raise ConfigError(
+                f"services.kafka: {error.args[0].str()}.", "Mend its options in ducklake.yml."
+            ) from None
         try:
             # First: it ends what a predecessor left open, so that its cursor is decided.
             self._call(lambda: self._producer.init_transactions(INIT_SECONDS))
@@ -78,7 +81,6 @@ class TransactionalWriter:
                 commit's outcome is unknown: then this writer is no longer usable, and the next
                 one finds in Kafka's cursors how it ended.
         """
-        self._delivery.clear()
         try:
             self._call(self._producer.begin_transaction)
             failpoint("producer.after_begin")
@@ -90,8 +92,6 @@ class TransactionalWriter:
             self._send(CURSORS_TOPIC, key, orjson.dumps(batch.cursor, default=str), [])
             failpoint("producer.after_rows")
             self._producer.flush(COMMIT_SECONDS)
-            if self._delivery:
-                raise KafkaException(self._delivery[0])
             failpoint("producer.after_flush")
             self._call(lambda: self._producer.commit_transaction(COMMIT_SECONDS))
         except BaseException as error:
@@ -128,19 +128,15 @@ class TransactionalWriter:
     def _send(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         while True:
             try:
-                self._producer.produce(
-                    topic, key=key, value=value, headers=headers, on_delivery=self._delivered
-                )
+                # No delivery callback: a message that fails fails the commit, and a callback that
+                # is run after a fatal error would turn that error into a SystemError.
+                self._producer.produce(topic, key=key, value=value, headers=headers)
                 self._producer.poll(0)
                 return
             except BufferError:
                 # The client's queue is full: wait for the broker to take some. That ends: a
                 # message that it does not take fails when the transaction times out.
                 self._producer.poll(0.5)
-
-    def _delivered(self, error: KafkaError | None, message: object) -> None:
-        if error is not None:
-            self._delivery.append(error)
 
     def _abort(self) -> None:
         try:

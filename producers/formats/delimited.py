@@ -58,6 +58,8 @@ def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
             yield _row(number, header, row, lines)
     except UnicodeDecodeError as error:  # what surrogateescape cannot carry: half a UTF-16 pair
         raise UnreadableFile(f"it is not valid {encoding}: {error.reason}") from None
+    finally:
+        lines.leave()
 
 
 def _header(cells: Iterator[list[str]], lines: _Lines) -> list[str]:
@@ -125,6 +127,10 @@ class _Lines:
         rest = self._text.readline(MAX_LETTERS)
         while rest and not rest.endswith(("\n", "\r")):
             rest = self._text.readline(MAX_LETTERS)
+
+    def leave(self) -> None:
+        """Let go of the stream without closing it: it is the caller's."""
+        self._text.detach()
 
     def give_back(self) -> bytes:
         """Put all lines of this row but the first back; the first one's bytes."""

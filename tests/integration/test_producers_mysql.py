@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+import requests
+
+from ducklake.config import Config, MysqlEndpoint
+from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
+from producers.connect_rest import ConnectRest
+from producers.mysql_cdc import MysqlCdcConnector
+from tests.integration.producers_lab import Lab, Seen, make_lab, unique, wait_until
+
+pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:alter_configs")]
+VALUES = (
+    "'0000000012.50', 18446744073709551615, '2026-02-03 04:05:06.789012', 2, 'paid', 'ñandú 🦆'"
+)
+
+
+class Shop:
+    """A table of its own in the real shop, one beside it, and a connector for the first."""
+
+    def __init__(self, folder: Path, stack: Config) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.table = unique("t")
+        self.beside = unique("b")
+        self.run(
+            f"CREATE TABLE {self.table} (id INT PRIMARY KEY AUTO_INCREMENT, price DECIMAL(12,2),"
+            " big BIGINT UNSIGNED, at DATETIME(6), flag TINYINT(1), state ENUM('pending','paid'),"
+            " word VARCHAR(20))",
+            f"CREATE TABLE {self.beside} (id INT PRIMARY KEY AUTO_INCREMENT)",
+            self.insert,
+        )
+        self.lab = self.made({})
+        self.name = f"{self.lab.config.settings.name}-{self.lab.source}"
+
+    @property
+    def at(self) -> MysqlEndpoint:
+        return self.stack.endpoints().mysql
+
+    @property
+    def insert(self) -> str:
+        return f"INSERT INTO {self.table} (price, big, at, flag, state, word) VALUES ({VALUES})"
+
+    def made(self, options: dict[str, Any], **services: dict[str, Any]) -> Lab:
+        """The same source once more, with other options or services."""
+        spec = {"type": "mysql_cdc", "tables": {self.table: {"key": ["id"]}}, "options": options}
+        lab = getattr(self, "lab", None)
+        return make_lab(self.folder, self.stack, spec, services, name=lab.source if lab else None)
+
+    def connector(self, options: dict[str, Any] | None = None) -> MysqlCdcConnector:
+        """A connector object as a new process would make it, for the one connector in Connect."""
+        lab = self.lab if options is None else self.made(options)
+        source = lab.connector()
+        assert isinstance(source, MysqlCdcConnector)
+        source.connector = self.name
+        source._connect.close()
+        source._connect = ConnectRest(self.lab.endpoints.connect, self.name, (self.at.password,))
+        return source
+
+    def run(self, *statements: str) -> None:
+        at = self.at
+        with (
+            pymysql.connect(
+                host=at.host,
+                port=at.port,
+                user=at.user,
+                password=at.password,
+                database=at.database,
+                autocommit=True,
+            ) as db,
+            db.cursor() as cursor,
+        ):
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self) -> list[Seen]:
+        return self.lab.rows(self.table)
+
+    def state(self) -> list[str]:
+        status = ConnectRest(self.lab.endpoints.connect, self.name).status()
+        return [
+            part["state"] for part in (status.get("connector"), *status.get("tasks", [])) if part
+        ]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, stack_config: Config) -> Iterator[Shop]:
+    made = Shop(tmp_path_factory.mktemp("cdc"), stack_config)
+    yield made
+    url = f"{made.lab.endpoints.connect}/connectors/{made.name}"
+    requests.delete(url, timeout=30)
+    wait_until(lambda: requests.get(url, timeout=30).status_code == 404, "the connector is gone")
+    made.run(f"DROP TABLE {made.table}", f"DROP TABLE {made.beside}")
+
+
+def settle(source: MysqlCdcConnector) -> None:
+    def settled() -> bool:
+        list(source.poll({}))
+        return source.settled()
+
+    wait_until(settled, "everything is in Kafka")
+
+
+def test_snapshot_and_stream_say_the_same_of_every_type(shop: Shop) -> None:
+    source = shop.connector()
+    settle(source)
+    source.close()
+    shop.run(shop.insert)
+    source = shop.connector()
+    settle(source)
+    source.close()
+    snapshot, stream = (seen.row for seen in shop.rows())
+    assert (snapshot["op"], stream["op"]) == ("r", "c")
+    expected = {
+        "price": "12.50",
+        "big": 18446744073709551615,
+        "at": "2026-02-03T04:05:06.789012Z",
+        "flag": 2,
+        "state": "paid",
+        "word": "ñandú 🦆",
+    }
+    assert {key: snapshot["after"][key] for key in expected} == expected
+    assert {key: stream["after"][key] for key in expected} == expected
+
+
+def test_an_unchanged_configuration_is_not_sent_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shop.connector()
+    list(source.poll({}))
+    sent: list[str] = []
+    request = requests.Session.request
+
+    def noted(self: Any, method: str, url: str, **options: Any) -> requests.Response:
+        sent.append(method)
+        return request(self, method, url, **options)
+
+    monkeypatch.setattr(requests.Session, "request", noted)
+    list(source.poll({}))
+    source.close()
+    assert sent and set(sent) == {"GET"}
+
+
+def test_settled_is_said_only_when_all_that_was_committed_is_in_kafka(shop: Shop) -> None:
+    for attempt in range(4):
+        before = len(shop.rows())
+        rows = (1, 500, 0, 2000)[attempt]
+        if rows:
+            values = ", ".join([f"({VALUES})"] * rows)
+            columns = "(price, big, at, flag, state, word)"
+            shop.run(f"INSERT INTO {shop.table} {columns} VALUES {values}")
+        else:
+            shop.run(f"INSERT INTO {shop.beside} VALUES ()")  # in a table that nobody follows
+        source = shop.connector()
+        settle(source)
+        assert len(shop.rows()) == before + rows, "it was said too early, or a row came twice"
+        source.close()
+    source = shop.connector()  # and where nothing at all has happened since
+    settle(source)
+    source.close()
+
+
+def test_a_changed_option_is_applied(shop: Shop) -> None:
+    source = shop.connector({"poll.interval.ms": "150"})
+    list(source.poll({}))
+    current = source._connect.configuration()
+    assert current is not None and current["poll.interval.ms"] == "150"
+    wait_until(lambda: shop.state() == ["RUNNING", "RUNNING"], "it runs again")
+    before = len(shop.rows())
+    shop.run(shop.insert)
+    settle(source)
+    source.close()
+    assert len(shop.rows()) == before + 1, "it went on where it was"
+
+
+def test_an_option_that_connect_refuses_is_named_and_changes_nothing(shop: Shop) -> None:
+    source = shop.connector({"max.batch.size": "99999999"})
+    before = source._connect.configuration()
+    with pytest.raises(SourceError, match=r"max.queue.size: .*Must be larger") as error:
+        list(source.poll({}))
+    assert shop.at.password not in str(error.value)
+    assert source._connect.configuration() == before
+    assert shop.state() == ["RUNNING", "RUNNING"]
+    source.close()
+
+
+def test_a_refused_user_and_a_silent_server_are_told_apart(shop: Shop) -> None:
+    for changed, kind, said in (
+        ({"user": "nobody"}, SourceError, "Access denied for user 'nobody'"),
+        ({"port": 1}, ServiceUnreachable, "Failed to establish connection"),
+    ):
+        source = shop.made({}, mysql=changed).connector()
+        with pytest.raises(kind, match=said) as error:
+            list(source.poll({}))
+        source.close()
+        assert shop.at.password not in str(error.value)
+        assert error.value.remedy
+    source = shop.made({}, mysql={"password": "hunter2"}).connector()
+    with pytest.raises(SourceError, match="Access denied") as refused:
+        source.settled()
+    assert "hunter2" not in str(refused.value)
+    assert "services.mysql" in refused.value.remedy
+    source.close()
+
+
+def test_the_password_is_in_no_answer_of_connect(shop: Shop) -> None:
+    url = f"{shop.lab.endpoints.connect}/connectors"
+    for path in ("?expand=info&expand=status", f"/{shop.name}/config", f"/{shop.name}/tasks"):
+        answer = requests.get(url + path, timeout=30)
+        assert answer.ok
+        assert "DUCKLAKE_MYSQL_PASSWORD" in answer.text
+        assert shop.at.password not in answer.text
+
+
+def test_a_password_itself_is_never_handed_to_connect(shop: Shop) -> None:
+    source = shop.made({}, connect={"mysql_password": "hunter2"}).connector()
+    with pytest.raises(ConfigError, match="is not a reference") as error:
+        list(source.poll({}))
+    assert "hunter2" not in str(error.value)
+    source.close()
+
+
+def test_a_failed_task_is_restarted_and_said(shop: Shop) -> None:
+    cast = {"transforms": "route,cast", "transforms.cast.spec": "op:int8"}
+    cast["transforms.cast.type"] = "org.apache.kafka.connect.transforms.Cast$Value"
+    source = shop.connector(cast)
+    list(source.poll({}))
+    before = len(shop.rows())
+    shop.run(shop.insert)  # its `op` is a letter, which no number can hold
+    wait_until(lambda: "FAILED" in shop.state(), "the task fails")
+    with pytest.raises(ServiceUnreachable, match=r"had failed \(.*Exception.*restarted") as error:
+        list(source.poll({}))
+    assert shop.at.password not in str(error.value)
+    source.close()
+    source = shop.connector()
+    settle_through_failures(source)
+    source.close()
+    assert len(shop.rows()) == before + 1, "the row that it failed on, once"
+
+
+def settle_through_failures(source: MysqlCdcConnector) -> None:
+    def settled() -> bool:
+        try:
+            list(source.poll({}))
+        except ServiceUnreachable:
+            return False  # what had failed is restarted
+        return source.settled()
+
+    wait_until(settled, "everything is in Kafka")
+
+
+def test_a_paused_connector_is_said(shop: Shop) -> None:
+    url = f"{shop.lab.endpoints.connect}/connectors/{shop.name}"
+    assert requests.put(f"{url}/pause", timeout=30).ok
+    source = shop.connector()
+    wait_until(lambda: shop.state()[:1] == ["PAUSED"], "it pauses")
+    with pytest.raises(ServiceUnreachable, match=r"is paused\. Let it go on"):
+        list(source.poll({}))
+    assert requests.put(f"{url}/resume", timeout=30).ok
+    source.close()
