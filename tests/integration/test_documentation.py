@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "handbook"
+COMMAND_SECONDS = 150.0
 FENCE = re.compile(r"(?P<before>.*?)^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 ORDER = re.compile(r"(Create|Append to|Add to)\s+`([^`]+)`")
 
@@ -40,17 +42,24 @@ class Handbook:
 
     def run(self, script: str) -> str:
         """Run a block of commands as a reader would paste it."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["bash", "-ec", script],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
+            start_new_session=True,
         )
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        try:
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # bash alone would leave its command behind
+            process.communicate()
+            raise
+        assert process.returncode == 0, f"{script}\n{out}\n{err}"
+        return out + err
 
     def follow(self, page: str) -> list[str]:
         """Do what every block of a page says, in order; returns what the commands printed."""
@@ -59,7 +68,7 @@ class Handbook:
             if block["language"] == "sh":
                 printed.append(self.run(block["text"]))
                 continue
-            orders = ORDER.findall(block["before"].rpartition("\n\n")[0] + block["before"][-200:])
+            orders = ORDER.findall(block["before"])
             assert orders, f"{page}: nothing says what to do with {block['text'][:80]!r}"
             verb, name = orders[-1]
             path = self.folder / name
