@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PATHS := ducklake producers consumers batcher tests
 
-.PHONY: help demo test check lint soak lock clean install
+.PHONY: help demo test check lint bench lock clean install
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
@@ -49,6 +49,10 @@ lint: $(READY)
 	@$(BIN)/black --quiet --check $(PATHS) || { echo "run: $(BIN)/black $(PATHS)" >&2; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: $(READY)
+	@test -n "$(NAME)" || { echo "which? make bench NAME={$$(cd benchmarks && ls *.py | grep -v -e __init__ -e broker | sed 's/\.py//' | paste -sd,)}" >&2; exit 1; }
+	@$(BIN)/python -m benchmarks.$(NAME)
 
 lock: $(READY)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv

@@ -168,8 +168,8 @@ class PostgresExport:
         query: str,
         state: str,
     ) -> None:
+        columns = self._shaped(database, source, relation, query)
         with self._transaction(database, relation) as cursor:
-            columns = self._shape(cursor, source, relation, query)
             cursor.execute(sql.SQL("DELETE FROM {}").format(_name(relation)))
             rows = self._copy(cursor, source, relation, query, columns)
             self._remember(cursor, relation, state, rows, added=False)
@@ -182,10 +182,17 @@ class PostgresExport:
         query: str,
         state: str,
     ) -> None:
+        columns = self._shaped(database, source, relation, query)
         with self._transaction(database, relation) as cursor:
-            columns = self._shape(cursor, source, relation, query)
             rows = self._copy(cursor, source, relation, query, columns)
             self._remember(cursor, relation, state, rows, added=True)
+
+    def _shaped(
+        self, database: Any, source: duckdb.DuckDBPyConnection, relation: str, query: str
+    ) -> list[tuple[str, str]]:
+        """Give the table its columns, in a transaction of its own: its lock shuts out readers."""
+        with self._transaction(database, relation) as cursor:
+            return self._shape(cursor, source, relation, query)
 
     def _shape(
         self, cursor: Any, source: duckdb.DuckDBPyConnection, relation: str, query: str

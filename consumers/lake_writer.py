@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -46,12 +47,18 @@ class LakeWriter:
     Args:
         config: The configuration.
         endpoints: Where Kafka is.
+        once: End at what is in Kafka when `run` begins.
         progress: Called with the number of rows of each commit.
     """
 
     def __init__(
-        self, config: Config, endpoints: Endpoints, progress: Progress = lambda rows: None
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        once: bool = False,
+        progress: Progress = lambda rows: None,
     ) -> None:
+        self._once = once
         self.config = config
         self.halted: dict[str, TerminalError] = {}
         self._limits = config.settings.consumer
@@ -69,7 +76,6 @@ class LakeWriter:
         self._consumer = Consumer(
             endpoints.kafka_client(
                 group_id=f"ducklake.{config.settings.name}.lake",
-                group_instance_id=f"ducklake.{config.settings.name}.{self._slot.number}",
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level="read_committed",
@@ -77,8 +83,18 @@ class LakeWriter:
                 partition_assignment_strategy="cooperative-sticky",
                 session_timeout_ms=10_000,
                 queued_max_messages_kbytes=65_536,
+                **({} if once else {"group_instance_id": self._static_member()}),
             )
         )
+
+    def _static_member(self) -> str:
+        """The name under which a successor takes over this worker's partitions at once.
+
+        The topics are part of it: a returning member gets its old assignment, in which a table
+        that was added since would be missing.
+        """
+        topics = zlib.crc32(" ".join(sorted(self._decoders)).encode())
+        return f"ducklake.{self.config.settings.name}.{self._slot.number}.{topics:08x}"
 
     def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, TableDecoder]]:
         decoders = []
@@ -102,12 +118,13 @@ class LakeWriter:
 
     # The loop ------------------------------------------------------------------------------
 
-    def run(self, stop: threading.Event, once: bool = False) -> None:
-        """Read and commit until told to stop, or up to what is in Kafka now.
+    def run(self, stop: threading.Event) -> None:
+        """Read and commit until told to stop, or (once) up to what is in Kafka now.
 
         Raises:
             TerminalError: In a `once` run, a table stopped; the others are committed.
         """
+        once = self._once
         goals = self._high_watermarks() if once else {}
         self._consumer.subscribe(
             list(self._decoders),

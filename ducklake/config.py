@@ -53,7 +53,10 @@ class ConnectService(_Section):
 
 
 class MysqlService(_Section):
-    """The MySQL server that Debezium follows; the user needs REPLICATION SLAVE and SELECT."""
+    """The MySQL server that Debezium follows.
+
+    The user needs SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE and REPLICATION CLIENT.
+    """
 
     host: str = EMBEDDED
     port: Port = 3306

@@ -1,22 +1,22 @@
 """Every failure of the project has a name, says what happened and what to do.
 
-    DuckLakeError
-    ├── TransientError          retry, or seek and go on
-    │   ├── ServiceUnreachable  a broker, database or server does not answer
-    │   ├── CommitConflict      the ledger moved under this writer (a zombie is fenced)
-    │   └── DiskFull            no room; going on once there is
-    └── TerminalError           stop: somebody has to decide
-        ├── ConfigError         ducklake.yml, or a value in the environment
-        ├── StackError          the embedded stack (a port, a download, a library, the platform)
-        │   └── StackNotRunning
-        ├── SourceError         a source cannot be read as configured
-        │   └── CursorMissing   a topic has rows and its cursor is gone
-        ├── ProducerFenced      another producer took over this transactional id
-        ├── DataLoss            records vanished before they were read
-        │   ├── TopicRecreated
-        │   └── PartitionsChanged
-        ├── LedgerError         the ledger and the files do not fit together
-        └── BatchError          dbt, publication or export could not run
+DuckLakeError
+├── TransientError          retry, or seek and go on
+│   ├── ServiceUnreachable  a broker, database or server does not answer
+│   ├── CommitConflict      the ledger moved under this writer (a zombie is fenced)
+│   └── DiskFull            no room; going on once there is
+└── TerminalError           stop: somebody has to decide
+    ├── ConfigError         ducklake.yml, or a value in the environment
+    ├── StackError          the embedded stack (a port, a download, a library, the platform)
+    │   └── StackNotRunning
+    ├── SourceError         a source cannot be read as configured
+    │   └── CursorMissing   a topic has rows and its cursor is gone
+    ├── ProducerFenced      another producer took over this transactional id
+    ├── DataLoss            records vanished before they were read
+    │   ├── TopicRecreated
+    │   └── PartitionsChanged
+    ├── LedgerError         the ledger and the files do not fit together
+    └── BatchError          dbt, publication or export could not run
 """
 
 from __future__ import annotations

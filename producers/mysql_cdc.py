@@ -108,6 +108,7 @@ class MysqlCdcConnector(Connector):
                 f"{path}: {error}.", "Restore the connector's template from the repository."
             ) from None
         values = {
+            "name": self.config.settings.name,
             "source": self.name,
             # Two connectors of one id would throw each other out of the server.
             "server_id": str(10_000 + zlib.crc32(self.connector.encode()) % 1_000_000_000),

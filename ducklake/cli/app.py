@@ -69,9 +69,9 @@ def consume(
 
         RoleSupervisor(settings, consume_roles(workers)).keep(stop)
         return
-    writer = LakeWriter(settings, settings.endpoints())
+    writer = LakeWriter(settings, settings.endpoints(), once)
     try:
-        writer.run(stop, once)
+        writer.run(stop)
     finally:
         writer.close()
     if once:

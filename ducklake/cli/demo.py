@@ -85,9 +85,14 @@ def _ingest(config: Config, endpoints: Endpoints, steps: Steps, stop: threading.
         config, endpoints, progress=lambda topic, rows: steps.detail(f"{topic}: {rows:,} sent")
     )
     sources.run(stop, once=True)
-    writer = LakeWriter(config, endpoints, lambda rows: steps.detail(f"{rows:,} rows committed"))
+    writer = LakeWriter(
+        config,
+        endpoints,
+        once=True,
+        progress=lambda rows: steps.detail(f"{rows:,} rows committed"),
+    )
     try:
-        writer.run(stop, once=True)
+        writer.run(stop)
     finally:
         writer.close()
     compactor = Compactor(config)

@@ -1,0 +1,154 @@
+"""A broker of its own for a benchmark, and the records that all of them read."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import orjson
+from confluent_kafka import Producer
+
+from ducklake.config import Config, load_config
+from ducklake.local import stack
+from ducklake.local.progress import Silent
+from ducklake.topics import make_topics
+
+PARTITIONS = 4
+TOPIC = "mysql.orders"
+SETTINGS = """\
+name: bench
+data_dir: {data}
+services:
+  kafka: {{bootstrap_servers: embedded}}
+  connect: {{url: "http://127.0.0.1:1"}}
+  mysql: {{host: 127.0.0.1}}
+  postgres: {{host: 127.0.0.1}}
+  sftp: {{host: 127.0.0.1}}
+  api: {{use: public}}
+topics: {{partitions: {partitions}, retention_mb: 8192}}
+sources:
+  mysql:
+    type: mysql_cdc
+    tables: {{orders: {{key: [order_id]}}}}
+consumer: {{flush_seconds: {flush_seconds}, seal_seconds: 86400, seal_mb: 100000}}
+"""
+_COLUMNS = (
+    ("order_id", "BIGINT UNSIGNED", None, None),
+    ("customer_id", "INT", None, None),
+    ("ordered_at", "DATETIME", 6, None),
+    ("status", "ENUM", None, None),
+    ("payment_method", "ENUM", None, None),
+    ("shipping_ars", "DECIMAL", 12, 2),
+    ("total_ars", "DECIMAL", 12, 2),
+    ("updated_at", "DATETIME", 6, None),
+)
+
+
+def note(text: str) -> None:
+    """Progress, to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def settings(folder: Path, data: str, flush_seconds: float = 1.0) -> Config:
+    """A configuration in a folder: only Kafka is embedded, one CDC table."""
+    path = folder / "ducklake.yml"
+    text = SETTINGS.format(data=data, partitions=PARTITIONS, flush_seconds=flush_seconds)
+    path.write_text(text)
+    return load_config(path)
+
+
+@contextlib.contextmanager
+def broker() -> Iterator[tuple[Config, Path]]:
+    """A running broker and the folder of its configuration."""
+    with TemporaryDirectory(prefix="ducklake-bench-") as name:
+        config = settings(Path(name), "data")
+        note("starting the broker ...")
+        stack.up(config, Silent())
+        try:
+            make_topics(config, config.endpoints())
+            yield config, Path(name)
+        finally:
+            stack.down(config)
+
+
+def another_lake(config: Config, folder: Path, name: str) -> Config:
+    """A second lake on the same broker: its own data folder and consumer group."""
+    text = config.path.read_text().replace("name: bench", f"name: {name}")
+    text = text.replace("data_dir: data", f"data_dir: {name}")
+    text = text.replace(
+        "bootstrap_servers: embedded", f'bootstrap_servers: "{config.endpoints().kafka}"'
+    )
+    path = folder / f"{name}.yml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def value(number: int, rnd: random.Random) -> bytes:
+    """A Debezium record of about 540 bytes."""
+    row = {
+        "order_id": number,
+        "customer_id": rnd.randrange(100_000),
+        "ordered_at": f"2026-11-23T07:{number % 60:02}:00.{number % 1_000_000:06}Z",
+        "status": ("pending", "paid", "shipped", "delivered")[number % 4],
+        "payment_method": ("credit_card", "transfer", "cash")[number % 3],
+        "shipping_ars": f"{rnd.randrange(9000)}.00",
+        "total_ars": f"{rnd.randrange(9_000_000)}.{number % 100:02}",
+        "updated_at": "2026-11-23T07:00:00Z",
+    }
+    source = {
+        "version": "3.6.1.Final", "connector": "mysql", "name": "mysql",
+        "ts_ms": 1_763_881_200_123 + number, "snapshot": "false", "db": "techstore",
+        "table": "orders", "server_id": 1, "file": "binlog.000002", "pos": 157 + number, "row": 0,
+        "thread": 12,
+    }  # fmt: skip
+    envelope: dict[str, Any] = {"before": None, "after": row, "source": source}
+    return orjson.dumps({**envelope, "transaction": None, "op": "c", "ts_ms": 1_763_881_200_456})
+
+
+def announce_schema(config: Config) -> None:
+    """What Debezium would say of the table's exact types."""
+    columns = [
+        {"name": name, "typeName": type_, "length": length, "scale": scale}
+        for name, type_, length, scale in _COLUMNS
+    ]
+    change = {"type": "CREATE", "id": '"techstore"."orders"', "table": {"columns": columns}}
+    producer = Producer(config.endpoints().kafka_client())
+    producer.produce("mysql", value=orjson.dumps({"tableChanges": [change]}))
+    producer.flush(30)
+
+
+def fill(config: Config, count: int) -> float:
+    """Produce records, lz4, evenly over the partitions; returns the mean size in bytes."""
+    rnd = random.Random(1)
+    producer = Producer(
+        config.endpoints().kafka_client(
+            compression_type="lz4",
+            linger_ms=50,
+            batch_num_messages=10_000,
+            queue_buffering_max_messages=500_000,
+            queue_buffering_max_kbytes=1_000_000,
+        )
+    )
+    size = 0
+    for number in range(count):
+        data = value(number, rnd)
+        size += len(data)
+        while True:
+            try:
+                producer.produce(
+                    TOPIC, value=data, key=b"%d" % number, partition=number % PARTITIONS
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if number % 10_000 == 0:
+            producer.poll(0)
+        if number % 250_000 == 0:
+            note(f"produced {number:,} of {count:,}")
+    producer.flush(120)
+    return size / count
