@@ -185,7 +185,10 @@ def test_no_log_and_no_error_carries_a_row(
     folder.mkdir()
     (folder / "people.csv").write_bytes(b'mail;name\njuan.perez@example.com;"x"y\nz\n')
     (folder / "people.json").write_bytes(b'[{"mail": "juan.perez@example.com"')
-    tables = {"people": {"file": "people.csv"}, "peers": {"file": "people.json"}}
+    tables = {
+        "people": {"file": "people.csv", "options": {"delimiter": ";"}},
+        "peers": {"file": "people.json"},
+    }
     spec = {"type": "sftp", "directory": f"/{folder.name}", "tables": tables}
     people = make_lab(tmp_path, stack_config, spec)
     with structlog.testing.capture_logs() as logs:
