@@ -47,6 +47,10 @@ def wanted_topics(config: Config) -> list[TopicSpec]:
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
         }
         specs.append(TopicSpec(ref.topic, table.partitions or defaults.partitions, settings))
+    for name, source in config.settings.sources.items():
+        if source.type == "mysql_cdc":
+            # Debezium's schema changes: needed for as long as there are rows, so kept for ever.
+            specs.append(TopicSpec(name, 1, {"retention.ms": "-1", "retention.bytes": "-1"}))
     rejects = {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     specs.append(TopicSpec(REJECTS_TOPIC, 1, rejects))
     specs.append(TopicSpec(CURSORS_TOPIC, 1, _COMPACTED))

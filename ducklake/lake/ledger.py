@@ -172,7 +172,7 @@ class Ledger:
         self._db = sqlite3.connect(
             paths.ledger, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self._db.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(self._db)
         self._db.execute("PRAGMA synchronous = FULL")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version < VERSION:
@@ -712,6 +712,19 @@ def _failures_have_names(paths: LakePaths) -> Iterator[None]:
                 "A stopped process may hold it: `ducklake status` lists them.",
             ) from error
         raise LedgerError(f"{paths.ledger}: {error} ({name}).", "See the disk's health.") from error
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL; SQLite does not wait by itself where another process is at it as well."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
