@@ -132,7 +132,7 @@ def make_lab(
     stack: Config,
     spec: Mapping[str, Any],
     services: Mapping[str, Mapping[str, Any]] | None = None,
-    name: str | None = None,
+    like: Lab | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Lab:
     """A configuration whose services are those of the running stack.
@@ -142,11 +142,12 @@ def make_lab(
         stack: The running stack's configuration.
         spec: The source; its name is made here.
         services: What is to differ in the services.
-        name: The source's name; a unique one by default.
+        like: A lab whose names it shall have; its own by default.
         more: Other sources.
     """
     at = stack.endpoints()
-    source = name or unique("s")
+    source = like.source if like else unique("s")
+    lake = like.config.settings.name if like else unique("t")
     addresses: dict[str, dict[str, Any]] = {
         "kafka": {"bootstrap_servers": at.kafka},
         "connect": {"url": at.connect},
@@ -180,7 +181,7 @@ def make_lab(
     path = folder / f"{unique('lake')}.yml"
     path.write_text(
         yaml.safe_dump(
-            {"name": unique("t"), "services": addresses, "sources": {source: spec, **(more or {})}}
+            {"name": lake, "services": addresses, "sources": {source: spec, **(more or {})}}
         )
     )
     config = load_config(path)

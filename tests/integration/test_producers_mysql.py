@@ -49,17 +49,13 @@ class Shop:
     def made(self, options: dict[str, Any], **services: dict[str, Any]) -> Lab:
         """The same source once more, with other options or services."""
         spec = {"type": "mysql_cdc", "tables": {self.table: {"key": ["id"]}}, "options": options}
-        lab = getattr(self, "lab", None)
-        return make_lab(self.folder, self.stack, spec, services, name=lab.source if lab else None)
+        like = getattr(self, "lab", None)
+        return make_lab(self.folder, self.stack, spec, services, like)
 
     def connector(self, options: dict[str, Any] | None = None) -> MysqlCdcConnector:
-        """A connector object as a new process would make it, for the one connector in Connect."""
-        lab = self.lab if options is None else self.made(options)
-        source = lab.connector()
+        """As a new process would make it, for the one connector in Connect."""
+        source = (self.lab if options is None else self.made(options)).connector()
         assert isinstance(source, MysqlCdcConnector)
-        source.connector = self.name
-        source._connect.close()
-        source._connect = ConnectRest(self.lab.endpoints.connect, self.name, (self.at.password,))
         return source
 
     def run(self, *statements: str) -> None:
@@ -185,7 +181,7 @@ def test_an_option_that_connect_refuses_is_named_and_changes_nothing(shop: Shop)
         list(source.poll({}))
     assert shop.at.password not in str(error.value)
     assert source._connect.configuration() == before
-    assert shop.state() == ["RUNNING", "RUNNING"]
+    wait_until(lambda: shop.state() == ["RUNNING", "RUNNING"], "it runs on")
     source.close()
 
 
