@@ -26,6 +26,7 @@ log = structlog.get_logger()
 RETRY_SECONDS = 5.0
 ONCE_SECONDS = 0.2
 ONCE_TRIES = 5
+SOON_SECONDS = 1.0
 JOIN_SECONDS = 0.1
 DRAIN_SECONDS = 1.5
 
@@ -153,7 +154,7 @@ class SourceRunner:
                 tries = 0
                 if once and not stop.is_set() and source.settled():
                     return
-                stop.wait(ONCE_SECONDS if once else source.source.poll_seconds)
+                stop.wait(self._pause(source, once))
             except TransientError as error:
                 tries += 1
                 if once and tries >= ONCE_TRIES:
@@ -162,6 +163,14 @@ class SourceRunner:
                 # Only where this one is of no more use: a new one would fence a successor of it.
                 writer = writer if writer and writer.usable else None
                 stop.wait(RETRY_SECONDS)
+
+    @staticmethod
+    def _pause(source: Connector, once: bool) -> float:
+        if once:
+            return ONCE_SECONDS
+        if source.writes_records and not source.settled():
+            return min(SOON_SECONDS, source.source.poll_seconds)  # a file is still being written
+        return source.source.poll_seconds
 
     def _poll(
         self, source: Connector, writer: TransactionalWriter | None, stop: threading.Event

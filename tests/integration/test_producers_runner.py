@@ -151,6 +151,15 @@ def test_stop_ends_the_wait_between_two_polls(lab: Lab) -> None:
     assert stopped_in(lab, lambda: bool(lab.rows("things"))) < 2
 
 
+def test_what_was_still_being_written_is_looked_at_again_soon(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [False, False]
+    monkeypatch.setattr(Scripted, "settled", lambda self: not answers or answers.pop())
+    # though the next poll would be in ten minutes
+    assert stopped_in(lab, lambda: len(lab.rows("things")) == 3) < 2
+
+
 def test_stop_does_not_wait_for_a_server_that_does_not_answer(
     tmp_path: Path, stack_config: Config
 ) -> None:
