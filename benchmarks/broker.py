@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +19,6 @@ from ducklake.local.progress import Silent
 from ducklake.topics import make_topics
 
 PARTITIONS = 4
-TOPIC = "mysql.orders"
 SETTINGS = """\
 name: bench
 data_dir: {data}
@@ -32,7 +31,7 @@ services:
   api: {{use: public}}
 topics: {{partitions: {partitions}, retention_mb: 8192}}
 sources:
-  mysql:
+  {source}:
     type: mysql_cdc
     tables: {{orders: {{key: [order_id]}}}}
 consumer: {{flush_seconds: {flush_seconds}, seal_seconds: 86400, seal_mb: 100000}}
@@ -54,38 +53,43 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def settings(folder: Path, data: str, flush_seconds: float = 1.0) -> Config:
-    """A configuration in a folder: only Kafka is embedded, one CDC table."""
-    path = folder / "ducklake.yml"
-    text = SETTINGS.format(data=data, partitions=PARTITIONS, flush_seconds=flush_seconds)
-    path.write_text(text)
-    return load_config(path)
+def topic_of(config: Config) -> str:
+    """The one topic of a configuration."""
+    return next(ref.topic for ref, _ in config.tables())
 
 
 @contextlib.contextmanager
 def broker() -> Iterator[tuple[Config, Path]]:
     """A running broker and the folder of its configuration."""
     with TemporaryDirectory(prefix="ducklake-bench-") as name:
-        config = settings(Path(name), "data")
+        path = Path(name) / "ducklake.yml"
+        path.write_text(
+            SETTINGS.format(data="data", partitions=PARTITIONS, source="broker", flush_seconds=1)
+        )
+        config = load_config(path)
         note("starting the broker ...")
         stack.up(config, Silent())
         try:
-            make_topics(config, config.endpoints())
             yield config, Path(name)
         finally:
             stack.down(config)
 
 
-def another_lake(config: Config, folder: Path, name: str) -> Config:
-    """A second lake on the same broker: its own data folder and consumer group."""
-    text = config.path.read_text().replace("name: bench", f"name: {name}")
-    text = text.replace("data_dir: data", f"data_dir: {name}")
+def make_lake(config: Config, folder: Path, source: str, flush_seconds: float = 1.0) -> Config:
+    """A lake on that broker: its own source, topic, data folder and consumer group."""
+    text = SETTINGS.format(
+        data=source, partitions=PARTITIONS, source=source, flush_seconds=flush_seconds
+    )
+    text = text.replace("name: bench", f"name: bench_{source}")
     text = text.replace(
         "bootstrap_servers: embedded", f'bootstrap_servers: "{config.endpoints().kafka}"'
     )
-    path = folder / f"{name}.yml"
+    path = folder / f"{source}.yml"
     path.write_text(text)
-    return load_config(path)
+    made = load_config(path)
+    make_topics(made, made.endpoints())
+    announce_schema(made)
+    return made
 
 
 def value(number: int, rnd: random.Random) -> bytes:
@@ -118,15 +122,22 @@ def announce_schema(config: Config) -> None:
     ]
     change = {"type": "CREATE", "id": '"techstore"."orders"', "table": {"columns": columns}}
     producer = Producer(config.endpoints().kafka_client())
-    producer.produce("mysql", value=orjson.dumps({"tableChanges": [change]}))
+    producer.produce(next(iter(config.settings.sources)), orjson.dumps({"tableChanges": [change]}))
     producer.flush(30)
 
 
-def fill(config: Config, count: int) -> float:
-    """Produce records, lz4, evenly over the partitions; returns the mean size in bytes."""
+def fill(config: Config, count: int) -> tuple[float, Callable[[], None]]:
+    """Produce records, lz4, evenly over the partitions, in one transaction.
+
+    Returns:
+        The mean size of a value in bytes, and what makes all of them visible at once.
+    """
     rnd = random.Random(1)
+    to = topic_of(config)
     producer = Producer(
         config.endpoints().kafka_client(
+            transactional_id=f"fill-{to}",
+            transaction_timeout_ms=240_000,
             compression_type="lz4",
             linger_ms=50,
             batch_num_messages=10_000,
@@ -134,21 +145,21 @@ def fill(config: Config, count: int) -> float:
             queue_buffering_max_kbytes=1_000_000,
         )
     )
+    producer.init_transactions(60)
+    producer.begin_transaction()
     size = 0
     for number in range(count):
         data = value(number, rnd)
         size += len(data)
         while True:
             try:
-                producer.produce(
-                    TOPIC, value=data, key=b"%d" % number, partition=number % PARTITIONS
-                )
+                producer.produce(to, value=data, key=b"%d" % number, partition=number % PARTITIONS)
                 break
             except BufferError:
                 producer.poll(0.1)
         if number % 10_000 == 0:
             producer.poll(0)
-        if number % 250_000 == 0:
-            note(f"produced {number:,} of {count:,}")
+        if number % 500_000 == 0:
+            note(f"{to}: produced {number:,} of {count:,}")
     producer.flush(120)
-    return size / count
+    return size / count, lambda: producer.commit_transaction(60)

@@ -5,19 +5,22 @@ make bench NAME=ingest [RECORDS=2000000] [SPARK=0]
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from benchmarks.broker import PARTITIONS, TOPIC, announce_schema, another_lake, broker, fill, note
+from benchmarks.broker import PARTITIONS, broker, fill, make_lake, note, topic_of
 from ducklake.config import Config
+from ducklake.topics import admin
 
 DEADLINE_SECONDS = 300.0
 
@@ -29,7 +32,7 @@ def ceiling(config: Config, count: int) -> float:
             group_id="ceiling", enable_auto_commit=False, queued_max_messages_kbytes=262_144
         )
     )
-    consumer.assign([TopicPartition(TOPIC, number, 0) for number in range(PARTITIONS)])
+    consumer.assign([TopicPartition(topic_of(config), number, 0) for number in range(PARTITIONS)])
     seen = len(consumer.consume(1, 30))
     began = time.monotonic()
     while seen < count:
@@ -39,10 +42,9 @@ def ceiling(config: Config, count: int) -> float:
     return count / took
 
 
-def ours(config: Config, folder: Path, workers: int, count: int) -> dict[str, Any]:
-    """All the way to committed, typed, synced Parquet, with some workers."""
-    lake = another_lake(config, folder, f"lake{workers}")
-    log = (folder / f"workers-{workers}.log").open("wb")
+def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> dict[str, Any]:
+    """All the way to committed, typed, synced Parquet: from the moment that the records show."""
+    log = (lake.root / f"workers-{workers}.log").open("wb")
     processes = [
         psutil.Popen(
             [sys.executable, "-m", "ducklake.cli", "consume"],
@@ -55,33 +57,56 @@ def ours(config: Config, folder: Path, workers: int, count: int) -> dict[str, An
     ledger = lake.data_dir / "ledger.db"
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
+        while not _assigned(lake, workers):
+            time.sleep(0.2)
+        before = sum(sum(p.cpu_times()[:2]) for p in processes)
+        began = time.time()
+        reveal()
         while _rows(ledger) < count:
             if time.monotonic() > deadline or any(p.poll() is not None for p in processes):
                 raise SystemExit(Path(log.name).read_text()[-3000:])
             time.sleep(0.2)
-        cpu = sum(sum(p.cpu_times()[:2]) for p in processes)
+        cpu = sum(sum(p.cpu_times()[:2]) for p in processes) - before
+        if os.environ.get("THREADS"):
+            for p in processes:
+                for task in sorted(Path(f"/proc/{p.pid}/task").iterdir()):
+                    words = (task / "stat").read_text().rpartition(")")[2].split()
+                    used = (int(words[11]) + int(words[12])) / 100
+                    if used > 0.2:
+                        note(f"  {p.pid} {(task / 'comm').read_text().strip()}: {used:.1f} s")
         memory = max(_peak(p.pid) for p in processes)
     finally:
         for process in processes:
-            process.terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
         for process in processes:
             process.wait(30)
     with sqlite3.connect(ledger) as database:
-        # From the first commit of the last worker on: start-up is no throughput.
-        start = database.execute(
-            "SELECT max(began) FROM (SELECT min(committed_at) began FROM commits"
-            " WHERE records > 0 GROUP BY session)"
+        end = database.execute(
+            "SELECT max(committed_at) FROM commits WHERE records > 0"
         ).fetchone()[0]
-        end, rows = database.execute(
-            "SELECT max(committed_at), sum(records) FROM commits WHERE committed_at > ?", (start,)
-        ).fetchone()
         size = database.execute("SELECT sum(bytes) FROM files").fetchone()[0]
     return {
-        "rate": rows / (end - start),
+        "rate": count / (end - began),
         "cpu_us_per_row": cpu / count * 1e6,
         "rss_mb": memory,
         "bytes_written": size,
     }
+
+
+def _assigned(lake: Config, workers: int) -> bool:
+    """Whether all partitions are spread over all workers."""
+    group = f"ducklake.{lake.settings.name}.lake"
+    client = admin(lake.endpoints())  # its answers come only while it lives
+    try:
+        described = client.describe_consumer_groups([group])[group].result(30)
+    except KafkaException:
+        return False  # the group is not there yet
+    shares = [
+        sum(p.topic == topic_of(lake) for p in member.assignment.topic_partitions)
+        for member in described.members
+    ]
+    return len(shares) == workers and sum(shares) == PARTITIONS and min(shares) > 0
 
 
 def _rows(ledger: Path) -> int:
@@ -107,19 +132,19 @@ def _peak(pid: int) -> float:
 def main() -> None:
     """Run it."""
     count = int(os.environ.get("RECORDS", "2000000"))
+    results = {}
     with broker() as (config, folder):
-        announce_schema(config)
-        note(f"{fill(config, count):.0f} bytes a record")
-        top = ceiling(config, count)
-        note(f"ceiling: {top:,.0f} messages/s")
-        results = {}
-        for workers in (1, 2):
-            results[workers] = found = ours(config, folder, workers, count)
-            share, cpu, memory = found["rate"] / top, found["cpu_us_per_row"], found["rss_mb"]
-            note(
-                f"ours, {workers} workers: {found['rate']:,.0f} messages/s, {share:.2f} of the ceiling"
-            )
+        for workers, source in ((1, "one"), (2, "two")):
+            made = make_lake(config, folder, source)
+            size, reveal = fill(made, count)
+            results[workers] = found = ours(made, reveal, workers, count)
+            note(f"ours, {workers} workers: {found['rate']:,.0f} messages/s")
+            cpu, memory = found["cpu_us_per_row"], found["rss_mb"]
             note(f"  {cpu:.1f} µs of CPU a row, {memory:.0f} MB at most")
+        top = ceiling(made, count)
+        note(f"ceiling, {size:.0f} bytes a record: {top:,.0f} messages/s")
+    for workers, found in results.items():
+        note(f"{workers} workers: {found['rate'] / top:.2f} of the ceiling")
     print(
         json.dumps(
             {

@@ -17,24 +17,25 @@ from ducklake.records import OffsetRange
 class TableBuffer:
     """What was read of a table since its last commit; refuses offsets that are already committed.
 
-    Attributes:
-        state: The table as the ledger had it when this buffer was last emptied.
+    Args:
+        state: The table as the ledger has it now.
+        firsts: Where reading began in partitions that the ledger has never seen.
     """
 
-    def __init__(self, state: TableState) -> None:
+    def __init__(self, state: TableState, firsts: Mapping[int, int] | None = None) -> None:
         self.state = state
+        self.firsts = dict(firsts or {})
         self._runs: dict[int, list[Message]] = {}
         self._rows = 0
         self._bytes = 0
         self._oldest: float | None = None
-        self._next: dict[int, int] = dict(state.positions)
-        self._firsts: dict[int, int] = {}
+        self._next: dict[int, int] = {**self.firsts, **state.positions}
         self._moved_at: float | None = None
 
     def start_at(self, partition: int, offset: int) -> None:
         """Remember from where a partition is read that the ledger has never seen."""
         if partition not in self._next:
-            self._next[partition] = self._firsts[partition] = offset
+            self._next[partition] = self.firsts[partition] = offset
 
     def position(self, partition: int) -> int | None:
         """The next offset that this buffer takes."""
@@ -94,7 +95,7 @@ class TableBuffer:
             counts = {entry["values"]: entry["counts"] for entry in counted}
         ranges = []
         for partition, start in self.starts().items():
-            first = self._firsts[partition] if start is None else start
+            first = self.firsts[partition] if start is None else start
             last = self._next[partition] - 1
             if last >= first:
                 found = counts.get(partition, 0)

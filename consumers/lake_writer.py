@@ -215,25 +215,20 @@ class LakeWriter:
         except KafkaException:
             log.debug("the hint of offsets was not taken", table=topic)
 
-    def _reload(self, topic: str) -> None:
+    def _reload(self, topic: str) -> TableBuffer:
+        """Empty a table's buffer; it goes on from where the ledger stands."""
         state = self._ledger.table(topic)
         assert state is not None, "a table with a buffer is in the ledger"
-        fresh = TableBuffer(state)
-        old = self._buffers[topic]
-        for partition in range(state.partitions):
-            position = old.position(partition)
-            if position is not None:
-                fresh.start_at(partition, position)
-        self._buffers[topic] = fresh
+        known = self._buffers.get(topic)
+        buffer = self._buffers[topic] = TableBuffer(state, known.firsts if known else {})
+        return buffer
 
     def _resume(self, topic: str) -> None:
-        """Drop what was read and go on from the ledger's position."""
-        state = self._ledger.table(topic)
-        assert state is not None, "a table with a buffer is in the ledger"
-        self._buffers[topic] = TableBuffer(state)
+        """Drop what was read and read it again from where the ledger stands."""
+        buffer = self._reload(topic)
         for assigned in self._consumer.assignment():
-            if assigned.topic == topic and assigned.partition in state.positions:
-                offset = state.positions[assigned.partition]
+            offset = buffer.position(assigned.partition) if assigned.topic == topic else None
+            if offset is not None:
                 self._consumer.seek(TopicPartition(topic, assigned.partition, offset))
 
     # Assignment ----------------------------------------------------------------------------
@@ -250,8 +245,8 @@ class LakeWriter:
                 state = self._ledger.open_table(topic, found.topic_id, found.partitions)
                 self._check_loss(topic, number, state.positions.get(number), Watermarks(low, high))
                 # The partition may come back from another worker: its position is the ledger's.
-                self._flush_before_reassigning(topic)
-                buffer = self._buffers[topic] = self._fresh_buffer(topic)
+                self._flush(topic)
+                buffer = self._reload(topic)
                 buffer.start_at(number, low)
                 offset = buffer.position(number)
             except TerminalError as error:
@@ -262,21 +257,6 @@ class LakeWriter:
         consumer.incremental_assign(assigned)
         if halted:
             consumer.pause(halted)
-
-    def _flush_before_reassigning(self, topic: str) -> None:
-        if topic in self._buffers:
-            self._flush(topic)
-
-    def _fresh_buffer(self, topic: str) -> TableBuffer:
-        state = self._ledger.table(topic)
-        assert state is not None, "open_table has registered it"
-        fresh = TableBuffer(state)
-        if topic in self._buffers:
-            for partition in range(state.partitions):
-                position = self._buffers[topic].position(partition)
-                if position is not None:
-                    fresh.start_at(partition, position)
-        return fresh
 
     def _check_loss(
         self, topic: str, partition: int, position: int | None, marks: Watermarks
