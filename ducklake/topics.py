@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from ducklake.config import Config, Endpoints
 from ducklake.errors import ServiceUnreachable
@@ -81,12 +88,20 @@ def make_topics(config: Config, endpoints: Endpoints) -> None:
         for future in client.create_topics(new, operation_timeout=TIMEOUT).values() if new else ():
             _ignore_existing(future)
         changed = [
-            ConfigResource(ResourceType.TOPIC, s.name, set_config=dict(s.settings))
+            ConfigResource(
+                ResourceType.TOPIC,
+                s.name,
+                incremental_configs=[
+                    ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                    for key, value in s.settings.items()
+                ],
+            )
             for s in wanted.values()
             if s.name in existing
         ]
         if changed:
-            for future in client.alter_configs(changed, request_timeout=TIMEOUT).values():
+            altered = client.incremental_alter_configs(changed, request_timeout=TIMEOUT)
+            for future in altered.values():
                 future.result(TIMEOUT)
     except KafkaException as error:
         raise ServiceUnreachable(

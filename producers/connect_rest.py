@@ -61,9 +61,10 @@ class ConnectRest:
         answer = self._get(f"/connectors/{self.connector}/offsets") or {}
         return [entry.get("offset") or {} for entry in answer.get("offsets", [])]
 
-    def restart(self) -> None:
-        """Restart what has failed."""
-        path = f"/connectors/{self.connector}/restart?includeTasks=true&onlyFailed=true"
+    def restart(self, all_of_it: bool = False) -> None:
+        """Restart what has failed, or everything."""
+        only = "" if all_of_it else "&onlyFailed=true"
+        path = f"/connectors/{self.connector}/restart?includeTasks=true{only}"
         response = self._request("POST", path)
         if not response.ok:
             raise self._unexpected("POST", path, response.status_code)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,7 @@ from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors
 from producers.connect_rest import ConnectRest
 from producers.mysql_query import ask
+from producers.stall import StallWatch
 
 log = structlog.get_logger()
 TEMPLATE = Path("connect") / "mysql.json"
@@ -36,6 +38,7 @@ class MysqlCdcConnector(Connector):
         secrets = (endpoints.mysql.password,)
         self._connect = ConnectRest(endpoints.connect, self.connector, secrets)
         self._goal: str | None = None
+        self._stall = StallWatch()
 
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
@@ -49,7 +52,9 @@ class MysqlCdcConnector(Connector):
             SourceError: Connect refuses the configuration.
         """
         wanted = self.configuration()
-        if self._connect.configuration() != wanted:
+        current = self._connect.configuration()
+        if current != wanted:
+            self._refuse_new_tables(current, wanted)
             self._connect.configure(wanted)
             log.info("connector configured", connector=self.connector)
         self._watch()
@@ -154,6 +159,37 @@ class MysqlCdcConnector(Connector):
                     f"Debezium's connector {self.connector} is {part['state'].lower()}.",
                     f"Let it go on: PUT /connectors/{self.connector}/resume.",
                 )
+
+        self._restart_if_stalled()
+
+    def _restart_if_stalled(self) -> None:
+        delivered = self._delivered()
+        if delivered is None:
+            return  # a snapshot is under way, which has its own pace
+        [caught_up] = ask(
+            self.endpoints.mysql, "SELECT GTID_SUBSET(@@GLOBAL.gtid_executed, %s)", delivered
+        )
+        position = repr(self._connect.offsets())
+        if self._stall.look(position, not caught_up, time.monotonic()):
+            self._stall = StallWatch()
+            self._connect.restart(all_of_it=True)
+            raise ServiceUnreachable(
+                f"Debezium's connector {self.connector} was behind and did not move.",
+                "It was restarted; no row is lost or sent twice.",
+            )
+
+    def _refuse_new_tables(self, current: Mapping[str, str] | None, wanted: dict[str, str]) -> None:
+        """Debezium takes its snapshot once: a table that is added later would lack its past."""
+        if not current:
+            return
+        known = set(current.get("table.include.list", "").split(","))
+        new = sorted(set(wanted["table.include.list"].split(",")) - known)
+        if known and new:
+            raise SourceError(
+                f"Source {self.name}: {', '.join(new)} came after the snapshot of the source,"
+                " which is taken once: the rows that are there already would be missing.",
+                "Give the new tables a source section of their own, of type mysql_cdc.",
+            )
 
     def _delivered(self) -> str | None:
         """The transactions that are in Kafka with all their rows; None before the snapshot's end.

@@ -15,7 +15,7 @@ from ducklake.errors import ServiceUnreachable, SourceError
 from producers.mysql_query import ask
 from tests.integration.producers_lab import Lab, make_lab, poll
 
-pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:alter_configs")]
+pytestmark = pytest.mark.stack
 HISTORY = "/v1/cotizaciones/dolares/blue"
 CURRENT = "/v1/dolares/blue"
 YEARS = "SELECT 2024, 2025"

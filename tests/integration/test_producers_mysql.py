@@ -14,7 +14,7 @@ from producers.connect_rest import ConnectRest
 from producers.mysql_cdc import MysqlCdcConnector
 from tests.integration.producers_lab import Lab, Seen, make_lab, unique, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:alter_configs")]
+pytestmark = pytest.mark.stack
 VALUES = (
     "'0000000012.50', 18446744073709551615, '2026-02-03 04:05:06.789012', 2, 'paid', 'ñandú 🦆'"
 )

@@ -20,7 +20,7 @@ from producers.runner import SourceRunner
 from producers.transactions import TransactionalWriter
 from tests.integration.producers_lab import Lab, make_lab, unique, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:alter_configs")]
+pytestmark = pytest.mark.stack
 HERE = __name__
 
 

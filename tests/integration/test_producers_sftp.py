@@ -17,7 +17,7 @@ from producers import sftp as module
 from producers.sftp import SftpConnector
 from tests.integration.producers_lab import Lab, drain, make_lab, poll, unique, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:alter_configs")]
+pytestmark = pytest.mark.stack
 TABLES: dict[str, Any] = {
     "stock": {"file": "stock.csv", "key": ["sku"], "options": {"delimiter": ";"}},
     "parts": {"file": "parts.json", "key": ["id"]},

@@ -19,7 +19,7 @@ from producers import transactions
 from producers.base import Batch
 from tests.integration.producers_lab import Lab, make_lab, unique, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:alter_configs")]
+pytestmark = pytest.mark.stack
 STEPS = ("after_begin", "after_rows", "after_flush", "after_commit")
 NUMBERS = """
     from ducklake.records import Record
