@@ -160,9 +160,12 @@ def running(shop: Path, passes: list[dict[str, Any]]) -> Iterator[subprocess.Pop
 
 def orders_in_postgres(config: Config) -> int:
     at = config.endpoints().postgres
-    with psycopg2.connect(
-        host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
-    ) as database, database.cursor() as cursor:
+    with (
+        psycopg2.connect(
+            host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
+        ) as database,
+        database.cursor() as cursor,
+    ):
         cursor.execute("SELECT count(*) FROM raw.orders")
         row = cursor.fetchone()
     return int(row[0]) if row else 0

@@ -676,7 +676,8 @@ BREAKS = [
         "a repeated snapshot row is hidden",
         "stg_orders",
         "latest_version",
-        "qualify row_number() over (partition by {{ key }} order by _topic_epoch desc, _offset desc) = 1",
+        "qualify row_number() over (partition by {{ key }}"
+        " order by _topic_epoch desc, _offset desc) = 1",
         "",
         "orders_keep_their_latest_version",
     ),
