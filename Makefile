@@ -56,7 +56,7 @@ bench: $(READY)
 
 lock: $(READY)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --universal \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file requirements.lock
 
