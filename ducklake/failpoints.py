@@ -1,7 +1,7 @@
 """Named points at which a test may kill the process: before and after each step that matters.
 
 A point does nothing unless `DUCKLAKE_FAILPOINT` names it: `name` kills at the first hit, `name:N`
-at the Nth. Reading the environment once keeps a point as cheap as a comparison.
+at the Nth, and `name:N:stop` stops the process there until somebody sends SIGCONT. Reading the environment once keeps a point as cheap as a comparison.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import signal
 ENVIRONMENT = "DUCKLAKE_FAILPOINT"
 _wanted = ""
 _hits_left = 0
+_signal = signal.SIGKILL
 
 
 def arm(spec: str) -> None:
     """Choose the point at which this process dies.
 
     Args:
-        spec: `name`, `name:N` for its Nth hit, or nothing for none.
+        spec: `name`, `name:N` for its Nth hit, `name:N:stop`, or nothing for none.
     """
-    global _wanted, _hits_left
-    _wanted, _, nth = spec.partition(":")
-    _hits_left = int(nth or 1)
+    global _wanted, _hits_left, _signal
+    name, nth, action = (spec.split(":") + ["", ""])[:3]
+    _wanted, _hits_left = name, int(nth or 1)
+    _signal = signal.SIGSTOP if action == "stop" else signal.SIGKILL
 
 
 def failpoint(name: str) -> None:
@@ -30,12 +32,12 @@ def failpoint(name: str) -> None:
     if _wanted and name == _wanted:
         global _hits_left
         _hits_left -= 1
-        if _hits_left <= 0:
+        if _hits_left == 0:
             _die()
 
 
 def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), _signal)
 
 
 arm(os.environ.get(ENVIRONMENT, ""))

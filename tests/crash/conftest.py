@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,30 +74,46 @@ def forks() -> Iterator[ForkServer]:
         server.close()
 
 
-Lakes = Callable[..., LakeUnderTest]
+class LakeMaker:
+    """Makes lakes on one broker, and ends their processes."""
+
+    def __init__(self, folder: Path, bootstrap: str, forks: ForkServer) -> None:
+        self._folder, self._bootstrap, self._forks = folder, bootstrap, forks
+        self.made: list[LakeUnderTest] = []
+
+    def __call__(self, tables: dict[str, Any] | None = None, **settings: Any) -> LakeUnderTest:
+        name = f"c{secrets.token_hex(4)}"
+        chosen = tables or {"orders": "plain", "stock": "plain", "customers": "cdc"}
+        folder = settings.pop("folder", self._folder / name)
+        lake = LakeUnderTest(folder, self._bootstrap, self._forks, name, chosen, **settings)
+        self.made.append(lake)
+        return lake
+
+    def close(self, failed: bool = False) -> None:
+        for lake in self.made:
+            if failed:
+                print(f"DUCKLAKE_SEED={lake.seed}\n{lake.show_logs(60)}")
+            lake.stop(signal.SIGKILL)
 
 
 @pytest.fixture
 def make_lake(
     tmp_path: Path, broker: Broker, forks: ForkServer, request: pytest.FixtureRequest
-) -> Iterator[Lakes]:
+) -> Iterator[LakeMaker]:
     """Makes lakes; ends their processes after the test."""
-    made: list[LakeUnderTest] = []
+    maker = LakeMaker(tmp_path, broker.bootstrap, forks)
+    yield maker
+    maker.close(getattr(request.node, "failed", False))
 
-    def make(tables: dict[str, Any] | None = None, **settings: Any) -> LakeUnderTest:
-        name = f"c{secrets.token_hex(4)}"
-        chosen = tables or {"orders": "plain", "stock": "plain", "customers": "cdc"}
-        folder = settings.pop("folder", tmp_path / name)
-        lake = LakeUnderTest(folder, broker.bootstrap, forks, name, chosen, **settings)
-        made.append(lake)
-        return lake
 
-    yield make
-    failed = getattr(request.node, "failed", False)
-    for lake in made:
-        if failed:
-            print(f"DUCKLAKE_SEED={lake.seed}\n{lake.show_logs(60)}")
-        lake.stop(signal.SIGKILL)
+@pytest.fixture(scope="module")
+def make_shared_lake(
+    tmp_path_factory: pytest.TempPathFactory, broker: Broker, forks: ForkServer
+) -> Iterator[LakeMaker]:
+    """Makes lakes that live as long as their module's tests."""
+    maker = LakeMaker(tmp_path_factory.mktemp("lakes"), broker.bootstrap, forks)
+    yield maker
+    maker.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,5 +125,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture
-def lake(make_lake: Lakes) -> LakeUnderTest:
+def lake(make_lake: LakeMaker) -> LakeUnderTest:
     return make_lake()

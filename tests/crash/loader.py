@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 Kind = Literal["plain", "cdc"]
@@ -69,7 +69,10 @@ class Loader:
         self._next = 0
         self._bootstrap = bootstrap
         quiet = {"log_level": 0, "linger.ms": 1}
-        self._plain = Producer({"bootstrap.servers": bootstrap, "acks": "all", **quiet})
+        # Idempotent: a retry after a broker's death must not write a record twice, unremembered.
+        self._plain = Producer(
+            {"bootstrap.servers": bootstrap, "enable.idempotence": True, **quiet}
+        )
         self._in_transactions = self.transactional()
 
     def transactional(self, timeout_ms: int = 60_000) -> Producer:
@@ -126,11 +129,10 @@ class Loader:
         if ending == "hang":
             return
         if ending == "abort":
-            producer.abort_transaction(60)
-            return
-        producer.commit_transaction(60)
-        for topic, records in sent.items():
-            self._remember(topic, records)
+            _abort(producer)
+        elif _commit(producer):
+            for topic, records in sent.items():
+                self._remember(topic, records)
 
     def burst(self) -> None:
         """A little of everything, as the seed has it."""
@@ -191,3 +193,27 @@ class Loader:
                 truth.letters[key] = message.value()
             else:
                 truth.rows[key] = row
+
+
+def _commit(producer: Any) -> bool:
+    """Commit, however often the broker dies meanwhile; False where only aborting was left."""
+    while True:
+        try:
+            producer.commit_transaction(30)
+            return True
+        except KafkaException as failed:
+            error = failed.args[0]
+            if error.txn_requires_abort():
+                _abort(producer)
+                return False
+            if not error.retriable():
+                raise
+
+
+def _abort(producer: Any) -> None:
+    while True:
+        try:
+            return producer.abort_transaction(30)
+        except KafkaException as failed:
+            if not failed.args[0].retriable():
+                raise

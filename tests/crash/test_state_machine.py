@@ -1,0 +1,440 @@
+"""Ledger, commit, compaction and recovery against a list as model: any order of steps, any crash.
+
+Without Kafka: a topic is a list. Workers take partitions without asking each other, so every one
+may be a zombie. A crash is an exception at a failpoint, after which the object is abandoned as a
+killed process is: its lock free, its files where they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import ducklake.lake.ledger as ledger_module
+from consumers import planning
+from consumers.compactor import Compactor
+from consumers.hot_files import commit_flush
+from consumers.recovery import recover
+from ducklake import failpoints
+from ducklake.config import TableRef, load_config
+from ducklake.errors import CommitConflict
+from ducklake.lake.files import Session
+from ducklake.lake.ledger import Ledger, TableState
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.schema import Column, Schema
+from ducklake.lake.sql import rows_query
+from ducklake.records import OffsetRange
+from tests.crash.test_failpoints import points
+
+# An abandoned object's files are closed when Python finds out.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+EXAMPLES = int(os.environ.get("DUCKLAKE_EXAMPLES", "40"))
+PARTITIONS = 2
+REF = TableRef("shop", "orders")
+DAY_MS = 86_400_000
+SETTINGS = """\
+services:
+  kafka: {bootstrap_servers: "127.0.0.1:9"}
+  connect: {url: "http://127.0.0.1:9"}
+  mysql: {host: 127.0.0.1}
+  postgres: {host: 127.0.0.1}
+  sftp: {host: 127.0.0.1}
+sources: {shop: {type: plain, tables: {orders: {}}}}
+consumer: {seal_seconds: 3600}
+"""
+TYPES = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("a", pa.int64()),
+        ("b", pa.int64()),
+        ("_op", pa.string()),
+        ("_source_ts", pa.timestamp("us", "UTC")),
+        ("_kafka_ts", pa.timestamp("us", "UTC")),
+        ("_topic", pa.string()),
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+        ("_topic_epoch", pa.int32()),
+    ]
+)
+CRASHES = st.one_of(st.none(), st.tuples(st.sampled_from(points()), st.integers(1, 3)))
+WORKERS = st.integers(0, 1)
+
+
+class Crash(BaseException):
+    """The process is dead from here on."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """A record; `extra` names the column that only it and its like have."""
+
+    epoch: int
+    partition: int
+    offset: int
+    number: int
+    moment: int
+    extra: str | None
+
+
+@dataclass
+class Topic:
+    """A topic as a list."""
+
+    epoch: int = 0
+    ends: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
+    lows: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
+    records: list[Produced] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return f"{self.epoch + 1:032x}"
+
+
+class Worker:
+    """What a lake writer is to the ledger."""
+
+    def __init__(self, paths: LakePaths, topic: Topic) -> None:
+        self.ledger = Ledger(paths)
+        self.session = Session(paths)
+        recover(self.ledger)
+        self.state: TableState = self.ledger.open_table(REF.topic, topic.id, PARTITIONS)
+        self.next: dict[int, int] = {}
+        self.firsts: dict[int, int] = {}
+        self.buffer: list[Produced] = []
+
+    def take(self, topic: Topic, partition: int) -> None:
+        """Be assigned a partition: from the ledger's position; what is held is flushed or lost."""
+        self.resume()
+        position = self.state.positions.get(partition)
+        self.firsts[partition] = self.next[partition] = (
+            topic.lows[partition] if position is None else position
+        )
+
+    def resume(self) -> None:
+        """Drop what was read, and go on from the ledger's positions."""
+        state = self.ledger.table(REF.topic)
+        assert state is not None
+        self.state, self.buffer = state, []
+        for partition in self.next:
+            at = state.positions.get(partition, self.firsts[partition])
+            self.next[partition] = self.firsts[partition] = at
+
+    def read(self, topic: Topic, partition: int, count: int) -> None:
+        at = self.next[partition]
+        for record in topic.records:
+            of_this = record.epoch == topic.epoch and record.partition == partition
+            if of_this and record.offset >= at and count > 0:
+                self.buffer.append(record)
+                at, count = record.offset + 1, count - 1
+        self.next[partition] = at if count == 0 else max(at, topic.ends[partition])
+
+    def flush(self, topic: Topic) -> None:
+        moved = {p: n for p, n in self.next.items() if n > self.firsts[p]}
+        if not moved:
+            return
+        found = Counter(r.partition for r in self.buffer)
+        ranges = [
+            OffsetRange(self.state.topic_id, p, self.firsts[p], n - 1, found[p])
+            for p, n in moved.items()
+        ]
+        starts = {p: self.state.positions.get(p) for p in moved}
+        schema = self.state.schema
+        new = {r.extra for r in self.buffer if r.extra} | {"id"} - schema.fields()
+        schema = schema.merged(
+            Column(n, "BIGINT", n) for n in sorted(new) if n not in schema.fields()
+        )
+        rows = _rows(self.buffer, schema) if self.buffer else None
+        with suppress(CommitConflict):
+            commit_flush(
+                self.ledger, self.session, REF, self.state, rows, ranges, starts, schema, []
+            )
+        self.resume()
+
+    def abandon(self) -> None:
+        self.session._lock.close()
+        self.ledger.close()
+
+
+def _rows(records: list[Produced], schema: Schema) -> pa.Table:
+    own = {c.name for c in schema.columns}
+    listed = [
+        {
+            "id": r.number, "a": r.number if r.extra == "a" else None,
+            "b": r.number if r.extra == "b" else None, "_op": "r", "_source_ts": None,
+            "_kafka_ts": r.moment * 1000, "_topic": REF.topic, "_partition": r.partition,
+            "_offset": r.offset, "_topic_epoch": r.epoch,
+        }
+        for r in records
+    ]  # fmt: skip
+    kept = [f for f in TYPES if f.name in own or f.name.startswith("_")]
+    return pa.Table.from_pylist(listed, schema=TYPES).select([f.name for f in kept])
+
+
+class Lake(RuleBasedStateMachine):
+    """Any order of steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="lake-"))
+        (self.folder / "ducklake.yml").write_text(SETTINGS)
+        self.config = load_config(self.folder / "ducklake.yml")
+        self.paths = LakePaths(self.config.data_dir)
+        self.topic = Topic()
+        self.seen: dict[Path, tuple[int, int]] = {}
+        self.held: set[Path] = set()
+        self.lost: set[tuple[int, int, int]] = set()
+        self.number = 0
+        self.clock = 1_790_000_000.0
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(ledger_module, "time", SimpleNamespace(time=self._tick))
+        self.patch.setattr(planning, "MERGED_FILES", 3)
+        self.patch.setattr(failpoints, "_die", self._die)
+        self.ledger = Ledger(self.paths)
+        self.reader = Session(self.paths)
+        self.workers = [Worker(self.paths, self.topic) for _ in range(2)]
+        self.compactor = Compactor(self.config)
+
+    def teardown(self) -> None:
+        for worker in self.workers:
+            worker.abandon()
+        self._abandon_compactor()
+        self.reader._lock.close()
+        self.ledger.close()
+        self.patch.undo()
+        shutil.rmtree(self.folder)
+
+    def _tick(self) -> float:
+        self.clock += 0.001
+        return self.clock
+
+    @staticmethod
+    def _die() -> None:
+        raise Crash
+
+    def _survives(self, action: Callable[[], object], crash: tuple[str, int] | None) -> bool:
+        """Do something, with a crash at a failpoint if it comes along."""
+        failpoints.arm("" if crash is None else f"{crash[0]}:{crash[1]}")
+        try:
+            action()
+            return True
+        except Crash:
+            return False
+        finally:
+            failpoints.arm("")
+
+    def _abandon_compactor(self) -> None:
+        self.compactor._db.close()
+        self.compactor.session._lock.close()
+        self.compactor.ledger.close()
+        self.compactor._lock.close()
+
+    # Steps ---------------------------------------------------------------------------------
+
+    @rule(
+        partition=st.integers(0, PARTITIONS - 1),
+        count=st.integers(1, 4),
+        gap=st.integers(0, 2),
+        hours=st.integers(-30, 30),
+        extra=st.sampled_from([None, None, "a", "b"]),
+    )
+    def produce(self, partition: int, count: int, gap: int, hours: int, extra: str | None) -> None:
+        """Records, then markers or an aborted transaction: offsets without a record."""
+        for _ in range(count):
+            self.number += 1
+            moment = 20_000 * DAY_MS + hours * 3_600_000
+            offset = self.topic.ends[partition]
+            self.topic.records.append(
+                Produced(self.topic.epoch, partition, offset, self.number, moment, extra)
+            )
+            self.topic.ends[partition] += 1
+        self.topic.ends[partition] += gap
+
+    @rule(worker=WORKERS, partition=st.integers(0, PARTITIONS - 1))
+    def rebalance(self, worker: int, partition: int) -> None:
+        """The other one may not know of it: whoever is late is a zombie."""
+        self.workers[worker].take(self.topic, partition)
+
+    @rule(worker=WORKERS, count=st.integers(1, 6))
+    def read(self, worker: int, count: int) -> None:
+        for partition in self.workers[worker].next:
+            self.workers[worker].read(self.topic, partition, count)
+
+    @rule(worker=WORKERS, crash=CRASHES)
+    def flush(self, worker: int, crash: tuple[str, int] | None) -> None:
+        if not self._survives(lambda: self.workers[worker].flush(self.topic), crash):
+            self._restart(worker, None)
+
+    @rule(worker=WORKERS, crash=CRASHES)
+    def kill_worker(self, worker: int, crash: tuple[str, int] | None) -> None:
+        self._restart(worker, crash)
+
+    def _restart(self, worker: int, crash: tuple[str, int] | None) -> None:
+        self.workers[worker].abandon()
+
+        def start() -> None:
+            self.workers[worker] = Worker(self.paths, self.topic)
+
+        if not self._survives(start, crash):
+            start()
+
+    @rule(force=st.booleans(), crash=CRASHES)
+    def compact(self, force: bool, crash: tuple[str, int] | None) -> None:
+        """Merge, seal and delete."""
+        if not self._survives(lambda: self.compactor.pass_once(force), crash):
+            self._abandon_compactor()
+
+            def start() -> None:
+                self.compactor = Compactor(self.config)
+
+            if not self._survives(start, crash):
+                start()
+
+    @rule()
+    def read_with_a_pin(self) -> None:
+        """A reader that takes its time: its files stay until it is done."""
+        last = self.ledger.pin(self.reader.id)
+        self.held = {new.path for new in self.ledger.new_rows(REF.topic, 0, last)}
+
+    @rule()
+    def end_reading(self) -> None:
+        self.ledger.unpin(self.reader.id)
+        self.held = set()
+
+    @rule(seconds=st.sampled_from([-100_000.0, -5.0, 5.0, 100_000.0]))
+    def set_the_clock(self, seconds: float) -> None:
+        self.clock += seconds
+
+    @precondition(lambda self: self.topic.epoch < 2)
+    @rule()
+    def recreate_the_topic(self) -> None:
+        """Deleted and made again, and accepted; the workers find out when they start again."""
+        self.topic = Topic(self.topic.epoch + 1, records=self.topic.records)
+        self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+        for worker in range(2):
+            self._restart(worker, None)
+
+    @rule(partition=st.integers(0, PARTITIONS - 1))
+    def expire_the_topic(self, partition: int) -> None:
+        """Retention takes everything; what was not read is lost, and accepted as lost."""
+        end = self.topic.ends[partition]
+        state = self.ledger.table(REF.topic)
+        assert state is not None
+        at = state.positions.get(partition, self.topic.lows[partition])
+        never_read = partition not in state.positions
+        self.lost |= {(self.topic.epoch, partition, o) for o in range(at, end)}
+        self.topic.lows[partition] = end
+        lost = self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+        assert [(r.first, r.next_offset) for r in lost] == (
+            [] if never_read or at == end else [(at, end)]
+        )
+        for worker in range(2):
+            self._restart(worker, None)
+
+    # What must hold after each of them ------------------------------------------------------
+
+    @invariant()
+    def the_lake_holds_what_was_committed_each_row_once(self) -> None:
+        state = self.ledger.table(REF.topic)
+        assert state is not None
+        positions = {(self.topic.epoch, p): n for p, n in state.positions.items()}
+        expected = {
+            (r.epoch, r.partition, r.offset): r
+            for r in self.topic.records
+            if (r.epoch, r.partition, r.offset) not in self.lost
+            and (
+                r.offset < positions.get((r.epoch, r.partition), 0)
+                or (r.epoch < self.topic.epoch and self._was_read(r))
+            )
+        }
+        columns = state.schema.relation("plain")
+        names = [name for name, _ in columns]
+        found: Counter[tuple[int, int, int]] = Counter()
+        with duckdb.connect() as db:
+            for new in self.ledger.new_rows(REF.topic, 0, self.ledger.last_commit()):
+                query = rows_query(columns, [new.path], new.ranges)
+                for values in db.execute(query).fetchall():
+                    row = dict(zip(names, values, strict=True))
+                    key = (row["_topic_epoch"], row["_partition"], row["_offset"])
+                    found[key] += 1
+                    record = expected[key]
+                    assert row["id"] == record.number
+                    if record.extra:
+                        assert row[record.extra] == record.number, "a column was lost"
+        assert set(found.values()) <= {1}, "a row twice"
+        assert set(found) == set(expected), "a row is missing"
+        assert sum(found.values()) == self.ledger.row_count(REF.topic)
+
+    def _was_read(self, record: Produced) -> bool:
+        """Of a topic that is gone: the ledger's ranges are all that is known."""
+        topic_id = f"{record.epoch + 1:032x}"
+        return any(
+            s.topic_id == topic_id and s.partition == record.partition
+            and s.first <= record.offset <= s.last
+            for s in self.ledger.history(REF.topic)
+        )  # fmt: skip
+
+    @invariant()
+    def public_files_are_whole_never_change_and_hold_each_row_once(self) -> None:
+        found = {p for p in (self.paths.root / "raw").rglob("*") if p.is_file()}
+        assert set(self.seen) <= found, "a public file vanished"
+        for path in found:
+            stat = path.stat()
+            assert self.seen.setdefault(path, (stat.st_size, stat.st_mtime_ns)) == (
+                stat.st_size,
+                stat.st_mtime_ns,
+            ), "a public file changed"
+        if found:
+            with duckdb.connect() as db:
+                db.execute("SET TimeZone = 'UTC'")
+                rows = db.execute(
+                    "SELECT _topic_epoch, _partition, _offset, _kafka_ts::DATE, filename"
+                    f" FROM read_parquet({[str(p) for p in found]}, union_by_name = true,"
+                    " hive_partitioning = false, filename = true)"
+                ).fetchall()
+            counts = Counter(row[:3] for row in rows)
+            assert set(counts.values()) == {1}, "a row is public twice"
+            for *_, day, name in rows:
+                assert f"year={day:%Y}/month={day:%m}/day={day:%d}/" in name
+
+    @invariant()
+    def what_a_reader_holds_stays(self) -> None:
+        missing = [path for path in self.held if not path.exists()]
+        assert not missing, f"deleted while pinned: {missing}"
+
+    @invariant()
+    def offsets_are_known_without_gap_or_overlap(self) -> None:
+        ends: dict[tuple[str, int], int] = {}
+        spans = self.ledger.history(REF.topic) + self.ledger.losses(REF.topic)
+        for span in sorted(spans, key=lambda s: (s.topic_id, s.partition, s.first)):
+            key = (span.topic_id, span.partition)
+            assert ends.get(key, span.first) == span.first, "a gap or an overlap"
+            ends[key] = span.next_offset
+        state = self.ledger.table(REF.topic)
+        assert state is not None
+        for partition, position in state.positions.items():
+            assert ends[state.topic_id, partition] == position
+
+
+TestLake = Lake.TestCase
+TestLake.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize="DUCKLAKE_EXAMPLES" not in os.environ,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
