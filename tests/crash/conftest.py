@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from ducklake.config import Config, load_config
 from tests.crash.forkserver import ForkServer
@@ -34,6 +35,7 @@ class Broker:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.bootstrap = config.endpoints().kafka
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def pid(self) -> int:
         from ducklake.local import stack

@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 
 Kind = Literal["plain", "cdc"]
@@ -37,7 +45,13 @@ class Truth:
 
     rows: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     letters: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    moments: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def place(self, partition: int, offset: int, row: dict[str, Any] | None, value: bytes) -> None:
+        """Expect a record here: a row, or a dead letter with this value."""
+        if row is None:
+            self.letters[partition, offset] = value
+        else:
+            self.rows[partition, offset] = row
 
     def ends(self) -> dict[int, int]:
         """The offset after the last remembered record of each partition."""
@@ -46,10 +60,10 @@ class Truth:
             ends[partition] = max(ends.get(partition, 0), offset + 1)
         return ends
 
-    def forget(self, partition: int, before: int) -> None:
+    def forget(self, partition: int, first: int, end: int) -> None:
         """Records that are gone from Kafka, and were not read, are not expected any more."""
         for held in (self.rows, self.letters):
-            for key in [k for k in held if k[0] == partition and k[1] < before]:
+            for key in [k for k in held if k[0] == partition and first <= k[1] < end]:
                 del held[key]
 
 
@@ -68,6 +82,7 @@ class Loader:
         self._random = random.Random(seed)
         self._next = 0
         self._bootstrap = bootstrap
+        self._unplaced: list[tuple[str, dict[str, Any] | None, bytes]] = []
         quiet = {"log_level": 0, "linger.ms": 1}
         # Idempotent: a retry after a broker's death must not write a record twice, unremembered.
         self._plain = Producer(
@@ -93,6 +108,10 @@ class Loader:
         """Load one more topic from now on."""
         self.truths[topic] = Truth()
         self._kinds[topic] = kind
+
+    def forget(self, topic: str, partition: int, first: int, end: int) -> None:
+        """Do not expect these records any more: they are gone from Kafka, unread."""
+        self.truths[topic].forget(partition, first, end)
 
     def send(
         self,
@@ -187,12 +206,43 @@ class Loader:
     def _remember(self, topic: str, sent: list[tuple[Message, dict[str, Any] | None]]) -> None:
         truth = self.truths[topic]
         for message, row in sent:
-            key = (message.partition(), message.offset())
-            truth.moments[key] = message.timestamp()[1]
-            if row is None:
-                truth.letters[key] = message.value()
+            offset = message.offset()
+            if offset is None or offset < 0:
+                self._unplaced.append((topic, row, message.value()))
             else:
-                truth.rows[key] = row
+                truth.place(message.partition(), offset, row, message.value())
+
+    def settle(self) -> None:
+        """Look up what Kafka took without saying where: it died between taking and answering."""
+        wanted, self._unplaced = self._unplaced, []
+        for topic in {topic for topic, *_ in wanted}:
+            rows = {value: row for t, row, value in wanted if t == topic}
+            for message in self._everything(topic):
+                if message.value() in rows:
+                    row = rows[message.value()]
+                    place = (message.partition(), message.offset())
+                    self.truths[topic].place(*place, row, message.value())
+
+    def _everything(self, topic: str) -> Iterator[Message]:
+        reader = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "settle",
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
+        )
+        partitions = set(reader.list_topics(topic, 30).topics[topic].partitions)
+        reader.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+        while partitions:
+            message = reader.poll(30)
+            assert message is not None, "Kafka does not answer"
+            if message.error() is None:
+                yield message
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                partitions.discard(message.partition())
+        reader.close()
 
 
 def _commit(producer: Any) -> bool:

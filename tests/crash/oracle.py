@@ -54,6 +54,10 @@ class Worker:
     def exit_code(self) -> int | None:
         return self.server.exit_code(self.pid)
 
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def signal(self, number: int) -> None:
         if self.exit_code() is None:
             os.kill(self.pid, number)
@@ -135,8 +139,7 @@ class LakeUnderTest:
         """The ends of the logs of all processes."""
         ends = []
         for worker in self.workers:
-            text = worker.log.read_text(errors="replace") if worker.log.exists() else ""
-            tail = "\n".join(text.splitlines()[-lines:])
+            tail = "\n".join(worker.text().splitlines()[-lines:])
             ends.append(f"--- {worker.log.name} (exit {worker.exit_code()})\n{tail}")
         return "\n".join(ends)
 
@@ -163,6 +166,7 @@ class LakeUnderTest:
 
     def await_caught_up(self, topics: Iterable[str] | None = None) -> None:
         chosen = list(topics or self.topics)
+        self.loader.settle()
         until(lambda: self.caught_up(chosen), f"all records of {chosen} in the lake")
 
     def check(self, topics: Iterable[str] | None = None) -> None:

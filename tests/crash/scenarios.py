@@ -107,7 +107,7 @@ def _wait(seconds: float) -> None:
 def _end_by(worker: Worker, number: int) -> None:
     worker.signal(number)
     code = worker.await_end()
-    assert code in (0, -number), f"{worker.log.name} ended with {code}\n{worker.log.read_text()}"
+    assert code in (0, -number), f"{worker.log.name} ended with {code}\n{worker.text()}"
 
 
 def _await_progress(lake: LakeUnderTest) -> None:

@@ -68,10 +68,11 @@ def test_a_kill_at_any_step_loses_and_repeats_nothing(
     name: str, victim: str, hit: int, shared: Shared
 ) -> None:
     lake = shared.take(victim, fresh=name.startswith("folder."))
-    if name.startswith("recover."):
-        _leave_an_orphan(lake)
     other = "compact" if victim == "consume" else "consume"
-    lake.start(other)
+    if name.startswith("recover."):
+        _leave_an_orphan(lake)  # for the victim alone
+    else:
+        lake.start(other)
     died = lake.start(victim, failpoint=f"{name}:{hit}")
     _load_until_it_is_killed(lake, died, f"{victim} at {name}:{hit}")
     left = lake.left_behind()
