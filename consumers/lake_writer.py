@@ -10,7 +10,9 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -36,9 +38,11 @@ POLL_SECONDS = 0.1
 POLL_MESSAGES = 5_000
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
+PATIENCE_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
 Progress = Callable[[int], None]
+Answer = TypeVar("Answer")
 
 
 class LakeWriter:
@@ -73,6 +77,7 @@ class LakeWriter:
         self._changes: dict[str, SchemaChanges] = {}
         self._decoders = dict(self._make_decoders(endpoints))
         self._buffers: dict[str, TableBuffer] = {}
+        self._behind: set[str] = set()
         self._consumer = Consumer(
             endpoints.kafka_client(
                 group_id=f"ducklake.{config.settings.name}.lake",
@@ -134,7 +139,9 @@ class LakeWriter:
         )
         while not stop.is_set() and not (once and self._reached(goals)):
             self._take(self._consumer.consume(POLL_MESSAGES, POLL_SECONDS))
+            self._read_again()
             self._flush_due(hurry=once)
+            self._read_again()
         self._flush_all()
         if once and self.halted:
             raise next(iter(self.halted.values()))
@@ -146,8 +153,11 @@ class LakeWriter:
             if failed:
                 for message in run:
                     self._take_event(message, now)
-            elif topic in self._buffers and topic not in self.halted:
+            elif topic in self._buffers and not self._is_set_aside(topic):
                 self._buffers[topic].add(run, now)
+
+    def _is_set_aside(self, topic: str) -> bool:
+        return topic in self.halted or topic in self._behind
 
     def _take_event(self, message: Message, now: float) -> None:
         """An error or the end of a partition, which come in the place of a record."""
@@ -180,9 +190,11 @@ class LakeWriter:
     def _flush(self, topic: str) -> None:
         """Decode, write and commit one table's buffer; the buffer is emptied only afterwards."""
         buffer = self._buffers.get(topic)
-        if buffer is None or topic in self.halted or not buffer.starts():
+        if buffer is None or self._is_set_aside(topic) or not buffer.starts():
             return
         decoder, state = self._decoders[topic], buffer.state
+        if not self._is_still_the_same(topic):
+            return
         decoded = decoder.decode(buffer.messages(), state.schema, state.epoch)
         ranges = buffer.ranges(decoded.rows)
         while ranges:
@@ -197,7 +209,7 @@ class LakeWriter:
                 time.sleep(RETRY_SECONDS)
             except CommitConflict as error:
                 log.warning("another worker was faster", table=topic, reason=str(error))
-                self._resume(topic)
+                self._behind.add(topic)
                 return
         if decoded.dead_letters:
             first = decoded.dead_letters[0]
@@ -223,25 +235,53 @@ class LakeWriter:
         buffer = self._buffers[topic] = TableBuffer(state, known.firsts if known else {})
         return buffer
 
-    def _resume(self, topic: str) -> None:
-        """Drop what was read and read it again from where the ledger stands."""
-        buffer = self._reload(topic)
-        for assigned in self._consumer.assignment():
-            offset = buffer.position(assigned.partition) if assigned.topic == topic else None
-            if offset is not None:
-                self._consumer.seek(TopicPartition(topic, assigned.partition, offset))
+    def _is_still_the_same(self, topic: str) -> bool:
+        """Whether what was read comes from the topic that the ledger knows.
+
+        Asked after reading and before each commit: a topic that was deleted and made again counts
+        its offsets anew, and Kafka goes on delivering as if nothing had happened.
+        """
+        try:
+            found = identify(self._admin, [topic], KAFKA_SECONDS).get(topic)
+            if found is None:
+                raise _deleted(topic)
+            self._ledger.open_table(topic, found.topic_id, found.partitions)
+        except ServiceUnreachable as error:
+            log.warning("a commit waits for Kafka", table=topic, reason=str(error))
+            return False
+        except TerminalError as error:
+            self._halt(topic, error)
+            return False
+        return True
+
+    def _read_again(self) -> None:
+        """Drop what was read of tables that lost a race, and read from where the ledger stands.
+
+        Not within a rebalance: messages that were fetched before it are still on their way to us,
+        and taken for the first ones after the ledger's position they would leave a gap.
+        """
+        for topic in self._behind - set(self.halted):
+            buffer = self._reload(topic)
+            for assigned in self._consumer.assignment():
+                offset = buffer.position(assigned.partition) if assigned.topic == topic else None
+                if offset is not None:
+                    self._consumer.seek(TopicPartition(topic, assigned.partition, offset))
+        self._behind.clear()
 
     # Assignment ----------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         recover(self._ledger)
-        identities = identify(self._admin, {p.topic for p in partitions})
+        identities = _patiently(lambda: identify(self._admin, {p.topic for p in partitions}))
         assigned, halted = [], []
         for wanted in partitions:
             topic, number = wanted.topic, wanted.partition
-            low, high = consumer.get_watermark_offsets(wanted, KAFKA_SECONDS)
+            ask = partial(consumer.get_watermark_offsets, wanted, KAFKA_SECONDS)
+            low, high = _patiently(ask)
             try:
-                found = identities[topic]
+                found = identities.get(topic)
+                if found is None:
+                    raise _deleted(topic)
                 state = self._ledger.open_table(topic, found.topic_id, found.partitions)
                 self._check_loss(topic, number, state.positions.get(number), Watermarks(low, high))
                 # The partition may come back from another worker: its position is the ledger's.
@@ -312,3 +352,27 @@ class LakeWriter:
 
 def _topic_and_failure(message: Message) -> tuple[str, bool]:
     return message.topic(), message.error() is not None
+
+
+def _deleted(topic: str) -> DataLoss:
+    return DataLoss(
+        f"Topic {topic} was deleted.",
+        f"Start its producer, which makes it anew, then `ducklake accept {topic}`.",
+    )
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask Kafka until it answers: nothing may be read before it is known from where.
+
+    Raises:
+        ServiceUnreachable: It did not, for long; the successor of this process asks again.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except (KafkaException, ServiceUnreachable) as error:
+            if time.monotonic() > deadline:
+                raise ServiceUnreachable(f"Kafka: {error}.", "Is it up?") from None
+            log.warning("an assignment waits for Kafka", reason=str(error))
+            time.sleep(RETRY_SECONDS)

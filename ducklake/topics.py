@@ -118,8 +118,15 @@ def _ignore_existing(future: object) -> None:
             raise
 
 
-def identify(client: AdminClient, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+def identify(
+    client: AdminClient, topics: Iterable[str], seconds: float = TIMEOUT
+) -> dict[str, TopicIdentity]:
     """The identity of each topic that exists.
+
+    Args:
+        client: Where to ask.
+        topics: Names.
+        seconds: How long to wait for an answer.
 
     Raises:
         ServiceUnreachable: The broker does not answer.
@@ -127,10 +134,10 @@ def identify(client: AdminClient, topics: Iterable[str]) -> dict[str, TopicIdent
     names = list(topics)
     found: dict[str, TopicIdentity] = {}
     try:
-        described = client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT)
+        described = client.describe_topics(TopicCollection(names), request_timeout=seconds)
         for name, future in described.items():
             try:
-                about = future.result(TIMEOUT)
+                about = future.result(seconds + 1)
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     continue

@@ -232,14 +232,16 @@ class Ledger:
             TopicRecreated: The topic's id is another one than the ledger's.
             PartitionsChanged: The topic has another number of partitions.
         """
-        with self._write() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO lake_tables (topic, topic_id, partitions, schema)"
-                " VALUES (?, ?, ?, '[]')",
-                (topic, topic_id, partitions),
-            )
-            db.execute("INSERT OR IGNORE INTO epochs VALUES (?, 0, ?)", (topic, topic_id))
         state = self.table(topic)
+        if state is None:
+            with self._write() as db:
+                db.execute(
+                    "INSERT OR IGNORE INTO lake_tables (topic, topic_id, partitions, schema)"
+                    " VALUES (?, ?, ?, '[]')",
+                    (topic, topic_id, partitions),
+                )
+                db.execute("INSERT OR IGNORE INTO epochs VALUES (?, 0, ?)", (topic, topic_id))
+            state = self.table(topic)
         if state is None:
             raise LedgerError(f"Table {topic} vanished from the ledger.", "Run it again.")
         if state.topic_id != topic_id:

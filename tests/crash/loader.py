@@ -109,6 +109,10 @@ class Loader:
         self.truths[topic] = Truth()
         self._kinds[topic] = kind
 
+    def sees(self, topic: str, partitions: int) -> bool:
+        """Whether this producer knows of so many partitions."""
+        return len(self._plain.list_topics(topic, 10).topics[topic].partitions) == partitions
+
     def forget(self, topic: str, partition: int, first: int, end: int) -> None:
         """Do not expect these records any more: they are gone from Kafka, unread."""
         self.truths[topic].forget(partition, first, end)

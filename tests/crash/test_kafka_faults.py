@@ -286,6 +286,7 @@ def test_more_partitions_stop_the_table_until_accepted(
     lake.await_caught_up()
     lake.stop()
     broker.admin.create_partitions([NewPartitions(topic, 3)])[topic].result(30)
+    until(lambda: lake.loader.sees(topic, 3), "the new partition")
     worker = lake.start("consume")
     _halts(worker, topic, "2 partitions and now has 3", "ducklake accept")
     lake.stop()
