@@ -95,10 +95,11 @@ class LakeWriter:
     def _static_member(self) -> str:
         """The name under which a successor takes over this worker's partitions at once.
 
-        The topics are part of it: a returning member gets its old assignment, in which a table
-        that was added since would be missing.
+        The partitions are part of it: a returning member gets its old assignment, in which a table
+        or a partition that was added since would be missing.
         """
-        topics = zlib.crc32(" ".join(sorted(self._decoders)).encode())
+        found = identify(self._admin, self._decoders).values()
+        topics = zlib.crc32(" ".join(sorted(f"{t.name}/{t.partitions}" for t in found)).encode())
         return f"ducklake.{self.config.settings.name}.{self._slot.number}.{topics:08x}"
 
     def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, TableDecoder]]:

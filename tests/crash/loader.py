@@ -27,7 +27,8 @@ Ending = Literal["commit", "abort", "hang"]
 def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
     """Write the source's own types where Debezium does: its topic of schema changes."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    admin.create_topics([NewTopic(topic, 1, 1)], operation_timeout=30)[topic].result(30)
+    if topic not in admin.list_topics(timeout=30).topics:
+        admin.create_topics([NewTopic(topic, 1, 1)], operation_timeout=30)[topic].result(30)
     types = {"id": "BIGINT", "text": "VARCHAR", "amount": "DECIMAL", "flag": "TINYINT"}
     columns = [
         {"name": n, "typeName": t, "length": 12 if t == "DECIMAL" else None, "scale": 2}
@@ -35,7 +36,7 @@ def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
     ]
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
     changes = [{"id": f'"shop"."{t}"', "table": {"columns": columns}} for t in tables]
-    producer.produce(topic, json.dumps({"tableChanges": changes}).encode())
+    producer.produce(topic, json.dumps({"tableChanges": changes}).encode(), "shop")
     assert producer.flush(30) == 0
 
 
