@@ -14,7 +14,7 @@ import typer
 
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
 from ducklake.config import CONFIG_NAME, json_schema, load_config
-from ducklake.errors import DuckLakeError, ProducerFenced
+from ducklake.errors import ConfigError, DuckLakeError, ProducerFenced
 from ducklake.local import commands as stack_commands
 from ducklake.local.commands import ConfigOption, JsonOption
 
@@ -76,6 +76,22 @@ def consume(
         writer.close()
     if once:
         _compact(settings.path, stop, now=True)
+
+
+@app.command()
+def live(config: ConfigOption = None) -> None:
+    """Count the shop's orders and revenue by the minute, into the topic live.kpis."""
+    try:
+        from consumers.live.worker import LiveWorker
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The live figures need the Python package {error.name}.",
+            "Install it with `pip install -e '.[live]'`.",
+        ) from None
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    LiveWorker(settings, settings.endpoints()).run(stop)
 
 
 @app.command()
