@@ -29,7 +29,11 @@ def ceiling(config: Config, count: int) -> float:
     """Messages per second of `consume()` with values untouched."""
     consumer = Consumer(
         config.endpoints().kafka_client(
-            group_id="ceiling", enable_auto_commit=False, queued_max_messages_kbytes=262_144
+            group_id="ceiling",
+            enable_auto_commit=False,
+            queued_min_messages=1_000_000,
+            queued_max_messages_kbytes=262_144,
+            fetch_queue_backoff_ms=10,
         )
     )
     consumer.assign([TopicPartition(topic_of(config), number, 0) for number in range(PARTITIONS)])
@@ -106,7 +110,7 @@ def _assigned(lake: Config, workers: int) -> bool:
         sum(p.topic == topic_of(lake) for p in member.assignment.topic_partitions)
         for member in described.members
     ]
-    return len(shares) == workers and sum(shares) == PARTITIONS and min(shares) > 0
+    return shares == [PARTITIONS // workers] * workers
 
 
 def _rows(ledger: Path) -> int:
@@ -134,7 +138,7 @@ def main() -> None:
     count = int(os.environ.get("RECORDS", "2000000"))
     results = {}
     with broker() as (config, folder):
-        for workers, source in ((1, "one"), (2, "two")):
+        for workers, source in ((1, "bench_1"), (2, "bench_2")):
             made = make_lake(config, folder, source)
             size, reveal = fill(made, count)
             results[workers] = found = ours(made, reveal, workers, count)

@@ -6,10 +6,11 @@ never read. A table that has lost data stops with a named error; the others go o
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TypeVar
@@ -41,6 +42,10 @@ RETRY_SECONDS = 2.0
 PATIENCE_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
+COLLECT_SECONDS = 30.0
+# Called without a lookup for each message: these run once for every record there is.
+_topic, _error = Message.topic, Message.error
+
 Progress = Callable[[int], None]
 Answer = TypeVar("Answer")
 
@@ -63,6 +68,7 @@ class LakeWriter:
         progress: Progress = lambda rows: None,
     ) -> None:
         self._once = once
+        self._collect_at = 0.0
         self.config = config
         self.halted: dict[str, TerminalError] = {}
         self._limits = config.settings.consumer
@@ -88,6 +94,8 @@ class LakeWriter:
                 partition_assignment_strategy="cooperative-sticky",
                 session_timeout_ms=10_000,
                 queued_max_messages_kbytes=65_536,
+                # The default of a second would let the queue run dry while we write.
+                fetch_queue_backoff_ms=10,
                 **({} if once else {"group_instance_id": self._static_member()}),
             )
         )
@@ -143,19 +151,27 @@ class LakeWriter:
             self._read_again()
             self._flush_due(hurry=once)
             self._read_again()
+            self._collect_garbage()
         self._flush_all()
         if once and self.halted:
             raise next(iter(self.halted.values()))
 
+    def _collect_garbage(self) -> None:
+        """Look for cycles now and then: left to itself, Python looks at all messages for ever."""
+        if time.monotonic() >= self._collect_at:
+            gc.collect()
+            gc.disable()
+            self._collect_at = time.monotonic() + COLLECT_SECONDS
+
     def _take(self, messages: Sequence[Message]) -> None:
         now = time.monotonic()
-        for (topic, failed), group in groupby(messages, _topic_and_failure):
-            run = list(group)
-            if failed:
-                for message in run:
-                    self._take_event(message, now)
-            elif topic in self._buffers and not self._is_set_aside(topic):
-                self._buffers[topic].add(run, now)
+        for run in _runs(messages):
+            if run[0].error() is not None:
+                self._take_event(run[0], now)
+                continue
+            for topic, records in groupby(run, _topic):
+                if topic in self._buffers and not self._is_set_aside(topic):
+                    self._buffers[topic].add(list(records), now)
 
     def _is_set_aside(self, topic: str) -> bool:
         return topic in self.halted or topic in self._behind
@@ -351,8 +367,17 @@ class LakeWriter:
         return True
 
 
-def _topic_and_failure(message: Message) -> tuple[str, bool]:
-    return message.topic(), message.error() is not None
+def _runs(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Records in runs, and each event alone in its place: it counts for what came before it."""
+    if not any(map(_error, messages)):
+        if messages:
+            yield list(messages)
+        return
+    for failed, group in groupby(messages, lambda message: message.error() is not None):
+        if failed:
+            yield from ([event] for event in group)
+        else:
+            yield list(group)
 
 
 def _deleted(topic: str) -> DataLoss:

@@ -104,7 +104,9 @@ def write_parquet(
         try:
             failpoint("file.before_write")
             with path.open("wb") as sink:
-                with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+                with pq.ParquetWriter(
+                    sink, table.schema, compression="zstd", use_dictionary=_repeating(table.schema)
+                ) as writer:
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
                     failpoint("file.before_footer")
                 sink.flush()
@@ -119,6 +121,15 @@ def write_parquet(
         for block in iter(lambda: source.read(1 << 20), b""):
             digest.update(block)
     return WrittenFile(path, path.stat().st_size, digest.hexdigest(), table.num_rows)
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns for which a dictionary pays: texts, and what is the same in long runs of rows."""
+    return [
+        field.name
+        for field in schema
+        if pa.types.is_string(field.type) or field.name in ("_partition", "_topic_epoch")
+    ]
 
 
 def move_into_place(source: Path, target: Path) -> None:

@@ -198,9 +198,9 @@ def cast_expression(text: str, type_: str) -> str:
     """
     if storage_type(type_) == "VARCHAR":
         return text
-    if type_ in ("DATE", "TIMESTAMP"):
-        # Debezium's ISO strings end in Z, although MySQL's DATETIME and DATE have no zone.
-        return f"TRY_CAST(rtrim({text}, 'Z') AS {type_})"
+    if type_ == "DATE":
+        # Debezium's ISO strings end in Z, which DuckDB takes for a DATETIME but not for a DATE.
+        return f"TRY_CAST(rtrim({text}, 'Z') AS DATE)"
     if type_ == "BLOB":
         return f"TRY(from_base64({text}))"
     if type_.lstrip("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"):
@@ -214,7 +214,8 @@ def cast_expression(text: str, type_: str) -> str:
         wide = f"DECIMAL(38,{38 - int(decimal['p']) + scale})"
         exact = f"TRY_CAST({text} AS {type_})"
         return (
-            f"CASE WHEN strpos(lower({text}), 'e') = 0 AND (strpos({text}, '.') = 0"
+            f"CASE WHEN strpos({text}, 'e') = 0 AND strpos({text}, 'E') = 0"
+            f" AND (strpos({text}, '.') = 0"
             f" OR strlen({text}) - strpos({text}, '.') <= {scale}) THEN {exact}"
             f" WHEN {exact} = TRY_CAST({text} AS {wide}) THEN {exact} END"
         )
