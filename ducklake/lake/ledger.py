@@ -536,12 +536,19 @@ class Ledger:
             now = self._moment(db)
             row = db.execute("SELECT generation FROM lake_tables WHERE topic = ?", (topic,))
             key = (topic, row.fetchone()[0])
+            # A merged file is as old as its oldest part: its rows wait no longer to be sealed.
+            oldest = db.execute(
+                "SELECT min(created_at) FROM files"
+                " WHERE file_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(intent.inputs),),
+            ).fetchone()[0]
             for (_, final, rows, size, sha256), commits in zip(
                 intent.moves, intent.commits, strict=True
             ):
                 file = WrittenFile(self.paths.root / final, size, sha256, rows)
                 tier = "hot" if final.startswith("hot/") else "sealed"
-                self._add_file(db, key, tier, final, file, commits, now)
+                born = oldest if tier == "hot" else now
+                self._add_file(db, key, tier, final, file, commits, born)
             replaced = db.executemany(
                 "UPDATE files SET obsolete_at = ? WHERE file_id = ? AND obsolete_at IS NULL",
                 [(now, file_id) for file_id in intent.inputs],
