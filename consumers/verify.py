@@ -25,6 +25,31 @@ from ducklake.records import OffsetRange
 from ducklake.topics import TopicIdentity, admin, identify
 
 SHOWN = 5
+_RANGES = pa.schema(
+    [("e", pa.int32()), ("p", pa.int32())] + [(n, pa.int64()) for n in ("first", "last", "n")]
+)
+# (kind, query over `held` and `ranges` for partition, first and last offset, figures; detail)
+_ROW_CHECKS = (
+    (
+        "repeated",
+        "SELECT p, o, o, count(*) FROM held GROUP BY e, p, o HAVING count(*) > 1 ORDER BY ALL",
+        "the lake holds it {0} times",
+    ),
+    (
+        "row-count",
+        "SELECT p, first, last, found, n FROM (SELECT r.e, r.p, r.first, r.last, r.n,"
+        " count(h.o) AS found FROM ranges r LEFT JOIN held h"
+        " ON h.e = r.e AND h.p = r.p AND h.o BETWEEN r.first AND r.last GROUP BY ALL)"
+        " WHERE n <> found ORDER BY ALL",
+        "{0} rows, {1} were committed",
+    ),
+    (
+        "stray",
+        "SELECT p, o, o FROM held h WHERE NOT EXISTS (SELECT 1 FROM ranges r WHERE r.e = h.e"
+        " AND r.p = h.p AND h.o BETWEEN r.first AND r.last) ORDER BY ALL",
+        "in a file, but in no commit",
+    ),
+)
 
 Progress = Callable[[str], None]
 
@@ -36,7 +61,7 @@ class Difference:
     Attributes:
         table: The topic.
         kind: missing-file, damaged-file, unknown-file, gap, overlap, position, row-count, repeated,
-            stray, kafka-missing, kafka-extra, kafka-differs.
+            stray, misplaced, kafka-missing, kafka-extra, kafka-differs.
         where: File, or partition and offsets.
         detail: What was expected and what was found.
     """
@@ -147,6 +172,10 @@ class Verifier:
         spans: dict[tuple[str, int], list[OffsetRange]] = defaultdict(list)
         for span in ledger.history(state.topic) + ledger.losses(state.topic):
             spans[span.topic_id, span.partition].append(span)
+        for partition, stands_at in state.positions.items():
+            if (state.topic_id, partition) not in spans:
+                detail = f"the position is {stands_at}, and no range leads there"
+                yield Difference(state.topic, "position", f"partition {partition}", detail)
         for (topic_id, partition), found in spans.items():
             ordered = sorted(found, key=lambda s: s.first)
             for before, after in pairwise(ordered):
@@ -173,44 +202,42 @@ class Verifier:
                 )
             return
         query = rows_query(state.schema.relation(self._config.kind(ref)), [f.path for f in live])
+        epochs = ledger.epochs(ref.topic)
         ranges = pa.Table.from_pylist(
             [
-                {"p": s.partition, "first": s.first, "last": s.last, "n": s.rows}
+                {"e": epochs[s.topic_id], "p": s.partition, "first": s.first, "last": s.last,
+                 "n": s.rows}
                 for s in ledger.history(ref.topic)
-            ]
-        )
+            ],
+            _RANGES,
+        )  # fmt: skip
         self._db.register("ranges", ranges)
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE held AS"
             f" SELECT _topic_epoch e, _partition p, _offset o FROM ({query})"
         )
-        repeated = self._db.execute(
-            "SELECT p, o, count(*) FROM held GROUP BY e, p, o HAVING count(*) > 1 ORDER BY ALL"
-        ).fetchall()
-        for partition, offset, count in repeated[:SHOWN]:
-            where = f"partition {partition}, offset {offset}"
-            yield Difference(ref.topic, "repeated", where, f"the lake holds it {count} times")
-        wrong = self._db.execute(
-            "SELECT p, first, last, n, found FROM (SELECT r.p, r.first, r.last, r.n,"
-            " count(h.o) AS found FROM ranges r LEFT JOIN held h"
-            " ON h.p = r.p AND h.o BETWEEN r.first AND r.last GROUP BY ALL)"
-            " WHERE n <> found ORDER BY ALL"
-            if state.epoch == 0
-            else "SELECT 0, 0, 0, sum(n), (SELECT count(*) FROM held) FROM ranges"
-            " HAVING sum(n) <> (SELECT count(*) FROM held)"
-        ).fetchall()
-        for partition, first, last, expected, found in wrong[:SHOWN]:
-            where = f"partition {partition}, offsets {first} to {last}"
-            detail = f"{found} rows, {expected} were committed"
-            yield Difference(ref.topic, "row-count", where, detail)
-        if state.epoch == 0:
-            stray = self._db.execute(
-                "SELECT p, o FROM held h WHERE NOT EXISTS (SELECT 1 FROM ranges r"
-                " WHERE r.p = h.p AND h.o BETWEEN r.first AND r.last) ORDER BY ALL"
-            ).fetchall()
-            for partition, offset in stray[:SHOWN]:
-                where = f"partition {partition}, offset {offset}"
-                yield Difference(ref.topic, "stray", where, "in a file, but in no commit")
+        for kind, sql, detail in _ROW_CHECKS:
+            for partition, first, last, *figures in self._db.execute(sql).fetchmany(SHOWN):
+                where = f"partition {partition}, offset" + (
+                    f" {first}" if first == last else f"s {first} to {last}"
+                )
+                yield Difference(ref.topic, kind, where, detail.format(*figures))
+        yield from self._misplaced(ref, live)
+
+    def _misplaced(self, ref: TableRef, live: tuple[LakeFile, ...]) -> Iterator[Difference]:
+        """Public rows in the folder of another day than their own."""
+        public = [str(file.path) for file in live if file.tier == "sealed"]
+        if not public:
+            return
+        found = self._db.execute(
+            "SELECT DISTINCT filename, _kafka_ts::DATE::VARCHAR FROM read_parquet(?,"
+            " filename = true, union_by_name = true, hive_partitioning = false) WHERE filename NOT"
+            " LIKE '%/' || strftime(_kafka_ts, 'year=%Y/month=%m/day=%d') || '/%' ORDER BY ALL",
+            [public],
+        )
+        for name, day in found.fetchmany(SHOWN):
+            where = self._paths.relative(Path(name))
+            yield Difference(ref.topic, "misplaced", where, f"it holds rows of {day}")
 
     # Against Kafka -------------------------------------------------------------------------
 

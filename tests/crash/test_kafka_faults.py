@@ -18,7 +18,7 @@ from tests.crash.oracle import LakeUnderTest, Worker, until, utc
 PAIR = {"orders": "plain", "stock": "plain"}
 
 
-def _is_stopped(worker: Worker) -> bool:
+def is_stopped(worker: Worker) -> bool:
     stat = Path(f"/proc/{worker.pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "T"
 
@@ -29,7 +29,7 @@ def _stop_at(lake: LakeUnderTest, failpoint: str) -> Worker:
 
     def stands() -> bool:
         lake.loader.burst()
-        return _is_stopped(worker)
+        return is_stopped(worker)
 
     until(stands, f"a worker at {failpoint}")
     return worker

@@ -7,9 +7,11 @@ killed process is: its lock free, its files where they are.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +22,7 @@ from types import SimpleNamespace
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -31,8 +33,8 @@ from consumers.hot_files import commit_flush
 from consumers.recovery import recover
 from ducklake import failpoints
 from ducklake.config import TableRef, load_config
-from ducklake.errors import CommitConflict
-from ducklake.lake.files import Session
+from ducklake.errors import CommitConflict, DiskFull
+from ducklake.lake.files import Session, session_is_alive
 from ducklake.lake.ledger import Ledger, TableState
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Column, Schema
@@ -43,6 +45,8 @@ from tests.crash.test_failpoints import points
 # An abandoned object's files are closed when Python finds out.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 EXAMPLES = int(os.environ.get("DUCKLAKE_EXAMPLES", "40"))
+# `make sabotage` asks only whether it fails, not for the shortest way to it.
+PHASES = (Phase.generate,) if "DUCKLAKE_NO_SHRINKING" in os.environ else tuple(Phase)
 PARTITIONS = 2
 REF = TableRef("shop", "orders")
 DAY_MS = 86_400_000
@@ -69,6 +73,12 @@ TYPES = pa.schema(
         ("_offset", pa.int64()),
         ("_topic_epoch", pa.int32()),
     ]
+)
+WHERE_DISKS_FILL_UP = frozenset(
+    step
+    for step in points()
+    if step.startswith(("file.before", "move.before", "folder.", "ledger.before", "seal.in_flip"))
+    or step in ("commit.in_ledger", "seal.before_move", "seal.before_intent")
 )
 CRASHES = st.one_of(st.none(), st.tuples(st.sampled_from(points()), st.integers(1, 3)))
 WORKERS = st.integers(0, 1)
@@ -198,9 +208,12 @@ class Lake(RuleBasedStateMachine):
         self.held: set[Path] = set()
         self.lost: set[tuple[int, int, int]] = set()
         self.number = 0
+        self.disk_is_full = False
         self.clock = 1_790_000_000.0
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(ledger_module, "time", SimpleNamespace(time=self._tick))
+        self.patch.setattr(
+            ledger_module, "time", SimpleNamespace(time=self._tick, monotonic=time.monotonic)
+        )
         self.patch.setattr(planning, "MERGED_FILES", 3)
         self.patch.setattr(failpoints, "_die", self._die)
         self.ledger = Ledger(self.paths)
@@ -221,15 +234,22 @@ class Lake(RuleBasedStateMachine):
         self.clock += 0.001
         return self.clock
 
-    @staticmethod
-    def _die() -> None:
-        raise Crash
+    def _die(self) -> None:
+        if not self.disk_is_full:
+            raise Crash
+        if failpoints._wanted.startswith(("file.", "move.", "folder.")):
+            raise OSError(errno.ENOSPC, "no room")
+        raise DiskFull("no room")
 
-    def _survives(self, action: Callable[[], object], crash: tuple[str, int] | None) -> bool:
-        """Do something, with a crash at a failpoint if it comes along."""
+    def _survives(
+        self, action: Callable[[], object], crash: tuple[str, int] | None, full: bool = False
+    ) -> bool:
+        """Do something, with a crash (or a full disk) at a failpoint if it comes along."""
         failpoints.arm("" if crash is None else f"{crash[0]}:{crash[1]}")
+        self.disk_is_full = full and crash is not None and crash[0] in WHERE_DISKS_FILL_UP
         try:
-            action()
+            with suppress(DiskFull):
+                action()
             return True
         except Crash:
             return False
@@ -273,9 +293,9 @@ class Lake(RuleBasedStateMachine):
         for partition in self.workers[worker].next:
             self.workers[worker].read(self.topic, partition, count)
 
-    @rule(worker=WORKERS, crash=CRASHES)
-    def flush(self, worker: int, crash: tuple[str, int] | None) -> None:
-        if not self._survives(lambda: self.workers[worker].flush(self.topic), crash):
+    @rule(worker=WORKERS, crash=CRASHES, full=st.booleans())
+    def flush(self, worker: int, crash: tuple[str, int] | None, full: bool) -> None:
+        if not self._survives(lambda: self.workers[worker].flush(self.topic), crash, full):
             self._restart(worker, None)
 
     @rule(worker=WORKERS, crash=CRASHES)
@@ -291,10 +311,10 @@ class Lake(RuleBasedStateMachine):
         if not self._survives(start, crash):
             start()
 
-    @rule(force=st.booleans(), crash=CRASHES)
-    def compact(self, force: bool, crash: tuple[str, int] | None) -> None:
+    @rule(force=st.booleans(), crash=CRASHES, full=st.booleans())
+    def compact(self, force: bool, crash: tuple[str, int] | None, full: bool) -> None:
         """Merge, seal and delete."""
-        if not self._survives(lambda: self.compactor.pass_once(force), crash):
+        if not self._survives(lambda: self.compactor.pass_once(force), crash, full):
             self._abandon_compactor()
 
             def start() -> None:
@@ -411,6 +431,21 @@ class Lake(RuleBasedStateMachine):
                 assert f"year={day:%Y}/month={day:%m}/day={day:%d}/" in name
 
     @invariant()
+    def a_living_process_leaves_no_file_behind(self) -> None:
+        """On a disk that is full each try would leave one more."""
+        known = self.ledger.known_paths("hot")
+        for _, _, intent in self.ledger.open_seals():
+            known |= {path for move in intent.moves for path in move[:2]}
+        files = {p: p.name.partition("-")[0] for p in (self.paths.root / "hot").rglob("*.parquet")}
+        files |= {p: p.parent.name for p in self.paths.staging.rglob("*.parquet")}
+        left = [
+            path
+            for path, session in files.items()
+            if self.paths.relative(path) not in known and session_is_alive(self.paths, session)
+        ]
+        assert not left, f"left behind: {left}"
+
+    @invariant()
     def what_a_reader_holds_stays(self) -> None:
         missing = [path for path in self.held if not path.exists()]
         assert not missing, f"deleted while pinned: {missing}"
@@ -436,5 +471,6 @@ TestLake.settings = settings(
     deadline=None,
     derandomize="DUCKLAKE_EXAMPLES" not in os.environ,
     print_blob=True,
+    phases=PHASES,
     suppress_health_check=list(HealthCheck),
 )
