@@ -1,0 +1,235 @@
+"""Breaks the lake on purpose, one line at a time, and sees whether a test notices.
+
+    python -m tests.crash.sabotage [NAME…]        (`make sabotage`; NAME: only these)
+
+Each break is made in a copy of the checkout. A break that no test notices is a missing test, and
+ends this with exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("ducklake", "consumers", "producers", "batcher", "tests", "pyproject.toml")
+SECONDS = 300
+LEDGER, FILES = "ducklake/lake/ledger.py", "ducklake/lake/files.py"
+COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
+HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
+WRITER = "consumers/lake_writer.py"
+MODEL = "tests/crash/test_state_machine.py"
+UNIT = "tests/unit/test_ledger.py"
+KAFKA = "tests/crash/test_kafka_faults.py"
+
+
+@dataclass(frozen=True)
+class Break:
+    """One line that is broken, and the test that must turn red."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+BREAKS = (
+    Break(
+        "no fence", LEDGER, "if positions.get(partition) != start:", "if False:",
+        f"{UNIT}::test_a_zombie_is_fenced_and_leaves_nothing",
+    ),
+    Break(
+        "no fence, any order of steps", LEDGER, "if positions.get(partition) != start:", "if False:",
+        MODEL,
+    ),
+    Break(
+        "ranges not unique", LEDGER,
+        "rows INTEGER NOT NULL, commit_no INTEGER NOT NULL,\n"
+        "    PRIMARY KEY (topic, generation, topic_id, partition, first)\n) STRICT, WITHOUT ROWID;",
+        "rows INTEGER NOT NULL, commit_no INTEGER NOT NULL\n) STRICT;",
+        f"{UNIT}::test_a_range_is_unique_even_where_the_position_was_lost",
+    ),
+    Break(
+        "schema written over", LEDGER, '" WHERE topic = ? AND schema_version = ?",',
+        '" WHERE topic = ? AND ? >= 0",', MODEL,
+    ),
+    Break(
+        "dead letters forgotten", LEDGER, "for d in dead_letters\n", "for d in ()\n",
+        f"{UNIT}::test_dead_letters_are_committed_with_their_range",
+    ),
+    Break(
+        "offsets before the file", HOT, '    failpoint("commit.before_write")\n',
+        "    ledger.commit(state, session.id, ranges, starts, None, schema, dead_letters)\n", MODEL,
+    ),
+    Break(
+        "ledger before the rename", HOT, "        move_into_place(staged.path, final)\n",
+        "        pass\n", MODEL,
+    ),
+    Break(
+        "no temporary file", COMPACTOR,
+        'staged = self.session.folder / f"{day.isoformat()}-{name}"\n',
+        "staged = self.paths.day(ref, day) / name\n        make_folder(staged.parent)\n", MODEL,
+    ),
+    Break(
+        "rename before the announcement", COMPACTOR, '        failpoint("seal.before_intent")\n',
+        "        for s, f, *_ in moves:\n"
+        "            move_into_place(self.paths.root / s, self.paths.root / f)\n"
+        '        failpoint("seal.before_intent")\n', MODEL,
+    ),
+    Break(
+        "flip before the rename", RECOVERY, "    for staged, final, *_ in intent.moves:\n",
+        "    ledger.flip_seal(seal, topic, intent)\n    for staged, final, *_ in intent.moves:\n",
+        MODEL,
+    ),
+    Break(
+        "deleted while pinned", COMPACTOR, "obsolete_files(before=oldest)",
+        "obsolete_files(before=math.inf)", MODEL,
+    ),
+    Break(
+        "pins by the clock alone", LEDGER,
+        "return max(time.time(), math.nextafter(latest, math.inf))", "return time.time()",
+        f"{UNIT}::test_a_pin_keeps_what_is_replaced_after_it_whatever_the_clock_says",
+    ),
+    Break(
+        "a day's file holds every day", COMPACTOR,
+        'f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"',
+        'f" ORDER BY _offset"', MODEL,
+    ),
+    Break(
+        "two topics in one file", COMPACTOR,
+        "return [f for f in hot if topics[f.file_id] == topics[hot[0].file_id]]",
+        "return list(hot)", MODEL,
+    ),
+    Break(
+        "a compaction begun twice", COMPACTOR,
+        "        self._finish_announced()\n        made = 0\n", "        made = 0\n", MODEL,
+    ),
+    Break(
+        "recovery takes announced files", RECOVERY,
+        'known = announced | ledger.known_paths("hot")', 'known = ledger.known_paths("hot")', MODEL,
+    ),
+    Break(
+        "recovery touches living sessions", RECOVERY, "if not _is_owned(paths, p)]", "if True]",
+        "tests/unit/test_lake_files.py"
+        "::test_recovery_leaves_living_sessions_alone_and_deletes_nothing",
+    ),
+    Break(
+        "recovery deletes", RECOVERY, "target = move_aside(paths, path)",
+        "path.unlink(); target = path",
+        "tests/unit/test_lake_files.py"
+        "::test_recovery_leaves_living_sessions_alone_and_deletes_nothing",
+    ),
+    Break(
+        "seek without filter", BUFFER, "if run[0].offset() < position:", "if False:",
+        "tests/unit/test_planning.py::test_what_is_behind_the_position_is_not_taken_again",
+    ),
+    Break(
+        "loss is silent", PLANNING, "if position is None or position >= marks.low:", "if True:",
+        "tests/unit/test_planning.py::test_only_what_was_not_read_is_lost",
+    ),
+    Break(
+        "half files stay on a full disk", FILES, "            path.unlink(missing_ok=True)\n",
+        "            pass\n", "tests/unit/test_lake_files.py::test_a_full_disk_leaves_no_half_file",
+    ),
+    Break(
+        "no sync of the folder", FILES,
+        '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
+        '        failpoint("move.before_sync")\n',
+        "tests/unit/test_lake_files.py"
+        "::test_a_file_has_its_name_only_when_it_and_its_folder_are_safe",
+    ),
+    Break(
+        "a topic made anew is not noticed", WRITER,
+        "        if not self._is_still_the_same(topic):\n            return\n", "",
+        f"{KAFKA}::test_a_recreated_topic_stops_its_table_until_accepted[True]",
+    ),
+    Break(
+        "aborted records are read", WRITER, 'isolation_level="read_committed"',
+        'isolation_level="read_uncommitted"', f"{KAFKA}::test_aborted_transactions_leave_no_row",
+    ),
+)  # fmt: skip
+
+
+def run(folder: Path, test: str) -> int:
+    """Run one test in a copy; returns pytest's exit code."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+            f"--basetemp={folder / 'tmp'}", test,
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "DUCKLAKE_NO_SHRINKING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )  # fmt: skip
+    (folder / "last.log").write_text(done.stdout + done.stderr)
+    return done.returncode
+
+
+def copy(folder: Path) -> None:
+    """Copy what the tests need."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+
+
+def sabotage(break_: Break) -> tuple[bool, str]:
+    """Whether the named test noticed, and what happened."""
+    with tempfile.TemporaryDirectory(prefix="sabotage-") as name:
+        folder = Path(name)
+        copy(folder)
+        path = folder / break_.file
+        source = path.read_text()
+        if source.count(break_.old) != 1:
+            return False, f"{source.count(break_.old)} places to break: mend this list"
+        broken = source.replace(break_.old, break_.new)
+        if break_.file == COMPACTOR:  # what the breaks there use
+            broken = broken.replace(
+                "import Session,", "import Session, make_folder, move_into_place,"
+            )
+        path.write_text(broken)
+        code = run(folder, break_.test)
+        if code == 1:
+            return True, "red"
+        return False, "NOT NOTICED" if code == 0 else f"pytest ended with {code}"
+
+
+def main(names: list[str]) -> int:
+    """Try all breaks, or the named ones.
+
+    Returns:
+        1 if a break was not noticed, or a test is red without one.
+    """
+    chosen = [b for b in BREAKS if not names or b.name in names]
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix="sabotage-") as name:
+        folder = Path(name)
+        copy(folder)
+        for test in dict.fromkeys(b.test for b in chosen):
+            if run(folder, test) != 0:
+                failures += 1
+                print(f"red without a break: {test}\n{(folder / 'last.log').read_text()[-3000:]}")
+    for break_ in chosen:
+        started = time.monotonic()
+        noticed, what = sabotage(break_)
+        failures += not noticed
+        seconds = time.monotonic() - started
+        print(f"{break_.name:36} {what:12} {seconds:5.1f} s  {break_.test}", flush=True)
+    print(f"{len(chosen)} breaks, {failures} failures")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

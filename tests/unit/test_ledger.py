@@ -1,0 +1,193 @@
+"""The ledger by itself: fences, uniqueness, epochs, pins and clocks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import ducklake.lake.ledger as module
+from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
+from ducklake.lake.files import WrittenFile
+from ducklake.lake.ledger import Ledger, SealIntent
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.schema import Column, Schema
+from ducklake.records import DeadLetter, OffsetRange
+
+TOPIC, ID, OTHER_ID = "shop.orders", "a" * 32, "b" * 32
+EMPTY = Schema()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(LakePaths(tmp_path)) as ledger:
+        ledger.open_table(TOPIC, ID, 2)
+        yield ledger
+
+
+def commit(ledger: Ledger, first: int, last: int, name: str = "", partition: int = 0) -> int:
+    state = ledger.table(TOPIC)
+    assert state is not None
+    span = OffsetRange(state.topic_id, partition, first, last, last - first + 1)
+    path = ledger.paths.root / "hot" / f"{name or f'{partition}-{first}'}.parquet"
+    starts = {partition: state.positions.get(partition)}
+    return ledger.commit(
+        state, "session", [span], starts, WrittenFile(path, 1, "sha", span.rows), EMPTY
+    )
+
+
+def test_a_commit_moves_the_position_and_is_found_by_its_number(ledger: Ledger) -> None:
+    one, two = commit(ledger, 0, 9), commit(ledger, 10, 14)
+    state = ledger.table(TOPIC)
+    assert state is not None and state.positions == {0: 15}
+    [new] = ledger.new_rows(TOPIC, one, two)
+    assert [(r.first, r.last) for r in new.ranges] == [(10, 14)]
+    assert ledger.row_count(TOPIC) == 15
+    assert ledger.new_rows(TOPIC, two, two) == ()
+
+
+def test_a_zombie_is_fenced_and_leaves_nothing(ledger: Ledger) -> None:
+    zombie = ledger.table(TOPIC)
+    assert zombie is not None
+    commit(ledger, 0, 9)
+    span = OffsetRange(ID, 0, 0, 5, 6)
+    with pytest.raises(CommitConflict):
+        ledger.commit(zombie, "zombie", [span], {0: None}, None, EMPTY)
+    assert ledger.row_count(TOPIC) == 10
+    commit(ledger, 10, 11)  # the failed transaction is not in the way
+
+
+def test_a_range_is_unique_even_where_the_position_was_lost(ledger: Ledger) -> None:
+    commit(ledger, 0, 9)
+    with sqlite3.connect(ledger.paths.ledger) as tampered:
+        tampered.execute("DELETE FROM positions")
+    tampered.close()
+    with pytest.raises(sqlite3.IntegrityError):
+        commit(ledger, 0, 9, "again")
+    assert ledger.row_count(TOPIC) == 10
+
+
+def test_two_workers_that_change_the_schema_do_not_overwrite_each_other(ledger: Ledger) -> None:
+    state = ledger.table(TOPIC)
+    assert state is not None
+
+    def add(column: str, partition: int) -> None:
+        span = OffsetRange(ID, partition, 0, 0, 0)
+        schema = state.schema.merged([Column(column, "BIGINT", column)])
+        ledger.commit(state, "s", [span], {partition: None}, None, schema)
+
+    add("a", 0)
+    with pytest.raises(CommitConflict, match="schema"):
+        add("b", 1)
+    now = ledger.table(TOPIC)
+    assert now is not None and now.schema.fields() == {"a"}
+
+
+def test_dead_letters_are_committed_with_their_range(ledger: Ledger) -> None:
+    state = ledger.table(TOPIC)
+    assert state is not None
+    letter = DeadLetter(
+        TOPIC, 0, 3, datetime(2026, 1, 1, tzinfo=UTC), TOPIC, "why", b"k", b"v", "{}"
+    )
+    number = ledger.commit(
+        state, "s", [OffsetRange(ID, 0, 0, 3, 0)], {0: None}, None, EMPTY, [letter]
+    )
+    assert ledger.dead_letter_offsets(TOPIC, OffsetRange(ID, 0, 0, 9, 0)) == [3]
+    [row] = ledger.dead_letters(number)
+    assert row[5:8] == ("why", b"k", b"v")
+    assert ledger.last_commit() == number, "downstream must hear of it"
+
+
+def test_a_recreated_topic_and_more_partitions_are_named(ledger: Ledger) -> None:
+    with pytest.raises(TopicRecreated, match="ducklake accept"):
+        ledger.open_table(TOPIC, OTHER_ID, 2)
+    with pytest.raises(PartitionsChanged, match="2 partitions and now has 3"):
+        ledger.open_table(TOPIC, ID, 3)
+
+
+def test_accepting_begins_an_epoch_and_keeps_what_is_there(ledger: Ledger) -> None:
+    commit(ledger, 0, 9)
+    assert ledger.accept(TOPIC, OTHER_ID, {0: 0, 1: 0}) == []
+    state = ledger.open_table(TOPIC, OTHER_ID, 2)
+    assert (state.epoch, dict(state.positions)) == (1, {})
+    commit(ledger, 0, 4, "new")
+    assert ledger.epochs(TOPIC) == {ID: 0, OTHER_ID: 1}
+    assert ledger.row_count(TOPIC) == 15
+    topics = ledger.topic_ids(f.file_id for f in ledger.hot_files(TOPIC))
+    assert sorted(topics.values()) == [ID, OTHER_ID]
+
+
+def test_an_accepted_loss_is_remembered(ledger: Ledger) -> None:
+    commit(ledger, 0, 9)
+    [lost] = ledger.accept(TOPIC, ID, {0: 20, 1: 0})
+    assert (lost.first, lost.last) == (10, 19)
+    assert ledger.losses(TOPIC) == [lost]
+    state = ledger.table(TOPIC)
+    assert state is not None and state.positions == {0: 20}
+
+
+def _seal(ledger: Ledger, name: str) -> None:
+    hot = ledger.hot_files(TOPIC)
+    move = (f"staging/{name}", f"raw/{name}.parquet", sum(f.rows for f in hot), 1, "sha")
+    numbers = tuple(number for number, _ in ledger.ranges_of(f.file_id for f in hot))
+    intent = SealIntent(tuple(f.file_id for f in hot), (move,), (numbers,))
+    seal = ledger.begin_seal(TOPIC, intent)
+    ledger.flip_seal(seal, TOPIC, intent)
+    ledger.flip_seal(seal, TOPIC, intent)  # redone by recovery: nothing happens
+
+
+def test_a_flip_is_done_once(ledger: Ledger) -> None:
+    commit(ledger, 0, 9)
+    _seal(ledger, "one")
+    assert [f.tier for f in ledger.live_files(TOPIC)] == ["sealed"]
+    assert ledger.open_seals() == []
+
+
+def test_files_that_were_replaced_already_are_not_replaced_again(ledger: Ledger) -> None:
+    commit(ledger, 0, 9)
+    inputs = tuple(f.file_id for f in ledger.hot_files(TOPIC))
+    _seal(ledger, "one")
+    intent = SealIntent(inputs, (("staging/x", "raw/x.parquet", 10, 1, "sha"),), ((1,),))
+    with pytest.raises(LedgerError, match="replaced before"):
+        ledger.flip_seal(ledger.begin_seal(TOPIC, intent), TOPIC, intent)
+    assert len(ledger.live_files(TOPIC)) == 1
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 0.0, 7200.0])
+def test_a_pin_keeps_what_is_replaced_after_it_whatever_the_clock_says(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    now = 1_790_000_000.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now))
+    commit(ledger, 0, 9)
+    ledger.pin("reader")
+    now += jump
+    _seal(ledger, "one")
+    [(_, pinned_at)] = ledger.pins()
+    assert ledger.obsolete_files(before=pinned_at) == ()
+    ledger.pin("later")
+    later = dict(ledger.pins())["later"]
+    assert len(ledger.obsolete_files(before=later)) == 1
+
+
+def test_a_ledger_of_the_first_version_is_carried_on(tmp_path: Path) -> None:
+    with Ledger(LakePaths(tmp_path)) as ledger:
+        ledger.open_table(TOPIC, ID, 2)
+    old = sqlite3.connect(tmp_path / "ledger.db")
+    old.executescript("DROP TABLE epochs; PRAGMA user_version = 1;")
+    old.close()
+    with Ledger(LakePaths(tmp_path)) as ledger:
+        assert ledger.epochs(TOPIC) == {ID: 0}
+
+
+def test_a_ledger_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
+    Ledger(LakePaths(tmp_path)).close()
+    later = sqlite3.connect(tmp_path / "ledger.db")
+    later.execute("PRAGMA user_version = 99")
+    later.close()
+    with pytest.raises(LedgerError, match="version 99"):
+        Ledger(LakePaths(tmp_path))

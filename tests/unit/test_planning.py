@@ -1,0 +1,110 @@
+"""Decisions on values: when to flush, seal and merge, what is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.buffer import TableBuffer
+from consumers.planning import (
+    MERGED_BYTES,
+    MERGED_FILES,
+    BufferSize,
+    Watermarks,
+    all_read,
+    flush_is_due,
+    lost_offsets,
+    merge_is_due,
+    seal_is_due,
+    unknown_files,
+)
+from ducklake.config import Consumer
+from ducklake.lake.ledger import LakeFile, TableState
+from ducklake.lake.schema import Schema
+
+LIMITS = Consumer(flush_rows=100, flush_mb=1, flush_seconds=2, seal_seconds=60, seal_mb=1)
+DAY = 86_400.0
+
+
+def hot(created_at: float, size: int = 10, number: int = 0) -> LakeFile:
+    return LakeFile(number, Path(f"{number}.parquet"), "hot", 1, size, created_at)
+
+
+@pytest.mark.parametrize(
+    ("size", "due"),
+    [
+        (BufferSize(0, 0, 99.0), False),
+        (BufferSize(1, 1, 0.0), False),
+        (BufferSize(100, 1, 0.0), True),
+        (BufferSize(1, 1024 * 1024, 0.0), True),
+        (BufferSize(1, 1, 2.0), True),
+    ],
+)
+def test_a_buffer_is_flushed_by_rows_bytes_or_age(size: BufferSize, due: bool) -> None:
+    assert flush_is_due(size, LIMITS) is due
+
+
+NOON = 20_000 * DAY + DAY / 2
+
+
+@pytest.mark.parametrize(
+    ("files", "now", "due"),
+    [
+        ([], NOON, False),
+        ([hot(NOON)], NOON + 59, False),
+        ([hot(NOON)], NOON + 60, True),
+        ([hot(NOON, 600_000), hot(NOON, 600_000)], NOON, True),
+        ([hot(20_000 * DAY - 1)], 20_000 * DAY + 1, True),
+        ([hot(NOON)], NOON - 5, True),  # the clock was set back: its age means nothing
+    ],
+)
+def test_hot_files_are_sealed_by_size_age_or_the_end_of_a_day(
+    files: list[LakeFile], now: float, due: bool
+) -> None:
+    assert seal_is_due(files, now, LIMITS, force=False) is due
+    assert seal_is_due(files, now, LIMITS, force=True) is bool(files)
+
+
+def test_small_hot_files_are_merged_once_they_are_many() -> None:
+    small = [hot(0.0, number=n) for n in range(MERGED_FILES)]
+    large = hot(0.0, MERGED_BYTES, 999)
+    assert merge_is_due([*small[1:], large]) == []
+    assert merge_is_due([*small, large]) == small
+
+
+@given(st.none() | st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_only_what_was_not_read_is_lost(position: int | None, low: int, more: int) -> None:
+    lost = lost_offsets(position, Watermarks(low, low + more))
+    expected = [] if position is None else [o for o in range(position, low)]
+    assert list(lost or []) == expected
+
+
+def test_an_idle_topic_that_expired_to_its_end_has_lost_nothing() -> None:
+    assert lost_offsets(100, Watermarks(100, 100)) is None
+
+
+def test_a_partition_is_read_when_its_position_is_at_its_goal() -> None:
+    assert all_read({0: 5, 1: 7}, {0: 5, 1: 6})
+    assert not all_read({0: 5}, {0: 5, 1: 1})
+
+
+def test_strangers_are_what_nobody_knows() -> None:
+    assert unknown_files(["b", "a", "k"], ["k", "z"]) == ["a", "b"]
+
+
+def _message(partition: int, offset: int) -> Message:
+    return Message("t", partition, offset, None, b"{}", None, None, (1, 0), 0.0, 0)
+
+
+def test_what_is_behind_the_position_is_not_taken_again() -> None:
+    """A seek alone is not enough: what was fetched before it still arrives."""
+    buffer = TableBuffer(TableState("t", 0, "0" * 32, 2, Schema(), 0, {0: 10, 1: 5}))
+    buffer.add([_message(0, o) for o in (8, 9, 10, 11)] + [_message(1, 4)], 0.0)
+    buffer.add([_message(0, 10), _message(1, 5)], 0.0)
+    taken = [(m.partition(), m.offset()) for m in buffer.messages()]
+    assert taken == [(0, 10), (0, 11), (1, 5)]
+    assert buffer.starts() == {0: 10, 1: 5}
