@@ -10,12 +10,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 PATHS := ducklake producers consumers batcher tests
 
-.PHONY: help demo test check lint bench lock clean install
+.PHONY: help demo test check lint soak sabotage bench lock clean install
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
 	@echo "make test                    all tests, against the embedded stack"
 	@echo "make check                   lint, types and unit tests"
+	@echo "make soak MINUTES=60         random kills under load, for long"
+	@echo "make sabotage                breaks the lake on purpose: a test must notice each break"
 	@echo "make lock                    resolve requirements.lock anew"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
@@ -43,6 +45,12 @@ test: check
 
 check: $(READY) lint
 	@$(BIN)/pytest -q tests/unit
+
+soak: $(READY)
+	@DUCKLAKE_SOAK_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest -q -s tests/crash/soak.py
+
+sabotage: $(READY)
+	@$(BIN)/python -m tests.crash.sabotage
 
 lint: $(READY)
 	@$(BIN)/ruff check $(PATHS)
