@@ -60,6 +60,7 @@ lint: $(READY)
 
 bench: $(READY)
 	@test -n "$(NAME)" || { echo "which? make bench NAME={$$(cd benchmarks && ls *.py | grep -v -e __init__ -e broker | sed 's/\.py//' | paste -sd,)}" >&2; exit 1; }
+	@if [ -n "$(SPARK)" ]; then $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r benchmarks/requirements-spark.lock >&2; fi
 	@$(BIN)/python -m benchmarks.$(NAME)
 
 lock: $(READY)
@@ -67,6 +68,9 @@ lock: $(READY)
 	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file requirements.lock
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --constraints requirements.lock \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
+		--no-header --no-annotate --quiet --output-file docker/requirements.lock
 
 clean:
 	@test ! -x $(BIN)/ducklake || $(BIN)/ducklake reset --yes

@@ -6,9 +6,11 @@ make bench NAME=ingest [RECORDS=2000000] [SPARK=0]
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +21,11 @@ import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from benchmarks.broker import PARTITIONS, broker, fill, make_lake, note, topic_of
+from benchmarks.commits import measure
 from ducklake.config import Config
+from ducklake.local.downloads import cache_dir, fetch
+from ducklake.local.jars import read_lock
+from ducklake.local.progress import PlainLines
 from ducklake.topics import admin
 
 DEADLINE_SECONDS = 300.0
@@ -98,6 +104,28 @@ def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> 
     }
 
 
+def spark(lake: Config, count: int) -> float | None:
+    """Messages per second of Spark structured streaming on the same topic; None without pyspark."""
+    if importlib.util.find_spec("pyspark") is None:
+        note("Spark is not installed: make bench NAME=ingest SPARK=1")
+        return None
+    jars = read_lock(Path(__file__).with_name("spark.lock"))
+    folder = cache_dir() / "spark"
+    fetch(jars, folder, PlainLines())
+    note("Spark, warm, local[2] ...")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.spark_ingest", lake.endpoints().kafka),
+            *(topic_of(lake), str(lake.root / "spark")),
+            ",".join(str(folder / jar.name) for jar in jars),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return count / float(done.stdout.splitlines()[-1])
+
+
 def _assigned(lake: Config, workers: int) -> bool:
     """Whether all partitions are spread over all workers."""
     group = f"ducklake.{lake.settings.name}.lake"
@@ -146,18 +174,23 @@ def main() -> None:
             cpu, memory = found["cpu_us_per_row"], found["rss_mb"]
             note(f"  {cpu:.1f} µs of CPU a row, {memory:.0f} MB at most")
         top = ceiling(made, count)
+        sparks = spark(made, count)
         note(f"ceiling, {size:.0f} bytes a record: {top:,.0f} messages/s")
     for workers, found in results.items():
         note(f"{workers} workers: {found['rate'] / top:.2f} of the ceiling")
+    if sparks is not None:
+        note(f"Spark: {sparks:,.0f} messages/s; ours, 2 workers: {results[2]['rate'] / sparks:.1f}")
     print(
         json.dumps(
             {
                 "ceiling": round(top),
                 "ours_1": round(results[1]["rate"]),
                 "ours_2": round(results[2]["rate"]),
+                "spark": None if sparks is None else round(sparks),
                 "cpu_us_per_row": round(results[2]["cpu_us_per_row"], 2),
                 "rss_mb": round(max(r["rss_mb"] for r in results.values())),
                 "bytes_written": results[2]["bytes_written"],
+                **measure(int(os.environ.get("FLUSHES", "86400"))),
             }
         )
     )
