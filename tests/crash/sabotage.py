@@ -58,7 +58,8 @@ BREAKS = (
     ),
     Break(
         "schema written over", LEDGER, '" WHERE topic = ? AND schema_version = ?",',
-        '" WHERE topic = ? AND ? >= 0",', MODEL,
+        '" WHERE topic = ? AND ? >= 0",',
+        f"{UNIT}::test_two_workers_that_change_the_schema_do_not_overwrite_each_other",
     ),
     Break(
         "dead letters forgotten", LEDGER, "for d in dead_letters\n", "for d in ()\n",

@@ -44,7 +44,7 @@ from tests.crash.test_failpoints import points
 
 # An abandoned object's files are closed when Python finds out.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-EXAMPLES = int(os.environ.get("DUCKLAKE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("DUCKLAKE_EXAMPLES", "30"))
 # `make sabotage` asks only whether it fails, not for the shortest way to it.
 PHASES = (Phase.generate,) if "DUCKLAKE_NO_SHRINKING" in os.environ else tuple(Phase)
 PARTITIONS = 2
@@ -82,6 +82,7 @@ WHERE_DISKS_FILL_UP = frozenset(
 )
 CRASHES = st.one_of(st.none(), st.tuples(st.sampled_from(points()), st.integers(1, 3)))
 WORKERS = st.integers(0, 1)
+SHARES = st.lists(st.integers(0, PARTITIONS - 1), min_size=1, unique=True)
 
 
 class Crash(BaseException):
@@ -125,6 +126,8 @@ class Worker:
         self.next: dict[int, int] = {}
         self.firsts: dict[int, int] = {}
         self.buffer: list[Produced] = []
+        for partition in range(PARTITIONS):  # each thinks that all are its own
+            self.take(topic, partition)
 
     def take(self, topic: Topic, partition: int) -> None:
         """Be assigned a partition: from the ledger's position; what is held is flushed or lost."""
@@ -298,6 +301,15 @@ class Lake(RuleBasedStateMachine):
         if not self._survives(lambda: self.workers[worker].flush(self.topic), crash, full):
             self._restart(worker, None)
 
+    @rule(shares=st.tuples(SHARES, SHARES), crash=CRASHES)
+    def race(self, shares: tuple[list[int], list[int]], crash: tuple[str, int] | None) -> None:
+        """Both have read, of the same or of different partitions, before either commits."""
+        for worker, share in zip(self.workers, shares, strict=True):
+            for partition in share:
+                worker.read(self.topic, partition, 5)
+        self.flush(0, None, False)
+        self.flush(1, crash, False)
+
     @rule(worker=WORKERS, crash=CRASHES)
     def kill_worker(self, worker: int, crash: tuple[str, int] | None) -> None:
         self._restart(worker, crash)
@@ -338,7 +350,7 @@ class Lake(RuleBasedStateMachine):
     def set_the_clock(self, seconds: float) -> None:
         self.clock += seconds
 
-    @precondition(lambda self: self.topic.epoch < 2)
+    @precondition(lambda self: self.topic.epoch < 2 and self.number % 5 == 4)
     @rule()
     def recreate_the_topic(self) -> None:
         """Deleted and made again, and accepted; the workers find out when they start again."""
@@ -347,6 +359,7 @@ class Lake(RuleBasedStateMachine):
         for worker in range(2):
             self._restart(worker, None)
 
+    @precondition(lambda self: self.number % 3 == 2)
     @rule(partition=st.integers(0, PARTITIONS - 1))
     def expire_the_topic(self, partition: int) -> None:
         """Retention takes everything; what was not read is lost, and accepted as lost."""
