@@ -12,17 +12,18 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 
 import duckdb
+import pyarrow as pa
 import structlog
 
 from consumers.hot_files import footer
 from consumers.planning import merge_is_due, seal_is_due
-from consumers.recovery import finish_seal, recover
+from consumers.recovery import finish_days, finish_seal, recover
 from ducklake.config import Config, TableRef
-from ducklake.errors import DuckLakeError, TerminalError, TransientError
+from ducklake.errors import DuckLakeError, ServiceUnreachable, TerminalError, TransientError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, session_is_alive, sync_folder, write_parquet
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent
@@ -57,6 +58,15 @@ class Compactor:
         self._db.execute("SET TimeZone = 'UTC'")
         self._finish_announced()
         recover(self.ledger)
+
+    @property
+    def public_bytes(self) -> float:
+        """The size of a public file."""
+        return self.config.settings.consumer.seal_mb * 1024 * 1024
+
+    def read(self, query: str) -> pa.Table:
+        """Run a query over the lake's files."""
+        return self._db.execute(query).to_arrow_table()
 
     def close(self) -> None:
         """Let go of the lock and the ledger."""
@@ -100,6 +110,8 @@ class Compactor:
     def _finish_announced(self) -> None:
         for seal, topic, intent in self.ledger.open_seals():
             finish_seal(self.ledger, seal, topic, intent)
+        with suppress(ServiceUnreachable):  # while somebody reads: at the next look
+            finish_days(self.ledger)
 
     def _of_one_topic(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
         """The files whose rows come from the oldest file's topic.
@@ -111,7 +123,7 @@ class Compactor:
 
     def _portion(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
         """The oldest files up to the size of a public one, so that memory stays bounded."""
-        limit = self.config.settings.consumer.seal_mb * 1024 * 1024
+        limit = self.public_bytes
         portion: list[LakeFile] = []
         size = 0
         for file in self._of_one_topic(hot):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import json
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from consumers.planning import unknown_files
-from ducklake.errors import DiskFull, LedgerError
+from ducklake.errors import DiskFull, LedgerError, ServiceUnreachable, TerminalError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
     make_folder,
@@ -21,6 +26,8 @@ from ducklake.lake.ledger import Ledger, SealIntent
 from ducklake.lake.paths import LakePaths
 
 log = structlog.get_logger()
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def recover(ledger: Ledger) -> int:
@@ -37,6 +44,12 @@ def recover(ledger: Ledger) -> int:
     folders = [f for f in paths.staging.glob("[!.]*") if not session_is_alive(paths, f.name)]
     left += [p for folder in folders for p in folder.glob("*.parquet")]
     failpoint("recover.before_look")
+    # A folder beside that was never announced holds only links and copies of what is there.
+    announced_days = {json.loads(text)[1] for _, _, text in ledger.open_days()}
+    for folder in folders:
+        for beside in folder.glob("day-*"):
+            if paths.relative(beside) not in announced_days:
+                shutil.rmtree(beside, ignore_errors=True)
     # Announced before known: what flips in between is in both.
     announced = {
         path for _, _, intent in ledger.open_seals() for move in intent.moves for path in move[:2]
@@ -46,7 +59,7 @@ def recover(ledger: Ledger) -> int:
     moved = sum(_aside(paths, paths.root / relative) for relative in orphans)
     failpoint("recover.before_remove")
     for folder in folders:
-        if not any(folder.glob("*.parquet")):
+        if not any(folder.glob("*.parquet")) and not any(folder.glob("day-*")):
             shutil.rmtree(folder, ignore_errors=True)
     failpoint("recover.after_remove")
     return moved
@@ -105,3 +118,53 @@ def _put(staged: Path, final: Path) -> None:
             f"{final} was announced and is neither there nor at {staged}.",
             "Restore the file from a backup; the hot files that it replaces are still there.",
         )
+
+
+def finish_days(ledger: Ledger) -> None:
+    """Swap what is announced and flip it in the ledger; every step can be redone.
+
+    Raises:
+        ServiceUnreachable: A reader has pinned files; the announcement stays.
+    """
+    root = ledger.paths.root
+    for number, topic, text in ledger.open_days():
+        folder, beside, inputs, moves, commits = json.loads(text)
+
+        done = ledger.flip_day(
+            number,
+            topic,
+            inputs,
+            [tuple(move) for move in moves],
+            commits,
+            lambda session: session_is_alive(ledger.paths, session),
+            partial(_swap, root / folder, root / beside, root / moves[0][1]),
+        )
+        if not done:
+            raise ServiceUnreachable(
+                f"{folder} cannot be swapped: a reader has pinned the lake's files.",
+                "Run it again once the batch's cycle is over.",
+            )
+        failpoint("days.before_remove")
+        shutil.rmtree(root / beside, ignore_errors=True)
+
+
+def _swap(day: Path, beside: Path, new_file: Path) -> None:
+    failpoint("days.before_swap")
+    if not new_file.exists():
+        _exchange(day, beside)
+    for changed in (day, beside, day.parent, beside.parent):
+        sync_folder(changed)
+    failpoint("days.after_swap")
+
+
+def _exchange(one: Path, other: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = (os.fsencode(one), os.fsencode(other))
+    if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        raise TerminalError(
+            f"The file system of {one} cannot swap two folders.", "Use ext4, XFS or Btrfs."
+        )
+    raise OSError(number, os.strerror(number), str(one))

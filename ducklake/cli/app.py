@@ -98,9 +98,18 @@ def live(config: ConfigOption = None) -> None:
 def compact(
     config: ConfigOption = None,
     now: Annotated[bool, typer.Option("--now", help="Seal all hot files, and end.")] = False,
+    days: Annotated[
+        str | None,
+        typer.Option("--days", help="Merge the files of old days: 2026-10-01..2026-10-31."),
+    ] = None,
 ) -> None:
     """Turn hot files into large public ones."""
-    _compact(config, stop_on_signals(), now)
+    if days is not None:
+        from ducklake.cli.checks import compact_days
+
+        compact_days(load_config(config), days)
+    else:
+        _compact(config, stop_on_signals(), now)
 
 
 def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:

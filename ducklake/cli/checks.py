@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table as RichTable
 
+from consumers.compactor import Compactor
+from consumers.days import merge_day
 from consumers.kafka_range import KafkaReader
 from consumers.verify import Verdict, Verifier
 from ducklake.config import Config, TableRef
@@ -83,3 +87,33 @@ def accept_loss(config: Config, table: str, yes: bool) -> None:
     for span in lost:
         print(f"{ref.topic}, partition {span.partition}: offsets {span.first} to {span.last} lost")
     print(f"{ref.topic} goes on with the next start of `ducklake consume`")
+
+
+def compact_days(config: Config, days: str) -> None:
+    """Merge the public files of a range of days, table by table.
+
+    Raises:
+        ConfigError: It is no range of past days.
+    """
+    first, _, last = days.partition("..")
+    try:
+        begin, end = date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        raise ConfigError(
+            f"--days {days}: not a range of dates.", "Write 2026-10-01 or 2026-10-01..2026-10-31."
+        ) from None
+    if not begin <= end < datetime.now(UTC).date():
+        raise ConfigError(
+            f"--days {days}: only days that are over (in UTC) can be merged.",
+            "Today's files are merged as they are sealed.",
+        )
+    compactor = Compactor(config)
+    try:
+        chosen = [begin + timedelta(days=n) for n in range((end - begin).days + 1)]
+        tables = [ref for ref, _ in config.tables()]
+        fewer = 0
+        for ref in track(tables, "merging", console=Console(stderr=True), transient=True):
+            fewer += sum(merge_day(compactor, ref, day) for day in chosen)
+        print(f"{fewer} public files fewer", file=sys.stderr)
+    finally:
+        compactor.close()

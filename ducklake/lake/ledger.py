@@ -12,7 +12,7 @@ import math
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
-VERSION = 2
+VERSION = 3
 BUSY_SECONDS = 30.0
 FULL_BYTES = 1 << 20
 _TABLES = """
@@ -83,6 +83,9 @@ CREATE TABLE IF NOT EXISTS file_commits (
 CREATE INDEX IF NOT EXISTS commits_of_file ON file_commits (file_id, commit_no);
 CREATE TABLE IF NOT EXISTS seals (
     seal_id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, intent TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS days (
+    day_id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, intent TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS dead_letters (
     topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -563,6 +566,55 @@ class Ledger:
                 "DELETE FROM file_commits WHERE file_id = ?", [(i,) for i in intent.inputs]
             )
             failpoint("seal.in_flip")
+
+    def begin_day(self, topic: str, intent: str) -> None:
+        """Record which folder is about to change places with which."""
+        with self._write() as db:
+            db.execute("INSERT INTO days (topic, intent) VALUES (?, ?)", (topic, intent))
+
+    def open_days(self) -> list[tuple[int, str, str]]:
+        """Announced swaps of day folders: (id, topic, intent as JSON)."""
+        return self._db.execute("SELECT day_id, topic, intent FROM days").fetchall()
+
+    def flip_day(
+        self,
+        day: int,
+        topic: str,
+        inputs: Sequence[int],
+        moves: Sequence[Move],
+        commits: Sequence[Sequence[int]],
+        is_alive: Callable[[str], bool],
+        swap: Callable[[], None],
+    ) -> bool:
+        """Swap a day's folder and say so, while nobody can pin.
+
+        Args:
+            day: The announcement's id.
+            topic: The table.
+            inputs: Ids of the files that are gone after the swap.
+            moves: The files that are there instead.
+            commits: The commits whose rows each of them holds.
+            is_alive: Whether a session that has pinned files still runs.
+            swap: Swaps the folders, unless that was done already.
+
+        Returns:
+            False where somebody has pinned files: nothing was done.
+        """
+        with self._write() as db:
+            if any(is_alive(session) for session, _ in self.pins()):
+                return False
+            swap()
+            generation = db.execute(
+                "SELECT generation FROM lake_tables WHERE topic = ?", (topic,)
+            ).fetchone()[0]
+            now = self._moment(db)
+            for (_, final, rows, size, sha256), numbers in zip(moves, commits, strict=True):
+                file = WrittenFile(self.paths.root / final, size, sha256, rows)
+                self._add_file(db, (topic, generation), "sealed", final, file, numbers, now)
+            for relation in ("file_commits", "files"):
+                db.executemany(f"DELETE FROM {relation} WHERE file_id = ?", [(i,) for i in inputs])
+            db.execute("DELETE FROM days WHERE day_id = ?", (day,))
+        return True
 
     def obsolete_files(self, before: float) -> tuple[LakeFile, ...]:
         """Files that were replaced before a pin's moment."""

@@ -19,6 +19,7 @@ ONLY = {
     "commit": ("consume",),
     "seal": ("compact",),
     "recover": ("consume",),
+    "days": (),  # an explicit command: test_days.py
 }
 
 
