@@ -24,7 +24,8 @@ LEDGER, FILES = "ducklake/lake/ledger.py", "ducklake/lake/files.py"
 COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
 HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
 WRITER = "consumers/lake_writer.py"
-MODEL = "tests/crash/test_state_machine.py"
+MODEL = "tests/crash/test_state_machine.py::TestLake"
+COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
 UNIT = "tests/unit/test_ledger.py"
 KAFKA = "tests/crash/test_kafka_faults.py"
 
@@ -76,18 +77,20 @@ BREAKS = (
     Break(
         "no temporary file", COMPACTOR,
         'staged = self.session.folder / f"{day.isoformat()}-{name}"\n',
-        "staged = self.paths.day(ref, day) / name\n        make_folder(staged.parent)\n", MODEL,
+        "staged = self.paths.day(ref, day) / name\n        make_folder(staged.parent)\n",
+        COMPACTION,
     ),
     Break(
         "rename before the announcement", COMPACTOR, '        failpoint("seal.before_intent")\n',
         "        for s, f, *_ in moves:\n"
         "            move_into_place(self.paths.root / s, self.paths.root / f)\n"
-        '        failpoint("seal.before_intent")\n', MODEL,
+        '        failpoint("seal.before_intent")\n',
+        COMPACTION,
     ),
     Break(
         "flip before the rename", RECOVERY, "    for staged, final, *_ in intent.moves:\n",
         "    ledger.flip_seal(seal, topic, intent)\n    for staged, final, *_ in intent.moves:\n",
-        MODEL,
+        COMPACTION,
     ),
     Break(
         "deleted while pinned", COMPACTOR, "obsolete_files(before=oldest)",
@@ -101,20 +104,24 @@ BREAKS = (
     Break(
         "a day's file holds every day", COMPACTOR,
         'f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"',
-        'f" ORDER BY _offset"', MODEL,
+        'f" ORDER BY _offset"',
+        COMPACTION,
     ),
     Break(
         "two topics in one file", COMPACTOR,
         "return [f for f in hot if topics[f.file_id] == topics[hot[0].file_id]]",
-        "return list(hot)", MODEL,
+        "return list(hot)",
+        "tests/crash/test_state_machine.py::test_rows_of_a_topic_made_anew_get_files_of_their_own",
     ),
     Break(
         "a compaction begun twice", COMPACTOR,
-        "        self._finish_announced()\n        made = 0\n", "        made = 0\n", MODEL,
+        "        self._finish_announced()\n        made = 0\n", "        made = 0\n",
+        COMPACTION,
     ),
     Break(
         "recovery takes announced files", RECOVERY,
-        'known = announced | ledger.known_paths("hot")', 'known = ledger.known_paths("hot")', MODEL,
+        'known = announced | ledger.known_paths("hot")', 'known = ledger.known_paths("hot")',
+        COMPACTION,
     ),
     Break(
         "recovery touches living sessions", RECOVERY, "if not _is_owned(paths, p)]", "if True]",

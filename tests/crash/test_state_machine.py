@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -487,3 +487,65 @@ TestLake.settings = settings(
     phases=PHASES,
     suppress_health_check=list(HealthCheck),
 )
+
+
+# Told, not found by chance: what a compaction must survive is too rare in any order of steps
+
+COMPACTION = tuple(
+    name
+    for name in points()
+    if name.startswith(("seal.", "file.", "move.", "folder.", "ledger.", "session."))
+)
+
+
+@pytest.fixture
+def told() -> Iterator[Lake]:
+    lake = Lake()
+    try:
+        yield lake
+    finally:
+        lake.teardown()
+
+
+def _flush_rows_of(lake: Lake, *hours: int) -> None:
+    for hour in hours:
+        for partition in range(PARTITIONS):
+            lake.produce(partition, 2, 1, hour, None)
+        lake.read(0, 6)
+        lake.flush(0, None, False)
+
+
+def _look(lake: Lake) -> None:
+    lake.the_lake_holds_what_was_committed_each_row_once()
+    lake.public_files_are_whole_never_change_and_hold_each_row_once()
+    lake.a_living_process_leaves_no_file_behind()
+    lake.offsets_are_known_without_gap_or_overlap()
+
+
+@pytest.mark.parametrize(
+    ("step", "full"),
+    [(step, False) for step in COMPACTION]
+    + [(step, True) for step in COMPACTION if step in WHERE_DISKS_FILL_UP],
+)
+def test_a_compaction_interrupted_at_any_step(told: Lake, step: str, full: bool) -> None:
+    """A seal of several days, and a merge; killed there, or the disk is full there."""
+    for force, hours in ((True, (-30, 30)), (False, (0, 1, 2))):
+        _flush_rows_of(told, *hours)
+        told.compact(force, (step, 1), full)
+        _look(told)
+        told.compact(force, None, False)
+        _look(told)
+    told.compact(True, None, False)
+    _look(told)
+    assert told.ledger.hot_files(REF.topic) == ()
+
+
+def test_rows_of_a_topic_made_anew_get_files_of_their_own(told: Lake) -> None:
+    for force in (False, True):
+        _flush_rows_of(told, 0, 0)
+        told.recreate_the_topic()
+        _flush_rows_of(told, 0, 0)
+        told.compact(force, None, False)
+        _look(told)
+    names = Counter(p.name for p in told.seen)
+    assert max(names.values()) == 1 and len({n[:33] for n in names}) == 3
