@@ -328,6 +328,7 @@ class Lake(RuleBasedStateMachine):
         """Merge, seal and delete."""
         if not self._survives(lambda: self.compactor.pass_once(force), crash, full):
             self._abandon_compactor()
+            recover(self.ledger)  # as a worker does that is assigned something just now
 
             def start() -> None:
                 self.compactor = Compactor(self.config)
