@@ -1,7 +1,8 @@
-"""Named points at which a test may kill the process: before and after each step that matters.
+"""Named points at which a test may kill or stop the process: before and after each step.
 
 A point does nothing unless `DUCKLAKE_FAILPOINT` names it: `name` kills at the first hit, `name:N`
-at the Nth, and `name:N:stop` stops the process there until somebody sends SIGCONT. Reading the environment once keeps a point as cheap as a comparison.
+at the Nth, and `name:N:stop` stops there until somebody sends SIGCONT. Reading the environment
+once keeps a point as cheap as a comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def arm(spec: str) -> None:
         spec: `name`, `name:N` for its Nth hit, `name:N:stop`, or nothing for none.
     """
     global _wanted, _hits_left, _signal
-    name, nth, action = (spec.split(":") + ["", ""])[:3]
+    name, nth, action = [*spec.split(":"), "", ""][:3]
     _wanted, _hits_left = name, int(nth or 1)
     _signal = signal.SIGSTOP if action == "stop" else signal.SIGKILL
 
