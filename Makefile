@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PATHS := ducklake producers consumers batcher benchmarks tests
 
-.PHONY: help demo test check lint soak sabotage bench lock clean install
+.PHONY: help demo test check lint soak sabotage bench lock clean install compose-demo compose-down test-compose
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
@@ -18,6 +18,9 @@ help:
 	@echo "make check                   lint, types and unit tests"
 	@echo "make soak MINUTES=60         random kills under load, for long"
 	@echo "make sabotage                breaks the lake on purpose: a test must notice each break"
+	@echo "make compose-demo            everything in containers: docker compose up"
+	@echo "make compose-down            stop the containers, delete their data and the image"
+	@echo "make test-compose            the compose file from up to down, with a real engine"
 	@echo "make lock                    resolve requirements.lock anew"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
@@ -75,3 +78,16 @@ lock: $(READY)
 clean:
 	@test ! -x $(BIN)/ducklake || $(BIN)/ducklake reset --yes
 	@rm -rf .venv
+
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+compose-demo:
+	@$(COMPOSE) build init && $(COMPOSE) up --detach
+	@echo "look: $(COMPOSE) ps, $(COMPOSE) exec batch ducklake report"
+
+compose-down:
+	@$(COMPOSE) --profile ui down --volumes --remove-orphans
+	@docker image rm --force ducklake-stream:local >/dev/null 2>&1 || true
+
+test-compose: $(READY)
+	@$(BIN)/pytest -q -s tests/compose

@@ -81,7 +81,7 @@ def test_every_ducklake_command_exists_with_its_options(page: Path) -> None:
 @each_page
 def test_every_make_target_exists_with_its_variables(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for words in commands(page, "make"):
         for word in words:
             name, is_variable, _ = word.partition("=")
