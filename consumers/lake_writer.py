@@ -68,6 +68,7 @@ class LakeWriter:
         progress: Progress = lambda rows: None,
     ) -> None:
         self._once = once
+        self._stop = threading.Event()
         self._collect_at = 0.0
         self.config = config
         self.halted: dict[str, TerminalError] = {}
@@ -139,6 +140,7 @@ class LakeWriter:
             TerminalError: In a `once` run, a table stopped; the others are committed.
         """
         once = self._once
+        self._stop = stop
         goals = self._high_watermarks() if once else {}
         self._consumer.subscribe(
             list(self._decoders),
@@ -223,7 +225,8 @@ class LakeWriter:
                 break
             except DiskFull as error:
                 log.error("waiting for room on the disk", table=topic, reason=str(error))
-                time.sleep(RETRY_SECONDS)
+                if self._stop.wait(RETRY_SECONDS):
+                    return  # nothing of it is committed: it is read again
             except CommitConflict as error:
                 log.warning("another worker was faster", table=topic, reason=str(error))
                 self._behind.add(topic)
