@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import tempfile
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -109,7 +108,8 @@ class LiveWorker:
         self._partitions = _make_topics(config, endpoints, self._source)
         self._alone: bool | None = None
         # faust makes its folders even where it keeps nothing
-        self._folder = tempfile.TemporaryDirectory(prefix="ducklake-live-")
+        folder = config.data_dir / "work" / "live"
+        folder.mkdir(parents=True, exist_ok=True)
         self.app = faust.App(
             f"ducklake.{config.settings.name}.live",
             broker=[f"kafka://{address.strip()}" for address in endpoints.kafka.split(",")],
@@ -118,7 +118,7 @@ class LiveWorker:
             broker_heartbeat_interval=1.0,
             consumer_auto_offset_reset="earliest",
             store="memory://",
-            datadir=self._folder.name,
+            datadir=folder,
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,
@@ -147,8 +147,6 @@ class LiveWorker:
             raise ServiceUnreachable(
                 f"Kafka at {self._kafka}: {type(error).__name__}.", "Is it up?"
             ) from None
-        finally:
-            self._folder.cleanup()
 
     async def _run(self, stop: threading.Event) -> None:
         await self.app.start()

@@ -86,7 +86,7 @@ class LiveShop:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=30)
+                print(words[0], "said:", process.communicate(timeout=30)[1])
             finally:
                 process.kill()
 
