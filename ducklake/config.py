@@ -276,7 +276,7 @@ class Endpoints:
     def kafka_client(self, **settings: Any) -> dict[str, Any]:
         """Librdkafka settings for this broker, with `a_b` spelled for `a.b`."""
         named = {key.replace("_", "."): value for key, value in settings.items()}
-        quiet = {"log_level": 4}  # warnings and worse
+        quiet = {"log_level": 2}  # what matters comes back as an error, and has a name then
         return {"bootstrap.servers": self.kafka, **quiet, **self.kafka_options, **named}
 
 

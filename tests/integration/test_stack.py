@@ -205,6 +205,7 @@ def connector(endpoints: Endpoints) -> Iterator[dict[str, str]]:
         "database": there.database,
         "tables": f"{there.database}.words",
         "kafka": endpoints.kafka,
+        "name": "stack",
         "source": "probe",
         "server_id": "5799",
         "replication_factor": "1",
