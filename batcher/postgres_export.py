@@ -104,7 +104,7 @@ class PostgresExport:
             for snapshot in snapshots.values():
                 if states.get(snapshot.relation) != snapshot.digest:
                     query = f"SELECT * FROM read_parquet({literal(str(snapshot.path))})"
-                    self._replace(database, source, snapshot.relation, query, snapshot.digest)
+                    self._write(database, source, snapshot.relation, query, snapshot.digest)
                     written += 1
         return written
 
@@ -138,10 +138,7 @@ class PostgresExport:
             return 0
         parts = [rows_query(columns, [rows.path], rows.ranges) for rows in new]
         query = " UNION ALL BY NAME ".join(parts) or rows_query(columns, [])
-        if exported is None:
-            self._replace(database, source, relation, query, str(commit))
-        else:
-            self._append(database, source, relation, query, str(commit))
+        self._write(database, source, relation, query, str(commit), replace=exported is None)
         return 1
 
     def _dead_letters(
@@ -157,35 +154,25 @@ class PostgresExport:
             return 0
         source.register("letters", letters)
         names = ", ".join(DEAD_LETTERS.names)
-        self._replace(database, source, "raw.dead_letters", f"SELECT {names} FROM letters", state)
+        self._write(database, source, "raw.dead_letters", f"SELECT {names} FROM letters", state)
         return 1
 
-    def _replace(
+    def _write(
         self,
         database: Any,
         source: duckdb.DuckDBPyConnection,
         relation: str,
         query: str,
         state: str,
+        replace: bool = True,
     ) -> None:
+        """Put a query's rows into a table, instead of what it holds or behind it."""
         columns = self._shaped(database, source, relation, query)
         with self._transaction(database, relation) as cursor:
-            cursor.execute(sql.SQL("DELETE FROM {}").format(_name(relation)))
+            if replace:
+                cursor.execute(sql.SQL("DELETE FROM {}").format(_name(relation)))
             rows = self._copy(cursor, source, relation, query, columns)
-            self._remember(cursor, relation, state, rows, added=False)
-
-    def _append(
-        self,
-        database: Any,
-        source: duckdb.DuckDBPyConnection,
-        relation: str,
-        query: str,
-        state: str,
-    ) -> None:
-        columns = self._shaped(database, source, relation, query)
-        with self._transaction(database, relation) as cursor:
-            rows = self._copy(cursor, source, relation, query, columns)
-            self._remember(cursor, relation, state, rows, added=True)
+            self._remember(cursor, relation, state, rows, added=not replace)
 
     def _shaped(
         self, database: Any, source: duckdb.DuckDBPyConnection, relation: str, query: str

@@ -226,8 +226,8 @@ class Settings(BaseSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class MysqlEndpoint:
-    """A resolved MySQL address."""
+class DatabaseEndpoint:
+    """A resolved address of a database."""
 
     host: str
     port: int
@@ -236,15 +236,16 @@ class MysqlEndpoint:
     database: str
 
 
-@dataclass(frozen=True, slots=True)
-class PostgresEndpoint:
-    """A resolved PostgreSQL address."""
+class MysqlEndpoint(DatabaseEndpoint):
+    """Where MySQL is."""
 
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    database: str
+    __slots__ = ()
+
+
+class PostgresEndpoint(DatabaseEndpoint):
+    """Where PostgreSQL is."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
