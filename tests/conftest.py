@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -33,12 +35,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stack_config(project: Path) -> Iterator[Config]:
-    """The configuration of a running embedded stack with its own data folder."""
+    """The configuration of a running stack with its own data folder.
+
+    Embedded, or with SERVICES=docker in containers (all but the API server).
+    """
     from ducklake.local import stack
 
-    config = load_config(project / "ducklake.yml")
-    stack.up(config)
-    try:
-        yield config
-    finally:
-        stack.down(config)
+    with ExitStack() as services:
+        if os.environ.get("SERVICES") == "docker":
+            from tests.compose.services import container_services
+
+            config = services.enter_context(container_services(project))
+        else:
+            config = load_config(project / "ducklake.yml")
+        stack.up(config)
+        try:
+            yield config
+        finally:
+            stack.down(config)

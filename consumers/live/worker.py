@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +40,7 @@ _KPI_SETTINGS = {
 }
 PUBLISH_SECONDS = 1.0
 LOOK_SECONDS = 0.2
+SECOND_SECONDS = 15.0
 _QUIET = ("faust", "mode", "aiokafka", "asyncio")
 
 
@@ -106,7 +108,8 @@ class LiveWorker:
         self._kafka = endpoints.kafka
         self._source = orders_topic(config)
         self._partitions = _make_topics(config, endpoints, self._source)
-        self._alone: bool | None = None
+        self._was_whole = False
+        self._partial_since: float | None = None
         # faust makes its folders even where it keeps nothing
         folder = config.data_dir / "work" / "live"
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +119,8 @@ class LiveWorker:
             broker_credentials=_credentials(endpoints.kafka_options),
             broker_session_timeout=10.0,
             broker_heartbeat_interval=1.0,
+            # a worker killed while it joined is waited for this long, not for a minute
+            broker_rebalance_timeout=10.0,
             consumer_auto_offset_reset="earliest",
             store="memory://",
             datadir=folder,
@@ -152,11 +157,11 @@ class LiveWorker:
         await self.app.start()
         log.info("live figures", orders=self._source, figures=KPI_TOPIC)
         try:
-            while not stop.is_set() and not self.app.should_stop and self._alone is not False:
+            while not stop.is_set() and not self.app.should_stop and not self._second():
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             await self.app.stop()
-        if self._alone is False:
+        if self._second():
             raise TerminalError(
                 f"Another `ducklake live` counts {self._source}, and two would each count a part.",
                 "Stop one of them.",
@@ -170,9 +175,19 @@ class LiveWorker:
             )
 
     async def _on_assigned(self, _app: Any, assigned: set[Any], **_: Any) -> None:
-        """Only the first assignment tells who came last and has to go."""
-        if self._alone is None:
-            self._alone = len(assigned) >= self._partitions
+        if len(assigned) >= self._partitions:
+            self._was_whole, self._partial_since = True, None
+        elif self._partial_since is None:
+            self._partial_since = time.monotonic()
+
+    def _second(self) -> bool:
+        """Whether this worker came later than another one that lives.
+
+        One that had all partitions goes on, and one that was killed is gone after its session.
+        """
+        if self._was_whole or self._partial_since is None:
+            return False
+        return time.monotonic() - self._partial_since > SECOND_SECONDS
 
     async def _count(self, stream: Any) -> None:
         async for event in stream.events():
@@ -188,6 +203,8 @@ class LiveWorker:
                 )  # fmt: skip
 
     async def _publish(self) -> None:
+        if self._partial_since is not None:
+            return  # a part of the orders would be a wrong figure
         for minute, figure in self._figures.take_changes(datetime.now(UTC)).items():
             value = None if figure is None else orjson.dumps(figure)
             await self._kpis.send(key=minute.encode(), value=value)

@@ -172,7 +172,8 @@ def test_a_killed_live_worker_is_unknown_to_the_lake_and_counts_right_when_it_re
 
 def test_a_second_live_worker_is_refused_by_name(shop: LiveShop) -> None:
     with shop.process("live") as first:
-        wait_until(shop.right, "the figures are those of MySQL")
+        shop.sql(NEW_ORDER)
+        wait_until(shop.right, "the figures are those of MySQL, so it has all partitions")
         with shop.process("live") as second:
             said = second.communicate(timeout=60)[1]
             assert second.returncode == 1

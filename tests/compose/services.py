@@ -1,0 +1,170 @@
+"""The services of the tests from containers: `SERVICES=docker` instead of the embedded stack.
+
+Kafka, Connect, MySQL, PostgreSQL and SFTP, each as docker-compose.yml describes it, started by
+testcontainers; the API server stays embedded. They are published on the address of Docker's bridge,
+which is the same for this machine and for the containers: Connect has to find MySQL where tests do.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ducklake.config import Config, load_config
+from ducklake.local import containers
+from ducklake.local.techstore import place_files
+from tests.compose.engine import Engine, an_engine, lacking
+from tests.compose.images import ROOT, provide_images
+
+PORTS: Mapping[str, int] = {
+    "kafka": 19092,
+    "connect": 8083,
+    "mysql": 3306,
+    "postgres": 5432,
+    "sftp": 22,
+}
+START_SECONDS = 180.0
+_ENV_PROVIDER = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
+
+
+@contextmanager
+def container_services(project: Path) -> Iterator[Config]:
+    """Start the services, and yield the configuration of a copied project that names them.
+
+    Args:
+        project: The copied project; its ducklake.yml is rewritten.
+    """
+    reason = lacking()
+    assert not reason, reason
+    with ExitStack() as started:
+        engine = started.enter_context(an_engine())
+        provide_images(engine)
+        os.environ |= {**engine.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+        gateway = engine.docker(
+            "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"
+        )
+        ports = {name: _free_port(gateway) for name in PORTS}
+        folder = project / "containers"
+        passwords = _prepare(project, folder, gateway, ports["sftp"])
+        specs = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        for name in PORTS:
+            spec = _spec(specs[name], name, gateway, ports, passwords)
+            published = {PORTS[name]: (gateway, ports[name])}
+            made = started.enter_context(_container(spec, folder, project, published))
+            _wait_healthy(engine, made, spec["healthcheck"]["test"])
+        path = project / "ducklake.yml"
+        settings = yaml.safe_load(path.read_text())
+        settings["services"] = _addresses(settings["services"], gateway, ports, passwords, folder)
+        path.write_text(yaml.safe_dump(settings, sort_keys=False))
+        yield load_config(path)
+
+
+def _prepare(project: Path, folder: Path, gateway: str, port: int) -> dict[str, str]:
+    for name in ("secrets", "sftp", "upload"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    passwords = containers.make_passwords(folder / "secrets", {})
+    containers.make_sftp(folder / "sftp", folder / "secrets", passwords["sftp"])
+    known = folder / "secrets" / "known_hosts"
+    key = known.read_text().split(maxsplit=1)[1]
+    known.unlink()
+    known.write_text(f"[{gateway}]:{port} {key}")
+    place_files(project / "docker/sftp", folder / "upload", datetime.now(UTC).date())
+    for file in (folder / "upload").iterdir():
+        file.chmod(0o644)
+    return passwords
+
+
+def _spec(
+    spec: dict[str, Any],
+    name: str,
+    gateway: str,
+    ports: Mapping[str, int],
+    passwords: Mapping[str, str],
+) -> dict[str, Any]:
+    """What docker-compose.yml says of a service, with the addresses of this start."""
+    broker = f"{gateway}:{ports['kafka']}"
+    changed = {
+        "kafka": {"KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://localhost:9092,HOST://{broker}"},
+        "connect": {
+            "BOOTSTRAP_SERVERS": broker,
+            # the tests' connectors name the variable, as with the embedded stack
+            "CONNECT_CONFIG_PROVIDERS": "dir,env",
+            "CONNECT_CONFIG_PROVIDERS_ENV_CLASS": _ENV_PROVIDER,
+            "DUCKLAKE_MYSQL_PASSWORD": passwords["mysql"],
+        },
+    }
+    return {**spec, "environment": {**spec.get("environment", {}), **changed.get(name, {})}}
+
+
+@contextmanager
+def _container(
+    spec: dict[str, Any], folder: Path, project: Path, published: dict[int, tuple[str, int]]
+) -> Iterator[str]:
+    from testcontainers.core.container import DockerContainer
+
+    named = {
+        "secrets": folder / "secrets",
+        "sftp-config": folder / "sftp",
+        "sftp-files": folder / "upload",
+    }
+    made = DockerContainer(spec["image"])
+    made.env = dict(spec["environment"])
+    made.ports = dict(published)
+    if spec.get("command"):
+        made.with_command(spec["command"])
+    for volume in spec.get("volumes", ()):
+        source, target, *mode = volume.split(":")
+        if source.startswith("./"):
+            made.with_volume_mapping(str(project / source[2:]), target, "ro")
+        elif source in named:
+            made.with_volume_mapping(str(named[source]), target, mode[0] if mode else "rw")
+    with made:
+        yield str(made.get_wrapped_container().id)
+
+
+def _wait_healthy(engine: Engine, container: str, test: list[str]) -> None:
+    """As compose would: the service's own health command, within it."""
+
+    def healthy() -> bool:
+        command = ["docker", "exec", container, *test[1:]]
+        return engine.run(command, check=False, timeout=30).returncode == 0
+
+    _until(healthy, lambda: engine.docker("logs", "--tail", "30", container, check=False))
+
+
+def _until(reached: Callable[[], bool], why: Callable[[], str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not reached():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.5)
+
+
+def _addresses(
+    services: dict[str, Any],
+    gateway: str,
+    ports: Mapping[str, int],
+    passwords: Mapping[str, str],
+    folder: Path,
+) -> dict[str, Any]:
+    changed: dict[str, dict[str, Any]] = {
+        "kafka": {"bootstrap_servers": f"{gateway}:{ports['kafka']}"},
+        "connect": {"url": f"http://{gateway}:{ports['connect']}"},
+        "sftp": {"known_hosts": str(folder / "secrets/known_hosts")},
+    }
+    for name in ("mysql", "postgres", "sftp"):
+        at = {"host": gateway, "port": ports[name], "password": passwords[name]}
+        changed[name] = {**changed.get(name, {}), **at}
+    return {name: {**section, **changed.get(name, {})} for name, section in services.items()}
+
+
+def _free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as server:
+        return int(server.getsockname()[1])
