@@ -130,6 +130,7 @@ class Publisher:
         entries = {
             s.relation: (self._paths.relative(s.path), s.rows, s.digest) for s in snapshots.values()
         }
+        make_folder(self._index.parent)  # not there yet where nothing has passed so far
         staged = self._index.with_suffix(".tmp")
         staged.write_text(json.dumps(entries, indent=1))
         staged.replace(self._index)
