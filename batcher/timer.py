@@ -122,14 +122,14 @@ class Batch:
         previous = self._ledger.last_cycle()
         commit = self._ledger.pin(self._session.id)
         try:
-            self._step("dbt")
+            self._progress("dbt")
             refresh_raw(self._config, self._ledger, commit)
             outcome = self._dbt.build(full)
             seconds["dbt"] = time.time() - started
-            self._step("publish")
+            self._progress("publish")
             snapshots = self._publisher.publish(outcome.passed, commit)
             seconds["publish"] = time.time() - started - seconds["dbt"]
-            self._step("export")
+            self._progress("export")
             error: str | None = None
             try:
                 self._export.export(snapshots, commit)
@@ -144,9 +144,6 @@ class Batch:
             started, time.time() - started, first, commit, json.dumps(cycle.summary())
         )
         return cycle
-
-    def _step(self, name: str) -> None:
-        self._progress(name)
 
 
 def once(batch: Batch) -> Cycle:

@@ -12,13 +12,12 @@ from typing import Annotated
 import structlog
 import typer
 
-from ducklake.cli.signals import INTERRUPTED, stop_on_signals
+from ducklake.cli.signals import FENCED, INTERRUPTED, stop_on_signals
 from ducklake.config import CONFIG_NAME, json_schema, load_config
 from ducklake.errors import ConfigError, DuckLakeError, ProducerFenced
 from ducklake.local import commands as stack_commands
 from ducklake.local.commands import ConfigOption, JsonOption
 
-FENCED_EXIT = 3
 OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of what is there now.")]
 
 app = typer.Typer(
@@ -286,7 +285,7 @@ def main() -> None:
         app()
     except ProducerFenced as error:
         _note(f"ducklake: {error}")
-        sys.exit(FENCED_EXIT)
+        sys.exit(FENCED)
     except DuckLakeError as error:
         _note(f"ducklake: {error}")
         sys.exit(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from ducklake.cli.signals import FENCED
 from ducklake.cli.stuck import StuckWriterWatch
 from ducklake.config import Config
 from ducklake.lake.paths import LakePaths
@@ -31,7 +32,6 @@ def consume_roles(workers: int) -> dict[str, tuple[str, ...]]:
     return {f"consume-{number}": ("consume",) for number in range(1, workers + 1)}
 
 
-FENCED_EXIT = 3
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -113,7 +113,7 @@ class RoleSupervisor:
 
     def _ended(self, role: _Role, code: int, now: float) -> None:
         where = str(role.log.path)
-        if code == FENCED_EXIT:
+        if code == FENCED:
             role.ended_for_good = True
             log.error("role ended for good: another one has taken over", role=role.name, log=where)
             return

@@ -8,6 +8,8 @@ import threading
 from types import FrameType
 
 INTERRUPTED = 130
+FENCED = 3
+"""Exit code of a process that another one has replaced: it must not be started again."""
 
 
 def stop_on_signals() -> threading.Event:
