@@ -211,8 +211,9 @@ def test_an_idle_table_whose_topic_expired_goes_on_in_silence(
     lake.loader.burst()
     lake.loader.transaction([topic], 10, "abort")  # retention takes its markers, too
     lake.await_caught_up()
+    ends = {p: _high(broker, topic, p) for p in range(2)}
+    until(lambda: _positions(lake, topic) == ends, "the positions past what was aborted")
     lake.stop()
-    ends = {p: _high(lake, broker, topic, p) for p in range(2)}
     for partition, end in ends.items():
         _truncate(broker, topic, partition, end)
     worker = lake.start("consume")
@@ -223,7 +224,13 @@ def test_an_idle_table_whose_topic_expired_goes_on_in_silence(
     lake.check()
 
 
-def _high(lake: LakeUnderTest, broker: Broker, topic: str, partition: int) -> int:
+def _positions(lake: LakeUnderTest, topic: str) -> dict[int, int]:
+    with Ledger(lake.paths) as ledger:
+        state = ledger.table(topic)
+    return dict(state.positions) if state else {}
+
+
+def _high(broker: Broker, topic: str, partition: int) -> int:
     from confluent_kafka import Consumer
 
     consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "ends"})
