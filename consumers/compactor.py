@@ -133,11 +133,18 @@ class Compactor:
             portion.append(file)
         return portion
 
-    def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
+    def _opened(
+        self, ref: TableRef, hot: Sequence[LakeFile]
+    ) -> tuple[int, list[tuple[int, OffsetRange]], str]:
+        """The generation of some hot files, the ranges of their commits, a query of their rows."""
         state = self.ledger.table(ref.topic)
         assert state is not None, "a table with hot files is in the ledger"
+        columns = state.schema.relation(self.config.kind(ref))
         ranges = self.ledger.ranges_of(f.file_id for f in hot)
-        source = rows_query(state.schema.relation(self.config.kind(ref)), [f.path for f in hot])
+        return state.generation, ranges, rows_query(columns, [f.path for f in hot])
+
+    def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
+        generation, ranges, source = self._opened(ref, hot)
         days = self._db.execute(
             f"SELECT DISTINCT _partition, _kafka_ts::DATE FROM ({source}) ORDER BY ALL"
         ).fetchall()
@@ -147,9 +154,9 @@ class Compactor:
             for partition, day in days:
                 own = [(number, span) for number, span in ranges if span.partition == partition]
                 spans = [span for _, span in own]
-                moves.append(self._write(ref, state.generation, source, partition, day, spans))
+                moves.append(self._write(ref, generation, source, partition, day, spans))
                 commits.append(tuple(number for number, _ in own))
-            self._announce(ref, hot, moves, commits)
+            self._announce(ref, generation, hot, moves, commits)
         self._finish_announced()
         return len(moves)
 
@@ -166,27 +173,26 @@ class Compactor:
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
         """Many small hot files become one, still private: readers have fewer to open."""
-        state = self.ledger.table(ref.topic)
-        assert state is not None, "a table with hot files is in the ledger"
-        ranges = self.ledger.ranges_of(f.file_id for f in small)
-        source = rows_query(state.schema.relation(self.config.kind(ref)), [f.path for f in small])
+        generation, ranges, source = self._opened(ref, small)
         rows = self._db.execute(
             f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
         ).to_arrow_table()
         name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
         spans = [span for _, span in ranges]
-        file = write_parquet(rows, self.session.folder / name, footer(ref, state.generation, spans))
+        about = self._footer(ref, generation, spans)
+        file = write_parquet(rows, self.session.folder / name, about)
         final = self.paths.hot(ref) / name
         relative = self.paths.relative
         move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
         with self._unannounced([move]):
             commits = tuple(sorted({number for number, _ in ranges}))
-            self._announce(ref, small, [move], [commits])
+            self._announce(ref, generation, small, [move], [commits])
         self._finish_announced()
 
     def _announce(
         self,
         ref: TableRef,
+        generation: int,
         old: Sequence[LakeFile],
         moves: Sequence[Move],
         commits: Sequence[tuple[int, ...]],
@@ -195,7 +201,7 @@ class Compactor:
         sync_folder(self.session.folder)  # the names must be there after a power cut, too
         failpoint("seal.before_intent")
         intent = SealIntent(tuple(f.file_id for f in old), tuple(moves), tuple(commits))
-        self.ledger.begin_seal(ref.topic, intent)
+        self.ledger.begin_seal(ref.topic, generation, intent)
         failpoint("seal.after_intent")
 
     def _write(
@@ -214,10 +220,15 @@ class Compactor:
         last = rows.column("_offset")[-1].as_py()
         name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
         staged = self.session.folder / f"{day.isoformat()}-{name}"
-        file = write_parquet(rows, staged, footer(ref, generation, spans))
-        final = self.paths.day(ref, day) / name
+        file = write_parquet(rows, staged, self._footer(ref, generation, spans))
+        final = self.paths.day(ref, day, generation) / name
         relative = self.paths.relative
         return (relative(staged), relative(final), file.rows, file.size, file.sha256)
+
+    def _footer(
+        self, ref: TableRef, generation: int, spans: Sequence[OffsetRange]
+    ) -> dict[str, str]:
+        return footer(ref, generation, spans, self.ledger.newest_number())
 
     def _delete_replaced(self) -> None:
         oldest = math.inf

@@ -134,7 +134,7 @@ class Verifier:
                 rows += sum(file.rows for file in live)
                 damaged = list(self._files(ref, live))
                 differences += damaged
-                differences += self._strangers(ledger, ref)
+                differences += self._strangers(ledger, ref, state.generation)
                 differences += self._positions(ledger, state)
                 if damaged:
                     continue  # what cannot be read cannot be compared
@@ -160,8 +160,8 @@ class Verifier:
             elif _sha256(file.path) != hashes[file.file_id]:
                 yield Difference(ref.topic, "damaged-file", where, "its checksum is another one")
 
-    def _strangers(self, ledger: Ledger, ref: TableRef) -> Iterator[Difference]:
-        public = self._paths.raw(ref)
+    def _strangers(self, ledger: Ledger, ref: TableRef, generation: int) -> Iterator[Difference]:
+        public = self._paths.raw(ref, generation)
         found = [self._paths.relative(p) for p in public.rglob("*") if p.is_file()]
         for relative in unknown_files(found, ledger.known_paths("sealed")):
             yield Difference(
