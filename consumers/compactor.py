@@ -7,7 +7,6 @@ the hot files once no pinned reader lists them. Recovery rolls forward from the 
 from __future__ import annotations
 
 import fcntl
-import math
 import secrets
 import threading
 import time
@@ -21,11 +20,24 @@ import structlog
 
 from consumers.hot_files import footer
 from consumers.planning import merge_is_due, seal_is_due
-from consumers.recovery import finish_days, finish_seal, recover
+from consumers.recovery import (
+    delete_replaced,
+    drop_abandoned,
+    finish_days,
+    finish_seal,
+    recover,
+    refuse_an_old_ledger,
+)
 from ducklake.config import Config, TableRef
-from ducklake.errors import DuckLakeError, ServiceUnreachable, TerminalError, TransientError
+from ducklake.errors import (
+    CommitConflict,
+    DuckLakeError,
+    ServiceUnreachable,
+    TerminalError,
+    TransientError,
+)
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import Session, session_is_alive, sync_folder, write_parquet
+from ducklake.lake.files import Session, sync_folder, write_parquet
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
@@ -56,6 +68,7 @@ class Compactor:
         self.session = Session(self.paths)
         self._db = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
         self._db.execute("SET TimeZone = 'UTC'")
+        refuse_an_old_ledger(self.ledger)
         self._finish_announced()
         recover(self.ledger)
 
@@ -98,13 +111,15 @@ class Compactor:
         made = 0
         for ref, _ in self.config.tables():
             hot = self.ledger.hot_files(ref.topic)
-            while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
-                made += self._seal(ref, self._portion(hot))
-                hot = self.ledger.hot_files(ref.topic)
-            small = merge_is_due(self._of_one_topic(hot))
-            if small:
-                self._merge(ref, small)
-        self._delete_replaced()
+            with suppress(CommitConflict):  # rebuilt meanwhile: at the next look
+                while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
+                    made += self._seal(ref, self._portion(hot))
+                    hot = self.ledger.hot_files(ref.topic)
+                small = merge_is_due(self._of_one_topic(hot))
+                if small:
+                    self._merge(ref, small)
+        drop_abandoned(self.ledger)
+        delete_replaced(self.ledger)
         return made
 
     def _finish_announced(self) -> None:
@@ -229,17 +244,3 @@ class Compactor:
         self, ref: TableRef, generation: int, spans: Sequence[OffsetRange]
     ) -> dict[str, str]:
         return footer(ref, generation, spans, self.ledger.newest_number())
-
-    def _delete_replaced(self) -> None:
-        oldest = math.inf
-        for session, pinned_at in self.ledger.pins():
-            if session_is_alive(self.paths, session):
-                oldest = min(oldest, pinned_at)
-            else:
-                self.ledger.unpin(session)
-        for file in self.ledger.obsolete_files(before=oldest):
-            failpoint("seal.before_delete")
-            file.path.unlink(missing_ok=True)
-            failpoint("seal.before_forget")
-            self.ledger.forget_file(file.file_id)
-            failpoint("seal.after_forget")

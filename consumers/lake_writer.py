@@ -22,7 +22,7 @@ from consumers.buffer import TableBuffer
 from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
-from consumers.recovery import recover
+from consumers.recovery import recover, refuse_an_old_ledger
 from consumers.schema_changes import SchemaChanges
 from consumers.slots import WorkerSlot
 from ducklake.config import Config, Endpoints, Table, TableRef
@@ -78,6 +78,7 @@ class LakeWriter:
         self._ledger = Ledger(self._paths)
         self._session = Session(self._paths)
         self._slot = WorkerSlot(self._paths.workers)
+        refuse_an_old_ledger(self._ledger)
         recover(self._ledger)
         make_topics(config, endpoints)
         self._admin = admin(endpoints)

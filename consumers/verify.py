@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from consumers.decode import TableDecoder
 from consumers.kafka_range import KafkaReader
 from consumers.planning import unknown_files
 from ducklake.config import Config, Endpoints, Table, TableRef
-from ducklake.lake.files import Session
+from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.sql import quoted, rows_query
@@ -157,7 +156,7 @@ class Verifier:
             if size != file.bytes:
                 detail = f"{size} bytes, the ledger says {file.bytes}"
                 yield Difference(ref.topic, "damaged-file", where, detail)
-            elif _sha256(file.path) != hashes[file.file_id]:
+            elif sha256_of(file.path) != hashes[file.file_id]:
                 yield Difference(ref.topic, "damaged-file", where, "its checksum is another one")
 
     def _strangers(self, ledger: Ledger, ref: TableRef, generation: int) -> Iterator[Difference]:
@@ -315,11 +314,3 @@ class Verifier:
             where = f"partition {span.partition}, offset {offset}"
             detail = "cannot be decoded, and is no dead letter"
             yield Difference(ref.topic, "kafka-missing", where, detail)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        for block in iter(lambda: source.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

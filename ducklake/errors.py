@@ -16,7 +16,8 @@ DuckLakeError
     │   ├── TopicRecreated
     │   └── PartitionsChanged
     ├── LedgerError         the ledger and the files do not fit together
-    └── BatchError          dbt, publication or export could not run
+    ├── BatchError          dbt, publication or export could not run
+    └── Interrupted         told to stop; nothing has changed
 """
 
 from __future__ import annotations
@@ -101,3 +102,7 @@ class LedgerError(TerminalError):
 
 class BatchError(TerminalError):
     """dbt, publication or export could not run."""
+
+
+class Interrupted(TerminalError):
+    """Told to stop before the end; nothing has changed."""

@@ -95,7 +95,7 @@ BREAKS = (
         COMPACTION,
     ),
     Break(
-        "deleted while pinned", COMPACTOR, "obsolete_files(before=oldest)",
+        "deleted while pinned", RECOVERY, "obsolete_files(before=oldest)",
         "obsolete_files(before=math.inf)", MODEL,
     ),
     Break(

@@ -103,6 +103,15 @@ class GenerationLedger(ReadingLedger):
         )
         return [Generation(*row) for row in found]
 
+    def built_offsets(self, topic: str, generation: int) -> int:
+        """How many offsets a generation covers so far."""
+        [(count,)] = self._db.execute(
+            "SELECT coalesce(sum(last - first + 1), 0) FROM ranges"
+            " WHERE topic = ? AND generation = ?",
+            (topic, generation),
+        )
+        return int(count)
+
     def begin_generation(self, topic: str, session: str) -> int:
         """Announce that a table is built anew beside the current generation.
 

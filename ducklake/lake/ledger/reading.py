@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from ducklake.lake.files import Session
@@ -14,6 +17,28 @@ from ducklake.records import OffsetRange
 
 NOW = 1 << 62
 """A commit number after all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedFile:
+    """A live file with all commits whose rows it holds.
+
+    Attributes:
+        topic_id: Of the topic from which its rows came.
+        commits: The numbers of the commits.
+        ranges: Their ranges; a public file holds rows of one partition only.
+    """
+
+    path: Path
+    tier: str
+    generation: int
+    rows: int
+    bytes: int
+    sha256: str
+    created_at: float
+    topic_id: str
+    commits: tuple[int, ...]
+    ranges: tuple[OffsetRange, ...]
 
 
 class ReadingLedger(LedgerDb):
@@ -128,6 +153,67 @@ class ReadingLedger(LedgerDb):
         )
         return dict(found.fetchall())
 
+    def committed(
+        self, topic: str, generation: int, after: int, up_to: int
+    ) -> dict[int, list[OffsetRange]]:
+        """The ranges of each commit after one, up to and including another."""
+        found: dict[int, list[OffsetRange]] = {}
+        for number, *span in self._db.execute(
+            "SELECT r.commit_no, r.topic_id, r.partition, r.first, r.last, r.rows"
+            " FROM commits k JOIN ranges r USING (commit_no)"
+            " WHERE k.topic = ? AND k.generation = ? AND k.commit_no > ? AND k.commit_no <= ?"
+            " ORDER BY r.commit_no, r.partition",
+            (topic, generation, after, up_to),
+        ):
+            found.setdefault(number, []).append(OffsetRange(*span))
+        return found
+
+    def contents(self, topic: str, generation: int, after: int, up_to: int) -> list[CommittedFile]:
+        """The live files that hold rows of these commits, each with all its commits."""
+        rows = self._db.execute(
+            "SELECT f.file_id, f.path, f.tier, f.generation, f.rows, f.bytes, f.sha256,"
+            " f.created_at, r.commit_no, r.topic_id, r.partition, r.first, r.last, r.rows"
+            " FROM files f JOIN file_commits c USING (file_id) JOIN ranges r USING (commit_no)"
+            " WHERE f.obsolete_at IS NULL AND f.file_id IN (SELECT file_id FROM commits k"
+            "  JOIN file_commits USING (commit_no) WHERE k.topic = ? AND k.generation = ?"
+            "  AND k.commit_no > ? AND k.commit_no <= ?)"
+            " ORDER BY f.file_id, r.commit_no, r.partition",
+            (topic, generation, after, up_to),
+        )
+        files = []
+        for _, group in groupby(rows, itemgetter(0)):
+            listed = list(group)
+            _, path, tier, number, count, size, sha256, born = listed[0][:8]
+            spans = tuple(OffsetRange(*row[9:]) for row in listed)
+            files.append(
+                CommittedFile(
+                    self.paths.root / path, tier, number, count, size, sha256, born,
+                    spans[0].topic_id, tuple(dict.fromkeys(row[8] for row in listed)), spans,
+                )
+            )  # fmt: skip
+        return files
+
+    def ranges_within(self, topic: str, generation: int, span: OffsetRange) -> list[OffsetRange]:
+        """The committed ranges that have offsets in a stretch, whole, in their order."""
+        found = self._db.execute(
+            "SELECT topic_id, partition, first, last, rows FROM ranges WHERE topic = ?"
+            " AND generation = ? AND topic_id = ? AND partition = ? AND first <= ? AND last >= ?"
+            " ORDER BY first",
+            (topic, generation, span.topic_id, span.partition, span.last, span.first),
+        )
+        return [OffsetRange(*row) for row in found]
+
+    def files_within(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
+        """The live files that may hold rows of a stretch."""
+        found = self._db.execute(
+            "SELECT file_id, path, tier, rows, bytes, created_at FROM files"
+            " WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
+            "  JOIN file_commits USING (commit_no) WHERE r.topic = ? AND r.generation = ?"
+            "  AND r.topic_id = ? AND r.partition = ? AND r.first <= ? AND r.last >= ?)",
+            (topic, generation, span.topic_id, span.partition, span.last, span.first),
+        )
+        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
+
     def knows(self, path: Path) -> bool:
         """Whether a file is one of the lake's."""
         relative = self.paths.relative(path)
@@ -173,8 +259,7 @@ class ReadingLedger(LedgerDb):
         for file_id, path, *span in found:
             by_file.setdefault((file_id, path), []).append(OffsetRange(*span))
         return tuple(
-            NewRows(self.paths.root / path, _joined(ranges))
-            for (_, path), ranges in by_file.items()
+            NewRows(self.paths.root / path, joined(ranges)) for (_, path), ranges in by_file.items()
         )
 
     def row_count(self, topic: str, up_to: int = NOW) -> int:
@@ -270,7 +355,7 @@ def pinned(ledger: ReadingLedger, session: Session) -> Iterator[int]:
         ledger.unpin(session.id)
 
 
-def _joined(ranges: Sequence[OffsetRange]) -> tuple[OffsetRange, ...]:
+def joined(ranges: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
     """Neighbouring ranges of a partition as one."""
     joined: list[OffsetRange] = []
     for span in ranges:
