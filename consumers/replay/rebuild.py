@@ -41,7 +41,7 @@ from ducklake.errors import (
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger, Segment, TableState
-from ducklake.lake.ledger.generations import BuiltFile
+from ducklake.lake.ledger.generations import HOLD_SECONDS, BuiltFile
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import OffsetRange
@@ -49,6 +49,7 @@ from ducklake.records import OffsetRange
 LARGE_STRETCH = 200_000
 SWITCH_SECONDS = 120.0
 LOOK_SECONDS = 0.25
+RETRY_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
 Progress = Callable[[int, int], None]
@@ -237,14 +238,14 @@ class Rebuild:
         self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
         carrier: Carrier, stop: threading.Event,
     ) -> None:  # fmt: skip
-        """Catch up with the live consumer until both stand at the same positions."""
+        """Catch up with the live consumer, which waits for the last moment of it."""
         deadline = time.monotonic() + SWITCH_SECONDS
+        hold = partial(ledger.hold, self._ref.topic, target.generation, session.id)
         while True:
-            state = known_table(ledger, self._ref)
-            if state.topic_id != target.topic_id:
-                raise LedgerError(
-                    f"Topic {self._ref.topic} was made anew during the rebuild.", "Start it again."
-                )
+            self._catch_up(ledger, session, target, kafka, self._state(ledger, target), stop)
+            hold(HOLD_SECONDS)
+            failpoint("replay.after_hold")
+            state = self._state(ledger, target)
             up_to = ledger.newest_number()
             self._catch_up(ledger, session, target, kafka, state, stop)
             carrier.carry(state, self._carried_to, up_to)
@@ -257,12 +258,21 @@ class Rebuild:
                 ledger.switch(state, target.generation, session.id, schema)
                 failpoint("replay.after_switch")
                 return
-            except CommitConflict:
-                if time.monotonic() > deadline:
+            except CommitConflict as error:  # a compaction, or we were too slow
+                hold(0)
+                if stop.wait(RETRY_SECONDS) or time.monotonic() > deadline:
                     raise TerminalError(
-                        f"Table {self._ref.topic} grows faster than its rebuild follows.",
-                        "Start it again when there is less to do. Nothing has changed.",
+                        f"The rebuild of {self._ref.topic} could not switch: {error}",
+                        "Nothing has changed. Start it again when there is less to do.",
                     ) from None
+
+    def _state(self, ledger: Ledger, target: Target) -> TableState:
+        state = known_table(ledger, self._ref)
+        if state.topic_id != target.topic_id:
+            raise LedgerError(
+                f"Topic {self._ref.topic} was made anew during the rebuild.", "Start it again."
+            )
+        return state
 
     def _catch_up(
         self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,

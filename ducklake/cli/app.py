@@ -28,9 +28,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help=f"Look at {CONFIG_NAME}.")
 app.add_typer(config_app, name="config")
-generations_app = typer.Typer(
-    no_args_is_help=True, help="The states of rebuilt tables."
-)
+generations_app = typer.Typer(no_args_is_help=True, help="The states of rebuilt tables.")
 app.add_typer(generations_app, name="generations")
 for _command in (
     stack_commands.up,

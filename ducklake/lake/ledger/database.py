@@ -86,9 +86,9 @@ CREATE TABLE IF NOT EXISTS generations (
     topic TEXT NOT NULL, generation INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('building', 'current', 'old')), session TEXT NOT NULL,
     made_at REAL NOT NULL, since_commit INTEGER NOT NULL, schema TEXT NOT NULL,
-    PRIMARY KEY (topic, generation)
+    held_until REAL NOT NULL DEFAULT 0, PRIMARY KEY (topic, generation)
 ) STRICT, WITHOUT ROWID;
-INSERT OR IGNORE INTO generations SELECT topic, generation, 'current', '', 0, 0, schema
+INSERT OR IGNORE INTO generations SELECT topic, generation, 'current', '', 0, 0, schema, 0
     FROM lake_tables;
 CREATE TABLE IF NOT EXISTS pins (
     session TEXT PRIMARY KEY, pinned_at REAL NOT NULL

@@ -14,6 +14,7 @@ from ducklake.lake.ledger.reading import ReadingLedger
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
+HOLD_SECONDS = 10.0
 _BOOKS = ("ranges", "commits", "positions", "losses", "dead_letters", "generations")
 
 
@@ -132,7 +133,7 @@ class GenerationLedger(ReadingLedger):
                 {"t": topic},
             )
             db.execute(
-                "INSERT INTO generations VALUES (?, ?, 'building', ?, ?, 0, '[]')",
+                "INSERT INTO generations VALUES (?, ?, 'building', ?, ?, 0, '[]', 0)",
                 (topic, number, session, now()),
             )
         return int(number)
@@ -202,6 +203,22 @@ class GenerationLedger(ReadingLedger):
             raise LedgerError(
                 f"Generation {generation} of {topic} is not being built by this process any more.",
                 "Start the rebuild again.",
+            )
+
+    def hold(self, topic: str, generation: int, session: str, seconds: float) -> None:
+        """Let nobody commit to the table for some seconds, so that a rebuild can catch up.
+
+        Args:
+            topic: The table.
+            generation: The one that is built.
+            session: Who builds it.
+            seconds: At most `HOLD_SECONDS`; 0 ends it. A killed rebuild's hold ends by itself.
+        """
+        with self._write() as db:
+            self._must_be_building(db, topic, generation, session)
+            db.execute(
+                "UPDATE generations SET held_until = ? WHERE topic = ? AND generation = ?",
+                (now() + min(seconds, HOLD_SECONDS) if seconds else 0, topic, generation),
             )
 
     def switch(self, state: TableState, generation: int, session: str, schema: Schema) -> int:

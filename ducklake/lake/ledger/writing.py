@@ -10,12 +10,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
+from ducklake.errors import (
+    CommitConflict,
+    LedgerError,
+    PartitionsChanged,
+    TableHeld,
+    TopicRecreated,
+)
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import WrittenFile
 from ducklake.lake.ledger.compaction import CompactionLedger
 from ducklake.lake.ledger.database import TableState, now
-from ducklake.lake.ledger.generations import GenerationLedger
+from ducklake.lake.ledger.generations import HOLD_SECONDS, GenerationLedger
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
@@ -40,7 +46,7 @@ class Ledger(CompactionLedger, GenerationLedger):
                 )
                 db.execute("INSERT OR IGNORE INTO epochs VALUES (?, 0, ?)", (topic, topic_id))
                 db.execute(
-                    "INSERT OR IGNORE INTO generations VALUES (?, 0, 'current', '', ?, 0, '[]')",
+                    "INSERT OR IGNORE INTO generations VALUES (?, 0, 'current', '', ?, 0, '[]', 0)",
                     (topic, now()),
                 )
             state = self.table(topic)
@@ -134,6 +140,7 @@ class Ledger(CompactionLedger, GenerationLedger):
         Raises:
             CommitConflict: Somebody else committed these offsets, changed the schema that this
                 flush changes too, or the generation moved on.
+            TableHeld: A rebuild is about to switch; try the same again in a moment.
             DiskFull: Nothing was committed.
         """
         moment = now()
@@ -173,6 +180,12 @@ class Ledger(CompactionLedger, GenerationLedger):
         ).fetchone()
         if known != (state.generation, state.topic_id):
             raise CommitConflict(f"Table {state.topic} has moved to another generation.")
+        held = db.execute(
+            "SELECT held_until FROM generations WHERE topic = ? AND state = 'building'",
+            (state.topic,),
+        ).fetchone()
+        if held is not None and now() < held[0] < now() + HOLD_SECONDS:
+            raise TableHeld(f"Table {state.topic} is about to switch to another generation.")
         positions = dict(
             db.execute(
                 "SELECT partition, next_offset FROM positions"
