@@ -156,7 +156,7 @@ def finish_seal(ledger: Ledger, seal: int, topic: str, intent: SealIntent) -> No
 
 def _put(staged: Path, final: Path) -> None:
     if final.exists():
-        if staged.exists():
+        if staged.exists() and not staged.samefile(final):
             raise LedgerError(
                 f"{final} is announced and there already; a public file is never replaced.",
                 f"Find out who put it there, move it out of the lake, and start again: {staged}"
@@ -165,8 +165,9 @@ def _put(staged: Path, final: Path) -> None:
         # Whoever renamed it may have died before the name was safe.
         make_folder(final.parent)
         sync_folder(final.parent)
+        staged.unlink(missing_ok=True)  # the same file, by its old name
     elif staged.exists():
-        move_into_place(staged, final)
+        move_into_place(staged, final, announced=True)
     else:
         raise LedgerError(
             f"{final} was announced and is neither there nor at {staged}.",

@@ -195,8 +195,15 @@ def _repeating(schema: pa.Schema) -> list[str]:
     ]
 
 
-def move_into_place(source: Path, target: Path) -> None:
-    """Rename on one file system and make the new name durable.
+def move_into_place(source: Path, target: Path, announced: bool = False) -> None:
+    """Give a file its place on one file system, and make the new name durable.
+
+    Args:
+        source: Where it is.
+        target: Its place.
+        announced: The ledger says already that the file is in one of the two. A rename changes two
+            folders, and a power cut may keep the one change and lose the other: the old name
+            goes only once the new one is durable. Until then there are both.
 
     Raises:
         DiskFull: The target's folder cannot grow.
@@ -204,9 +211,14 @@ def move_into_place(source: Path, target: Path) -> None:
     with disk_full_is_transient(target.parent):
         make_folder(target.parent)
         failpoint("move.before_rename")
-        source.rename(target)
+        if announced:
+            os.link(source, target)
+        else:
+            source.rename(target)
         failpoint("move.before_sync")
         sync_folder(target.parent)
+        if announced:
+            source.unlink()
         failpoint("move.after_sync")
 
 

@@ -28,7 +28,7 @@ import json
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from tests.crash.power_trace import MARK, Call, NotRecorded
 ROOT = 0
 IGNORED = "-shm"
 SECTOR = 512
+BARE = "nothing survives"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +65,24 @@ class Names:
 
 
 Change = Data | Size | Names
+Entries = dict[str, tuple[int, bytes | None]]
+"""Path to (inode, content); the content of a folder is None."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is on the disk: path to (inode, content); the content of a folder is None.
+    """What is on the disk.
 
-    `why` says which moment and which choice of changes this is.
+    Attributes:
+        said: What the processes had said of themselves by then.
+        why: Which moment and which choice of changes this is.
+        bare: Nothing of what was not synced is there.
     """
 
-    entries: dict[str, tuple[int, bytes | None]]
+    entries: Entries
     said: dict[str, Any]
     why: str
+    bare: bool
 
     def digest(self) -> str:
         """Equal for equal states."""
@@ -132,8 +139,8 @@ class _Image:
                     else:
                         names[name] = inode
 
-    def entries(self, folders: set[int]) -> dict[str, tuple[int, bytes | None]]:
-        found: dict[str, tuple[int, bytes | None]] = {}
+    def entries(self, folders: set[int]) -> Entries:
+        found: Entries = {}
         waiting = [(ROOT, "")]
         while waiting:
             folder, prefix = waiting.pop()
@@ -165,7 +172,7 @@ class Disk:
 
     # What is there ---------------------------------------------------------------------------
 
-    def seen(self) -> dict[str, tuple[int, bytes | None]]:
+    def seen(self) -> Entries:
         """What a process sees: all changes, synced or not."""
         return self._seen.entries(self._folders)
 
@@ -179,9 +186,7 @@ class Disk:
         """Changes that a crash may undo, in their order."""
         return [change for change, _ in self._unsynced]
 
-    def left(
-        self, kept: Iterable[int], torn: int | None = None
-    ) -> dict[str, tuple[int, bytes | None]]:
+    def left(self, kept: Iterable[int], torn: int | None = None) -> Entries:
         """What a crash leaves if of the unsynced changes these survive, one of them torn."""
         image = self._safe.copy()
         for index in sorted(kept):
@@ -196,13 +201,13 @@ class Disk:
     # Calls -----------------------------------------------------------------------------------
 
     def apply(self, call: Call) -> bool:
-        """Do what a call did; returns whether it made changes durable."""
+        """Do what a call did; returns whether that changed what a crash may leave."""
         before = len(self._unsynced)
         handler = getattr(self, f"_{call.name}", None)
         if handler is None:
             raise NotRecorded(f"{call.name} is not understood: {call.arguments}")
         handler(call)
-        return len(self._unsynced) < before
+        return len(self._unsynced) != before
 
     def _change(self, change: Change) -> None:
         if isinstance(change, Names):
@@ -430,8 +435,12 @@ def states(root: Path, calls: Iterable[Call], chance: random.Random, sample: int
 
     def look(moment: str, choices: Iterator[Choice]) -> None:
         for why, kept, torn in choices:
-            state = State(disk.left(kept, torn), dict(said or {}), f"{moment}: {why}")
-            found[state.digest()] = state  # what was said last asks for most
+            bare = why == BARE
+            state = State(disk.left(kept, torn), dict(said or {}), f"{moment}: {why}", bare)
+            digest = state.digest()
+            # What was said last asks for most.
+            was_bare = digest in found and found[digest].bare
+            found[digest] = replace(state, bare=bare or was_bare)
 
     for number, call in enumerate(calls):
         moment = f"after call {number} ({call.name})"
@@ -443,13 +452,24 @@ def states(root: Path, calls: Iterable[Call], chance: random.Random, sample: int
                 said = {**(said or {}), **told.said}
                 look(moment, combinations(disk.unsynced, chance, sample))
             continue
-        # A sync takes choices away: before it, all combinations; else what came last is new.
-        if said is not None and call.name in ("fsync", "fdatasync"):
+        if said is None:
+            disk.apply(call)
+            continue
+        # A sync takes choices away: before it, all combinations.
+        if call.name in ("fsync", "fdatasync"):
             look(f"before call {number} ({call.name})", combinations(disk.unsynced, chance, sample))
-        if disk.apply(call) and said is not None:
+        if disk.apply(call):
             look(moment, all_or_nothing(disk.unsynced))
     look("at the end", combinations(disk.unsynced, chance, sample))
     return list(found.values())
+
+
+def some(found: Sequence[State], limit: int, chance: random.Random) -> list[State]:
+    """All bare states, and as many of the others as there is time for; 0: all of them."""
+    bare = [state for state in found if state.bare]
+    others = [state for state in found if not state.bare]
+    wanted = min(len(others), max(limit - len(bare), 0))
+    return bare + (chance.sample(others, wanted) if limit else others)
 
 
 Choice = tuple[str, Iterable[int], int | None]
@@ -458,7 +478,7 @@ Choice = tuple[str, Iterable[int], int | None]
 
 def all_or_nothing(unsynced: Sequence[Change]) -> Iterator[Choice]:
     """Everything survives, or nothing does."""
-    yield "nothing survives", (), None
+    yield BARE, (), None
     yield "everything survives", range(len(unsynced)), None
 
 

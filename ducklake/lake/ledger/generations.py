@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ducklake.config import TableRef
 from ducklake.errors import CommitConflict, LedgerError, ServiceUnreachable
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import WrittenFile
+from ducklake.lake.files import WrittenFile, make_folder
 from ducklake.lake.ledger.database import TableState, now
 from ducklake.lake.ledger.reading import ReadingLedger
 from ducklake.lake.schema import Schema
@@ -132,6 +133,12 @@ class GenerationLedger(ReadingLedger):
                 " (SELECT coalesce(max(generation), 0) FROM files WHERE topic = :t))",
                 {"t": topic},
             )
+            # Nor is one whose tree is there: a kill or a power cut came before it was removed for
+            # good, and what is in it would be public beside the new rows.
+            ref = TableRef(*topic.split(".", 1))
+            while self.paths.raw(ref, number).exists():
+                number += 1
+            make_folder(self.paths.raw(ref, number))
             db.execute(
                 "INSERT INTO generations VALUES (?, ?, 'building', ?, ?, 0, '[]', 0)",
                 (topic, number, session, now()),
