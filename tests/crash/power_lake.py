@@ -1,4 +1,4 @@
-"""A tiny lake without Kafka: what is recorded of it, and the oracle that looks at what is left.
+"""A tiny lake without Kafka: what its processes do, to be recorded.
 
     python -m tests.crash.power_lake FOLDER      (under strace; one lake for each scenario)
 
@@ -7,23 +7,16 @@ Commit n brings offsets 3n-3 to 3n-1 of each of two partitions, of two days in t
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-import shutil
 import sqlite3
 import sys
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import structlog
 
 from consumers import planning
 from consumers.compactor import Compactor
@@ -41,7 +34,7 @@ from ducklake.lake.ledger.generations import HOLD_SECONDS
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema, source_column
 from ducklake.records import OffsetRange
-from tests.crash.power_loss import State, mark
+from tests.crash.power_loss import mark
 
 REF = TableRef("shop", "orders")
 TOPIC_ID = "ab" * 16
@@ -111,10 +104,12 @@ class SmallLake:
 
     Args:
         folder: Of the lake; its name is that of the scenario.
+        recorded: Whether to say what was done.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, recorded: bool) -> None:
         self.folder = folder
+        self._recorded = recorded
         path = folder / "ducklake.yml"
         if not path.exists():
             path.write_text(SETTINGS)
@@ -122,7 +117,8 @@ class SmallLake:
         self.paths = LakePaths(self.config.data_dir)
 
     def say(self, settled: bool = False, **said: Any) -> None:
-        os.write(1, mark(self.folder.name, settled, **said))
+        if self._recorded:
+            os.write(1, mark(self.folder.name, settled, **said))
 
     def commit(self, count: int = 1) -> None:
         """What a worker does: start, and flush."""
@@ -202,13 +198,17 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
     "days": (_sealed_twice, ((SmallLake.merge_days, ""),)),
     "rebuild": (_hot_and_sealed, ((SmallLake.rebuild, ""),)),
     # Killed, and the power goes while its successor recovers: what it did was not synced either.
+    "killed_first_commit": (
+        _nothing,
+        ((SmallLake.commit, "folder.before_sync:5"), (SmallLake.commit, "")),
+    ),
     "killed_commit": (
         _hot_and_sealed,
         ((SmallLake.commit, "move.before_sync:1"), (SmallLake.commit, "")),
     ),
     "killed_seal": (
         lambda lake: lake.commit(2),
-        ((SmallLake.compact, "seal.after_move:2"), (SmallLake.compact, "")),
+        ((SmallLake.compact, "move.before_sync:2"), (SmallLake.compact, "")),
     ),
     "killed_rebuild": (
         _hot_and_sealed,
@@ -222,11 +222,12 @@ def main(folder: Path) -> None:
     """Do all that is recorded, each step in a process of its own."""
     for name, (prepare, steps) in SCENARIOS.items():
         (folder / name).mkdir()
-        lake = SmallLake(folder / name)
+        lake = SmallLake(folder / name, recorded=True)
         _in_a_process(lambda lake=lake, prepare=prepare: prepare(lake), "")  # type: ignore[misc]
         commits = _commits(lake)
-        lake.say(settled=True, commits=commits, prepared=commits, generation=0,
-                 rebuilt="rebuild" in name)
+        lake.say(
+            settled=True, commits=commits, prepared=commits, generation=0, rebuilt="rebuild" in name
+        )
         for step, failpoint in steps:
             _in_a_process(lambda lake=lake, step=step: step(lake), failpoint)  # type: ignore[misc]
 
@@ -253,146 +254,6 @@ def _in_a_process(step: Callable[[], None], failpoint: str) -> None:
     code = os.waitstatus_to_exitcode(status)
     if code != (-9 if failpoint else 0):
         raise SystemExit(f"a step ended with {code}, {failpoint or 'no failpoint'}")
-
-
-# The oracle ------------------------------------------------------------------------------------
-
-
-def quiet() -> None:
-    """Say nothing of what recovery does, thousands of times."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-
-
-def examine(state: State, folder: Path) -> str | None:
-    """Put a state on a disk, recover, and look at all that was promised.
-
-    Returns:
-        What is wrong, or None.
-    """
-    lake = Path(tempfile.mkdtemp(prefix="power-", dir=folder))
-    try:
-        state.write_into(lake)
-        Examination(lake, state.said).run()
-        return None
-    except Exception as error:
-        return f"{state.why}\n    {type(error).__name__}: {error}"
-    finally:
-        shutil.rmtree(lake)
-
-
-class Examination:
-    """One lake after a power cut.
-
-    Args:
-        folder: Where it lies.
-        said: What its processes had said by then.
-    """
-
-    def __init__(self, folder: Path, said: dict[str, Any]) -> None:
-        self._lake = SmallLake(folder)
-        self._said = said
-
-    def run(self) -> None:
-        """Start as a worker and a compactor do, look, and go on."""
-        paths = self._lake.paths
-        before = _contents(paths)
-        with Ledger(paths) as ledger:
-            refuse_an_old_ledger(ledger)
-            replaced = _may_go(ledger)
-            recover(ledger)
-            compactor = Compactor(self._lake.config)
-            try:
-                compactor.pass_once(force=False)
-                gone = set(before) - set(_contents(paths))
-                lost = {before[sha] for sha in gone} - replaced
-                assert not lost, f"deleted, and nobody had replaced it: {lost}"
-                commits = self._look(ledger, whole=False)
-                assert commits >= self._said["commits"], "an acknowledged commit is lost"
-                with Session(paths) as session:
-                    opened = ledger.open_table(REF.topic, TOPIC_ID, len(PARTITIONS))
-                    flush(ledger, session, opened)
-                compactor.pass_once(force=True)
-                assert self._look(ledger, whole=True) == commits + 1, "it does not go on"
-                if self._said["rebuilt"]:
-                    self._said["prepared"] = commits + 1
-                    self._lake.rebuild()
-                    assert self._look(ledger, whole=True) == commits + 1, "no second rebuild"
-            finally:
-                compactor.close()
-
-    def _look(self, ledger: Ledger, whole: bool) -> int:
-        """Compare everything with what was committed; all of it is public if `whole`.
-
-        Returns:
-            How many commits there are.
-        """
-        state = ledger.table(REF.topic)
-        if state is None:
-            return 0
-        ends = dict.fromkeys(PARTITIONS, 0)
-        for span in ledger.history(REF.topic):
-            assert span.first == ends[span.partition], f"a gap or an overlap at {span}"
-            ends[span.partition] = span.next_offset
-        assert {p: state.positions.get(p, 0) for p in PARTITIONS} == ends, "positions"
-        commits, rest = divmod(ends[0], ROWS)
-        assert not rest and set(ends.values()) == {ends[0]}, f"half a commit: {ends}"
-        assert state.generation >= self._said["generation"], "an acknowledged switch is lost"
-        wanted = expected(commits, self._said["prepared"] if state.generation else 0)
-        paths = [new.path for new in ledger.new_rows(REF.topic, 0, ledger.last_commit())]
-        assert _rows(paths) == wanted, "rows of the ledger"
-        hashes = ledger.hashes(REF.topic)
-        for file in ledger.live_files(REF.topic):
-            content = file.path.read_bytes()
-            assert len(content) == file.bytes, f"{file.path} has another size"
-            assert hashlib.sha256(content).hexdigest() == hashes[file.file_id], f"{file.path}"
-        self._look_at_the_public_tree(state, wanted, whole)
-        return commits
-
-    def _look_at_the_public_tree(
-        self, state: TableState, wanted: dict[tuple[int, int], tuple[int, str]], whole: bool
-    ) -> None:
-        public = sorted(self._lake.paths.raw(REF, state.generation).rglob("*.parquet"))
-        found = _rows(public)
-        if whole:
-            assert found == wanted, "rows of the public tree"
-        assert found.items() <= wanted.items(), "a public row that was not committed"
-        for path in public:
-            for _, offset in _rows([path]):
-                assert f"day={day_of(offset).day:02}" in path.parts, f"{path}: another day"
-
-
-def _rows(paths: Iterable[Path]) -> dict[tuple[int, int], tuple[int, str]]:
-    names = ["_partition", "_offset", "order_id", "note"]
-    rows = [
-        row
-        for path in paths
-        for row in zip(*pq.ParquetFile(path).read(names).to_pydict().values(), strict=True)
-    ]
-    found = {(p, offset): (order, note) for p, offset, order, note in rows}
-    assert len(found) == len(rows), "a row twice"
-    return found
-
-
-def _contents(paths: LakePaths) -> dict[str, str]:
-    """SHA-256 to relative path of all Parquet files but those that are merely being built."""
-    found = [*paths.lake_files(), *paths.orphans.rglob("*.parquet")]
-    found += paths.staging.glob("*/*.parquet")
-    return {hashlib.sha256(p.read_bytes()).hexdigest(): paths.relative(p) for p in found}
-
-
-def _may_go(ledger: Ledger) -> set[str]:
-    """Relative paths of what is replaced, or is going to be; or was never finished."""
-    paths = ledger.paths
-    inputs = {i for _, _, intent in ledger.open_seals() for i in intent.inputs}
-    inputs |= {i for _, _, text in ledger.open_days() for i in json.loads(text)[2]}
-    known = {g.number for g in ledger.generations() if g.state != "building"}
-    with closing(sqlite3.connect(paths.ledger)) as db:
-        files = db.execute("SELECT file_id, path, generation, obsolete_at FROM files").fetchall()
-    gone = {p for i, p, g, at in files if at is not None or i in inputs or g not in known}
-    for tree in (paths.root / "generations").glob("*"):
-        if int(tree.name) not in known:
-            gone |= {paths.relative(path) for path in tree.rglob("*.parquet")}
-    return gone
 
 
 if __name__ == "__main__":

@@ -24,11 +24,13 @@ LEDGER, TABLES = "ducklake/lake/ledger/writing.py", "ducklake/lake/ledger/databa
 FILES = "ducklake/lake/files.py"
 COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
 HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
-WRITER = "consumers/lake_writer.py"
+WRITER, DAYS, CARRY = "consumers/lake_writer.py", "consumers/days.py", "consumers/replay/carry.py"
+GENERATIONS = "ducklake/lake/ledger/generations.py"
 MODEL = "tests/crash/test_state_machine.py::TestLake"
 COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
 UNIT = "tests/unit/test_ledger.py"
 KAFKA = "tests/crash/test_kafka_faults.py"
+POWER = "tests/crash/test_power_loss.py::test_a_power_cut_at_any_moment_loses_and_repeats_nothing"
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,91 @@ BREAKS = (
     Break(
         "aborted records are read", WRITER, 'isolation_level="read_committed"',
         'isolation_level="read_uncommitted"', f"{KAFKA}::test_aborted_transactions_leave_no_row",
+    ),
+    # Syncs left out, one at a time: the power goes.
+    Break(
+        "no sync of a file", FILES, "            os.fsync(self._file.fileno())\n", "",
+        f"{POWER}[commit]",
+    ),
+    Break(
+        "no sync of a hot file's folder", FILES,
+        '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
+        '        failpoint("move.before_sync")\n', f"{POWER}[commit]",
+    ),
+    Break(
+        "no sync of a public file's folder", FILES,
+        '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
+        '        failpoint("move.before_sync")\n', f"{POWER}[seal]",
+    ),
+    Break(
+        "no sync of a rebuilt file's folder", FILES,
+        '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
+        '        failpoint("move.before_sync")\n', f"{POWER}[rebuild]",
+    ),
+    Break(
+        "no sync above a new folder", FILES,
+        '            failpoint("folder.before_sync")\n            sync_folder(new.parent)\n',
+        '            failpoint("folder.before_sync")\n', f"{POWER}[first_commit]",
+    ),
+    Break(
+        "no sync above a killed one's folder", FILES,
+        "                sync_folder(new.parent)\n", "                pass\n", f"{POWER}[killed_first_commit]",
+    ),
+    Break(
+        "no sync of a session's name", FILES,
+        "            sync_folder(paths.staging)  #", "            #", f"{POWER}[seal]",
+    ),
+    Break(
+        "no sync before the announcement", COMPACTOR,
+        "        sync_folder(self.session.folder)  #", "        #", f"{POWER}[seal]",
+    ),
+    Break(
+        "no sync before the announcement of a merge", COMPACTOR,
+        "        sync_folder(self.session.folder)  #", "        #", f"{POWER}[merge]",
+    ),
+    Break(
+        "no sync of a killed one's rename", RECOVERY,
+        "        make_folder(final.parent)\n        sync_folder(final.parent)\n", "",
+        f"{POWER}[killed_seal]",
+    ),
+    Break(
+        "announced files are renamed", RECOVERY,
+        "move_into_place(staged, final, announced=True)", "move_into_place(staged, final)",
+        f"{POWER}[seal]",
+    ),
+    Break(
+        "both names of a file stop the seal", RECOVERY,
+        "if staged.exists() and not staged.samefile(final):", "if staged.exists():",
+        f"{POWER}[seal]",
+    ),
+    Break(
+        "no sync of the folder beside a day", DAYS, "    sync_folder(beside)\n", "",
+        f"{POWER}[days]",
+    ),
+    Break(
+        "no sync above the folder beside a day", DAYS, "    sync_folder(beside.parent)\n", "",
+        f"{POWER}[days]",
+    ),
+    Break(
+        "no sync after the swap of a day", RECOVERY,
+        "for changed in (day, beside, day.parent, beside.parent):", "for changed in ():",
+        f"{POWER}[days]",
+    ),
+    Break(
+        "no sync of carried files' folders", CARRY,
+        "            self._sync({b.file.path.parent for b in built})\n", "", f"{POWER}[rebuild]",
+    ),
+    Break(
+        "a dropped rebuild's number is given again", GENERATIONS,
+        "while self.paths.raw(ref, number).exists():", "while False:", f"{POWER}[killed_rebuild]",
+    ),
+    Break(
+        "the ledger does not sync its commits", TABLES,
+        "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL", f"{POWER}[commit]",
+    ),
+    Break(
+        "the ledger does not sync at all", TABLES,
+        "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF", f"{POWER}[seal]",
     ),
 )  # fmt: skip
 

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.power_lake import SCENARIOS, examine, quiet
-from tests.crash.power_loss import Disk, Entries, mark_of, some, states
+from tests.crash.power_disk import Disk, Entries
+from tests.crash.power_lake import SCENARIOS
+from tests.crash.power_loss import mark_of, some, states
+from tests.crash.power_oracle import examine, quiet
 from tests.crash.power_trace import Call, NotRecorded, calls, record, strace_is_missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,9 +132,9 @@ def synced(folder: str) -> list[Call]:
 
 def left_by(*did: Call) -> list[dict[str, bytes | None]]:
     """The states that a crash at the end can leave."""
-    settled = call("write", "1<pipe>", "'@@[\"lake\", true, {}]", 22, result=22)
+    settled = call("write", "1<pipe>", '\'@@["lake", true, {}]', 22, result=22)
     found: list[dict[str, bytes | None]] = []
-    last = call("write", "1<pipe>", "'@@[\"lake\", false, {\"end\": 1}]", 30, result=30)
+    last = call("write", "1<pipe>", '\'@@["lake", false, {"end": 1}]', 30, result=30)
     for state in states(Path("/lake"), [settled, *did, last], random.Random(1), 20):
         if state.said:
             found.append(contents(state.entries))
