@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from consumers.decode import TableDecoder
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
-from consumers.recovery import refuse_an_old_ledger
+from consumers.recovery import delete_replaced, refuse_an_old_ledger
 from consumers.replay.rebuild import decoder_of, known_table
 from consumers.replay.spans import Bounds, Stretch, gaps, runs
 from ducklake.config import Config, Endpoints, Table, TableRef
@@ -135,6 +135,7 @@ class Replay:
             state = known_table(ledger, self._ref)
             self._must_be_the_same(state)
             self._repair(ledger, session, kafka, decoder, state)
+            delete_replaced(ledger)
             stretches = []
             for number, position in sorted(state.positions.items()):
                 asked = self._bounds.until(number, position)
@@ -194,7 +195,7 @@ class Replay:
                           file=name, rows=file.rows, in_kafka=count)  # fmt: skip
             elif not self._dry:
                 made = write_hot(
-                    ledger, session, self._ref, state.generation, state.schema, rows, spans
+                    ledger, session, self._ref, state.generation, state.schema, rows, spans, name
                 )
                 failpoint("replay.before_replace")
                 ledger.replace_file(state.topic, state.generation, ids[file.path], made)

@@ -103,7 +103,11 @@ class ParquetSink:
             failpoint("file.before_write")
             self._file = path.open("wb")
         self._writer = pq.ParquetWriter(
-            self._file, schema, compression="zstd", use_dictionary=_repeating(schema)
+            self._file,
+            schema,
+            compression="zstd",
+            use_dictionary=_repeating(schema),
+            write_page_checksum=True,  # damage is found without the ledger, too
         )
 
     @property
