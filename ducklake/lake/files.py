@@ -25,6 +25,8 @@ from ducklake.failpoints import failpoint
 from ducklake.lake.paths import LakePaths
 
 ROW_GROUP_ROWS = 122_880
+INTEGER_DIGITS = 18  # decimals of more do not fit an integer of 64 bits
+_DELTAS = "DELTA_BINARY_PACKED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,12 @@ def write_parquet(
             failpoint("file.before_write")
             with path.open("wb") as sink:
                 with pq.ParquetWriter(
-                    sink, table.schema, compression="zstd", use_dictionary=_repeating(table.schema)
+                    sink,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)],
+                    column_encoding={f.name: _DELTAS for f in table.schema if _is_stepping(f.type)},
+                    store_decimal_as_integer=True,
                 ) as writer:
                     writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
                     failpoint("file.before_footer")
@@ -123,13 +130,13 @@ def write_parquet(
     return WrittenFile(path, path.stat().st_size, digest.hexdigest(), table.num_rows)
 
 
-def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns for which a dictionary pays: texts, and what is the same in long runs of rows."""
-    return [
-        field.name
-        for field in schema
-        if pa.types.is_string(field.type) or field.name in ("_partition", "_topic_epoch")
-    ]
+def _is_stepping(type_: pa.DataType) -> bool:
+    """Whether Parquet keeps values of a type as integers, whose differences take little room."""
+    if pa.types.is_decimal(type_):
+        return bool(type_.precision <= INTEGER_DIGITS)
+    return bool(
+        pa.types.is_integer(type_) or pa.types.is_timestamp(type_) or pa.types.is_date32(type_)
+    )
 
 
 def move_into_place(source: Path, target: Path) -> None:
