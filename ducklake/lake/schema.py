@@ -227,16 +227,19 @@ def checked_cast(cast: str, text: str, type_: str) -> str:
         # DuckDB would round 2.5 to an integer.
         exact = [f"{text} SIMILAR TO '[+-]?[0-9]+'"]
     elif decimal:
-        # DuckDB would round 0.005 to two places. Few enough digits behind the point cannot be
-        # rounded; of others only what the wide type (ten times as slow) holds as well is exact.
+        # DuckDB would round 0.005 to two places: only zeros may stand behind as many as it has.
         scale = int(decimal["s"])
+        exponent = f"(contains({text}, 'e') OR contains({text}, 'E'))"
+        fraction = f"strlen(rtrim({text}, '0')) - strpos({text}, '.')"
+        # The few with an exponent: a wider type and a DOUBLE must hold the same, and what is no
+        # zero must not have become one. (TRY_CAST of the cast too: out of 459e8 DuckDB makes a
+        # DECIMAL(10,0) of eleven digits.)
         wide = f"DECIMAL(38,{38 - int(decimal['p']) + scale})"
         exact = [
-            f"strpos({text}, 'e') = 0 AND strpos({text}, 'E') = 0"
-            f" AND (strpos({text}, '.') = 0"
-            f" OR strlen({text}) - strpos({text}, '.') <= {scale})",
-            # (TRY_CAST on both sides: out of 459e8 DuckDB makes a DECIMAL(10,0) of eleven digits.)
-            f"TRY_CAST({cast} AS {wide}) = TRY_CAST({text} AS {wide})",
+            f"NOT {exponent} AND (NOT contains({text}, '.') OR {fraction} <= {scale})",
+            f"{exponent} AND TRY_CAST({cast} AS {wide}) = TRY_CAST({text} AS {wide})"
+            f" AND {cast}::DOUBLE = TRY_CAST({text} AS DOUBLE)"
+            f" AND ({cast} <> 0 OR {text} SIMILAR TO '[-+]?[0.]+[eE].*')",
         ]
     else:
         return cast
