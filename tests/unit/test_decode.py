@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 
 import duckdb
@@ -92,19 +92,25 @@ def test_a_key_without_a_column_is_noticed() -> None:
 
 def test_what_is_written_is_read_back_with_its_type(tmp_path: Path) -> None:
     """Differences of integers overflow at the ends of their range: readers must agree on that."""
+
+    def decimals(digits: int) -> pa.Array:
+        most = Decimal("9" * digits).scaleb(-2, Context(prec=38))
+        return pa.array([most, most.copy_negate(), None, Decimal(0)], pa.decimal128(digits, 2))
+
     rows = pa.table(
         {
             "u64": pa.array([0, 2**64 - 1, None, 5], pa.uint64()),
             "i64": pa.array([-(2**63), 2**63 - 1, None, 0], pa.int64()),
             "i8": pa.array([-128, 127, None, 1], pa.int8()),
-            "d4": pa.array([Decimal("9.99"), Decimal("-9.99"), None, Decimal(0)], pa.decimal128(4, 2)),
-            "d18": pa.array([Decimal("9" * 18), None, Decimal("-" + "9" * 18), Decimal(0)], pa.decimal128(18)),
-            "d38": pa.array([Decimal("9" * 38), None, Decimal("-" + "9" * 38), Decimal(0)], pa.decimal128(38)),
+            "d4": decimals(4),
+            "d18": decimals(18),
+            "d19": decimals(19),
+            "d38": decimals(38),
             "at": pa.array([-(2**55), 2**55, None, 0], pa.timestamp("us")),
             "on": pa.array([-100_000, 100_000, None, 0], pa.date32()),
             "text": pa.array(["é", None, "", "x"]),
         }
-    )  # fmt: skip
+    )
     path = write_parquet(rows, tmp_path / "rows.parquet").path
     assert pq.read_table(path).equals(rows)
     assert duckdb.read_parquet(str(path)).to_arrow_table().equals(rows)
