@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from ducklake.config import Config, TableRef
-from ducklake.lake.ledger import Ledger
+from ducklake.lake.ledger import NOW, Ledger
 from ducklake.lake.schema import row_columns
 from ducklake.lake.sql import quoted, rows_query
 
@@ -41,10 +41,12 @@ def opened(path: Path, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConne
         database.close()
 
 
-def raw_columns(config: Config, ledger: Ledger, ref: TableRef) -> tuple[tuple[str, str], ...]:
-    """(name, type) of a raw table's columns, also of one that has no row yet."""
-    state, kind = ledger.table(ref.topic), config.kind(ref)
-    return state.schema.relation(kind) if state else row_columns(kind)
+def raw_columns(
+    config: Config, ledger: Ledger, ref: TableRef, commit: int
+) -> tuple[tuple[str, str], ...]:
+    """(name, type) of a raw table's columns at a commit, also of one that has no row yet."""
+    schema, kind = ledger.schema(ref.topic, commit), config.kind(ref)
+    return schema.relation(kind) if schema else row_columns(kind)
 
 
 def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
@@ -63,9 +65,9 @@ def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
         database.execute("CREATE SCHEMA IF NOT EXISTS raw")
         for ref, _ in config.tables():
             found = ledger.new_rows(ref.topic, 0, commit)
-            columns = raw_columns(config, ledger, ref)
+            columns = raw_columns(config, ledger, ref, commit)
             # A file that a later commit shares (it was sealed meanwhile) is cut to its offsets.
-            later = {rows.path for rows in ledger.new_rows(ref.topic, commit, 1 << 62)}
+            later = {rows.path for rows in ledger.new_rows(ref.topic, commit, NOW)}
             whole = [rows.path for rows in found if rows.path not in later]
             query = rows_query(columns, whole)
             for rows in found:

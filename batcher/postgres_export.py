@@ -6,6 +6,7 @@ same objects, so views and grants on them survive. Raw is appended by commit num
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,8 +132,11 @@ class PostgresExport:
     ) -> int:
         relation = f"raw.{table}"
         ref = next(ref for ref, _ in self._config.tables() if ref.topic == topic)
-        columns = raw_columns(self._config, self._ledger, ref)
+        columns = raw_columns(self._config, self._ledger, ref, commit)
         exported = int(states[relation]) if relation in states else None
+        generation = self._ledger.generation(topic, commit)
+        if exported is not None and self._ledger.generation(topic, exported) != generation:
+            exported = None  # rebuilt since then: all of it is new
         new = self._ledger.new_rows(topic, exported or 0, commit)
         if exported is not None and not new:
             return 0
@@ -149,7 +153,8 @@ class PostgresExport:
         commit: int,
     ) -> int:
         letters = dead_letters(self._ledger, commit)
-        state = str(letters.num_rows)
+        about = letters.drop_columns(["key", "value", "headers"])
+        state = hashlib.sha256(repr(about.to_pylist()).encode()).hexdigest()
         if states.get("raw.dead_letters") == state:
             return 0
         source.register("letters", letters)

@@ -109,10 +109,12 @@ class Publisher:
         with opened(staged) as database:
             database.execute("CREATE SCHEMA raw; CREATE SCHEMA staging; CREATE SCHEMA consume")
             for ref, _ in self._config.tables():
-                folder = self._paths.raw(ref)
+                generation = self._ledger.generation(ref.topic, commit) or 0
+                folder = self._paths.raw(ref, generation)
                 # The tree only grows, so a glob stays right while sealing goes on.
                 files = [str(folder / "*/*/*/*.parquet")] if any(folder.rglob("*.parquet")) else []
-                query = rows_query(raw_columns(self._config, self._ledger, ref), files)
+                columns = raw_columns(self._config, self._ledger, ref, commit)
+                query = rows_query(columns, files)
                 database.execute(f"CREATE VIEW raw.{quoted(ref.table)} AS {query}")
             letters = dead_letters(self._ledger, commit)
             database.register("letters", letters)

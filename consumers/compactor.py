@@ -7,7 +7,6 @@ the hot files once no pinned reader lists them. Recovery rolls forward from the 
 from __future__ import annotations
 
 import fcntl
-import math
 import secrets
 import threading
 import time
@@ -21,11 +20,24 @@ import structlog
 
 from consumers.hot_files import footer
 from consumers.planning import merge_is_due, seal_is_due
-from consumers.recovery import finish_days, finish_seal, recover
+from consumers.recovery import (
+    delete_replaced,
+    drop_abandoned,
+    finish_days,
+    finish_seal,
+    recover,
+    refuse_an_old_ledger,
+)
 from ducklake.config import Config, TableRef
-from ducklake.errors import DuckLakeError, ServiceUnreachable, TerminalError, TransientError
+from ducklake.errors import (
+    CommitConflict,
+    DuckLakeError,
+    ServiceUnreachable,
+    TerminalError,
+    TransientError,
+)
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import Session, session_is_alive, sync_folder, write_parquet
+from ducklake.lake.files import Session, sync_folder, write_parquet
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
@@ -56,6 +68,7 @@ class Compactor:
         self.session = Session(self.paths)
         self._db = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
         self._db.execute("SET TimeZone = 'UTC'")
+        refuse_an_old_ledger(self.ledger)
         self._finish_announced()
         recover(self.ledger)
 
@@ -98,13 +111,15 @@ class Compactor:
         made = 0
         for ref, _ in self.config.tables():
             hot = self.ledger.hot_files(ref.topic)
-            while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
-                made += self._seal(ref, self._portion(hot))
-                hot = self.ledger.hot_files(ref.topic)
-            small = merge_is_due(self._of_one_topic(hot))
-            if small:
-                self._merge(ref, small)
-        self._delete_replaced()
+            with suppress(CommitConflict):  # rebuilt meanwhile: at the next look
+                while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
+                    made += self._seal(ref, self._portion(hot))
+                    hot = self.ledger.hot_files(ref.topic)
+                small = merge_is_due(self._of_one_topic(hot))
+                if small:
+                    self._merge(ref, small)
+        drop_abandoned(self.ledger)
+        delete_replaced(self.ledger)
         return made
 
     def _finish_announced(self) -> None:
@@ -133,11 +148,18 @@ class Compactor:
             portion.append(file)
         return portion
 
-    def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
+    def _opened(
+        self, ref: TableRef, hot: Sequence[LakeFile]
+    ) -> tuple[int, list[tuple[int, OffsetRange]], str]:
+        """The generation of some hot files, the ranges of their commits, a query of their rows."""
         state = self.ledger.table(ref.topic)
         assert state is not None, "a table with hot files is in the ledger"
+        columns = state.schema.relation(self.config.kind(ref))
         ranges = self.ledger.ranges_of(f.file_id for f in hot)
-        source = rows_query(state.schema.relation(self.config.kind(ref)), [f.path for f in hot])
+        return state.generation, ranges, rows_query(columns, [f.path for f in hot])
+
+    def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
+        generation, ranges, source = self._opened(ref, hot)
         days = self._db.execute(
             f"SELECT DISTINCT _partition, _kafka_ts::DATE FROM ({source}) ORDER BY ALL"
         ).fetchall()
@@ -147,9 +169,9 @@ class Compactor:
             for partition, day in days:
                 own = [(number, span) for number, span in ranges if span.partition == partition]
                 spans = [span for _, span in own]
-                moves.append(self._write(ref, state.generation, source, partition, day, spans))
+                moves.append(self._write(ref, generation, source, partition, day, spans))
                 commits.append(tuple(number for number, _ in own))
-            self._announce(ref, hot, moves, commits)
+            self._announce(ref, generation, hot, moves, commits)
         self._finish_announced()
         return len(moves)
 
@@ -166,27 +188,26 @@ class Compactor:
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
         """Many small hot files become one, still private: readers have fewer to open."""
-        state = self.ledger.table(ref.topic)
-        assert state is not None, "a table with hot files is in the ledger"
-        ranges = self.ledger.ranges_of(f.file_id for f in small)
-        source = rows_query(state.schema.relation(self.config.kind(ref)), [f.path for f in small])
+        generation, ranges, source = self._opened(ref, small)
         rows = self._db.execute(
             f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
         ).to_arrow_table()
         name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
         spans = [span for _, span in ranges]
-        file = write_parquet(rows, self.session.folder / name, footer(ref, state.generation, spans))
+        about = self._footer(ref, generation, spans)
+        file = write_parquet(rows, self.session.folder / name, about)
         final = self.paths.hot(ref) / name
         relative = self.paths.relative
         move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
         with self._unannounced([move]):
             commits = tuple(sorted({number for number, _ in ranges}))
-            self._announce(ref, small, [move], [commits])
+            self._announce(ref, generation, small, [move], [commits])
         self._finish_announced()
 
     def _announce(
         self,
         ref: TableRef,
+        generation: int,
         old: Sequence[LakeFile],
         moves: Sequence[Move],
         commits: Sequence[tuple[int, ...]],
@@ -195,7 +216,7 @@ class Compactor:
         sync_folder(self.session.folder)  # the names must be there after a power cut, too
         failpoint("seal.before_intent")
         intent = SealIntent(tuple(f.file_id for f in old), tuple(moves), tuple(commits))
-        self.ledger.begin_seal(ref.topic, intent)
+        self.ledger.begin_seal(ref.topic, generation, intent)
         failpoint("seal.after_intent")
 
     def _write(
@@ -214,21 +235,12 @@ class Compactor:
         last = rows.column("_offset")[-1].as_py()
         name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
         staged = self.session.folder / f"{day.isoformat()}-{name}"
-        file = write_parquet(rows, staged, footer(ref, generation, spans))
-        final = self.paths.day(ref, day) / name
+        file = write_parquet(rows, staged, self._footer(ref, generation, spans))
+        final = self.paths.day(ref, day, generation) / name
         relative = self.paths.relative
         return (relative(staged), relative(final), file.rows, file.size, file.sha256)
 
-    def _delete_replaced(self) -> None:
-        oldest = math.inf
-        for session, pinned_at in self.ledger.pins():
-            if session_is_alive(self.paths, session):
-                oldest = min(oldest, pinned_at)
-            else:
-                self.ledger.unpin(session)
-        for file in self.ledger.obsolete_files(before=oldest):
-            failpoint("seal.before_delete")
-            file.path.unlink(missing_ok=True)
-            failpoint("seal.before_forget")
-            self.ledger.forget_file(file.file_id)
-            failpoint("seal.after_forget")
+    def _footer(
+        self, ref: TableRef, generation: int, spans: Sequence[OffsetRange]
+    ) -> dict[str, str]:
+        return footer(ref, generation, spans, self.ledger.newest_number())

@@ -43,13 +43,14 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
     """
     ledger, paths = compactor.ledger, compactor.paths
     finish_days(ledger)
-    folder = paths.day(ref, day)
+    state = ledger.table(ref.topic)
+    if state is None:
+        return 0
+    folder = paths.day(ref, day, state.generation)
     groups = _groups(ledger.live_files(ref.topic), folder, compactor.public_bytes)
     merged = [group for group in groups if len(group) > 1]
     if not merged:
         return 0
-    state = ledger.table(ref.topic)
-    assert state is not None, "a table with public files is in the ledger"
     beside = compactor.session.folder / f"day-{secrets.token_hex(4)}"
     make_folder(beside)
     columns = state.schema.relation(compactor.config.kind(ref))
@@ -67,7 +68,8 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
             for number, span in ledger.ranges_of(f.file_id for f in group)
             if span.partition == first.partition
         ]
-        about = footer(ref, state.generation, [span for _, span in own])
+        spans = [span for _, span in own]
+        about = footer(ref, state.generation, spans, ledger.newest_number())
         file = write_parquet(rows, beside / name, about)
         final = paths.relative(folder / name)
         moves.append((paths.relative(beside / name), final, file.rows, file.size, file.sha256))
@@ -77,7 +79,8 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
     inputs = [file.file_id for group in merged for file in group]
     places = (paths.relative(folder), paths.relative(beside))
     failpoint("days.before_intent")
-    ledger.begin_day(ref.topic, json.dumps([*places, inputs, moves, commits]))
+    intent = json.dumps([*places, inputs, moves, commits])
+    ledger.begin_day(ref.topic, state.generation, intent)
     failpoint("days.after_intent")
     finish_days(ledger)
     return len(inputs) - len(moves)

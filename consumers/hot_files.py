@@ -13,18 +13,28 @@ from ducklake.errors import DiskFull, DuckLakeError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, WrittenFile, move_into_place, write_parquet
 from ducklake.lake.ledger import Ledger, TableState
-from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
 
-def footer(ref: TableRef, generation: int, ranges: Sequence[OffsetRange]) -> dict[str, str]:
-    """What a file's footer says of itself, so that a lost ledger can be rebuilt."""
+def footer(
+    ref: TableRef, generation: int, ranges: Sequence[OffsetRange], after: int
+) -> dict[str, str]:
+    """What a file's footer says of itself, so that a lost ledger can be rebuilt.
+
+    Args:
+        ref: The table.
+        generation: Of the table.
+        ranges: What its commits read; rows of other files may be among them.
+        after: The newest commit number when it was written: a ledger that is older than its files
+            is found out by that.
+    """
     spans = [[r.topic_id, r.partition, r.first, r.last, r.rows] for r in ranges]
     return {
         "ducklake.table": ref.topic,
         "ducklake.generation": str(generation),
         "ducklake.ranges": json.dumps(spans),
+        "ducklake.after": str(after),
     }
 
 
@@ -49,7 +59,7 @@ def commit_flush(
         DiskFull: Nothing was committed; the same flush can be tried again.
     """
     failpoint("commit.before_write")
-    file = None if rows is None else _write_hot(ledger.paths, session, ref, state, rows, ranges)
+    file = None if rows is None else write_hot(ledger, session, ref, state.generation, rows, ranges)
     failpoint("commit.before_ledger")
     try:
         number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
@@ -63,16 +73,23 @@ def commit_flush(
     return number
 
 
-def _write_hot(
-    paths: LakePaths,
+def write_hot(
+    ledger: Ledger,
     session: Session,
     ref: TableRef,
-    state: TableState,
+    generation: int,
     rows: pa.Table,
     ranges: Sequence[OffsetRange],
 ) -> WrittenFile:
+    """Write a hot file, durably; it exists once a commit says so.
+
+    Raises:
+        DiskFull: Nothing is left of it.
+    """
+    paths = ledger.paths
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
-    staged = write_parquet(rows, session.folder / name, footer(ref, state.generation, ranges))
+    about = footer(ref, generation, ranges, ledger.newest_number())
+    staged = write_parquet(rows, session.folder / name, about)
     failpoint("commit.before_move")
     final = paths.hot(ref) / name
     try:

@@ -32,6 +32,8 @@ class KafkaReader:
                 enable_partition_eof=True,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
+                queued_max_messages_kbytes=65_536,
+                fetch_queue_backoff_ms=10,
                 # Every other request waits behind a fetch that waits for more.
                 fetch_wait_max_ms=20,
             )
@@ -58,6 +60,23 @@ class KafkaReader:
                 f"Kafka at {self._at}: {error.args[0].str()}.", "Is it up?"
             ) from None
         return int(marks[0])
+
+    def at(self, topic: str, partition: int, moment: float) -> int | None:
+        """The first offset whose record is not older than a moment (seconds since the epoch).
+
+        None where all records are older.
+
+        Raises:
+            ServiceUnreachable: The broker does not answer.
+        """
+        wanted = TopicPartition(topic, partition, round(moment * 1000))
+        try:
+            [found] = self._consumer.offsets_for_times([wanted], WATERMARK_SECONDS)
+        except KafkaException as error:
+            raise ServiceUnreachable(
+                f"Kafka at {self._at}: {error.args[0].str()}.", "Is it up?"
+            ) from None
+        return int(found.offset) if found.offset >= 0 else None
 
     def read(self, topic: str, partition: int, first: int, end: int) -> Iterator[list[Message]]:
         """Read the committed records of a partition from one offset up to another.

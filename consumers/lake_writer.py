@@ -23,11 +23,18 @@ from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
 from consumers.memory import keep_freed_memory
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
-from consumers.recovery import recover
+from consumers.recovery import recover, refuse_an_old_ledger
 from consumers.schema_changes import SchemaChanges
 from consumers.slots import WorkerSlot
 from ducklake.config import Config, Endpoints, Table, TableRef
-from ducklake.errors import CommitConflict, DataLoss, DiskFull, ServiceUnreachable, TerminalError
+from ducklake.errors import (
+    CommitConflict,
+    DataLoss,
+    DiskFull,
+    ServiceUnreachable,
+    TableHeld,
+    TerminalError,
+)
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger
@@ -40,6 +47,7 @@ POLL_SECONDS = 0.1
 POLL_MESSAGES = 5_000
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
+HELD_SECONDS = 0.05
 PATIENCE_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
@@ -79,6 +87,7 @@ class LakeWriter:
         self._ledger = Ledger(self._paths)
         self._session = Session(self._paths)
         self._slot = WorkerSlot(self._paths.workers)
+        refuse_an_old_ledger(self._ledger)
         recover(self._ledger)
         make_topics(config, endpoints)
         self._admin = admin(endpoints)
@@ -229,6 +238,9 @@ class LakeWriter:
                 log.error("waiting for room on the disk", table=topic, reason=str(error))
                 if self._stop.wait(RETRY_SECONDS):
                     return  # nothing of it is committed: it is read again
+            except TableHeld:
+                if self._stop.wait(HELD_SECONDS):
+                    return
             except CommitConflict as error:
                 log.warning("another worker was faster", table=topic, reason=str(error))
                 self._behind.add(topic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import math
 import os
 import shutil
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from consumers.planning import unknown_files
+from ducklake.config import TableRef
 from ducklake.errors import DiskFull, LedgerError, ServiceUnreachable, TerminalError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
@@ -21,6 +23,7 @@ from ducklake.lake.files import (
     move_into_place,
     session_is_alive,
     sync_folder,
+    written_after,
 )
 from ducklake.lake.ledger import Ledger, SealIntent
 from ducklake.lake.paths import LakePaths
@@ -63,6 +66,57 @@ def recover(ledger: Ledger) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     failpoint("recover.after_remove")
     return moved
+
+
+def refuse_an_old_ledger(ledger: Ledger) -> None:
+    """Make sure that the ledger is as new as the files: a restored backup of it may not be.
+
+    What a killed process left is unknown to the ledger as well, but was written after a commit
+    that the ledger has.
+
+    Raises:
+        LedgerError: There are files that were written after commits that the ledger lacks.
+    """
+    paths = ledger.paths
+    found = [paths.relative(path) for path in paths.lake_files()]
+    known = ledger.known_paths("hot") | ledger.known_paths("sealed")
+    for relative in unknown_files(found, known):
+        after = written_after(paths.root / relative)
+        newest = ledger.newest_number()  # asked last: others are at work
+        if after is not None and after > newest:
+            raise LedgerError(
+                f"{paths.ledger} is older than the lake's files: it ends at commit {newest}, and"
+                f" {relative} was written after commit {after}.",
+                "`ducklake ledger rebuild` makes it anew from the files. Nothing was changed.",
+            )
+
+
+def drop_abandoned(ledger: Ledger) -> None:
+    """Forget what a killed rebuild left; its rows are still in Kafka and in the old generation."""
+    alive = partial(session_is_alive, ledger.paths)
+    for topic, generation in ledger.abandoned(alive):
+        ledger.drop_generation(topic, generation, alive)
+        delete_replaced(ledger)
+        # Files that it had not announced yet have names only there.
+        tree = ledger.paths.raw(TableRef(*topic.split(".", 1)), generation)
+        shutil.rmtree(tree, ignore_errors=True)
+        log.warning("a rebuild that was killed is dropped", table=topic, generation=generation)
+
+
+def delete_replaced(ledger: Ledger) -> None:
+    """Delete files that were replaced, once no living reader has pinned an older state."""
+    oldest = math.inf
+    for session, pinned_at in ledger.pins():
+        if session_is_alive(ledger.paths, session):
+            oldest = min(oldest, pinned_at)
+        else:
+            ledger.unpin(session)
+    for file in ledger.obsolete_files(before=oldest):
+        failpoint("seal.before_delete")
+        file.path.unlink(missing_ok=True)
+        failpoint("seal.before_forget")
+        ledger.forget_file(file.file_id)
+        failpoint("seal.after_forget")
 
 
 def _is_owned(paths: LakePaths, hot: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from consumers.decode import TableDecoder
 from consumers.kafka_range import KafkaReader
 from consumers.planning import unknown_files
 from ducklake.config import Config, Endpoints, Table, TableRef
-from ducklake.lake.files import Session
+from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.sql import quoted, rows_query
@@ -134,7 +133,7 @@ class Verifier:
                 rows += sum(file.rows for file in live)
                 damaged = list(self._files(ref, live))
                 differences += damaged
-                differences += self._strangers(ledger, ref)
+                differences += self._strangers(ledger, ref, state.generation)
                 differences += self._positions(ledger, state)
                 if damaged:
                     continue  # what cannot be read cannot be compared
@@ -157,11 +156,11 @@ class Verifier:
             if size != file.bytes:
                 detail = f"{size} bytes, the ledger says {file.bytes}"
                 yield Difference(ref.topic, "damaged-file", where, detail)
-            elif _sha256(file.path) != hashes[file.file_id]:
+            elif sha256_of(file.path) != hashes[file.file_id]:
                 yield Difference(ref.topic, "damaged-file", where, "its checksum is another one")
 
-    def _strangers(self, ledger: Ledger, ref: TableRef) -> Iterator[Difference]:
-        public = self._paths.raw(ref)
+    def _strangers(self, ledger: Ledger, ref: TableRef, generation: int) -> Iterator[Difference]:
+        public = self._paths.raw(ref, generation)
         found = [self._paths.relative(p) for p in public.rglob("*") if p.is_file()]
         for relative in unknown_files(found, ledger.known_paths("sealed")):
             yield Difference(
@@ -315,11 +314,3 @@ class Verifier:
             where = f"partition {span.partition}, offset {offset}"
             detail = "cannot be decoded, and is no dead letter"
             yield Difference(ref.topic, "kafka-missing", where, detail)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        for block in iter(lambda: source.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,6 +4,7 @@ DuckLakeError
 ├── TransientError          retry, or seek and go on
 │   ├── ServiceUnreachable  a broker, database or server does not answer
 │   ├── CommitConflict      the ledger moved under this writer (a zombie is fenced)
+│   ├── TableHeld           a rebuild is about to switch; going on in a moment
 │   └── DiskFull            no room; going on once there is
 └── TerminalError           stop: somebody has to decide
     ├── ConfigError         ducklake.yml, or a value in the environment
@@ -16,7 +17,8 @@ DuckLakeError
     │   ├── TopicRecreated
     │   └── PartitionsChanged
     ├── LedgerError         the ledger and the files do not fit together
-    └── BatchError          dbt, publication or export could not run
+    ├── BatchError          dbt, publication or export could not run
+    └── Interrupted         told to stop; nothing has changed
 """
 
 from __future__ import annotations
@@ -49,6 +51,10 @@ class ServiceUnreachable(TransientError):
 
 class CommitConflict(TransientError):
     """The ledger's position is no longer the one from which this writer started."""
+
+
+class TableHeld(TransientError):
+    """A rebuild of the table is at its switch: the same commit can be tried again in a moment."""
 
 
 class DiskFull(TransientError):
@@ -101,3 +107,7 @@ class LedgerError(TerminalError):
 
 class BatchError(TerminalError):
     """dbt, publication or export could not run."""
+
+
+class Interrupted(TerminalError):
+    """Told to stop before the end; nothing has changed."""

@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help=f"Look at {CONFIG_NAME}.")
 app.add_typer(config_app, name="config")
+generations_app = typer.Typer(no_args_is_help=True, help="The states of rebuilt tables.")
+app.add_typer(generations_app, name="generations")
 for _command in (
     stack_commands.up,
     stack_commands.down,
@@ -152,6 +154,60 @@ def accept(
     from ducklake.cli.checks import accept_loss
 
     accept_loss(load_config(config), table, yes)
+
+
+@app.command()
+def replay(
+    table: Annotated[str, typer.Argument(help="A topic, or the table's name.")],
+    start: Annotated[
+        str | None, typer.Option("--from", help="A date or moment (UTC), or an offset.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Up to here, this one not included.")
+    ] = None,
+    offsets: Annotated[
+        bool, typer.Option("--offsets", help="--from and --to are offsets, in each partition.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare and count only.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Decode all anew, into a new generation.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Processes that rebuild; 2 by default.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a topic again: compare it with the lake and fill what is missing, or rebuild."""
+    from ducklake.cli.replay import replay_table
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    if not replay_table(
+        settings, table, start, end, offsets, dry_run, rebuild, workers, as_json, stop
+    ):
+        raise typer.Exit(1)
+
+
+@generations_app.command("list")
+def list_generations(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the generations of all tables, and which one is current."""
+    from ducklake.cli import replay as replays
+
+    replays.list_generations(load_config(config), as_json)
+
+
+@generations_app.command("remove")
+def remove_generation(
+    table: Annotated[str, typer.Argument(help="A topic, or the table's name.")],
+    generation: Annotated[int, typer.Argument(help="The number of an old generation.")],
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete an old generation of a table, and its files."""
+    from ducklake.cli import replay as replays
+
+    replays.remove_generation(load_config(config), table, generation, yes)
 
 
 @app.command()

@@ -28,7 +28,7 @@ def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: boo
     """Verify and print; returns whether everything is as it should be."""
     endpoints = None if lake_only else config.endpoints()
     verifier = Verifier(config, endpoints, lambda name: print(f"{name} ...", file=sys.stderr))
-    verdict = verifier.verify(_chosen(config, table))
+    verdict = verifier.verify(chosen(config, table))
     if as_json:
         print(json.dumps({"exact": not verdict.differences, **asdict(verdict)}))
     else:
@@ -36,15 +36,20 @@ def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: boo
     return not verdict.differences
 
 
-def _chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfig]]:
+def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfig]]:
+    """The tables that somebody names, by topic or by table; all for None.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
     tables = list(config.tables())
     if table is None:
         return tables
-    chosen = [(ref, spec) for ref, spec in tables if table in (ref.topic, ref.table)]
-    if not chosen:
+    named = [(ref, spec) for ref, spec in tables if table in (ref.topic, ref.table)]
+    if not named:
         known = ", ".join(ref.topic for ref, _ in tables)
         raise ConfigError(f"There is no table {table!r}.", f"Known: {known}.")
-    return chosen
+    return named
 
 
 def _show(verdict: Verdict) -> None:
@@ -73,7 +78,7 @@ def accept_loss(config: Config, table: str, yes: bool) -> None:
     Raises:
         SourceError: The topic is not there.
     """
-    [(ref, _)] = _chosen(config, table)
+    [(ref, _)] = chosen(config, table)
     endpoints = config.endpoints()
     found = identify(admin(endpoints), [ref.topic]).get(ref.topic)
     if found is None:
@@ -109,11 +114,11 @@ def compact_days(config: Config, days: str) -> None:
         )
     compactor = Compactor(config)
     try:
-        chosen = [begin + timedelta(days=n) for n in range((end - begin).days + 1)]
+        wanted = [begin + timedelta(days=n) for n in range((end - begin).days + 1)]
         tables = [ref for ref, _ in config.tables()]
         fewer = 0
         for ref in track(tables, "merging", console=Console(stderr=True), transient=True):
-            fewer += sum(merge_day(compactor, ref, day) for day in chosen)
+            fewer += sum(merge_day(compactor, ref, day) for day in wanted)
         print(f"{fewer} public files fewer", file=sys.stderr)
     finally:
         compactor.close()

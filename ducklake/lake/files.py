@@ -87,6 +87,75 @@ def make_folder(folder: Path) -> None:
         _durable.add(new)
 
 
+class ParquetSink:
+    """A Parquet file that is written in parts; whole and synced once it is closed.
+
+    Args:
+        path: Where; in a session's staging folder.
+        schema: Explicit types.
+
+    Raises:
+        DiskFull: There is no room; nothing is left behind.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.rows = 0
+        with disk_full_is_transient(path.parent):
+            failpoint("file.before_write")
+            self._file = path.open("wb")
+        self._writer = pq.ParquetWriter(
+            self._file,
+            schema,
+            compression="zstd",
+            use_dictionary=[field.name for field in schema if pa.types.is_string(field.type)],
+            column_encoding={field.name: _DELTAS for field in schema if _is_stepping(field.type)},
+            store_decimal_as_integer=True,
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far; what is gathered for the next row group is not among them."""
+        return self._file.tell()
+
+    def write(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Append rows."""
+        with self._nothing_is_left():
+            self._writer.write(rows, row_group_size=ROW_GROUP_ROWS)
+        self.rows += rows.num_rows
+
+    def close(self, metadata: dict[str, str] | None = None) -> WrittenFile:
+        """Finish and sync; the folder is not synced.
+
+        Args:
+            metadata: Goes into the footer: the offset ranges, from which a lost ledger is rebuilt.
+        """
+        with self._nothing_is_left():
+            failpoint("file.before_footer")
+            self._writer.add_key_value_metadata(metadata or {})
+            self._writer.close()
+            self._file.flush()
+            failpoint("file.before_sync")
+            os.fsync(self._file.fileno())
+            self._file.close()
+            failpoint("file.after_sync")
+        return WrittenFile(self.path, self.path.stat().st_size, sha256_of(self.path), self.rows)
+
+    def discard(self) -> None:
+        """Give up: nothing is left of it."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _nothing_is_left(self) -> Iterator[None]:
+        with disk_full_is_transient(self.path.parent):
+            try:
+                yield
+            except OSError:
+                self.discard()
+                raise
+
+
 def write_parquet(
     table: pa.Table, path: Path, metadata: dict[str, str] | None = None
 ) -> WrittenFile:
@@ -95,39 +164,33 @@ def write_parquet(
     Args:
         table: The rows, with explicit types.
         path: Where; in a session's staging folder.
-        metadata: Goes into the footer (the offset ranges, so that a lost ledger can be rebuilt).
+        metadata: Goes into the footer.
 
     Raises:
         DiskFull: There is no room; nothing is left behind.
     """
-    if metadata:
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    with disk_full_is_transient(path.parent):
-        try:
-            failpoint("file.before_write")
-            with path.open("wb") as sink:
-                with pq.ParquetWriter(
-                    sink,
-                    table.schema,
-                    compression="zstd",
-                    use_dictionary=[f.name for f in table.schema if pa.types.is_string(f.type)],
-                    column_encoding={f.name: _DELTAS for f in table.schema if _is_stepping(f.type)},
-                    store_decimal_as_integer=True,
-                ) as writer:
-                    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-                    failpoint("file.before_footer")
-                sink.flush()
-                failpoint("file.before_sync")
-                os.fsync(sink.fileno())
-            failpoint("file.after_sync")
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+    sink = ParquetSink(path, table.schema)
+    sink.write(table)
+    return sink.close(metadata)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as source:
         for block in iter(lambda: source.read(1 << 20), b""):
             digest.update(block)
-    return WrittenFile(path, path.stat().st_size, digest.hexdigest(), table.num_rows)
+    return digest.hexdigest()
+
+
+def written_after(path: Path) -> int | None:
+    """The newest commit number when a file was written, as its footer says; None: it does not."""
+    try:
+        about = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    text = about.get(b"ducklake.after")
+    return None if text is None else int(text)
 
 
 def _is_stepping(type_: pa.DataType) -> bool:

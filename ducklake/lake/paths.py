@@ -1,6 +1,7 @@
 """Where everything of the lake lies, below one data folder.
 
 raw/{source}/{table}/year=YYYY/month=MM/day=DD/…   sealed: final, public
+generations/{n}/{source}/{table}/…                  sealed, of a table that was rebuilt
 hot/{source}/{table}/{session}-{commit id}.parquet  fresh, private
 staging/{session}/…                                 being written; same file system
 orphans/…                                           what a killed session left, moved aside
@@ -10,6 +11,7 @@ ledger.db                                           the truth
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -101,15 +103,28 @@ class LakePaths:
         """Folder of a table's hot files."""
         return self.root / "hot" / table.source / table.table
 
-    def raw(self, table: TableRef) -> Path:
-        """Folder of a table's public files."""
-        return self.root / "raw" / table.source / table.table
+    def raw(self, table: TableRef, generation: int = 0) -> Path:
+        """Folder of a table's public files; each rebuilt generation has a tree of its own."""
+        tree = self.root / "generations" / str(generation) if generation else self.root / "raw"
+        return tree / table.source / table.table
 
-    def day(self, table: TableRef, day: date) -> Path:
+    def day(self, table: TableRef, day: date, generation: int) -> Path:
         """Folder of one date partition."""
         return (
-            self.raw(table) / f"year={day.year:04}" / f"month={day.month:02}" / f"day={day.day:02}"
+            self.raw(table, generation)
+            / f"year={day.year:04}"
+            / f"month={day.month:02}"
+            / f"day={day.day:02}"
         )
+
+    def lake_files(self) -> Iterator[Path]:
+        """All Parquet files of the raw lake, whoever wrote them: hot and public ones."""
+        for tree in ("hot", "raw", "generations"):
+            yield from (self.root / tree).rglob("*.parquet")
+
+    def holds_files(self) -> bool:
+        """Whether there is any file of the raw lake."""
+        return next(self.lake_files(), None) is not None
 
     def relative(self, path: Path) -> str:
         """A path as the ledger stores it: relative to the data folder."""

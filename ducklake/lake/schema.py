@@ -102,6 +102,26 @@ class Schema:
             merged[(column.field, column.provenance)] = column
         return Schema(tuple(merged.values()))
 
+    def with_missing(self, other: Schema) -> Schema:
+        """This schema, and behind it the columns that only the other one has."""
+        known = {(c.field, c.provenance) for c in self.columns}
+        return Schema(
+            self.columns + tuple(c for c in other.columns if (c.field, c.provenance) not in known)
+        )
+
+    def united(self, other: Schema) -> Schema:
+        """The columns of both; one that has two types holds both, as text."""
+        theirs = {(c.field, c.provenance): c for c in other.columns}
+        mine = (
+            (
+                c
+                if theirs.get((c.field, c.provenance), c).type == c.type
+                else Column(c.name, "VARCHAR", c.field, c.provenance)
+            )
+            for c in self.columns
+        )
+        return Schema(tuple(mine)).with_missing(other)
+
     def relation(self, kind: Kind) -> tuple[tuple[str, str], ...]:
         """(name, stored type) of all columns of the raw table, the lake's own included."""
         own = tuple((c.name, storage_type(c.type)) for c in self.columns)

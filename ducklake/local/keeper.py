@@ -13,6 +13,7 @@ from ducklake.local.process import CappedLog, Child
 from ducklake.local.service import Service, reason
 
 START_SECONDS = 180.0
+SECOND_TRY_SECONDS = 2.0
 _BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STEADY_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -49,7 +50,7 @@ class Keeper(threading.Thread):
         """The thread's work."""
         try:
             self._await_needs()
-            self._start()
+            self._start_twice()
             self._keep()
         except _Stopped:
             return
@@ -73,6 +74,22 @@ class Keeper(threading.Thread):
             while not self._board.await_healthy(name, 0.2):
                 if self._stop_event.is_set():
                     raise _Stopped
+
+    def _start_twice(self) -> None:
+        """Start, and once more if it ends at once.
+
+        One that was killed a moment ago may still hold its files, or its port, while its threads
+        go.
+        """
+        try:
+            self._start()
+        except StackError as error:
+            if self.child is None or self.child.wait(0) is None:
+                raise
+            self._note(f"{error}; once more in {SECOND_TRY_SECONDS} s")
+            if self._stop_event.wait(SECOND_TRY_SECONDS):
+                raise _Stopped from None
+            self._start()
 
     def _start(self) -> None:
         name, began = self.service.name, time.monotonic()

@@ -100,7 +100,8 @@ def _serve() -> None:
     import consumers.lake_writer
     import consumers.verify  # noqa: F401
     import ducklake.cli.app
-    import ducklake.cli.checks  # noqa: F401
+    import ducklake.cli.checks
+    import ducklake.cli.replay  # noqa: F401
 
     ended: dict[int, int] = {}
     for line in sys.stdin:

@@ -22,7 +22,7 @@ from consumers.compactor import Compactor
 from consumers.verify import Difference, Verifier
 from ducklake.config import Config, TableRef, load_config
 from ducklake.lake.files import Session, session_is_alive
-from ducklake.lake.ledger import Ledger, pinned
+from ducklake.lake.ledger import NOW, Ledger, pinned
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.sql import rows_query
 from ducklake.topics import make_topics
@@ -214,7 +214,9 @@ class LakeUnderTest:
 
     def check_public(self, topic: str, all_of_it: bool = True) -> None:
         """What a plain glob finds is the same, and each row lies in the folder of its day."""
-        public = self.paths.raw(self.refs[topic])
+        with Ledger(self.paths) as ledger:
+            generation = ledger.generation(topic, NOW) or 0
+        public = self.paths.raw(self.refs[topic], generation)
         if not any(public.rglob("*.parquet")):
             self._same(topic, [], "a glob", all_of_it)
             return
@@ -257,9 +259,9 @@ class LakeUnderTest:
     def check_files(self) -> None:
         """No file in hot/ or raw/ is unknown to the ledger; nothing is left in staging."""
         with Ledger(self.paths) as ledger:
-            for tier, folder in (("hot", "hot"), ("sealed", "raw")):
-                found = {self.paths.relative(p) for p in self._parquet(folder)}
-                assert found == ledger.known_paths(tier), f"files in {folder}"
+            for tier, folders in (("hot", ["hot"]), ("sealed", ["raw", "generations"])):
+                found = {self.paths.relative(p) for f in folders for p in self._parquet(f)}
+                assert found == ledger.known_paths(tier), f"files in {folders}"
         assert not list(self._parquet("staging"))
 
     def _parquet(self, folder: str) -> Iterator[Path]:

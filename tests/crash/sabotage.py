@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("ducklake", "consumers", "producers", "batcher", "connect", "tests", "pyproject.toml")
 SECONDS = 300
-LEDGER, FILES = "ducklake/lake/ledger.py", "ducklake/lake/files.py"
+LEDGER, TABLES = "ducklake/lake/ledger/writing.py", "ducklake/lake/ledger/database.py"
+FILES = "ducklake/lake/files.py"
 COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
 HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
 WRITER = "consumers/lake_writer.py"
@@ -51,19 +52,19 @@ BREAKS = (
         "if positions.get(partition) != start:", "if False:", MODEL,
     ),
     Break(
-        "ranges not unique", LEDGER,
+        "ranges not unique", TABLES,
         "rows INTEGER NOT NULL, commit_no INTEGER NOT NULL,\n"
         "    PRIMARY KEY (topic, generation, topic_id, partition, first)\n) STRICT, WITHOUT ROWID;",
         "rows INTEGER NOT NULL, commit_no INTEGER NOT NULL\n) STRICT;",
         f"{UNIT}::test_a_range_is_unique_even_where_the_position_was_lost",
     ),
     Break(
-        "schema written over", LEDGER, '" WHERE topic = ? AND schema_version = ?",',
+        "schema written over", TABLES, '" WHERE topic = ? AND schema_version = ?",',
         '" WHERE topic = ? AND ? >= 0",',
         f"{UNIT}::test_two_workers_that_change_the_schema_do_not_overwrite_each_other",
     ),
     Break(
-        "dead letters forgotten", LEDGER, "for d in dead_letters\n", "for d in ()\n",
+        "dead letters forgotten", TABLES, "for d in dead_letters\n", "for d in ()\n",
         f"{UNIT}::test_dead_letters_are_committed_with_their_range",
     ),
     Break(
@@ -77,7 +78,8 @@ BREAKS = (
     Break(
         "no temporary file", COMPACTOR,
         'staged = self.session.folder / f"{day.isoformat()}-{name}"\n',
-        "staged = self.paths.day(ref, day) / name\n        make_folder(staged.parent)\n",
+        "staged = self.paths.day(ref, day, generation) / name\n"
+        "        make_folder(staged.parent)\n",
         COMPACTION,
     ),
     Break(
@@ -93,12 +95,12 @@ BREAKS = (
         COMPACTION,
     ),
     Break(
-        "deleted while pinned", COMPACTOR, "obsolete_files(before=oldest)",
+        "deleted while pinned", RECOVERY, "obsolete_files(before=oldest)",
         "obsolete_files(before=math.inf)", MODEL,
     ),
     Break(
-        "pins by the clock alone", LEDGER,
-        "return max(time.time(), math.nextafter(latest, math.inf))", "return time.time()",
+        "pins by the clock alone", TABLES,
+        "return max(now(), math.nextafter(latest, math.inf))", "return now()",
         f"{UNIT}::test_a_pin_keeps_what_is_replaced_after_it_whatever_the_clock_says",
     ),
     Break(

@@ -19,7 +19,8 @@ ONLY = {
     "commit": ("consume",),
     "seal": ("compact",),
     "recover": ("consume",),
-    "days": (),  # an explicit command: test_days.py
+    "days": (),  # explicit commands: test_days.py and test_replay.py
+    "replay": (),
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {

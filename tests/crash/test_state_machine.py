@@ -26,7 +26,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-import ducklake.lake.ledger as ledger_module
 from consumers import planning
 from consumers.compactor import Compactor
 from consumers.hot_files import commit_flush
@@ -36,6 +35,7 @@ from ducklake.config import TableRef, load_config
 from ducklake.errors import CommitConflict, DiskFull
 from ducklake.lake.files import Session, session_is_alive
 from ducklake.lake.ledger import Ledger, TableState
+from ducklake.lake.ledger import database as ledger_module
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Column, Schema
 from ducklake.lake.sql import rows_query

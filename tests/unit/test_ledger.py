@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import ducklake.lake.ledger as module
 from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
 from ducklake.lake.files import WrittenFile
 from ducklake.lake.ledger import Ledger, SealIntent
+from ducklake.lake.ledger import database as module
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Column, Schema
 from ducklake.records import DeadLetter, OffsetRange
@@ -135,7 +135,7 @@ def _seal(ledger: Ledger, name: str) -> None:
     move = (f"staging/{name}", f"raw/{name}.parquet", sum(f.rows for f in hot), 1, "sha")
     numbers = tuple(number for number, _ in ledger.ranges_of(f.file_id for f in hot))
     intent = SealIntent(tuple(f.file_id for f in hot), (move,), (numbers,))
-    seal = ledger.begin_seal(TOPIC, intent)
+    seal = ledger.begin_seal(TOPIC, 0, intent)
     ledger.flip_seal(seal, TOPIC, intent)
     ledger.flip_seal(seal, TOPIC, intent)  # redone by recovery: nothing happens
 
@@ -153,7 +153,7 @@ def test_files_that_were_replaced_already_are_not_replaced_again(ledger: Ledger)
     _seal(ledger, "one")
     intent = SealIntent(inputs, (("staging/x", "raw/x.parquet", 10, 1, "sha"),), ((1,),))
     with pytest.raises(LedgerError, match="replaced before"):
-        ledger.flip_seal(ledger.begin_seal(TOPIC, intent), TOPIC, intent)
+        ledger.flip_seal(ledger.begin_seal(TOPIC, 0, intent), TOPIC, intent)
     assert len(ledger.live_files(TOPIC)) == 1
 
 

@@ -1,0 +1,1 @@
+"""Reading topics again: to verify and fill the lake, or to build a table anew."""

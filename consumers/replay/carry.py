@@ -1,0 +1,168 @@
+"""Rows that are not read again come along by reference: their files get a second name.
+
+A file of which only a part is wanted is copied, that part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import duckdb
+
+from consumers.hot_files import footer
+from consumers.replay.segments import Target
+from ducklake.failpoints import failpoint
+from ducklake.lake.files import (
+    ROW_GROUP_ROWS,
+    ParquetSink,
+    Session,
+    WrittenFile,
+    make_folder,
+    move_into_place,
+    sync_folder,
+)
+from ducklake.lake.ledger import Ledger, Segment, TableState, pinned
+from ducklake.lake.ledger.generations import BuiltFile
+from ducklake.lake.ledger.reading import CommittedFile, joined
+from ducklake.lake.paths import SealedName
+from ducklake.lake.schema import Kind
+from ducklake.lake.sql import rows_query
+from ducklake.records import OffsetRange
+
+Keep = Callable[[OffsetRange], Sequence[OffsetRange]]
+
+
+class Carrier:
+    """Takes rows of the current generation over into one that is being built.
+
+    Args:
+        ledger: The ledger.
+        session: Keeps files from being deleted while they get their second names.
+        target: The new generation.
+        kind: Of the table.
+        keep: What of a range is taken over; the rows of a part of it are -1.
+    """
+
+    def __init__(
+        self, ledger: Ledger, session: Session, target: Target, kind: Kind, keep: Keep
+    ) -> None:
+        self._ledger = ledger
+        self._session = session
+        self._target = target
+        self._kind = kind
+        self._keep = keep
+        self._db = duckdb.connect(config={"threads": 1, "memory_limit": "400MB"})
+        self._db.execute("SET TimeZone = 'UTC'")
+        self.rows = 0
+
+    def carry(self, state: TableState, after: int, up_to: int) -> None:
+        """Take over what was committed after one commit, up to and including another."""
+        with pinned(self._ledger, self._session):
+            files = self._ledger.contents(state.topic, state.generation, after, up_to)
+            commits: dict[int, tuple[OffsetRange, ...]] = {}
+            ranges = self._ledger.committed(state.topic, state.generation, after, up_to)
+            for number, spans in ranges.items():
+                kept = [part for span in spans for part in self._keep(span)]
+                if kept:
+                    commits[number] = tuple(self._counted(state, files, number, k) for k in kept)
+            if not commits:
+                return
+            index = {number: place for place, number in enumerate(commits)}
+            built = [b for file in files if (b := self._take(state, file, commits, index))]
+            self._sync({b.file.path.parent for b in built})
+        failpoint("replay.before_carry")
+        self._ledger.add_segment(
+            state.topic, self._target.generation, self._target.session,
+            Segment(tuple(commits.values()), tuple(built), letters_from=state.generation),
+        )  # fmt: skip
+        failpoint("replay.after_carry")
+        self.rows += sum(span.rows for spans in commits.values() for span in spans)
+
+    def _counted(
+        self, state: TableState, files: Sequence[CommittedFile], number: int, span: OffsetRange
+    ) -> OffsetRange:
+        """A part of a range with the number of its rows."""
+        if span.rows >= 0:
+            return span
+        paths = [f.path for f in files if number in f.commits and f.topic_id == span.topic_id]
+        query = rows_query(state.schema.relation(self._kind), paths, [span])
+        [(rows,)] = self._db.execute(f"SELECT count(*) FROM ({query})").fetchall()
+        return OffsetRange(span.topic_id, span.partition, span.first, span.last, rows)
+
+    def _take(
+        self,
+        state: TableState,
+        file: CommittedFile,
+        commits: dict[int, tuple[OffsetRange, ...]],
+        index: dict[int, int],
+    ) -> BuiltFile | None:
+        """A file of the new generation with what is kept of an old one; None: nothing is."""
+        sealed = SealedName.parse(file.path.name) if file.tier == "sealed" else None
+        kept = [
+            span
+            for number in file.commits
+            for span in commits.get(number, ())
+            if sealed is None or span.partition == sealed.partition
+        ]
+        if not any(span.rows for span in kept):
+            return None
+        mine = tuple(index[number] for number in file.commits if number in index)
+        wanted = sum(span.rows for span in kept)
+        whole = all(number in commits for number in file.commits) and all(
+            self._keep(span) == [span]
+            for span in file.ranges
+            if sealed is None or span.partition == sealed.partition
+        )
+        # A hot file's footer must say its generation: there is no folder that says it.
+        if whole and sealed is not None:
+            return BuiltFile(file.tier, self._linked(file), mine, file.created_at)
+        made = self._copied(state, file, kept) if wanted else None
+        return None if made is None else BuiltFile(file.tier, made, mine, file.created_at)
+
+    def _place(self, file: CommittedFile, name: str) -> Path:
+        paths, target = self._ledger.paths, self._target
+        if file.tier == "hot":
+            return paths.hot(target.ref) / f"{target.session}-{secrets.token_hex(8)}.parquet"
+        old_tree = paths.raw(target.ref, file.generation)
+        return (
+            paths.raw(target.ref, target.generation) / file.path.parent.relative_to(old_tree) / name
+        )
+
+    def _linked(self, file: CommittedFile) -> WrittenFile:
+        final = self._place(file, file.path.name)
+        make_folder(final.parent)
+        os.link(file.path, final)
+        return WrittenFile(final, file.bytes, file.sha256, file.rows)
+
+    def _copied(
+        self, state: TableState, file: CommittedFile, kept: Sequence[OffsetRange]
+    ) -> WrittenFile | None:
+        query = rows_query(state.schema.relation(self._kind), [file.path], joined(kept))
+        reader = self._db.execute(f"{query} ORDER BY _partition, _offset").to_arrow_reader(
+            ROW_GROUP_ROWS
+        )
+        sink: ParquetSink | None = None
+        last = -1
+        for batch in reader:
+            if batch.num_rows:
+                staged = self._target.folder / f"generation-{secrets.token_hex(8)}"
+                sink = sink or ParquetSink(staged, batch.schema)
+                sink.write(batch)
+                last = batch.column("_offset")[-1].as_py()
+        if sink is None:
+            return None
+        newest = self._ledger.newest_number()
+        made = sink.close(footer(self._target.ref, self._target.generation, kept, newest))
+        first = min(span.first for span in kept)
+        name = SealedName(kept[0].topic_id, kept[0].partition, first, last).name()
+        final = self._place(file, name)
+        move_into_place(made.path, final)
+        return WrittenFile(final, made.size, made.sha256, made.rows)
+
+    @staticmethod
+    def _sync(folders: set[Path]) -> None:
+        for folder in folders:
+            sync_folder(folder)

@@ -1,0 +1,390 @@
+"""Verify and fill: what Kafka holds is compared with the lake, and what is missing is committed.
+
+Offsets up to the table's positions only: what lies behind them is the live consumer's. A row that
+differs is named and left as it is: to replace rows is what a rebuild is for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import structlog
+from confluent_kafka import Message
+
+from consumers.decode import TableDecoder
+from consumers.hot_files import write_hot
+from consumers.kafka_range import KafkaReader
+from consumers.recovery import refuse_an_old_ledger
+from consumers.replay.rebuild import decoder_of, known_table
+from consumers.replay.spans import Bounds, Stretch, gaps, runs
+from ducklake.config import Config, Endpoints, Table, TableRef
+from ducklake.errors import CommitConflict, DuckLakeError, Interrupted, LedgerError
+from ducklake.failpoints import failpoint
+from ducklake.lake.checksum import checksum_query
+from ducklake.lake.files import Session, sha256_of
+from ducklake.lake.ledger import NOW, Ledger, TableState, pinned
+from ducklake.lake.ledger.generations import Hole
+from ducklake.lake.ledger.reading import CommittedFile
+from ducklake.lake.paths import LakePaths, SealedName
+from ducklake.lake.schema import Schema
+from ducklake.lake.sql import rows_query
+from ducklake.records import DeadLetter, OffsetRange
+from ducklake.topics import admin, identify
+
+log = structlog.get_logger()
+SHOWN = 20
+Progress = Callable[[int, int], None]
+"""Offsets compared so far, and in all."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a replay found, and did.
+
+    Attributes:
+        compared: Records read from Kafka.
+        missing: Rows and dead letters that Kafka has and the lake had not.
+        filled: Those that are in the lake now.
+        differing: Places of rows with other values: (partition, offset).
+        extra: Rows of the lake that Kafka does not have at offsets that it still holds.
+        lost_files: Files that are missing or damaged, relative to the lake.
+        repaired: Those that were written again.
+        checksum: Of all rows read from Kafka, as decoded now.
+        lake_checksum: Of the lake's rows at the same offsets, before anything was filled.
+    """
+
+    table: str
+    compared: int = 0
+    missing: int = 0
+    filled: int = 0
+    differing: list[tuple[int, int]] = field(default_factory=list)
+    extra: list[tuple[int, int]] = field(default_factory=list)
+    lost_files: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    checksum: int = 0
+    lake_checksum: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether the lake now holds what Kafka holds."""
+        return (
+            self.missing == self.filled
+            and len(self.lost_files) == len(self.repaired)
+            and not self.differing
+            and not self.extra
+        )
+
+
+class Replay:
+    """Compares one table with its topic, and fills what is missing.
+
+    Args:
+        config: The configuration.
+        endpoints: Where Kafka is.
+        ref: The table.
+        table: Its configuration.
+        bounds: What to read again.
+        dry: Change nothing.
+        progress: Called now and then.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        ref: TableRef,
+        table: Table,
+        bounds: Bounds,
+        dry: bool = False,
+        progress: Progress = lambda done, total: None,
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._ref = ref
+        self._table = table
+        self._bounds = bounds
+        self._dry = dry
+        self._progress = progress
+        self._kind = config.kind(ref)
+        self._db = duckdb.connect(config={"threads": 1, "memory_limit": "400MB"})
+        self._db.execute("SET TimeZone = 'UTC'")
+        self._found = Comparison(ref.topic)
+
+    def run(self, stop: threading.Event) -> Comparison:
+        """Compare and fill.
+
+        Raises:
+            LedgerError: The lake does not know the table, or its topic was made anew.
+            ServiceUnreachable: Kafka stopped answering; what was filled stays.
+            Interrupted: Told to stop; what was filled stays.
+        """
+        paths = LakePaths(self._config.data_dir)
+        with ExitStack() as stack:
+            ledger = stack.enter_context(Ledger(paths))
+            session = stack.enter_context(Session(paths))
+            kafka = stack.enter_context(KafkaReader(self._endpoints))
+            decoder = stack.enter_context(
+                decoder_of(self._config, self._endpoints, self._ref, self._table)
+            )
+            refuse_an_old_ledger(ledger)
+            state = known_table(ledger, self._ref)
+            self._must_be_the_same(state)
+            self._repair(ledger, session, kafka, decoder, state)
+            stretches = []
+            for number, position in sorted(state.positions.items()):
+                asked = self._bounds.until(number, position)
+                first = max(asked.first, kafka.oldest(self._ref.topic, number))
+                stretches.append(Stretch(number, first, max(first, asked.end)))
+            total, done = sum(map(len, stretches)), 0
+            for stretch in stretches:
+                at = stretch.first
+                reader = kafka.read(self._ref.topic, stretch.partition, at, stretch.end)
+                for batch in reader:
+                    if stop.is_set():
+                        raise Interrupted(
+                            f"The replay of {self._ref.topic} was stopped.",
+                            "What was filled stays; the same command goes on.",
+                        )
+                    end = batch[-1].offset() + 1
+                    part = Stretch(stretch.partition, at, end)
+                    self._compare(ledger, session, decoder, part, batch)
+                    self._progress(done + end - stretch.first, total)
+                    at = end
+                if at < stretch.end:  # markers and aborted records at the end
+                    self._compare(
+                        ledger, session, decoder, Stretch(stretch.partition, at, stretch.end), []
+                    )
+                done += len(stretch)
+            self._progress(total, total)
+        return self._found
+
+    def _must_be_the_same(self, state: TableState) -> None:
+        found = identify(admin(self._endpoints), [self._ref.topic]).get(self._ref.topic)
+        if found is None or found.topic_id != state.topic_id:
+            raise LedgerError(
+                f"Topic {self._ref.topic} is not the one that the lake has read.",
+                f"`ducklake accept {self._ref.topic}` goes on with the new one; the old one's"
+                " records are gone from Kafka.",
+            )
+
+    # Files that are lost ---------------------------------------------------------------------
+
+    def _repair(
+        self, ledger: Ledger, session: Session, kafka: KafkaReader, decoder: TableDecoder,
+        state: TableState,
+    ) -> None:  # fmt: skip
+        """Write lost and damaged files again, from Kafka: their rows are committed already."""
+        ids = {file.path: file.file_id for file in ledger.live_files(state.topic)}
+        for file in ledger.contents(state.topic, state.generation, 0, NOW):
+            if file.topic_id != state.topic_id or not self._is_asked_for(file):
+                continue
+            if file.path.exists() and sha256_of(file.path) == file.sha256:
+                continue
+            name = ledger.paths.relative(file.path)
+            self._found.lost_files.append(name)
+            rows, spans = self._rows_of(ledger, kafka, decoder, state, file)
+            count = 0 if rows is None else rows.num_rows
+            if count != file.rows:
+                log.error("a file cannot be written again from Kafka", table=state.topic,
+                          file=name, rows=file.rows, in_kafka=count)  # fmt: skip
+            elif not self._dry:
+                made = write_hot(ledger, session, self._ref, state.generation, rows, spans)
+                failpoint("replay.before_replace")
+                ledger.replace_file(state.topic, state.generation, ids[file.path], made)
+                self._found.repaired.append(name)
+
+    def _is_asked_for(self, file: CommittedFile) -> bool:
+        return any(
+            span.first < (end if (end := self._bounds.end.get(span.partition)) is not None else NOW)
+            and span.last >= self._bounds.first.get(span.partition, 0)
+            for span in file.ranges
+        )
+
+    def _rows_of(
+        self, ledger: Ledger, kafka: KafkaReader, decoder: TableDecoder, state: TableState,
+        file: CommittedFile,
+    ) -> tuple[pa.Table | None, list[OffsetRange]]:  # fmt: skip
+        """The rows that a file held: those of its commits that no other file holds."""
+        sealed = SealedName.parse(file.path.name) if file.tier == "sealed" else None
+        spans = [s for s in file.ranges if sealed is None or s.partition == sealed.partition]
+        others = [
+            other.path
+            for other in ledger.contents(state.topic, state.generation, 0, NOW)
+            if other.path != file.path
+            and set(other.commits) & set(file.commits)
+            and other.path.exists()
+        ]
+        parts = []
+        for span in spans:
+            query = rows_query(state.schema.relation(self._kind), others, [span])
+            held = {o for (o,) in self._db.execute(f"SELECT _offset FROM ({query})").fetchall()}
+            for batch in (
+                kafka.read(state.topic, span.partition, span.first, span.next_offset)
+                if span.rows
+                else ()
+            ):
+                wanted = [m for m in batch if m.offset() >= span.first and m.offset() not in held]
+                decoded = decoder.decode(wanted, state.schema, state.epoch)
+                if decoded.rows is not None:
+                    parts.append(decoded.rows)
+        if not parts:
+            return None, spans
+        rows = pa.concat_tables(parts, promote_options="permissive")
+        return rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")]), spans
+
+    # Rows ------------------------------------------------------------------------------------
+
+    def _compare(
+        self, ledger: Ledger, session: Session, decoder: TableDecoder, part: Stretch,
+        batch: Sequence[Message],
+    ) -> None:  # fmt: skip
+        """One batch against the lake: first the sums, and the rows only where these differ."""
+        state = known_table(ledger, self._ref)
+        decoded = decoder.decode(batch, state.schema, state.epoch)
+        span = OffsetRange(state.topic_id, part.partition, part.first, part.end - 1, 0)
+        letters = set(ledger.dead_letter_offsets(state.topic, span))
+        self._load(decoded.rows, decoded.schema.relation(self._kind), letters)
+        with pinned(ledger, session):
+            covered = ledger.ranges_within(state.topic, state.generation, span)
+            files = [
+                f.path for f in ledger.files_within(state.topic, state.generation, span)
+                if f.path.exists()
+            ]  # fmt: skip
+            columns = state.schema.relation(self._kind)
+            self._db.execute(
+                "CREATE OR REPLACE TEMP TABLE held AS"
+                f" SELECT * FROM ({rows_query(columns, files, [span])})"
+                f" WHERE _topic_epoch = {state.epoch}"
+            )
+        found = self._found
+        found.compared += len(batch)
+        names = [name for name, _ in columns]
+        sums = [
+            self._db.execute(checksum_query(names, relation)).fetchone()
+            for relation in ("kafka", "held")
+        ]
+        found.checksum = (found.checksum + int(sums[0][1])) % (1 << 64)
+        found.lake_checksum = (found.lake_checksum + int(sums[1][1])) % (1 << 64)
+        fresh = [d for d in decoded.dead_letters if d.offset not in letters]
+        open_ = gaps(covered, part)
+        if sums[0] == sums[1] and not fresh and not open_:
+            return
+        missing = self._offsets("kafka", "held")
+        found.missing += len(missing) + len(fresh)
+        found.extra += [(part.partition, o) for o in self._offsets("held", "kafka")][:SHOWN]
+        found.differing += [(part.partition, o) for o in self._differing(names)][:SHOWN]
+        if self._dry or not (missing or fresh or open_):
+            return
+        self._fill(ledger, session, state, decoded.schema, part, covered, missing, fresh)
+
+    def _load(
+        self, rows: pa.Table | None, columns: Sequence[tuple[str, str]], letters: set[int]
+    ) -> None:
+        """What Kafka holds, as relation `kafka`; what the lake holds as dead letters left out."""
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE kafka AS {rows_query(columns, [])}")
+        if rows is not None:
+            self._db.register("decoded", rows)
+            self._db.execute("INSERT INTO kafka BY NAME SELECT * FROM decoded")
+            self._db.unregister("decoded")
+        if letters:
+            self._db.execute(
+                "DELETE FROM kafka WHERE _offset IN (SELECT unnest(?))", [sorted(letters)]
+            )
+
+    def _offsets(self, one: str, other: str) -> list[int]:
+        found = self._db.execute(
+            f"SELECT _offset FROM {one} ANTI JOIN {other} USING (_offset) ORDER BY 1"
+        )
+        return [offset for (offset,) in found.fetchall()]
+
+    def _differing(self, names: Sequence[str]) -> list[int]:
+        listed = ", ".join(f'"{name}"' for name in names)
+        found = self._db.execute(
+            f"SELECT DISTINCT _offset FROM (SELECT {listed} FROM kafka SEMI JOIN held"
+            f" USING (_offset) EXCEPT ALL SELECT {listed} FROM held) ORDER BY 1"
+        )
+        return [offset for (offset,) in found.fetchall()]
+
+    def _fill(
+        self, ledger: Ledger, session: Session, state: TableState, schema: Schema,
+        part: Stretch, covered: Sequence[OffsetRange], missing: Sequence[int],
+        fresh: Sequence[DeadLetter],
+    ) -> None:  # fmt: skip
+        """Commit what is missing, as new rows below the positions."""
+        holes = self._holes(ledger, state, part, covered, missing, fresh)
+        self._db.register("wanted", pa.table({"_offset": pa.array(missing, pa.int64())}))
+        rows = self._db.execute(
+            "SELECT * FROM kafka SEMI JOIN wanted USING (_offset) ORDER BY _offset"
+        ).to_arrow_table()
+        self._db.unregister("wanted")
+        spans = [hole.span for hole in holes]
+        file = None
+        try:
+            if rows.num_rows:
+                file = write_hot(ledger, session, self._ref, state.generation, rows, spans)
+            failpoint("replay.before_fill")
+            ledger.fill(state, session.id, holes, file, schema, fresh)
+            failpoint("replay.after_fill")
+        except CommitConflict:
+            if file is not None:
+                file.path.unlink(missing_ok=True)
+            raise
+        except DuckLakeError:
+            if file is not None and not ledger.knows(file.path):
+                file.path.unlink(missing_ok=True)
+            raise
+        self._found.filled += len(missing) + len(fresh)
+
+    def _holes(
+        self, ledger: Ledger, state: TableState, part: Stretch, covered: Sequence[OffsetRange],
+        missing: Sequence[int], fresh: Sequence[DeadLetter],
+    ) -> list[Hole]:  # fmt: skip
+        """The offsets to commit: what no range covers, and within ranges the missing records."""
+        holes = []
+        uncovered = gaps(covered, part)
+        for gap in uncovered:
+            rows = sum(gap.first <= offset < gap.end for offset in missing)
+            span = OffsetRange(state.topic_id, part.partition, gap.first, gap.end - 1, rows)
+            holes.append(Hole(span))
+        inside = sorted(
+            o for o in {*missing, *(d.offset for d in fresh)}
+            if not any(g.first <= o < g.end for g in uncovered)
+        )  # fmt: skip
+        for span in covered:
+            lost = [o for o in inside if span.first <= o <= span.last]
+            if not lost:
+                continue
+            present = self._present(ledger, state, span)
+            mine = [
+                OffsetRange(span.topic_id, span.partition, first, last,
+                            sum(first <= o <= last for o in missing))
+                for first, last in runs(lost, present)
+            ]  # fmt: skip
+            left = gaps(mine, Stretch(span.partition, span.first, span.next_offset))
+            kept = tuple(
+                OffsetRange(span.topic_id, span.partition, s.first, s.end - 1,
+                            sum(s.first <= o < s.end for o in present))
+                for s in left
+            )  # fmt: skip
+            holes += [
+                Hole(one, (span,) if place == 0 else (), kept if place == 0 else ())
+                for place, one in enumerate(mine)
+            ]
+        return holes
+
+    def _present(self, ledger: Ledger, state: TableState, span: OffsetRange) -> list[int]:
+        """The offsets of a range that the lake has rows of."""
+        files = [
+            f.path for f in ledger.files_within(state.topic, state.generation, span)
+            if f.path.exists()
+        ]  # fmt: skip
+        query = rows_query(state.schema.relation(self._kind), files, [span])
+        found = self._db.execute(
+            f"SELECT _offset FROM ({query}) WHERE _topic_epoch = {state.epoch} ORDER BY 1"
+        )
+        return [offset for (offset,) in found.fetchall()]

@@ -1,0 +1,419 @@
+"""A table built anew from its topic, beside the live consumer, and switched to at equal positions.
+
+What Kafka still holds of the wanted stretch is decoded again, by several processes; all else is
+carried over. Nobody reads the new generation before the switch, which is one transaction of the
+ledger. A rebuild that was killed has changed nothing: what it left is dropped by the next one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from consumers.decode import TableDecoder
+from consumers.hot_files import write_hot
+from consumers.kafka_range import KafkaReader
+from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.replay.carry import Carrier
+from consumers.replay.segments import SegmentWriter, Target
+from consumers.replay.spans import Bounds, Stretch, outside, shares
+from consumers.schema_changes import SchemaChanges
+from ducklake.config import Config, Endpoints, Table, TableRef, load_config
+from ducklake.errors import (
+    CommitConflict,
+    Interrupted,
+    LedgerError,
+    ServiceUnreachable,
+    TerminalError,
+)
+from ducklake.failpoints import failpoint
+from ducklake.lake.files import Session
+from ducklake.lake.ledger import Ledger, Segment, TableState
+from ducklake.lake.ledger.generations import HOLD_SECONDS, BuiltFile
+from ducklake.lake.paths import LakePaths
+from ducklake.lake.schema import Schema
+from ducklake.records import OffsetRange
+
+LARGE_STRETCH = 200_000
+SWITCH_SECONDS = 120.0
+LOOK_SECONDS = 0.25
+RETRY_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
+
+Progress = Callable[[int, int], None]
+"""Offsets read so far, and in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild came to.
+
+    Attributes:
+        generation: The one that is current now.
+        read_again: Rows decoded again.
+        carried: Rows taken over by reference.
+        folder: Its public tree.
+    """
+
+    generation: int
+    read_again: int
+    carried: int
+    dead_letters: int
+    folder: Path
+
+
+class Rebuild:
+    """Builds one table anew.
+
+    Args:
+        config: The configuration.
+        endpoints: Where Kafka is.
+        ref: The table.
+        table: Its configuration: declared types.
+        bounds: What to read again; the rest is carried over.
+        workers: Processes that decode.
+        progress: Called now and then.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        ref: TableRef,
+        table: Table,
+        bounds: Bounds,
+        workers: int,
+        progress: Progress = lambda rows, total: None,
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._ref = ref
+        self._table = table
+        self._bounds = bounds
+        self._workers = workers
+        self._progress = progress
+        self._schema = Schema()
+        self._built: dict[int, int] = {}
+        self._carried_to = 0
+
+    def run(self, stop: threading.Event) -> Rebuilt:
+        """Build and switch.
+
+        Raises:
+            LedgerError: The table is not in the ledger, or is being rebuilt already.
+            ServiceUnreachable: Kafka stopped answering; nothing has changed.
+            Interrupted: Told to stop; nothing has changed.
+        """
+        paths = LakePaths(self._config.data_dir)
+        with Ledger(paths) as ledger, Session(paths) as session, KafkaReader(self._endpoints) as k:
+            refuse_an_old_ledger(ledger)
+            drop_abandoned(ledger)
+            state = known_table(ledger, self._ref)
+            generation = ledger.begin_generation(self._ref.topic, session.id)
+            failpoint("replay.after_begin")
+            target = Target(
+                self._ref, generation, state.topic_id, session.id, session.folder,
+                self._config.settings.consumer.seal_mb * 1024 * 1024,
+            )  # fmt: skip
+            try:
+                self._read_all(ledger, target, state, k, stop)
+                carrier = Carrier(
+                    ledger, session, target, self._config.kind(self._ref),
+                    partial(self._keep, target),
+                )  # fmt: skip
+                self._switch(ledger, session, target, k, carrier, stop)
+            except BaseException:
+                self._give_up(ledger, target)
+                raise
+            rows = ledger.row_count(self._ref.topic)
+            letters = sum(1 for row in ledger.dead_letters(ledger.last_commit())
+                          if row[0] == self._ref.topic)  # fmt: skip
+            folder = paths.raw(self._ref, generation)
+            return Rebuilt(generation, rows - carrier.rows, carrier.rows, letters, folder)
+
+    def _give_up(self, ledger: Ledger, target: Target) -> None:
+        """Leave nothing of a rebuild that did not get to its switch."""
+        for left in target.folder.glob("generation-*"):
+            left.unlink(missing_ok=True)
+        current = ledger.table(self._ref.topic)
+        if current is not None and current.generation == target.generation:
+            return  # it did: the error came after it
+        ledger.drop_generation(self._ref.topic, target.generation, lambda session: False)
+        delete_replaced(ledger)
+        shutil.rmtree(ledger.paths.raw(self._ref, target.generation), ignore_errors=True)
+
+    def _keep(self, target: Target, span: OffsetRange) -> Sequence[OffsetRange]:
+        """What of an old range is carried over: all that was not read again."""
+        if span.topic_id != target.topic_id or span.partition not in self._first:
+            return [span]
+        first = self._first[span.partition]
+        wanted = self._bounds.end.get(span.partition)
+        end = span.next_offset if wanted is None else wanted
+        return outside(span, Stretch(span.partition, first, max(first, end)))
+
+    # Reading again -------------------------------------------------------------------------
+
+    def _read_all(
+        self, ledger: Ledger, target: Target, state: TableState, kafka: KafkaReader,
+        stop: threading.Event,
+    ) -> None:  # fmt: skip
+        """Decode everything up to the table's positions of now."""
+        self._first: dict[int, int] = {}
+        stretches = []
+        for number, position in sorted(state.positions.items()):
+            asked = self._bounds.until(number, position)
+            first = max(asked.first, kafka.oldest(self._ref.topic, number))
+            self._first[number] = first
+            stretches.append(Stretch(number, first, max(first, asked.end)))
+        total = sum(map(len, stretches))
+        self._progress(0, total)
+        self._decode(ledger, target, state, shares(stretches, self._workers), stop, total)
+        for stretch in stretches:
+            self._built[stretch.partition] = stretch.end
+
+    def _decode(
+        self, ledger: Ledger, target: Target, state: TableState, pieces: Sequence[Stretch],
+        stop: threading.Event, total: int,
+    ) -> None:  # fmt: skip
+        """Decode stretches into files: here, or in several processes."""
+        if not pieces:
+            return
+        build = partial(
+            build_stretch, self._config.path, self._ref, target, state.epoch, self._schema.dump()
+        )
+        if self._workers == 1:
+
+            def look() -> None:
+                self._look(ledger, target, stop, total)
+
+            schemas = [build(piece, look) for piece in pieces]
+        else:
+            workers = min(self._workers, len(pieces))
+            with _pool(workers, multiprocessing.get_context("spawn")) as pool:
+                futures = [pool.submit(build, piece) for piece in pieces]
+                self._await(ledger, target, futures, stop, total)
+            schemas = [future.result() for future in futures]
+        self._schema = _merged(self._schema, map(Schema.load, schemas))
+
+    def _look(self, ledger: Ledger, target: Target, stop: threading.Event, total: int) -> None:
+        if stop.is_set():
+            raise Interrupted(
+                f"The rebuild of {self._ref.topic} was stopped.",
+                "Nothing has changed. The same command starts it again.",
+            )
+        self._progress(ledger.built_offsets(self._ref.topic, target.generation), total)
+
+    def _await(
+        self, ledger: Ledger, target: Target, futures: Sequence[Future[str]],
+        stop: threading.Event, total: int,
+    ) -> None:  # fmt: skip
+        open_ = set(futures)
+        while open_:
+            done, open_ = wait(open_, LOOK_SECONDS, FIRST_EXCEPTION)
+            for future in done:
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    raise ServiceUnreachable(
+                        f"A process of the rebuild of {self._ref.topic} was killed.",
+                        "Is there enough memory? Nothing has changed; start it again.",
+                    ) from None
+            self._look(ledger, target, stop, total)
+
+    # The switch ------------------------------------------------------------------------------
+
+    def _switch(
+        self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
+        carrier: Carrier, stop: threading.Event,
+    ) -> None:  # fmt: skip
+        """Catch up with the live consumer, which waits for the last moment of it."""
+        deadline = time.monotonic() + SWITCH_SECONDS
+        hold = partial(ledger.hold, self._ref.topic, target.generation, session.id)
+        while True:
+            self._catch_up(ledger, session, target, kafka, self._state(ledger, target), stop)
+            hold(HOLD_SECONDS)
+            failpoint("replay.after_hold")
+            state = self._state(ledger, target)
+            up_to = ledger.newest_number()
+            self._catch_up(ledger, session, target, kafka, state, stop)
+            carrier.carry(state, self._carried_to, up_to)
+            self._carried_to = up_to
+            schema = self._schema
+            if carrier.rows:
+                schema = schema.with_missing(state.schema)
+            failpoint("replay.before_switch")
+            try:
+                ledger.switch(state, target.generation, session.id, schema)
+                failpoint("replay.after_switch")
+                return
+            except CommitConflict as error:  # a compaction, or we were too slow
+                hold(0)
+                if stop.wait(RETRY_SECONDS) or time.monotonic() > deadline:
+                    raise TerminalError(
+                        f"The rebuild of {self._ref.topic} could not switch: {error}",
+                        "Nothing has changed. Start it again when there is less to do.",
+                    ) from None
+
+    def _state(self, ledger: Ledger, target: Target) -> TableState:
+        state = known_table(ledger, self._ref)
+        if state.topic_id != target.topic_id:
+            raise LedgerError(
+                f"Topic {self._ref.topic} was made anew during the rebuild.", "Start it again."
+            )
+        return state
+
+    def _catch_up(
+        self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
+        state: TableState, stop: threading.Event,
+    ) -> None:  # fmt: skip
+        """Read what the live consumer has committed meanwhile."""
+        behind = []
+        for number, position in sorted(state.positions.items()):
+            if number not in self._built:
+                asked = self._bounds.first.get(number, 0)
+                oldest = kafka.oldest(self._ref.topic, number)
+                self._built[number] = self._first[number] = max(asked, oldest)
+            end = self._bounds.until(number, position).end
+            behind.append(Stretch(number, self._built[number], max(self._built[number], end)))
+        if sum(map(len, behind)) > LARGE_STRETCH:
+            self._decode(
+                ledger, target, state, shares(behind, self._workers), stop, sum(map(len, behind))
+            )
+        else:
+            self._read_small(ledger, session, target, kafka, state, [s for s in behind if len(s)])
+        for stretch in behind:
+            self._built[stretch.partition] = stretch.end
+
+    def _read_small(
+        self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
+        state: TableState, stretches: Sequence[Stretch],
+    ) -> None:  # fmt: skip
+        """A few records: one hot file, as a flush writes it."""
+        if not stretches:
+            return
+        with decoder_of(self._config, self._endpoints, self._ref, self._table) as decoder:
+            for s in stretches:
+                messages = [m for b in kafka.read(self._ref.topic, s.partition, s.first, s.end)
+                            for m in b]  # fmt: skip
+                decoded = decoder.decode(messages, self._schema, state.epoch)
+                self._schema = decoded.schema
+                rows = 0 if decoded.rows is None else decoded.rows.num_rows
+                span = OffsetRange(state.topic_id, s.partition, s.first, s.end - 1, rows)
+                files = []
+                if decoded.rows is not None:
+                    file = write_hot(
+                        ledger, session, self._ref, target.generation, decoded.rows, [span]
+                    )
+                    files.append(BuiltFile("hot", file, (0,)))
+                letters = tuple((0, letter) for letter in decoded.dead_letters)
+                ledger.add_segment(
+                    self._ref.topic, target.generation, session.id,
+                    Segment(((span,),), tuple(files), letters),
+                )  # fmt: skip
+
+
+def build_stretch(
+    config_path: Path,
+    ref: TableRef,
+    target: Target,
+    epoch: int,
+    schema: str,
+    stretch: Stretch,
+    look: Callable[[], None] = lambda: None,
+) -> str:
+    """Decode a stretch into files of a new generation; in a process of its own, or here.
+
+    Returns:
+        The schema with which it ended, as JSON.
+    """
+    config = load_config(config_path)
+    endpoints = config.endpoints()
+    table = next(spec for known, spec in config.tables() if known == ref)
+    grown = Schema.load(schema)
+    with (
+        Ledger(LakePaths(config.data_dir)) as ledger,
+        KafkaReader(endpoints) as kafka,
+        decoder_of(config, endpoints, ref, table) as decoder,
+    ):
+        writer = SegmentWriter(ledger, target, stretch.partition, stretch.first)
+        try:
+            for batch in kafka.read(ref.topic, stretch.partition, stretch.first, stretch.end):
+                decoded = decoder.decode(batch, grown, epoch)
+                grown = decoded.schema
+                writer.add(decoded.rows, decoded.dead_letters, batch[-1].offset() + 1)
+                look()
+            writer.finish(stretch.end)
+        except BaseException:
+            writer.discard()
+            raise
+    return grown.dump()
+
+
+@contextmanager
+def decoder_of(
+    config: Config, endpoints: Endpoints, ref: TableRef, table: Table
+) -> Iterator[TableDecoder]:
+    """A decoder as the live consumer has it, for a table."""
+    kind = config.kind(ref)
+    changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
+    try:
+        yield TableDecoder(ref, table, kind, changes)
+    finally:
+        if changes is not None:
+            changes.close()
+
+
+@contextmanager
+def _pool(
+    workers: int, context: multiprocessing.context.SpawnContext
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this one, and at once if the block fails."""
+    pool = ProcessPoolExecutor(workers, context, _tie_to_parent, (os.getpid(),))
+    try:
+        yield pool
+        pool.shutdown()
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+
+
+def _tie_to_parent(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def known_table(ledger: Ledger, ref: TableRef) -> TableState:
+    """The state of a table that the lake must have.
+
+    Raises:
+        LedgerError: It has not.
+    """
+    state = ledger.table(ref.topic)
+    if state is None:
+        raise LedgerError(
+            f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
+        )
+    return state
+
+
+def _merged(base: Schema, schemas: Iterable[Schema]) -> Schema:
+    """What several decoders have found: a column with two types holds both as text."""
+    for schema in schemas:
+        base = base.united(schema)
+    return base

@@ -1,0 +1,238 @@
+"""`ducklake replay` and `ducklake generations`: topics read again, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from consumers.kafka_range import KafkaReader
+from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.replay.fill import Comparison, Replay
+from consumers.replay.rebuild import Rebuild, Rebuilt
+from consumers.replay.spans import Bounds
+from ducklake.cli.checks import chosen
+from ducklake.config import Config, TableRef
+from ducklake.errors import ConfigError, LedgerError
+from ducklake.lake.files import session_is_alive
+from ducklake.lake.ledger import NOW, Ledger
+from ducklake.lake.paths import LakePaths
+
+WORKERS = 2
+_PLAIN_STEP = 0.1
+
+
+def replay_table(
+    config: Config,
+    table: str,
+    start: str | None,
+    end: str | None,
+    offsets: bool,
+    dry: bool,
+    rebuild: bool,
+    workers: int | None,
+    as_json: bool,
+    stop: threading.Event,
+) -> bool:
+    """Read a table's topic again; returns whether the lake now holds what Kafka holds.
+
+    Raises:
+        ConfigError: The range cannot be read as offsets or moments.
+        DuckLakeError: As `Replay.run` and `Rebuild.run` say.
+    """
+    [(ref, spec)] = chosen(config, table)
+    if rebuild and dry:
+        raise ConfigError(
+            "--dry-run and --rebuild do not go together.", "Without --rebuild it says what differs."
+        )
+    bounds = _bounds(config, ref, start, end, offsets)
+    endpoints = config.endpoints()
+    if rebuild:
+        count = workers or min(WORKERS, os.cpu_count() or 1)
+        with _bar(f"rebuilding {ref.topic}") as progress:
+            built = Rebuild(config, endpoints, ref, spec, bounds, count, progress).run(stop)
+        _print_rebuilt(ref, built, as_json)
+        return True
+    with _bar(f"comparing {ref.topic}") as progress:
+        found = Replay(config, endpoints, ref, spec, bounds, dry, progress).run(stop)
+    _print_comparison(found, dry, as_json)
+    return found.exact
+
+
+def _bounds(
+    config: Config, ref: TableRef, start: str | None, end: str | None, offsets: bool
+) -> Bounds:
+    with Ledger(LakePaths(config.data_dir)) as ledger:
+        state = ledger.table(ref.topic)
+    if state is None:
+        raise LedgerError(
+            f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
+        )
+    numbers = sorted(state.positions)
+    if offsets:
+        first, last = _offset("--from", start), _offset("--to", end)
+        return Bounds(
+            dict.fromkeys(numbers, first or 0), dict.fromkeys(numbers, last)
+        )  # fmt: skip
+    begin, until = _moment("--from", start), _moment("--to", end)
+    with KafkaReader(config.endpoints()) as kafka:
+
+        def at(moment: float | None, number: int) -> int | None:
+            return None if moment is None else kafka.at(ref.topic, number, moment)
+
+        firsts = {n: 0 if begin is None else at(begin, n) for n in numbers}
+        ends = {n: at(until, n) for n in numbers}
+    return Bounds({n: NOW if f is None else f for n, f in firsts.items()}, ends)
+
+
+def _offset(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"{option} {text}: not an offset.", "Leave out --offsets to give a moment."
+        ) from None
+
+
+def _moment(option: str, text: str | None) -> float | None:
+    """Seconds since the epoch; without a zone it is UTC, as the dates of the lake are."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{option} {text}: not a date or moment.",
+            "Write 2026-10-01 or 2026-10-01T12:30 (UTC), or give --offsets.",
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress on standard error: a bar on a terminal, a line now and then otherwise."""
+    if sys.stderr.isatty():
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=min(done, total), total=total)
+        return
+    said = -1.0
+
+    def say(done: int, total: int) -> None:
+        nonlocal said
+        share = done / total if total else 1.0
+        if share - said >= _PLAIN_STEP or (share >= 1 > said):
+            said = share
+            print(f"{what}: {done:,} of {total:,} offsets", file=sys.stderr, flush=True)
+
+    yield say
+
+
+def _print_rebuilt(ref: TableRef, built: Rebuilt, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"table": ref.topic, **asdict(built), "folder": str(built.folder)}))
+        return
+    table = RichTable(box=None, show_header=False)
+    table.add_row("table", ref.topic)
+    table.add_row("generation", str(built.generation))
+    table.add_row("read again", f"{built.read_again:,}")
+    table.add_row("carried over", f"{built.carried:,}")
+    table.add_row("dead letters", f"{built.dead_letters:,}")
+    table.add_row("public files", str(built.folder))
+    Console().print(table)
+    print("the old generation stays: `ducklake generations list`")
+
+
+def _print_comparison(found: Comparison, dry: bool, as_json: bool) -> None:
+    if as_json:
+        about = {**asdict(found), "exact": found.exact}
+        about["checksum"] = f"{found.checksum:016x}"
+        about["lake_checksum"] = f"{found.lake_checksum:016x}"
+        print(json.dumps(about))
+        return
+    for kind, places in (("has other values", found.differing), ("is not in Kafka", found.extra)):
+        for partition, offset in places:
+            print(f"{found.table}: partition {partition}, offset {offset} {kind}")
+    for name in found.lost_files:
+        print(f"{found.table}: {name} is missing or damaged"
+              + ("; written again" if name in found.repaired else ""))  # fmt: skip
+    table = RichTable(box=None, show_header=False)
+    table.add_row("read from Kafka", f"{found.compared:,}")
+    table.add_row("checksum in Kafka", f"{found.checksum:016x}")
+    table.add_row("checksum in the lake", f"{found.lake_checksum:016x}")
+    table.add_row("missing in the lake", f"{found.missing:,}")
+    table.add_row("filled", "nothing (--dry-run)" if dry else f"{found.filled:,}")
+    table.add_row("result", "[green]exact[/green]" if found.exact else "[red]differs[/red]")
+    Console().print(table)
+    if found.differing:
+        print(f"`ducklake replay {found.table} --rebuild` decodes all of it anew")
+
+
+def list_generations(config: Config, as_json: bool) -> None:
+    """Print all generations of all tables."""
+    paths = LakePaths(config.data_dir)
+    with Ledger(paths) as ledger:
+        found = ledger.generations()
+    listed = [
+        {
+            **asdict(g),
+            "state": (
+                g.state
+                if g.state != "building" or session_is_alive(paths, g.session)
+                else "abandoned"
+            ),
+            "folder": str(paths.raw(TableRef(*g.topic.split(".", 1)), g.number)),
+        }
+        for g in found
+    ]
+    if as_json:
+        print(json.dumps(listed))
+        return
+    table = RichTable("table", "generation", "state", "rows", "files", "MB", "public files in")
+    for entry in listed:
+        table.add_row(
+            str(entry["topic"]), str(entry["number"]), str(entry["state"]),
+            f"{entry['rows']:,}", f"{entry['files']:,}", f"{int(str(entry['bytes'])) / 1e6:,.1f}",
+            str(entry["folder"]),
+        )  # fmt: skip
+    Console().print(table)
+
+
+def remove_generation(config: Config, table: str, generation: int, yes: bool) -> None:
+    """Delete a generation that is not the current one, and its files.
+
+    Raises:
+        LedgerError: There is no such generation, or it is the current one.
+        ServiceUnreachable: Somebody reads the lake at this moment.
+    """
+    [(ref, _)] = chosen(config, table)
+    paths = LakePaths(config.data_dir)
+    with Ledger(paths) as ledger:
+        refuse_an_old_ledger(ledger)
+        drop_abandoned(ledger)
+        if not yes:
+            typer.confirm(f"Delete generation {generation} of {ref.topic} for good?", abort=True)
+        ledger.drop_generation(ref.topic, generation, partial(session_is_alive, paths))
+        delete_replaced(ledger)
+    folder = paths.raw(ref, generation)
+    left = [path for path in folder.rglob("*") if path.is_file()]
+    if not left:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{ref.topic}: generation {generation} is gone")
+    for path in left:
+        print(f"not the lake's, left alone: {path}")

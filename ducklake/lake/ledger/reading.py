@@ -1,0 +1,369 @@
+"""What the ledger answers: tables, positions, files, and what is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from ducklake.lake.files import Session
+from ducklake.lake.ledger.database import LakeFile, LedgerDb, NewRows, TableState
+from ducklake.lake.schema import Schema
+from ducklake.records import OffsetRange
+
+NOW = 1 << 62
+"""A commit number after all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedFile:
+    """A live file with all commits whose rows it holds.
+
+    Attributes:
+        topic_id: Of the topic from which its rows came.
+        commits: The numbers of the commits.
+        ranges: Their ranges; a public file holds rows of one partition only.
+    """
+
+    path: Path
+    tier: str
+    generation: int
+    rows: int
+    bytes: int
+    sha256: str
+    created_at: float
+    topic_id: str
+    commits: tuple[int, ...]
+    ranges: tuple[OffsetRange, ...]
+
+
+class ReadingLedger(LedgerDb):
+    """Answers; changes nothing but pins and the batch's diary."""
+
+    # Tables and positions ------------------------------------------------------------------
+
+    def table(self, topic: str) -> TableState | None:
+        """The state of a table, or None where it was never seen."""
+        row = self._db.execute(
+            "SELECT generation, topic_id, partitions, schema, schema_version, epoch"
+            " FROM lake_tables WHERE topic = ?",
+            (topic,),
+        ).fetchone()
+        if row is None:
+            return None
+        positions = self._db.execute(
+            "SELECT partition, next_offset FROM positions"
+            " WHERE topic = ? AND generation = ? AND topic_id = ?",
+            (topic, row[0], row[1]),
+        )
+        return TableState(
+            topic, row[0], row[1], row[2], Schema.load(row[3]), row[4], dict(positions), row[5]
+        )
+
+    def generation(self, topic: str, up_to: int) -> int | None:
+        """Which generation of a table was current at a commit; None where there was none."""
+        row = self._db.execute(
+            "SELECT generation FROM generations WHERE topic = ? AND state <> 'building'"
+            " AND since_commit <= ? ORDER BY since_commit DESC LIMIT 1",
+            (topic, up_to),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def schema(self, topic: str, up_to: int) -> Schema | None:
+        """A table's schema as of a commit; it has all columns that its files then had."""
+        state = self.table(topic)
+        if state is None:
+            return None
+        generation = self.generation(topic, up_to)
+        if generation in (None, state.generation):
+            return state.schema
+        [(text,)] = self._db.execute(
+            "SELECT schema FROM generations WHERE topic = ? AND generation = ?",
+            (topic, generation),
+        )
+        return Schema.load(text)
+
+    def epochs(self, topic: str) -> dict[str, int]:
+        """The epoch of each id that a table's topic has had."""
+        return dict(
+            self._db.execute("SELECT topic_id, epoch FROM epochs WHERE topic = ?", (topic,))
+        )
+
+    def history(self, topic: str) -> list[OffsetRange]:
+        """Every range committed to a table, in the order of topic id, partition and offset."""
+        return self._spans("ranges", "rows", topic)
+
+    def losses(self, topic: str) -> list[OffsetRange]:
+        """Every range that was lost, and accepted as lost."""
+        return self._spans("losses", "0", topic)
+
+    def _spans(self, relation: str, rows: str, topic: str) -> list[OffsetRange]:
+        found = self._db.execute(
+            f"SELECT r.topic_id, partition, first, last, {rows} FROM {relation} r"
+            " JOIN lake_tables t USING (topic, generation) WHERE r.topic = ?"
+            " ORDER BY r.topic_id, partition, first",
+            (topic,),
+        )
+        return [OffsetRange(*span) for span in found]
+
+    def topics(self) -> tuple[str, ...]:
+        """All tables that the ledger knows."""
+        return tuple(t for (t,) in self._db.execute("SELECT topic FROM lake_tables ORDER BY topic"))
+
+    # Files ---------------------------------------------------------------------------------
+
+    def hot_files(self, topic: str) -> tuple[LakeFile, ...]:
+        """A table's live hot files, oldest first."""
+        return self._files(topic, "AND tier = 'hot'")
+
+    def live_files(self, topic: str) -> tuple[LakeFile, ...]:
+        """All files that hold a table's rows now."""
+        return self._files(topic, "")
+
+    def _files(self, topic: str, condition: str) -> tuple[LakeFile, ...]:
+        found = self._db.execute(
+            "SELECT file_id, path, tier, f.rows, bytes, created_at FROM files f"
+            " JOIN lake_tables t USING (topic, generation)"
+            f" WHERE topic = ? AND obsolete_at IS NULL {condition} ORDER BY file_id",
+            (topic,),
+        )
+        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
+
+    def ranges_of(self, files: Iterable[int]) -> list[tuple[int, OffsetRange]]:
+        """(commit number, range) of all commits whose rows these files hold."""
+        ids = json.dumps(list(files))
+        found = self._db.execute(
+            "SELECT DISTINCT r.commit_no, r.topic_id, r.partition, r.first, r.last, r.rows"
+            " FROM file_commits c JOIN ranges r USING (commit_no)"
+            " WHERE c.file_id IN (SELECT value FROM json_each(?)) ORDER BY r.partition, r.first",
+            (ids,),
+        )
+        return [(number, OffsetRange(*rest)) for number, *rest in found]
+
+    def topic_ids(self, files: Iterable[int]) -> dict[int, str]:
+        """The id of the topic from which the rows of each file came, by the file's id."""
+        found = self._db.execute(
+            "SELECT DISTINCT c.file_id, r.topic_id FROM file_commits c JOIN ranges r"
+            " USING (commit_no) WHERE c.file_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(files)),),
+        )
+        return dict(found.fetchall())
+
+    def committed(
+        self, topic: str, generation: int, after: int, up_to: int
+    ) -> dict[int, list[OffsetRange]]:
+        """The ranges of each commit after one, up to and including another."""
+        found: dict[int, list[OffsetRange]] = {}
+        for number, *span in self._db.execute(
+            "SELECT r.commit_no, r.topic_id, r.partition, r.first, r.last, r.rows"
+            " FROM commits k JOIN ranges r USING (commit_no)"
+            " WHERE k.topic = ? AND k.generation = ? AND k.commit_no > ? AND k.commit_no <= ?"
+            " ORDER BY r.commit_no, r.partition",
+            (topic, generation, after, up_to),
+        ):
+            found.setdefault(number, []).append(OffsetRange(*span))
+        return found
+
+    def contents(self, topic: str, generation: int, after: int, up_to: int) -> list[CommittedFile]:
+        """The live files that hold rows of these commits, each with all its commits."""
+        rows = self._db.execute(
+            "SELECT f.file_id, f.path, f.tier, f.generation, f.rows, f.bytes, f.sha256,"
+            " f.created_at, r.commit_no, r.topic_id, r.partition, r.first, r.last, r.rows"
+            " FROM files f JOIN file_commits c USING (file_id) JOIN ranges r USING (commit_no)"
+            " WHERE f.obsolete_at IS NULL AND f.file_id IN (SELECT file_id FROM commits k"
+            "  JOIN file_commits USING (commit_no) WHERE k.topic = ? AND k.generation = ?"
+            "  AND k.commit_no > ? AND k.commit_no <= ?)"
+            " ORDER BY f.file_id, r.commit_no, r.partition",
+            (topic, generation, after, up_to),
+        )
+        files = []
+        for _, group in groupby(rows, itemgetter(0)):
+            listed = list(group)
+            _, path, tier, number, count, size, sha256, born = listed[0][:8]
+            spans = tuple(OffsetRange(*row[9:]) for row in listed)
+            files.append(
+                CommittedFile(
+                    self.paths.root / path, tier, number, count, size, sha256, born,
+                    spans[0].topic_id, tuple(dict.fromkeys(row[8] for row in listed)), spans,
+                )
+            )  # fmt: skip
+        return files
+
+    def ranges_within(self, topic: str, generation: int, span: OffsetRange) -> list[OffsetRange]:
+        """The committed ranges that have offsets in a stretch, whole, in their order."""
+        found = self._db.execute(
+            "SELECT topic_id, partition, first, last, rows FROM ranges WHERE topic = ?"
+            " AND generation = ? AND topic_id = ? AND partition = ? AND first <= ? AND last >= ?"
+            " ORDER BY first",
+            (topic, generation, span.topic_id, span.partition, span.last, span.first),
+        )
+        return [OffsetRange(*row) for row in found]
+
+    def files_within(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
+        """The live files that may hold rows of a stretch."""
+        found = self._db.execute(
+            "SELECT file_id, path, tier, rows, bytes, created_at FROM files"
+            " WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
+            "  JOIN file_commits USING (commit_no) WHERE r.topic = ? AND r.generation = ?"
+            "  AND r.topic_id = ? AND r.partition = ? AND r.first <= ? AND r.last >= ?)",
+            (topic, generation, span.topic_id, span.partition, span.last, span.first),
+        )
+        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is one of the lake's."""
+        relative = self.paths.relative(path)
+        found = self._db.execute("SELECT 1 FROM files WHERE path = ?", (relative,))
+        return found.fetchone() is not None
+
+    def known_paths(self, tier: str) -> frozenset[str]:
+        """Relative paths of all files of a tier, replaced ones included."""
+        found = self._db.execute("SELECT path FROM files WHERE tier = ?", (tier,))
+        return frozenset(path for (path,) in found)
+
+    # Reading -------------------------------------------------------------------------------
+
+    def last_commit(self) -> int:
+        """The newest commit that brought something; 0 where there is none."""
+        row = self._db.execute(
+            "SELECT commit_no FROM commits WHERE records > 0 ORDER BY commit_no DESC LIMIT 1"
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def newest_number(self) -> int:
+        """The highest commit number ever given, those of empty commits included."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'commits'").fetchone()
+        return int(row[0]) if row else 0
+
+    def new_rows(self, topic: str, after: int, up_to: int) -> tuple[NewRows, ...]:
+        """Where the rows committed after one commit, up to and including another, are now.
+
+        If the table was rebuilt in between, all rows of the new generation are new.
+        """
+        generation = self.generation(topic, up_to)
+        if self.generation(topic, after) != generation:
+            after = 0
+        found = self._db.execute(
+            "SELECT f.file_id, f.path, r.topic_id, r.partition, r.first, r.last, r.rows"
+            " FROM commits k JOIN file_commits c USING (commit_no) JOIN files f USING (file_id)"
+            " JOIN ranges r USING (commit_no)"
+            " WHERE k.topic = ? AND k.generation = ? AND k.commit_no > ? AND k.commit_no <= ?"
+            " AND f.obsolete_at IS NULL ORDER BY f.file_id, r.partition, r.first",
+            (topic, generation, after, up_to),
+        )
+        by_file: dict[tuple[int, str], list[OffsetRange]] = {}
+        for file_id, path, *span in found:
+            by_file.setdefault((file_id, path), []).append(OffsetRange(*span))
+        return tuple(
+            NewRows(self.paths.root / path, joined(ranges)) for (_, path), ranges in by_file.items()
+        )
+
+    def row_count(self, topic: str, up_to: int = NOW) -> int:
+        """Rows committed to a table, by the ledger's own books."""
+        count: int = self._db.execute(
+            "SELECT coalesce(sum(rows), 0) FROM ranges"
+            " WHERE topic = ? AND generation = ? AND commit_no <= ?",
+            (topic, self.generation(topic, up_to), up_to),
+        ).fetchone()[0]
+        return count
+
+    def dead_letters(self, up_to: int) -> list[tuple[object, ...]]:
+        """Dead letters committed up to a commit: the columns of raw.dead_letters."""
+        return self._db.execute(
+            "SELECT topic, partition, offset, kafka_ts, source_table, reason, key, value, headers"
+            " FROM dead_letters d WHERE commit_no <= :up_to AND generation = (SELECT g.generation"
+            " FROM generations g WHERE g.topic = d.topic AND g.state <> 'building'"
+            " AND g.since_commit <= :up_to ORDER BY g.since_commit DESC LIMIT 1)"
+            " ORDER BY commit_no, partition, offset",
+            {"up_to": up_to},
+        ).fetchall()
+
+    def dead_letter_offsets(self, topic: str, span: OffsetRange) -> list[int]:
+        """Offsets within a range whose records are dead letters."""
+        found = self._db.execute(
+            "SELECT offset FROM dead_letters JOIN lake_tables t USING (topic, generation)"
+            " WHERE topic = ? AND dead_letters.topic_id = ? AND partition = ?"
+            " AND offset BETWEEN ? AND ? ORDER BY offset",
+            (topic, span.topic_id, span.partition, span.first, span.last),
+        )
+        return [offset for (offset,) in found]
+
+    def hashes(self, topic: str) -> dict[int, str]:
+        """SHA-256 of each live file of a table, by the file's id."""
+        found = self._db.execute(
+            "SELECT file_id, sha256 FROM files WHERE topic = ? AND obsolete_at IS NULL", (topic,)
+        )
+        return dict(found.fetchall())
+
+    def newest_commit_time(self, topic: str) -> float | None:
+        """When the newest rows of a table were committed, in seconds since the epoch."""
+        moment: float | None = self._db.execute(
+            "SELECT max(committed_at) FROM commits WHERE topic = ? AND records > 0",
+            (topic,),
+        ).fetchone()[0]
+        return moment
+
+    # Readers that need files to stay, and the batch's diary -----------------------------------
+
+    def pin(self, session: str) -> int:
+        """Keep every file that is live now until `unpin`; returns the newest commit's number."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (session, self._moment(db)))
+            return self.last_commit()
+
+    def unpin(self, session: str) -> None:
+        """Let go of the files that `pin` kept."""
+        with self._write() as db:
+            db.execute("DELETE FROM pins WHERE session = ?", (session,))
+
+    def pins(self) -> list[tuple[str, float]]:
+        """(session, moment) of every pin."""
+        return self._db.execute("SELECT session, pinned_at FROM pins").fetchall()
+
+    def record_cycle(
+        self, started_at: float, seconds: float, first: int, last: int, summary: str
+    ) -> int:
+        """Write one line of the batch's diary."""
+        with self._write() as db:
+            cycle = db.execute(
+                "INSERT INTO cycles (started_at, seconds, first_commit, last_commit, summary)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (started_at, seconds, first, last, summary),
+            ).lastrowid
+        assert cycle is not None
+        return cycle
+
+    def last_cycle(self) -> tuple[int, float, float, int, str] | None:
+        """(cycle, started at, seconds, last commit, summary as JSON) of the newest cycle."""
+        row: tuple[int, float, float, int, str] | None = self._db.execute(
+            "SELECT cycle, started_at, seconds, last_commit, summary FROM cycles"
+            " ORDER BY cycle DESC LIMIT 1"
+        ).fetchone()
+        return row
+
+
+@contextmanager
+def pinned(ledger: ReadingLedger, session: Session) -> Iterator[int]:
+    """Keep every file that is live now, for the time of the block; gives the newest commit."""
+    try:
+        yield ledger.pin(session.id)
+    finally:
+        ledger.unpin(session.id)
+
+
+def joined(ranges: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
+    """Neighbouring ranges of a partition as one."""
+    joined: list[OffsetRange] = []
+    for span in ranges:
+        last = joined[-1] if joined else None
+        if last and last.partition == span.partition and last.next_offset == span.first:
+            joined[-1] = OffsetRange(
+                last.topic_id, last.partition, last.first, span.last, last.rows + span.rows
+            )
+        else:
+            joined.append(span)
+    return tuple(joined)
