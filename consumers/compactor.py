@@ -38,7 +38,7 @@ from ducklake.errors import (
 )
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session, sync_folder, write_parquet
-from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent
+from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
 from ducklake.records import OffsetRange
@@ -150,16 +150,16 @@ class Compactor:
 
     def _opened(
         self, ref: TableRef, hot: Sequence[LakeFile]
-    ) -> tuple[int, list[tuple[int, OffsetRange]], str]:
-        """The generation of some hot files, the ranges of their commits, a query of their rows."""
+    ) -> tuple[TableState, list[tuple[int, OffsetRange]], str]:
+        """The table of some hot files, the ranges of their commits, a query of their rows."""
         state = self.ledger.table(ref.topic)
         assert state is not None, "a table with hot files is in the ledger"
         columns = state.schema.relation(self.config.kind(ref))
         ranges = self.ledger.ranges_of(f.file_id for f in hot)
-        return state.generation, ranges, rows_query(columns, [f.path for f in hot])
+        return state, ranges, rows_query(columns, [f.path for f in hot])
 
     def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
-        generation, ranges, source = self._opened(ref, hot)
+        state, ranges, source = self._opened(ref, hot)
         days = self._db.execute(
             f"SELECT DISTINCT _partition, _kafka_ts::DATE FROM ({source}) ORDER BY ALL"
         ).fetchall()
@@ -169,11 +169,23 @@ class Compactor:
             for partition, day in days:
                 own = [(number, span) for number, span in ranges if span.partition == partition]
                 spans = [span for _, span in own]
-                moves.append(self._write(ref, generation, source, partition, day, spans))
+                spans += self._without_rows(state, spans, ranges, partition)
+                moves.append(self._write(ref, state, source, partition, day, spans))
                 commits.append(tuple(number for number, _ in own))
-            self._announce(ref, generation, hot, moves, commits)
+            self._announce(ref, state.generation, hot, moves, commits)
         self._finish_announced()
         return len(moves)
+
+    def _without_rows(
+        self,
+        state: TableState,
+        own: Sequence[OffsetRange],
+        ranges: Sequence[tuple[int, OffsetRange]],
+        partition: int,
+    ) -> list[OffsetRange]:
+        """Ranges that no file has a row of: they stand in a neighbour's footer, or nowhere."""
+        found = [s for _, s in ranges if s.partition != partition and not s.rows]
+        return found + self.ledger.empty_ranges(state.topic, state.generation, own)
 
     @contextmanager
     def _unannounced(self, moves: Sequence[Move]) -> Iterator[None]:
@@ -188,20 +200,20 @@ class Compactor:
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
         """Many small hot files become one, still private: readers have fewer to open."""
-        generation, ranges, source = self._opened(ref, small)
+        state, ranges, source = self._opened(ref, small)
         rows = self._db.execute(
             f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
         ).to_arrow_table()
         name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
         spans = [span for _, span in ranges]
-        about = self._footer(ref, generation, spans)
+        about = self._footer(ref, state, spans)
         file = write_parquet(rows, self.session.folder / name, about)
         final = self.paths.hot(ref) / name
         relative = self.paths.relative
         move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
         with self._unannounced([move]):
             commits = tuple(sorted({number for number, _ in ranges}))
-            self._announce(ref, generation, small, [move], [commits])
+            self._announce(ref, state.generation, small, [move], [commits])
         self._finish_announced()
 
     def _announce(
@@ -222,7 +234,7 @@ class Compactor:
     def _write(
         self,
         ref: TableRef,
-        generation: int,
+        state: TableState,
         source: str,
         partition: int,
         day: date,
@@ -235,12 +247,12 @@ class Compactor:
         last = rows.column("_offset")[-1].as_py()
         name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
         staged = self.session.folder / f"{day.isoformat()}-{name}"
-        file = write_parquet(rows, staged, self._footer(ref, generation, spans))
-        final = self.paths.day(ref, day, generation) / name
+        file = write_parquet(rows, staged, self._footer(ref, state, spans))
+        final = self.paths.day(ref, day, state.generation) / name
         relative = self.paths.relative
         return (relative(staged), relative(final), file.rows, file.size, file.sha256)
 
     def _footer(
-        self, ref: TableRef, generation: int, spans: Sequence[OffsetRange]
+        self, ref: TableRef, state: TableState, spans: Sequence[OffsetRange]
     ) -> dict[str, str]:
-        return footer(ref, generation, spans, self.ledger.newest_number())
+        return footer(ref, state.generation, state.schema, spans, self.ledger.newest_number())

@@ -69,7 +69,7 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
             if span.partition == first.partition
         ]
         spans = [span for _, span in own]
-        about = footer(ref, state.generation, spans, ledger.newest_number())
+        about = footer(ref, state.generation, state.schema, spans, ledger.newest_number())
         file = write_parquet(rows, beside / name, about)
         final = paths.relative(folder / name)
         moves.append((paths.relative(beside / name), final, file.rows, file.size, file.sha256))

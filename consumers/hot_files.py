@@ -18,13 +18,14 @@ from ducklake.records import DeadLetter, OffsetRange
 
 
 def footer(
-    ref: TableRef, generation: int, ranges: Sequence[OffsetRange], after: int
+    ref: TableRef, generation: int, schema: Schema, ranges: Sequence[OffsetRange], after: int
 ) -> dict[str, str]:
     """What a file's footer says of itself, so that a lost ledger can be rebuilt.
 
     Args:
         ref: The table.
         generation: Of the table.
+        schema: Of the table, in which the file's columns are.
         ranges: What its commits read; rows of other files may be among them.
         after: The newest commit number when it was written: a ledger that is older than its files
             is found out by that.
@@ -35,6 +36,7 @@ def footer(
         "ducklake.generation": str(generation),
         "ducklake.ranges": json.dumps(spans),
         "ducklake.after": str(after),
+        "ducklake.schema": schema.dump(),
     }
 
 
@@ -59,7 +61,9 @@ def commit_flush(
         DiskFull: Nothing was committed; the same flush can be tried again.
     """
     failpoint("commit.before_write")
-    file = None if rows is None else write_hot(ledger, session, ref, state.generation, rows, ranges)
+    file = None
+    if rows is not None:
+        file = write_hot(ledger, session, ref, state.generation, schema, rows, ranges)
     failpoint("commit.before_ledger")
     try:
         number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
@@ -78,6 +82,7 @@ def write_hot(
     session: Session,
     ref: TableRef,
     generation: int,
+    schema: Schema,
     rows: pa.Table,
     ranges: Sequence[OffsetRange],
 ) -> WrittenFile:
@@ -88,7 +93,7 @@ def write_hot(
     """
     paths = ledger.paths
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
-    about = footer(ref, generation, ranges, ledger.newest_number())
+    about = footer(ref, generation, schema, ranges, ledger.newest_number())
     staged = write_parquet(rows, session.folder / name, about)
     failpoint("commit.before_move")
     final = paths.hot(ref) / name

@@ -51,15 +51,26 @@ class KafkaReader:
         Raises:
             ServiceUnreachable: The broker does not answer.
         """
+        return self._watermarks(topic, partition)[0]
+
+    def newest(self, topic: str, partition: int) -> int:
+        """The offset after the newest record, marker or aborted record of a partition.
+
+        Raises:
+            ServiceUnreachable: The broker does not answer.
+        """
+        return self._watermarks(topic, partition)[1]
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        # What is readable ends where an open transaction begins; this end does not.
+        wanted = TopicPartition(topic, partition)
         try:
-            marks = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), WATERMARK_SECONDS
-            )
+            low, high = self._consumer.get_watermark_offsets(wanted, WATERMARK_SECONDS)
         except KafkaException as error:
             raise ServiceUnreachable(
                 f"Kafka at {self._at}: {error.args[0].str()}.", "Is it up?"
             ) from None
-        return int(marks[0])
+        return int(low), int(high)
 
     def at(self, topic: str, partition: int, moment: float) -> int | None:
         """The first offset whose record is not older than a moment (seconds since the epoch).

@@ -155,7 +155,9 @@ class Carrier:
         if sink is None:
             return None
         newest = self._ledger.newest_number()
-        made = sink.close(footer(self._target.ref, self._target.generation, kept, newest))
+        made = sink.close(
+            footer(self._target.ref, self._target.generation, state.schema, kept, newest)
+        )
         first = min(span.first for span in kept)
         name = SealedName(kept[0].topic_id, kept[0].partition, first, last).name()
         final = self._place(file, name)

@@ -193,7 +193,9 @@ class Replay:
                 log.error("a file cannot be written again from Kafka", table=state.topic,
                           file=name, rows=file.rows, in_kafka=count)  # fmt: skip
             elif not self._dry:
-                made = write_hot(ledger, session, self._ref, state.generation, rows, spans)
+                made = write_hot(
+                    ledger, session, self._ref, state.generation, state.schema, rows, spans
+                )
                 failpoint("replay.before_replace")
                 ledger.replace_file(state.topic, state.generation, ids[file.path], made)
                 self._found.repaired.append(name)
@@ -326,7 +328,7 @@ class Replay:
         file = None
         try:
             if rows.num_rows:
-                file = write_hot(ledger, session, self._ref, state.generation, rows, spans)
+                file = write_hot(ledger, session, self._ref, state.generation, schema, rows, spans)
             failpoint("replay.before_fill")
             ledger.fill(state, session.id, holes, file, schema, fresh)
             failpoint("replay.after_fill")

@@ -314,7 +314,13 @@ class Rebuild:
                 files = []
                 if decoded.rows is not None:
                     file = write_hot(
-                        ledger, session, self._ref, target.generation, decoded.rows, [span]
+                        ledger,
+                        session,
+                        self._ref,
+                        target.generation,
+                        decoded.schema,
+                        decoded.rows,
+                        [span],
                     )
                     files.append(BuiltFile("hot", file, (0,)))
                 letters = tuple((0, letter) for letter in decoded.dead_letters)
@@ -352,7 +358,7 @@ def build_stretch(
             for batch in kafka.read(ref.topic, stretch.partition, stretch.first, stretch.end):
                 decoded = decoder.decode(batch, grown, epoch)
                 grown = decoded.schema
-                writer.add(decoded.rows, decoded.dead_letters, batch[-1].offset() + 1)
+                writer.add(decoded, batch[-1].offset() + 1)
                 look()
             writer.finish(stretch.end)
         except BaseException:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from consumers.decode import Decoded
 from consumers.hot_files import footer
 from ducklake.config import TableRef
 from ducklake.failpoints import failpoint
@@ -23,6 +24,7 @@ from ducklake.lake.files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, move_i
 from ducklake.lake.ledger import Ledger, Segment
 from ducklake.lake.ledger.generations import BuiltFile
 from ducklake.lake.paths import SealedName
+from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
 OPEN_FILES = 16
@@ -64,22 +66,23 @@ class SegmentWriter:
         self._first = first
         self._waiting: list[pa.Table] = []
         self._sinks: dict[date, tuple[ParquetSink, int]] = {}
+        self._schema = Schema()
         self._letters: list[DeadLetter] = []
         self._rows = 0
 
-    def add(self, rows: pa.Table | None, letters: Sequence[DeadLetter], next_offset: int) -> None:
+    def add(self, decoded: Decoded, next_offset: int) -> None:
         """Take a batch.
 
         Args:
-            rows: Its rows, ordered by offset.
-            letters: What could not be decoded.
+            decoded: Of one partition, ordered by offset.
             next_offset: The offset after the batch's last record.
         """
-        self._letters += letters
-        if rows is not None:
-            if self._waiting and self._waiting[0].schema != rows.schema:
-                self._end(_first_offset(rows))
-            self._waiting.append(rows)
+        self._letters += decoded.dead_letters
+        if decoded.rows is not None:
+            if decoded.schema != self._schema and (self._waiting or self._sinks):
+                self._end(_first_offset(decoded.rows))
+            self._waiting.append(decoded.rows)
+        self._schema = decoded.schema
         if sum(table.num_rows for table in self._waiting) >= ROW_GROUP_ROWS:
             self._spread(next_offset)
         if len(self._letters) >= ROW_GROUP_ROWS or self._is_large():
@@ -149,7 +152,7 @@ class SegmentWriter:
         """Give a file its name."""
         target, paths = self._target, self._ledger.paths
         newest = self._ledger.newest_number()
-        file = sink.close(footer(target.ref, target.generation, [span], newest))
+        file = sink.close(footer(target.ref, target.generation, self._schema, [span], newest))
         name = SealedName(target.topic_id, self._partition, span.first, last).name()
         final = paths.day(target.ref, day, target.generation) / name
         failpoint("replay.before_move")

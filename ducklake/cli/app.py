@@ -30,6 +30,8 @@ config_app = typer.Typer(no_args_is_help=True, help=f"Look at {CONFIG_NAME}.")
 app.add_typer(config_app, name="config")
 generations_app = typer.Typer(no_args_is_help=True, help="The states of rebuilt tables.")
 app.add_typer(generations_app, name="generations")
+ledger_app = typer.Typer(no_args_is_help=True, help="The ledger itself.")
+app.add_typer(ledger_app, name="ledger")
 for _command in (
     stack_commands.up,
     stack_commands.down,
@@ -208,6 +210,41 @@ def remove_generation(
     from ducklake.cli import replay as replays
 
     replays.remove_generation(load_config(config), table, generation, yes)
+
+
+@ledger_app.command("rebuild")
+def rebuild_ledger(
+    config: ConfigOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a lost or old ledger anew from the lake's files."""
+    from ducklake.cli import ledger
+
+    ledger.rebuild_ledger(load_config(config), dry_run, yes, as_json)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")], config: ConfigOption = None
+) -> None:
+    """Write ledger and cursors into a folder, while all goes on."""
+    from ducklake.cli import ledger
+
+    ledger.back_up(load_config(config), folder)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `ducklake backup` made.")],
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Bring back a backup of ledger and cursors."""
+    from ducklake.cli import ledger
+
+    ledger.restore(load_config(config), folder, yes)
 
 
 @app.command()

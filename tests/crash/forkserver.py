@@ -101,6 +101,7 @@ def _serve() -> None:
     import consumers.verify  # noqa: F401
     import ducklake.cli.app
     import ducklake.cli.checks
+    import ducklake.cli.ledger
     import ducklake.cli.replay  # noqa: F401
 
     ended: dict[int, int] = {}

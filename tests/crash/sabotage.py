@@ -78,7 +78,7 @@ BREAKS = (
     Break(
         "no temporary file", COMPACTOR,
         'staged = self.session.folder / f"{day.isoformat()}-{name}"\n',
-        "staged = self.paths.day(ref, day, generation) / name\n"
+        "staged = self.paths.day(ref, day, state.generation) / name\n"
         "        make_folder(staged.parent)\n",
         COMPACTION,
     ),

@@ -21,6 +21,7 @@ ONLY = {
     "recover": ("consume",),
     "days": (),  # explicit commands: test_days.py and test_replay.py
     "replay": (),
+    "restore": (),  # test_lost_ledger.py
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -264,6 +264,12 @@ class LedgerDb:
         ).fetchone()[0]
         return max(now(), math.nextafter(latest, math.inf))
 
+    def copy_to(self, path: Path) -> None:
+        """Write the whole ledger, as of one moment, to a new file; others go on meanwhile."""
+        with closing(sqlite3.connect(path)) as target:
+            self._db.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""
         return str(self._db.execute("SELECT identity FROM lake").fetchone()[0])
@@ -314,7 +320,9 @@ class LedgerDb:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*key, tier, path, file.rows, file.size, file.sha256, now),
         ).lastrowid
-        db.executemany("INSERT INTO file_commits VALUES (?, ?)", [(file_id, c) for c in commits])
+        # A commit may have several ranges of a partition, where holes were filled between them.
+        numbers = [(file_id, number) for number in dict.fromkeys(commits)]
+        db.executemany("INSERT INTO file_commits VALUES (?, ?)", numbers)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -200,6 +200,26 @@ class ReadingLedger(LedgerDb):
             " AND generation = ? AND topic_id = ? AND partition = ? AND first <= ? AND last >= ?"
             " ORDER BY first",
             (topic, generation, span.topic_id, span.partition, span.last, span.first),
+        )
+        return [OffsetRange(*row) for row in found]
+
+    def empty_ranges(
+        self, topic: str, generation: int, spans: Sequence[OffsetRange]
+    ) -> list[OffsetRange]:
+        """Ranges without a file that lie between some ranges of one partition, or before them.
+
+        Before: back to the last range that has rows.
+        """
+        first, last = min(s.first for s in spans), max(s.last for s in spans)
+        place = (topic, generation, spans[0].topic_id, spans[0].partition)
+        found = self._db.execute(
+            "SELECT r.topic_id, r.partition, r.first, r.last, r.rows FROM ranges r"
+            " WHERE r.topic = ?1 AND r.generation = ?2 AND r.topic_id = ?3 AND r.partition = ?4"
+            " AND r.rows = 0 AND r.last < ?6 AND r.first > (SELECT coalesce(max(b.last), -1)"
+            "  FROM ranges b WHERE b.topic = ?1 AND b.generation = ?2 AND b.topic_id = ?3"
+            "  AND b.partition = ?4 AND b.rows > 0 AND b.last < ?5)"
+            " AND NOT EXISTS (SELECT 1 FROM file_commits c WHERE c.commit_no = r.commit_no)",
+            (*place, first, last),
         )
         return [OffsetRange(*row) for row in found]
 

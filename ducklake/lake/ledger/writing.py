@@ -22,11 +22,12 @@ from ducklake.lake.files import WrittenFile
 from ducklake.lake.ledger.compaction import CompactionLedger
 from ducklake.lake.ledger.database import TableState, now
 from ducklake.lake.ledger.generations import HOLD_SECONDS, GenerationLedger
+from ducklake.lake.ledger.restoring import RestoringLedger
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
 
-class Ledger(CompactionLedger, GenerationLedger):
+class Ledger(CompactionLedger, GenerationLedger, RestoringLedger):
     """One process's connection to the ledger."""
 
     def open_table(self, topic: str, topic_id: str, partitions: int) -> TableState:

@@ -1,0 +1,430 @@
+"""A lost ledger made anew from what the lake's files say of themselves in their footers.
+
+What the files cannot say is named, never guessed: dead letters, accepted losses, and offsets that
+were read without a row (markers, aborted records) between two files. `ducklake replay` asks Kafka.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ducklake.errors import LedgerError
+from ducklake.failpoints import failpoint
+from ducklake.lake.files import (
+    WrittenFile,
+    move_aside,
+    session_is_alive,
+    sha256_of,
+    sync_folder,
+)
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.ledger.restoring import KnownTable, RestoredFile
+from ducklake.lake.paths import LakePaths, SealedName
+from ducklake.lake.schema import Schema
+from ducklake.records import OffsetRange
+from ducklake.topics import TopicIdentity
+
+Progress = Callable[[int, int], None]
+Key = tuple[str, int]
+"""Topic and generation."""
+
+
+@dataclass(slots=True)
+class FoundFile:
+    """A file as it says itself.
+
+    Attributes:
+        counts: Rows of each span that are in this file.
+        after: The newest commit number when it was written.
+        epoch: Of its rows.
+    """
+
+    path: Path
+    tier: str
+    generation: int
+    rows: int
+    after: int
+    schema: Schema
+    epoch: int
+    counts: dict[OffsetRange, int]
+
+
+@dataclass(slots=True)
+class Restored:
+    """What a restoration came to.
+
+    Attributes:
+        unknown: What the files could not say, a sentence each, with the remedy.
+        aside: Files whose rows are in others, relative to the lake: moved to the orphans.
+    """
+
+    tables: int = 0
+    files: int = 0
+    rows: int = 0
+    unknown: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+
+def restore_ledger(
+    paths: LakePaths,
+    identities: Mapping[str, TopicIdentity],
+    dry: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Restored:
+    """Make the ledger anew from the files.
+
+    Args:
+        paths: The lake.
+        identities: Kafka's topics, as far as it can be asked.
+        dry: Only say what would be done.
+        progress: Called with each file.
+
+    Raises:
+        LedgerError: A process is at work in the lake.
+    """
+    _must_be_at_rest(paths)
+    result = Restored()
+    by_key: dict[Key, list[FoundFile]] = defaultdict(list)
+    listed = sorted(paths.lake_files())
+    for done, path in enumerate(listed):
+        found = _look(paths, path, result)
+        if found is not None:
+            by_key[found[0], found[1].generation].append(found[1])
+        progress(done + 1, len(listed))
+    tables, redundant = _choose(by_key, identities, result)
+    result.aside = [paths.relative(f.path) for f in redundant]
+    result.tables = len(tables)
+    if dry:
+        return result
+    for file in redundant:
+        failpoint("restore.before_aside")
+        move_aside(paths, file.path)
+    newest = max((f.after for files in by_key.values() for f in files), default=0)
+    _write(paths, tables, newest)
+    return result
+
+
+def _must_be_at_rest(paths: LakePaths) -> None:
+    at_work = [f.name for f in paths.staging.glob("[!.]*") if session_is_alive(paths, f.name)]
+    if at_work:
+        raise LedgerError(
+            f"{len(at_work)} processes are at work in {paths.root}.",
+            "Stop `ducklake run`, `consume`, `compact` and `batch` first.",
+        )
+
+
+# Looking -------------------------------------------------------------------------------------
+
+
+def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFile] | None:
+    relative = paths.relative(path)
+    try:
+        metadata = pq.read_metadata(path)
+        about = {k.decode(): v.decode() for k, v in (metadata.metadata or {}).items()
+                 if k.startswith(b"ducklake.")}  # fmt: skip
+        if "ducklake.ranges" not in about:
+            result.unknown.append(f"{relative} is not the lake's: left where it is.")
+            return None
+        spans = [OffsetRange(*span) for span in json.loads(about["ducklake.ranges"])]
+        places = pq.read_table(path, columns=["_partition", "_offset", "_topic_epoch"])
+    except (OSError, pa.ArrowInvalid) as error:
+        result.unknown.append(
+            f"{relative} cannot be read ({type(error).__name__}): left where it is, its rows are"
+            " missing. `ducklake replay` fills what Kafka still holds; then move it away."
+        )
+        return None
+    tier = "hot" if relative.startswith("hot/") else "sealed"
+    generation = int(about["ducklake.generation"])
+    if tier == "sealed":
+        generation = int(relative.split("/")[1]) if relative.startswith("generations/") else 0
+        partition = SealedName.parse(path.name).partition
+        # A range without a row stands in a neighbour's footer: no file is its own.
+        spans = [span for span in spans if span.partition == partition or not span.rows]
+    epoch = places.column("_topic_epoch")[0].as_py() if places.num_rows else 0
+    found = FoundFile(
+        path, tier, generation, places.num_rows, int(about.get("ducklake.after", 0)),
+        Schema.load(about["ducklake.schema"]), epoch, _count(places, spans),
+    )  # fmt: skip
+    return about["ducklake.table"], found
+
+
+def _count(places: pa.Table, spans: Sequence[OffsetRange]) -> dict[OffsetRange, int]:
+    """Rows of each span."""
+    listed = pa.table(
+        {
+            "n": pa.array(range(len(spans)), pa.int32()),
+            "p": pa.array([s.partition for s in spans], pa.int32()),
+            "first": pa.array([s.first for s in spans], pa.int64()),
+            "last": pa.array([s.last for s in spans], pa.int64()),
+        }
+    )
+    with duckdb.connect(config={"threads": 1}) as db:
+        db.register("places", places)
+        db.register("spans", listed)
+        counts = dict(
+            db.execute(
+                "SELECT n, count(*) FROM places JOIN spans ON p = _partition"
+                " AND _offset BETWEEN first AND last GROUP BY n"
+            ).fetchall()
+        )
+    return {span: counts.get(n, 0) for n, span in enumerate(spans)}
+
+
+# Choosing ------------------------------------------------------------------------------------
+
+
+def _choose(
+    by_key: Mapping[Key, list[FoundFile]],
+    identities: Mapping[str, TopicIdentity],
+    result: Restored,
+) -> tuple[list[KnownTable], list[FoundFile]]:
+    """The tables that the files make up, and the files that are not needed for them."""
+    tables, redundant = [], []
+    for topic in sorted({topic for topic, _ in by_key}):
+        generations: dict[int, list[FoundFile]] = {}
+        for number in sorted(number for name, number in by_key if name == topic):
+            kept, left = chosen_files(by_key[topic, number])
+            generations[number] = kept
+            redundant += left
+        current = _current(generations)
+        for number in [n for n in generations if n > current]:
+            redundant += generations.pop(number)
+            result.unknown.append(
+                f"{topic}: generation {number} was not complete: a rebuild that was interrupted."
+            )
+        table = _table(topic, generations, current, identities.get(topic), result)
+        tables.append(table)
+        result.files += sum(len(files) for files in generations.values())
+        result.rows += sum(f.rows for f in generations[current])
+    return tables, redundant
+
+
+def chosen_files(files: Sequence[FoundFile]) -> tuple[list[FoundFile], list[FoundFile]]:
+    """The files of a generation that hold each row once, and those that only repeat rows.
+
+    A compaction that was interrupted leaves the same rows in public and in hot files: the public
+    ones are taken where they have all of a commit's rows, else the hot ones.
+    """
+    sealed = [f for f in files if f.tier == "sealed"]
+    hot = sorted(
+        (f for f in files if f.tier == "hot"), key=lambda f: (-len(f.counts), -f.after, f.path)
+    )
+    whole = {s for f in hot for s, n in f.counts.items() if n == s.rows}
+    while True:
+        have = _sums(sealed)
+        # A hot file with a row that is not public is taken, and then with all its rows.
+        needed = [f for f in hot if any(n and have[s] < s.rows for s, n in f.counts.items())]
+        taken = {s for f in needed for s, n in f.counts.items() if n and s in whole}
+        half = [
+            f
+            for f in sealed
+            if any(n and s in taken for s, n in f.counts.items())
+            and all(s in whole for s, n in f.counts.items() if n)
+        ]
+        if not half:
+            break
+        sealed = [f for f in sealed if f not in half]
+    kept = list(sealed)
+    have = _sums(kept)
+    for file in hot:
+        wanted = [s for s, n in file.counts.items() if n and have.get(s, 0) + n <= s.rows]
+        if wanted:
+            kept.append(file)
+            have = _sums(kept)
+    return kept, [f for f in files if f not in kept]
+
+
+def _sums(files: Iterable[FoundFile]) -> dict[OffsetRange, int]:
+    sums: dict[OffsetRange, int] = defaultdict(int)
+    for file in files:
+        for span, count in file.counts.items():
+            sums[span] += count
+    return sums
+
+
+def _current(generations: Mapping[int, Sequence[FoundFile]]) -> int:
+    """The newest generation that came as far as all before it: that is when it is switched to."""
+    current, ends = min(generations), _ends(generations[min(generations)])
+    for number, files in sorted(generations.items()):
+        theirs = _ends(files)
+        if all(theirs.get(place, -1) >= end for place, end in ends.items()):
+            current, ends = number, theirs
+    return current
+
+
+def _ends(files: Iterable[FoundFile]) -> dict[tuple[str, int], int]:
+    ends: dict[tuple[str, int], int] = {}
+    for file in files:
+        for span in file.counts:
+            place = (span.topic_id, span.partition)
+            ends[place] = max(ends.get(place, 0), span.next_offset)
+    return ends
+
+
+def _table(
+    topic: str,
+    generations: Mapping[int, list[FoundFile]],
+    current: int,
+    identity: TopicIdentity | None,
+    result: Restored,
+) -> KnownTable:
+    files = generations[current]
+    schema = Schema()
+    for file in sorted(files, key=lambda f: f.after):
+        schema = schema.merged(file.schema.columns)
+    epochs = {s.topic_id: f.epoch for listed in generations.values() for f in listed
+              for s in f.counts}  # fmt: skip
+    topic_id = max(epochs, key=lambda i: epochs[i])
+    partitions = 1 + max(s.partition for f in files for s in f.counts)
+    if identity is not None and identity.topic_id == topic_id:
+        partitions = identity.partitions
+    else:
+        result.unknown.append(
+            f"{topic}: Kafka could not be asked for the number of its partitions; the files show"
+            f" {partitions}. If it has more, `ducklake accept {topic}` goes on."
+        )
+    restored = []
+    all_ranges = {number: _ranges(listed) for number, listed in generations.items()}
+    for number, listed in generations.items():
+        ranges = all_ranges[number]
+        known = {_place(r): r for r in ranges}
+        for file in listed:
+            filled = [s for s, n in file.counts.items() if n]
+            mine = [known[_place(s)] for s in filled if _place(s) in known]
+            cut = [s for s in filled if _place(s) not in known]
+            mine += [r for r in ranges if any(_overlap(r, s) for s in cut) and r not in mine]
+            written = WrittenFile(file.path, file.path.stat().st_size, sha256_of(file.path),
+                                  file.rows)  # fmt: skip
+            restored.append(RestoredFile(number, file.tier, written, tuple(mine)))
+        if number == current:
+            _say_what_is_unknown(topic, ranges, listed, result)
+    return KnownTable(
+        topic, current, topic_id, partitions, schema, epochs, tuple(restored),
+        {number: tuple(found) for number, found in all_ranges.items()},
+    )  # fmt: skip
+
+
+def _ranges(files: Sequence[FoundFile]) -> list[OffsetRange]:
+    """The ranges that the files cover: what was filled in later cuts what was there before."""
+    have = _sums(files)
+    spans = sorted(have, key=lambda r: (r.topic_id, r.partition, r.first, r.last))
+    if any(_overlap(one, other) for one, other in pairwise(spans)):
+        spans = _cut(files)
+    return [
+        OffsetRange(
+            r.topic_id, r.partition, r.first, r.last, have[r] if r in have else _rows(r, files)
+        )
+        for r in spans
+    ]
+
+
+def _cut(files: Sequence[FoundFile]) -> list[OffsetRange]:
+    """Ranges that overlap: the newer one cuts the older one."""
+    written: dict[OffsetRange, int] = {}
+    for file in files:
+        for span in file.counts:
+            written[span] = min(written.get(span, file.after), file.after)
+    placed: list[OffsetRange] = []
+    for span in sorted(written, key=lambda s: (written[s], s.first)):
+        for old in [p for p in placed if _overlap(p, span)]:
+            placed.remove(old)
+            placed += _parts(old, span)
+        placed.append(span)
+    return sorted(placed, key=lambda r: (r.topic_id, r.partition, r.first))
+
+
+def _rows(span: OffsetRange, files: Iterable[FoundFile]) -> int:
+    """Rows at the offsets of a range that no footer names."""
+    found = 0
+    for file in files:
+        if any(_overlap(span, known) and n for known, n in file.counts.items()):
+            places = pq.read_table(file.path, columns=["_partition", "_offset"])
+            found += _count(places, [span])[span]
+    return found
+
+
+def _place(span: OffsetRange) -> tuple[str, int, int, int]:
+    return (span.topic_id, span.partition, span.first, span.last)
+
+
+def _overlap(one: OffsetRange, other: OffsetRange) -> bool:
+    return (
+        (one.topic_id, one.partition) == (other.topic_id, other.partition)
+        and one.first <= other.last
+        and other.first <= one.last
+    )
+
+
+def _parts(old: OffsetRange, new: OffsetRange) -> list[OffsetRange]:
+    """What is left of a range around a newer one; its rows are not known."""
+    sides = ((old.first, new.first - 1), (new.last + 1, old.last))
+    return [
+        OffsetRange(old.topic_id, old.partition, first, last, -1)
+        for first, last in sides
+        if first <= last
+    ]
+
+
+def _say_what_is_unknown(
+    topic: str, ranges: Sequence[OffsetRange], files: Sequence[FoundFile], result: Restored
+) -> None:
+    have = _sums(files)
+    halves = [s for s, n in have.items() if n < s.rows]
+    lacking = sum(s.rows - have[s] for s in halves)
+    if lacking:
+        result.unknown.append(
+            f"{topic}: {lacking} rows of {len(halves)} commits are in no file."
+            f" `ducklake replay {topic}` fills what Kafka still holds."
+        )
+    gaps = sum(
+        (one.topic_id, one.partition) == (other.topic_id, other.partition)
+        and other.first > one.next_offset
+        for one, other in pairwise(ranges)
+    )
+    result.unknown.append(
+        f"{topic}: dead letters, accepted losses, and what was read behind the last row are not in"
+        f" files; {gaps} gaps between files. `ducklake replay {topic}` asks Kafka."
+    )
+
+
+# Writing -------------------------------------------------------------------------------------
+
+
+def _write(paths: LakePaths, tables: Sequence[KnownTable], newest: int) -> None:
+    """Write the ledger aside, and put it in the place of the old one, which is kept."""
+    fresh = paths.root / "ledger.db.restored"
+    for suffix in ("", "-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    with Ledger(paths, fresh) as ledger:
+        ledger.restore(tables, newest)
+    set_old_ledger_aside(paths)
+    failpoint("restore.before_rename")
+    fresh.rename(paths.ledger)
+    sync_folder(paths.root)
+    failpoint("restore.after_rename")
+
+
+def set_old_ledger_aside(paths: LakePaths) -> Path | None:
+    """Move a ledger that is to be replaced to the orphans; gives its new folder."""
+    if not paths.ledger.exists():
+        return None
+    folder = paths.orphans / f"ledger-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
+    folder.mkdir(parents=True)
+    # The log first: a ledger without it would be an older one, and look whole.
+    for suffix in ("-wal", "-shm", ""):
+        part = paths.ledger.with_name(paths.ledger.name + suffix)
+        if part.exists():
+            part.rename(folder / part.name)
+    sync_folder(folder)
+    sync_folder(paths.root)
+    return folder

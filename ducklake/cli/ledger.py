@@ -1,0 +1,204 @@
+"""`ducklake ledger rebuild`, `backup` and `restore`: the ledger lost, kept and brought back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+from confluent_kafka import Producer
+from rich.console import Console
+from rich.progress import Progress
+
+from consumers.kafka_range import KafkaReader
+from consumers.ledger_rebuild import Restored, restore_ledger, set_old_ledger_aside
+from consumers.recovery import refuse_an_old_ledger
+from ducklake.config import Config
+from ducklake.errors import ConfigError, DuckLakeError, LedgerError, ServiceUnreachable
+from ducklake.lake.files import disk_full_is_transient, session_is_alive, sync_folder
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import LakePaths
+from ducklake.records import CURSORS_TOPIC
+from ducklake.topics import TopicIdentity, admin, identify, make_topics
+
+ASK_SECONDS = 5.0
+SEND_SECONDS = 30.0
+LEDGER, CURSORS, MANIFEST = "ledger.db", "cursors.json", "manifest.json"
+
+
+def rebuild_ledger(config: Config, dry: bool, yes: bool, as_json: bool) -> None:
+    """Make the ledger anew from the footers of the lake's files.
+
+    Raises:
+        LedgerError: A process is at work in the lake.
+    """
+    paths = LakePaths(config.data_dir)
+    if paths.ledger.exists() and not (yes or dry):
+        typer.confirm(f"{paths.ledger} is moved aside and made anew. Go on?", abort=True)
+    identities = _identities(config)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading footers", total=None)
+        result = restore_ledger(
+            paths,
+            identities,
+            dry,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(asdict(result)))
+    else:
+        _show(result, dry)
+
+
+def _identities(config: Config) -> dict[str, TopicIdentity]:
+    try:
+        client = admin(config.endpoints())
+        return identify(client, [ref.topic for ref, _ in config.tables()], ASK_SECONDS)
+    except DuckLakeError as error:
+        print(f"Kafka is not asked: {error}", file=sys.stderr)
+        return {}
+
+
+def _show(result: Restored, dry: bool) -> None:
+    would = "would be " if dry else ""
+    for name in result.aside:
+        print(f"{name}: its rows are in other files; {would}moved to orphans/")
+    for sentence in result.unknown:
+        print(sentence)
+    print(f"{result.tables} tables, {result.files:,} files, {result.rows:,} rows {would}restored")
+
+
+def back_up(config: Config, folder: Path) -> None:
+    """Write ledger and cursors into a new folder, as of one moment each.
+
+    Raises:
+        ConfigError: The folder holds something.
+        LedgerError: There is no ledger.
+        ServiceUnreachable: Kafka does not answer.
+    """
+    paths = LakePaths(config.data_dir)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty.", "Name a new folder for each backup.")
+    if not paths.ledger.exists():
+        raise LedgerError(f"{paths.ledger} is missing.", "There is nothing to back up yet.")
+    cursors = _cursors(config)
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with disk_full_is_transient(staged):
+        staged.mkdir(parents=True)
+        with Ledger(paths) as ledger:
+            ledger.copy_to(staged / LEDGER)
+            about = {
+                "lake": config.settings.name,
+                "ledger": ledger.identity(),
+                "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "commit": ledger.newest_number(),
+                "cursors": len(cursors),
+            }
+        (staged / CURSORS).write_text(json.dumps(cursors, indent=1))
+        (staged / MANIFEST).write_text(json.dumps(about, indent=1))
+        for path in staged.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(staged)
+        if folder.exists():
+            folder.rmdir()
+        staged.rename(folder)
+        sync_folder(folder.absolute().parent)
+    print(f"{folder}: the ledger at commit {about['commit']}, {len(cursors)} cursors")
+
+
+def _cursors(config: Config) -> dict[str, str]:
+    """All cursors of all producers: key to JSON."""
+    cursors: dict[str, str] = {}
+    with KafkaReader(config.endpoints()) as kafka:
+        end = kafka.newest(CURSORS_TOPIC, 0)
+        for batch in kafka.read(CURSORS_TOPIC, 0, kafka.oldest(CURSORS_TOPIC, 0), end):
+            for message in batch:
+                key = (message.key() or b"").decode()
+                value = message.value()
+                if value is None:
+                    cursors.pop(key, None)
+                else:
+                    cursors[key] = value.decode()
+    return cursors
+
+
+def restore(config: Config, folder: Path, yes: bool) -> None:
+    """Put a backup's ledger in the place of the present one, and cursors that Kafka lacks.
+
+    Raises:
+        ConfigError: The folder is no backup of this lake.
+        LedgerError: A process is at work; or the lake has files that are newer than the backup.
+    """
+    paths = LakePaths(config.data_dir)
+    about = _manifest(config, folder)
+    at_work = [f for f in paths.staging.glob("[!.]*") if session_is_alive(paths, f.name)]
+    if at_work:
+        raise LedgerError(
+            f"{len(at_work)} processes are at work in {paths.root}.",
+            "Stop `ducklake run`, `produce`, `consume`, `compact` and `batch` first.",
+        )
+    if paths.ledger.exists() and not yes:
+        typer.confirm(f"{paths.ledger} is moved aside. Go on?", abort=True)
+    paths.root.mkdir(parents=True, exist_ok=True)
+    fresh = paths.root / "ledger.db.restored"
+    with disk_full_is_transient(fresh):
+        shutil.copyfile(folder / LEDGER, fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+    aside = set_old_ledger_aside(paths)
+    fresh.rename(paths.ledger)
+    sync_folder(paths.root)
+    print(f"the ledger stands at commit {about['commit']}, of {about['made_at']}")
+    if aside is not None:
+        print(f"the one before is in {aside}")
+    _restore_cursors(config, json.loads((folder / CURSORS).read_text()))
+    with Ledger(paths) as ledger:
+        refuse_an_old_ledger(ledger)
+
+
+def _manifest(config: Config, folder: Path) -> dict[str, object]:
+    try:
+        about: dict[str, object] = json.loads((folder / MANIFEST).read_text())
+        with closing(sqlite3.connect(f"file:{folder / LEDGER}?mode=ro", uri=True)) as ledger:
+            [(found,)] = ledger.execute("SELECT identity FROM lake").fetchall()
+            # Not the quick check: some versions of SQLite see NULLs that are not there.
+            [(sound,), *_] = ledger.execute("PRAGMA integrity_check").fetchall()
+    except (OSError, ValueError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"{folder} is no backup ({error}).", "Name a folder that `ducklake backup` made."
+        ) from None
+    if sound != "ok" or found != about["ledger"]:
+        raise ConfigError(f"The ledger in {folder} is damaged.", "Take another backup.")
+    if about["lake"] != config.settings.name:
+        raise ConfigError(
+            f"{folder} is a backup of the lake {about['lake']!r}, this one is"
+            f" {config.settings.name!r}.",
+            "Name another folder.",
+        )
+    return about
+
+
+def _restore_cursors(config: Config, wanted: dict[str, str]) -> None:
+    """Send the cursors that Kafka has lost; those that it has are newer, or the same."""
+    try:
+        endpoints = config.endpoints()
+        make_topics(config, endpoints)
+        present = _cursors(config)
+    except DuckLakeError as error:
+        print(f"cursors are not restored: {error}", file=sys.stderr)
+        return
+    missing = {key: value for key, value in wanted.items() if key not in present}
+    producer = Producer(endpoints.kafka_client(enable_idempotence=True))
+    for key, value in missing.items():
+        producer.produce(CURSORS_TOPIC, key=key.encode(), value=value.encode(), partition=0)
+    if producer.flush(SEND_SECONDS):
+        raise ServiceUnreachable("Kafka did not take the cursors.", "Run it again.")
+    print(f"{len(missing)} cursors restored, {len(wanted) - len(missing)} were in Kafka already")

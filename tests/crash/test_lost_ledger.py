@@ -1,0 +1,190 @@
+"""The ledger lost, half lost, or older than the files: named, never guessed, made anew."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from ducklake.lake.ledger import NOW, Ledger
+from tests.crash.conftest import LakeMaker
+from tests.crash.oracle import LakeUnderTest
+from tests.crash.test_failpoints import points
+from tests.crash.test_replay import ONE, PAIR, files_of, loaded, said, sql
+
+
+def lose(lake: LakeUnderTest) -> None:
+    """As a disk does that has lost just these files."""
+    for path in lake.paths.root.glob("ledger.db*"):
+        path.unlink()
+
+
+def rebuild(lake: LakeUnderTest) -> str:
+    worker = lake.start("ledger", "rebuild", "--yes")
+    assert worker.await_end() == 0, worker.text()
+    return worker.text()
+
+
+def ask_kafka(lake: LakeUnderTest) -> None:
+    """What the files could not say is in Kafka still; then the lake is what it was."""
+    for topic in lake.topics:
+        assert said(lake, "replay", topic)["exact"]
+    lake.start("consume")
+    lake.loader.burst()
+    lake.await_caught_up()
+    lake.stop()
+    lake.check()
+
+
+def test_a_lake_without_its_ledger_stops_with_the_remedy(make_lake: LakeMaker) -> None:
+    lake = loaded(make_lake, PAIR)
+    lose(lake)
+    before = files_of(lake)
+    for command in (("consume", "--once"), ("compact", "--now"), ("verify",)):
+        worker = lake.start(*command)
+        assert worker.await_end() == 1
+        assert "ducklake ledger rebuild" in worker.text(), worker.text()
+    assert files_of(lake) == before
+    text = rebuild(lake)
+    assert files_of(lake) == before
+    for topic in lake.topics:
+        assert f"`ducklake replay {topic}` asks Kafka" in text
+    ask_kafka(lake)
+
+
+def test_a_ledger_older_than_the_files_is_refused_and_nothing_is_deleted(
+    make_lake: LakeMaker, tmp_path: Path
+) -> None:
+    lake = loaded(make_lake, PAIR)
+    backup = tmp_path / "backup"
+    assert lake.start("backup", str(backup)).await_end() == 0, lake.show_logs()
+    lake.start("consume")
+    for _ in range(2):
+        lake.loader.burst()
+        lake.await_caught_up()
+    lake.stop()
+    lake.seal()
+    before = files_of(lake)
+    worker = lake.start("restore", str(backup), "--yes")
+    assert worker.await_end() == 1 and "older than the lake's files" in worker.text()
+    for command in (("consume", "--once"), ("compact", "--now"), ("replay", lake.topics[0])):
+        worker = lake.start(*command)
+        assert worker.await_end() == 1
+        assert "`ducklake ledger rebuild`" in worker.text(), worker.text()
+    assert files_of(lake) == before
+    rebuild(lake)
+    assert files_of(lake) == before
+    ask_kafka(lake)
+
+
+def test_a_backup_taken_under_load_is_restored(make_lake: LakeMaker, tmp_path: Path) -> None:
+    lake = make_lake(PAIR)
+    backup = tmp_path / "backup"
+    lake.start("consume")
+    lake.loader.burst()
+    lake.await_caught_up()
+    lake.stop()
+    assert lake.start("backup", str(backup)).await_end() == 0, lake.show_logs()
+    again = lake.start("backup", str(backup))
+    assert again.await_end() == 1 and "not empty" in again.text()
+    lose(lake)
+    assert lake.start("restore", str(backup), "--yes").await_end() == 0, lake.show_logs()
+    lake.start("consume")
+    lake.loader.burst()
+    lake.await_caught_up()
+    other = lake.start("restore", str(backup), "--yes")
+    assert other.await_end() == 1 and "at work" in other.text()
+    lake.stop()
+    lake.check()
+
+
+def _kill_steps() -> list[str]:
+    return [s for s in points() if s.startswith(("seal.", "commit.", "ledger.", "move."))]
+
+
+@pytest.mark.parametrize("step", _kill_steps())
+def test_a_ledger_lost_when_a_process_was_killed(make_lake: LakeMaker, step: str) -> None:
+    """Whatever half-done compaction or commit the files show, each row is found once."""
+    lake = loaded(make_lake, ONE, bursts=1)
+    [topic] = lake.topics
+    victim = "consume" if step.startswith("commit.") else "compact"
+    worker = lake.start(victim, failpoint=step)
+    if victim == "consume":
+        while worker.exit_code() is None:
+            lake.loader.burst()
+    assert worker.await_end() == -signal.SIGKILL, worker.text()
+    lose(lake)
+    rebuild(lake)
+    lake.check_public(topic, all_of_it=False)
+    ask_kafka(lake)
+
+
+def test_rows_that_are_in_no_file_are_named_and_filled(make_lake: LakeMaker) -> None:
+    lake = loaded(make_lake, PAIR)
+    for topic in lake.topics:
+        for tier in ("hot", "sealed"):
+            [(path,)] = sql(
+                lake, "SELECT path FROM files WHERE topic = ? AND tier = ? AND obsolete_at IS NULL"
+                " ORDER BY rows DESC LIMIT 1", topic, tier,
+            )  # fmt: skip
+            (lake.paths.root / path).unlink()
+    lose(lake)
+    rebuild(lake)
+    ask_kafka(lake)
+
+
+def test_generations_are_told_apart(make_lake: LakeMaker) -> None:
+    lake = loaded(make_lake, ONE)
+    [topic] = lake.topics
+    said(lake, "replay", topic, "--rebuild", "--from", "20", "--offsets", "--workers", "1")
+    lake.start("consume")
+    lake.loader.burst()
+    lake.await_caught_up()
+    lake.stop()
+    killed = lake.start("replay", topic, "--rebuild", "--workers", "1",
+                        failpoint="replay.after_segment")  # fmt: skip
+    assert killed.await_end() == -signal.SIGKILL
+    lose(lake)
+    text = rebuild(lake)
+    assert "generation 2 was not complete" in text
+    with Ledger(lake.paths) as ledger:
+        assert ledger.generation(topic, NOW) == 1
+        assert {g.number: g.state for g in ledger.generations() if g.topic == topic} == {
+            0: "old", 1: "current",
+        }  # fmt: skip
+    ask_kafka(lake)
+
+
+def test_a_filled_hole_is_known_after_the_ledger_was_lost(make_lake: LakeMaker) -> None:
+    lake = loaded(make_lake, ONE)
+    [topic] = lake.topics
+    for _ in range(2):  # the second time, ranges are there that were cut
+        [(path,)] = sql(
+            lake, "SELECT path FROM files WHERE topic = ? AND obsolete_at IS NULL"
+            " ORDER BY rows DESC LIMIT 1", topic,
+        )  # fmt: skip
+        (lake.paths.root / path).unlink()
+        lose(lake)
+        rebuild(lake)
+        assert said(lake, "replay", topic)["exact"]
+        lake.seal()
+    lose(lake)
+    rebuild(lake)
+    ask_kafka(lake)
+
+
+@pytest.mark.parametrize(
+    "step", [s for s in points() if s.startswith("restore.")] + ["move.before_rename"]
+)
+def test_a_rebuild_of_the_ledger_killed_anywhere_starts_again(
+    make_lake: LakeMaker, step: str
+) -> None:
+    lake = loaded(make_lake, ONE)
+    killed = lake.start("compact", failpoint="seal.before_delete")
+    assert killed.await_end() == -signal.SIGKILL
+    lose(lake)
+    killed = lake.start("ledger", "rebuild", "--yes", failpoint=step)
+    assert killed.await_end() == -signal.SIGKILL, killed.text()
+    rebuild(lake)
+    ask_kafka(lake)
