@@ -99,8 +99,7 @@ def test_a_day_that_was_lost_comes_back_through_all_layers(
     victim.unlink()
     for part in (lake.folder / "data").glob("ledger.db*"):
         part.unlink()
-    lake.run(f"{DUCKLAKE} ledger rebuild --yes")
-    assert "filled" in lake.run(f"{DUCKLAKE} replay mysql.order_items --from {days['2026-11-23']}")
+    lake.run(f"{DUCKLAKE} ledger rebuild --yes && {DUCKLAKE} consume --once")
     lake.run(f"{DUCKLAKE} replay && {DUCKLAKE} verify && {DUCKLAKE} batch --once")
     assert sums(stack_config) == healthy
     # A lake built from nothing, from the same topics, has the same figures.
