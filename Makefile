@@ -45,7 +45,7 @@ demo:
 	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json)
 
 test: check
-	@$(BIN)/pytest -q tests/integration tests/crash tests/e2e --ignore tests/integration/test_live.py
+	@$(BIN)/pytest -q tests/integration tests/crash tests/e2e
 
 check: $(READY) lint
 	@$(BIN)/pytest -q tests/unit
