@@ -25,7 +25,7 @@ def main() -> int:
             began = time.monotonic()
             replaced = provide_images(engine)
             spent = time.monotonic() - began
-            print(f"images in {spent:.0f} s; stand-ins: {', '.join(replaced) or 'none'}")
+            print(f"images in {spent:.0f} s; stand-ins: {', '.join(replaced) or 'none'}", flush=True)
             return _pytest(engine, "tests/compose") or _pytest(
                 engine, *BOTH_WAYS, SERVICES="docker"
             )

@@ -74,7 +74,7 @@ class Project:
         return self.compose("exec", "-T", service, "sh", "-c", script, check=check).strip()
 
     def containers(self, service: str) -> list[str]:
-        return self.compose("ps", "-q", service).split()
+        return self.compose("ps", "--all", "-q", service).split()
 
     def inspect(self, *containers: str) -> list[dict[str, Any]]:
         if not containers:
