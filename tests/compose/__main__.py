@@ -14,7 +14,7 @@ import time
 from tests.compose.engine import Engine, NoEngine, an_engine
 from tests.compose.images import ROOT, provide_images
 
-# with services from containers: Kafka, Connect and MySQL, then SFTP
+# with services from containers: MySQL through Connect and Kafka into the lake, and transactions
 BOTH_WAYS = ("tests/integration/test_live.py", "tests/integration/test_producers_transactions.py")
 
 
