@@ -14,7 +14,7 @@ import time
 from tests.compose.engine import Engine, NoEngine, an_engine
 from tests.compose.images import ROOT, provide_images
 
-# with services from containers: MySQL through Connect and Kafka into the lake, and transactions
+# MySQL through Connect and Kafka into the lake, and transactions; the services are containers
 BOTH_WAYS = ("tests/integration/test_live.py", "tests/integration/test_producers_transactions.py")
 
 
@@ -25,7 +25,9 @@ def main() -> int:
             began = time.monotonic()
             replaced = provide_images(engine)
             spent = time.monotonic() - began
-            print(f"images in {spent:.0f} s; stand-ins: {', '.join(replaced) or 'none'}", flush=True)
+            print(
+                f"images in {spent:.0f} s; stand-ins: {', '.join(replaced) or 'none'}", flush=True
+            )
             return _pytest(engine, "tests/compose") or _pytest(
                 engine, *BOTH_WAYS, SERVICES="docker"
             )
