@@ -89,7 +89,8 @@ compose-demo:
 
 compose-down:
 	@$(COMPOSE) --profile kafka-ui down --volumes --remove-orphans
-	@docker image rm --force $${DUCKLAKE_IMAGE:-ducklake-stream:local} >/dev/null 2>&1 || true
+	@own=$$(sed -n 's/^DUCKLAKE_IMAGE=//p' .env 2>/dev/null); own=$${DUCKLAKE_IMAGE:-$${own:-ducklake-stream:local}}; \
+	docker image rm --force "$$own" >/dev/null 2>&1 || true
 	@docker image prune --force --filter label=org.opencontainers.image.title=ducklake-stream >/dev/null
 
 test-compose: $(READY)

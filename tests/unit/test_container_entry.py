@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from ducklake.cli import app, container
-from ducklake.errors import DuckLakeError, ProducerFenced, SourceError
+from ducklake.cli import container
+from ducklake.cli.signals import FENCED
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(ProducerFenced("Another one has taken over."), 0), (SourceError("No such file."), 1)],
-)
+@pytest.mark.parametrize(("ended", "seen"), [(FENCED, 0), (1, 1), (0, 0)])
 def test_only_a_replaced_process_is_not_started_again(
-    error: DuckLakeError,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    ended: int, seen: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(app, "app", fail)
+    monkeypatch.setattr(container, "main", lambda: sys.exit(ended))
     with pytest.raises(SystemExit) as end:
         container.run()
-    assert end.value.code == code
-    said = capsys.readouterr().err
-    assert error.what in said
-    assert ("replaced" in said) == (code == 0)
+    assert end.value.code == seen
+    assert ("replaced" in capsys.readouterr().err) == (ended == FENCED)
