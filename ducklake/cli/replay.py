@@ -192,6 +192,11 @@ def _print_comparison(found: Comparison, dry: bool) -> None:
     for kind, places in (("has other values", found.differing), ("is not in Kafka", found.extra)):
         for partition, offset in places:
             print(f"{found.table}: partition {partition}, offset {offset} {kind}")
+    for partition, first, last in found.lost:
+        print(
+            f"{found.table}: partition {partition}, offsets {first} to {last} are in no file and"
+            f" gone from Kafka: `ducklake accept {found.table}` goes on without them"
+        )
     for name in found.lost_files:
         print(f"{found.table}: {name} is missing or damaged"
               + ("; written again" if name in found.repaired else ""))  # fmt: skip
