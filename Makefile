@@ -14,13 +14,13 @@ PATHS := ducklake producers consumers batcher benchmarks tests
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
-	@echo "make test                    all tests, against the embedded stack"
+	@echo "make test                    all tests: the embedded stack, then containers"
 	@echo "make check                   lint, types and unit tests"
 	@echo "make soak MINUTES=60         random kills under load, for long"
 	@echo "make sabotage                breaks the lake on purpose: a test must notice each break"
 	@echo "make compose-demo            everything in containers: docker compose up"
 	@echo "make compose-down            stop the containers, delete their data and the image"
-	@echo "make test-compose            the compose file from up to down, with a real engine"
+	@echo "make test-compose            the part of it in containers: the compose file from up to down"
 	@echo "make lock                    resolve requirements.lock anew"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
@@ -45,7 +45,8 @@ demo:
 	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json)
 
 test: check
-	@$(BIN)/pytest -q tests/integration tests/crash tests/e2e --ignore tests/integration/test_live.py
+	@$(BIN)/pytest -q tests/integration tests/crash tests/e2e
+	@$(BIN)/python -m tests.compose
 
 check: $(READY) lint
 	@$(BIN)/pytest -q tests/unit
@@ -87,8 +88,10 @@ compose-demo:
 	@echo "look: $(COMPOSE) ps, $(COMPOSE) exec batch ducklake report"
 
 compose-down:
-	@$(COMPOSE) --profile ui down --volumes --remove-orphans
-	@docker image rm --force ducklake-stream:local >/dev/null 2>&1 || true
+	@$(COMPOSE) --profile kafka-ui down --volumes --remove-orphans
+	@own=$$(sed -n 's/^DUCKLAKE_IMAGE=//p' .env 2>/dev/null); own=$${DUCKLAKE_IMAGE:-$${own:-ducklake-stream:local}}; \
+	docker image rm --force "$$own" >/dev/null 2>&1 || true
+	@docker image prune --force --filter label=org.opencontainers.image.title=ducklake-stream >/dev/null
 
 test-compose: $(READY)
-	@$(BIN)/pytest -q -s tests/compose
+	@$(BIN)/python -m tests.compose

@@ -85,8 +85,19 @@ def write_hot(
     schema: Schema,
     rows: pa.Table,
     ranges: Sequence[OffsetRange],
+    replaces: str = "",
 ) -> WrittenFile:
     """Write a hot file, durably; it exists once a commit says so.
+
+    Args:
+        ledger: Says how far commits have come.
+        session: The writer's.
+        ref: The table.
+        generation: Of the table.
+        schema: Of the table.
+        rows: Ordered by partition and offset.
+        ranges: The offsets from which they come.
+        replaces: A damaged file whose rows these are, relative to the lake.
 
     Raises:
         DiskFull: Nothing is left of it.
@@ -94,6 +105,8 @@ def write_hot(
     paths = ledger.paths
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
     about = footer(ref, generation, schema, ranges, ledger.newest_number())
+    if replaces:
+        about["ducklake.replaces"] = replaces
     staged = write_parquet(rows, session.folder / name, about)
     failpoint("commit.before_move")
     final = paths.hot(ref) / name

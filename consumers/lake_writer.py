@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.buffer import TableBuffer
 from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
+from consumers.memory import keep_freed_memory
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
 from consumers.recovery import recover, refuse_an_old_ledger
 from consumers.schema_changes import SchemaChanges
@@ -148,6 +149,7 @@ class LakeWriter:
         Raises:
             TerminalError: In a `once` run, a table stopped; the others are committed.
         """
+        keep_freed_memory()
         once = self._once
         self._stop = stop
         goals = self._high_watermarks() if once else {}

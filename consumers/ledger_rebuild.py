@@ -44,6 +44,7 @@ class FoundFile:
     """A file as it says itself.
 
     Attributes:
+        replaces: A damaged file whose rows these are, relative to the lake.
         counts: Rows of each span that are in this file.
         after: The newest commit number when it was written.
         epoch: Of its rows.
@@ -56,6 +57,7 @@ class FoundFile:
     after: int
     schema: Schema
     epoch: int
+    replaces: str
     counts: dict[OffsetRange, int]
 
 
@@ -65,7 +67,8 @@ class Restored:
 
     Attributes:
         unknown: What the files could not say, a sentence each, with the remedy.
-        aside: Files whose rows are in others, relative to the lake: moved to the orphans.
+        aside: Damaged files and those whose rows are in others, relative to the lake: moved to
+            the orphans.
     """
 
     tables: int = 0
@@ -101,17 +104,26 @@ def restore_ledger(
         if found is not None:
             by_key[found[0], found[1].generation].append(found[1])
         progress(done + 1, len(listed))
+    damaged = [path for files in by_key.values() for path in _drop_replaced(paths, files)]
     tables, redundant = _choose(by_key, identities, result)
-    result.aside = [paths.relative(f.path) for f in redundant]
+    result.aside += map(paths.relative, [*damaged, *(f.path for f in redundant)])
     result.tables = len(tables)
     if dry:
         return result
-    for file in redundant:
+    for relative in result.aside:
         failpoint("restore.before_aside")
-        move_aside(paths, file.path)
+        move_aside(paths, paths.root / relative)
     newest = max((f.after for files in by_key.values() for f in files), default=0)
     _write(paths, tables, newest)
     return result
+
+
+def _drop_replaced(paths: LakePaths, files: list[FoundFile]) -> list[Path]:
+    """Take out damaged files that were written again; gives their paths."""
+    replaced = {file.replaces for file in files}
+    gone = [file for file in files if paths.relative(file.path) in replaced]
+    files[:] = [file for file in files if file not in gone]
+    return [file.path for file in gone]
 
 
 def _must_be_at_rest(paths: LakePaths) -> None:
@@ -136,11 +148,12 @@ def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFil
             result.unknown.append(f"{relative} is not the lake's: left where it is.")
             return None
         spans = [OffsetRange(*span) for span in json.loads(about["ducklake.ranges"])]
-        places = pq.read_table(path, columns=["_partition", "_offset", "_topic_epoch"])
+        places = _read_all(path)
     except (OSError, pa.ArrowInvalid) as error:
+        result.aside.append(relative)
         result.unknown.append(
-            f"{relative} cannot be read ({type(error).__name__}): left where it is, its rows are"
-            " missing. `ducklake replay` fills what Kafka still holds; then move it away."
+            f"{relative} is damaged ({type(error).__name__}): its rows are missing, and it goes to"
+            " the orphans. `ducklake replay` fills what Kafka still holds."
         )
         return None
     tier = "hot" if relative.startswith("hot/") else "sealed"
@@ -153,9 +166,20 @@ def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFil
     epoch = places.column("_topic_epoch")[0].as_py() if places.num_rows else 0
     found = FoundFile(
         path, tier, generation, places.num_rows, int(about.get("ducklake.after", 0)),
-        Schema.load(about["ducklake.schema"]), epoch, _count(places, spans),
+        Schema.load(about["ducklake.schema"]), epoch, about.get("ducklake.replaces", ""),
+        _count(places, spans),
     )  # fmt: skip
     return about["ducklake.table"], found
+
+
+def _read_all(path: Path) -> pa.Table:
+    """The places of a file's rows; every page is read, and must have its checksum."""
+    parts = []
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group)
+            parts.append(rows.select(["_partition", "_offset", "_topic_epoch"]))
+    return pa.concat_tables(parts)
 
 
 def _count(places: pa.Table, spans: Sequence[OffsetRange]) -> dict[OffsetRange, int]:

@@ -8,4 +8,4 @@ for name in MYSQL POSTGRES SFTP; do
         export "DUCKLAKE_${name}_PASSWORD=$(cat "$file")"
     fi
 done
-exec python -m ducklake.cli "$@"
+exec python -m ducklake.cli.container "$@"

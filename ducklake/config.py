@@ -24,6 +24,8 @@ from ducklake.lake.schema import Kind
 
 EMBEDDED = "embedded"
 CONFIG_NAME = "ducklake.yml"
+FOREIGN = "kafka"
+"""The type of a source whose topics others write."""
 _INTERPOLATION = re.compile(
     r"(?<!\$)\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*?))?\}$"
 )
@@ -155,7 +157,10 @@ class Table(_Section):
 
 
 class Source(_Section):
-    """One connector. `type` is a built-in kind or `package.module:Class` of your own."""
+    """One connector. `type` is a built-in kind or `package.module:Class` of your own.
+
+    `kafka` has no connector: others write its topics.
+    """
 
     type: str
     tables: dict[Name, Table]

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from ducklake.config import Config, Endpoints
+from ducklake.config import FOREIGN, Config, Endpoints
 from ducklake.errors import ServiceUnreachable
 from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC
 
@@ -43,10 +43,12 @@ class TopicIdentity:
 
 
 def wanted_topics(config: Config) -> list[TopicSpec]:
-    """All topics of the configured tables, and the project's own two."""
+    """All topics that the project writes: of the configured tables, and its own two."""
     defaults = config.settings.topics
     specs = []
     for ref, table in config.tables():
+        if config.settings.sources[ref.source].type == FOREIGN:
+            continue  # not ours to make, nor to give a retention
         days = table.retention_days or defaults.retention_days
         settings = {
             "retention.ms": str(int(days * 86_400_000)),

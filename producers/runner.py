@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 
 import structlog
 
-from ducklake.config import Config, Endpoints
+from ducklake.config import FOREIGN, Config, Endpoints
 from ducklake.errors import (
     ConfigError,
     DuckLakeError,
@@ -46,13 +46,17 @@ def connector(config: Config, endpoints: Endpoints, name: str) -> Connector:
         ConfigError: There is no such class, or it is no connector.
     """
     source = config.settings.sources[name]
+    if source.type == FOREIGN:
+        raise ConfigError(
+            f"sources.{name}: others write its topics.", "`ducklake consume` reads them."
+        )
     module, _, attribute = KINDS.get(source.type, source.type).partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"sources.{name}.type: {source.type!r} cannot be loaded ({error}).",
-            f"Use {', '.join(KINDS)} or package.module:Class.",
+            f"Use {', '.join([*KINDS, FOREIGN])} or package.module:Class.",
         ) from None
     if not (isinstance(found, type) and issubclass(found, Connector)):
         raise ConfigError(
@@ -86,7 +90,8 @@ class SourceRunner:
         self._config = config
         self._endpoints = endpoints
         self._progress = progress
-        self._names = names or list(config.settings.sources)
+        sources = config.settings.sources
+        self._names = names or [n for n, source in sources.items() if source.type != FOREIGN]
         for name in self._names:
             if name not in config.settings.sources:
                 known = ", ".join(config.settings.sources)

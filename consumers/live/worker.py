@@ -70,6 +70,15 @@ class _CommittedConsumer(driver.Consumer):  # type: ignore[misc]
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         pass
 
+    async def seek_to_committed(self) -> Mapping[Any, int | None]:
+        """Seek to the beginning, since nothing is committed.
+
+        Faust drops what it has fetched while it hands out partitions, and then asks for this;
+        without an offset to seek to, aiokafka would stay behind what was dropped.
+        """
+        await self._thread.seek_to_beginning()
+        return dict.fromkeys(self.assignment())
+
     def _new_consumer_thread(self) -> _CommittedThread:
         return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
 

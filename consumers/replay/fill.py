@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from consumers.decode import TableDecoder
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
-from consumers.recovery import refuse_an_old_ledger
+from consumers.recovery import delete_replaced, refuse_an_old_ledger
 from consumers.replay.rebuild import decoder_of, known_table
 from consumers.replay.spans import Bounds, Stretch, gaps, runs
 from ducklake.config import Config, Endpoints, Table, TableRef
@@ -54,6 +54,7 @@ class Comparison:
         extra: Rows of the lake that Kafka does not have at offsets that it still holds.
         lost_files: Files that are missing or damaged, relative to the lake.
         repaired: Those that were written again.
+        lost: Offsets that are in no file and gone from Kafka: (partition, first, last).
         checksum: Of all rows read from Kafka, as decoded now.
         lake_checksum: Of the lake's rows at the same offsets, before anything was filled.
     """
@@ -66,6 +67,7 @@ class Comparison:
     extra: list[tuple[int, int]] = field(default_factory=list)
     lost_files: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
+    lost: list[tuple[int, int, int]] = field(default_factory=list)
     checksum: int = 0
     lake_checksum: int = 0
 
@@ -77,6 +79,7 @@ class Comparison:
             and len(self.lost_files) == len(self.repaired)
             and not self.differing
             and not self.extra
+            and not self.lost
         )
 
 
@@ -135,10 +138,13 @@ class Replay:
             state = known_table(ledger, self._ref)
             self._must_be_the_same(state)
             self._repair(ledger, session, kafka, decoder, state)
+            delete_replaced(ledger)
             stretches = []
             for number, position in sorted(state.positions.items()):
                 asked = self._bounds.until(number, position)
-                first = max(asked.first, kafka.oldest(self._ref.topic, number))
+                oldest = kafka.oldest(self._ref.topic, number)
+                first = max(asked.first, oldest)
+                self._note_lost(ledger, state, Stretch(number, asked.first, min(asked.end, oldest)))
                 stretches.append(Stretch(number, first, max(first, asked.end)))
             total, done = sum(map(len, stretches)), 0
             for stretch in stretches:
@@ -162,6 +168,18 @@ class Replay:
                 done += len(stretch)
             self._progress(total, total)
         return self._found
+
+    def _note_lost(self, ledger: Ledger, state: TableState, gone: Stretch) -> None:
+        """Gaps where Kafka has forgotten: nobody will ever fill them."""
+        known = [
+            span
+            for span in ledger.history(state.topic) + ledger.losses(state.topic)
+            if (span.topic_id, span.partition) == (state.topic_id, gone.partition)
+        ]
+        if known and len(gone):
+            first = max(gone.first, min(span.first for span in known))
+            for gap in gaps(known, Stretch(gone.partition, first, gone.end)):
+                self._found.lost.append((gap.partition, gap.first, gap.end - 1))
 
     def _must_be_the_same(self, state: TableState) -> None:
         found = identify(admin(self._endpoints), [self._ref.topic]).get(self._ref.topic)
@@ -194,7 +212,7 @@ class Replay:
                           file=name, rows=file.rows, in_kafka=count)  # fmt: skip
             elif not self._dry:
                 made = write_hot(
-                    ledger, session, self._ref, state.generation, state.schema, rows, spans
+                    ledger, session, self._ref, state.generation, state.schema, rows, spans, name
                 )
                 failpoint("replay.before_replace")
                 ledger.replace_file(state.topic, state.generation, ids[file.path], made)

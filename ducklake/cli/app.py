@@ -160,7 +160,9 @@ def accept(
 
 @app.command()
 def replay(
-    table: Annotated[str, typer.Argument(help="A topic, or the table's name.")],
+    table: Annotated[
+        str | None, typer.Argument(help="A topic, or the table's name; all by default.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="A date or moment (UTC), or an offset.")
     ] = None,
@@ -181,13 +183,11 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Read a topic again: compare it with the lake and fill what is missing, or rebuild."""
-    from ducklake.cli.replay import replay_table
+    from ducklake.cli import replay as replays
 
     stop = stop_on_signals()
-    settings = load_config(config)
-    if not replay_table(
-        settings, table, start, end, offsets, dry_run, rebuild, workers, as_json, stop
-    ):
+    wish = replays.Wish(table, start, end, offsets, dry_run, rebuild, workers)
+    if not replays.replay(load_config(config), wish, as_json, stop):
         raise typer.Exit(1)
 
 

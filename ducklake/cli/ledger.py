@@ -69,7 +69,7 @@ def _identities(config: Config) -> dict[str, TopicIdentity]:
 def _show(result: Restored, dry: bool) -> None:
     would = "would be " if dry else ""
     for name in result.aside:
-        print(f"{name}: its rows are in other files; {would}moved to orphans/")
+        print(f"{name}: {would}moved to orphans/")
     for sentence in result.unknown:
         print(sentence)
     print(f"{result.tables} tables, {result.files:,} files, {result.rows:,} rows {would}restored")

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -34,46 +34,76 @@ WORKERS = 2
 _PLAIN_STEP = 0.1
 
 
-def replay_table(
-    config: Config,
-    table: str,
-    start: str | None,
-    end: str | None,
-    offsets: bool,
-    dry: bool,
-    rebuild: bool,
-    workers: int | None,
-    as_json: bool,
-    stop: threading.Event,
-) -> bool:
-    """Read a table's topic again; returns whether the lake now holds what Kafka holds.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for on the command line.
+
+    Attributes:
+        table: A topic or a table's name; None: all tables.
+        start: `--from`.
+        end: `--to`.
+        offsets: Whether these are offsets.
+        workers: Processes that rebuild.
+    """
+
+    table: str | None
+    start: str | None = None
+    end: str | None = None
+    offsets: bool = False
+    dry: bool = False
+    rebuild: bool = False
+    workers: int | None = None
+
+
+def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> bool:
+    """Read topics again; returns whether the lake now holds what Kafka holds.
 
     Raises:
         ConfigError: The range cannot be read as offsets or moments.
         DuckLakeError: As `Replay.run` and `Rebuild.run` say.
     """
-    [(ref, spec)] = chosen(config, table)
-    if rebuild and dry:
+    if wish.rebuild and wish.dry:
         raise ConfigError(
             "--dry-run and --rebuild do not go together.", "Without --rebuild it says what differs."
         )
-    bounds = _bounds(config, ref, start, end, offsets)
+    if wish.rebuild and wish.table is None:
+        raise ConfigError("--rebuild takes one table.", "Name it: ducklake replay TABLE --rebuild.")
+    tables = chosen(config, wish.table)
+    if wish.table is None:
+        with Ledger(LakePaths(config.data_dir)) as ledger:
+            tables = [(ref, spec) for ref, spec in tables if ledger.table(ref.topic)]
     endpoints = config.endpoints()
-    if rebuild:
-        count = workers or min(WORKERS, os.cpu_count() or 1)
+    if wish.rebuild:
+        [(ref, spec)] = tables
+        workers = wish.workers or min(WORKERS, os.cpu_count() or 1)
+        bounds = _bounds(config, ref, wish)
         with _bar(f"rebuilding {ref.topic}") as progress:
-            built = Rebuild(config, endpoints, ref, spec, bounds, count, progress).run(stop)
+            built = Rebuild(config, endpoints, ref, spec, bounds, workers, progress).run(stop)
         _print_rebuilt(ref, built, as_json)
         return True
-    with _bar(f"comparing {ref.topic}") as progress:
-        found = Replay(config, endpoints, ref, spec, bounds, dry, progress).run(stop)
-    _print_comparison(found, dry, as_json)
-    return found.exact
+    found = []
+    for ref, spec in tables:
+        bounds = _bounds(config, ref, wish)
+        with _bar(f"comparing {ref.topic}") as progress:
+            found.append(Replay(config, endpoints, ref, spec, bounds, wish.dry, progress).run(stop))
+        if not as_json:
+            _print_comparison(found[-1], wish.dry)
+    if as_json:
+        listed = [_as_json(comparison) for comparison in found]
+        print(json.dumps(listed if wish.table is None else listed[0]))
+    return all(comparison.exact for comparison in found)
 
 
-def _bounds(
-    config: Config, ref: TableRef, start: str | None, end: str | None, offsets: bool
-) -> Bounds:
+def _as_json(found: Comparison) -> dict[str, object]:
+    return {
+        **asdict(found),
+        "exact": found.exact,
+        "checksum": f"{found.checksum:016x}",
+        "lake_checksum": f"{found.lake_checksum:016x}",
+    }
+
+
+def _bounds(config: Config, ref: TableRef, wish: Wish) -> Bounds:
     with Ledger(LakePaths(config.data_dir)) as ledger:
         state = ledger.table(ref.topic)
     if state is None:
@@ -81,12 +111,12 @@ def _bounds(
             f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
         )
     numbers = sorted(state.positions)
-    if offsets:
-        first, last = _offset("--from", start), _offset("--to", end)
+    if wish.offsets:
+        first, last = _offset("--from", wish.start), _offset("--to", wish.end)
         return Bounds(
             dict.fromkeys(numbers, first or 0), dict.fromkeys(numbers, last)
         )  # fmt: skip
-    begin, until = _moment("--from", start), _moment("--to", end)
+    begin, until = _moment("--from", wish.start), _moment("--to", wish.end)
     with KafkaReader(config.endpoints()) as kafka:
 
         def at(moment: float | None, number: int) -> int | None:
@@ -158,20 +188,20 @@ def _print_rebuilt(ref: TableRef, built: Rebuilt, as_json: bool) -> None:
     print("the old generation stays: `ducklake generations list`")
 
 
-def _print_comparison(found: Comparison, dry: bool, as_json: bool) -> None:
-    if as_json:
-        about = {**asdict(found), "exact": found.exact}
-        about["checksum"] = f"{found.checksum:016x}"
-        about["lake_checksum"] = f"{found.lake_checksum:016x}"
-        print(json.dumps(about))
-        return
+def _print_comparison(found: Comparison, dry: bool) -> None:
     for kind, places in (("has other values", found.differing), ("is not in Kafka", found.extra)):
         for partition, offset in places:
             print(f"{found.table}: partition {partition}, offset {offset} {kind}")
+    for partition, first, last in found.lost:
+        print(
+            f"{found.table}: partition {partition}, offsets {first} to {last} are in no file and"
+            f" gone from Kafka: `ducklake accept {found.table}` goes on without them"
+        )
     for name in found.lost_files:
         print(f"{found.table}: {name} is missing or damaged"
               + ("; written again" if name in found.repaired else ""))  # fmt: skip
     table = RichTable(box=None, show_header=False)
+    table.add_row("table", found.table)
     table.add_row("read from Kafka", f"{found.compared:,}")
     table.add_row("checksum in Kafka", f"{found.checksum:016x}")
     table.add_row("checksum in the lake", f"{found.lake_checksum:016x}")

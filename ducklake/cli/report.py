@@ -15,7 +15,7 @@ from rich.text import Text
 
 from batcher.catalog import opened
 from batcher.postgres_export import PostgresExport
-from ducklake.config import Config, Endpoints
+from ducklake.config import FOREIGN, Config, Endpoints
 from ducklake.errors import BatchError, DuckLakeError
 from ducklake.lake.ledger import Ledger
 from ducklake.lake.paths import LakePaths
@@ -161,12 +161,17 @@ def _ask_lake(config: Config, ledger: Ledger, paths: LakePaths, report: Report) 
 
 
 def _count(database: duckdb.DuckDBPyConnection, relation: str) -> int:
-    row = database.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    try:
+        row = database.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    except duckdb.CatalogException:
+        return 0  # a table that was configured after the last cycle
     return int(row[0]) if row else 0
 
 
 def _ask_sources(config: Config, endpoints: Endpoints, report: Report) -> None:
-    for name in config.settings.sources:
+    for name, settings in config.settings.sources.items():
+        if settings.type == FOREIGN:
+            continue
         source = connector(config, endpoints, name)
         try:
             for table, rows in source.count().items():

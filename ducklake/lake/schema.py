@@ -216,6 +216,11 @@ def cast_expression(text: str, type_: str) -> str:
         text: An SQL expression of type VARCHAR.
         type_: The wanted type.
     """
+    return checked_cast(plain_cast(text, type_), text, type_)
+
+
+def plain_cast(text: str, type_: str) -> str:
+    """SQL that turns a text into a type as DuckDB does, which rounds; NULL where it cannot."""
     if storage_type(type_) == "VARCHAR":
         return text
     if type_ == "DATE":
@@ -223,23 +228,44 @@ def cast_expression(text: str, type_: str) -> str:
         return f"TRY_CAST(rtrim({text}, 'Z') AS DATE)"
     if type_ == "BLOB":
         return f"TRY(from_base64({text}))"
+    return f"TRY_CAST({text} AS {type_})"
+
+
+def checked_cast(cast: str, text: str, type_: str) -> str:
+    """SQL that lets a cast value through only where nothing was rounded; else NULL.
+
+    What prints as the text that came was not rounded. Few texts of a number are written in another
+    way (1.5 for a DECIMAL(12,2)): only these are looked at closely.
+
+    Args:
+        cast: The value, from `plain_cast`.
+        text: The text it was cast from.
+        type_: Its type.
+    """
+    decimal = _DECIMAL.fullmatch(type_)
     if type_.lstrip("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"):
         # DuckDB would round 2.5 to an integer.
-        return f"CASE WHEN {text} SIMILAR TO '[+-]?[0-9]+' THEN TRY_CAST({text} AS {type_}) END"
-    decimal = _DECIMAL.fullmatch(type_)
-    if decimal:
-        # DuckDB would round 0.005 to two places. Few enough digits behind the point cannot be
-        # rounded; of others only what the wide type (ten times as slow) holds as well is exact.
+        exact = [f"{text} SIMILAR TO '[+-]?[0-9]+'"]
+    elif decimal:
+        # DuckDB would round 0.005 to two places: only zeros may stand behind as many as it has.
         scale = int(decimal["s"])
+        exponent = f"(contains({text}, 'e') OR contains({text}, 'E'))"
+        fraction = f"strlen(rtrim({text}, '0')) - strpos({text}, '.')"
+        # The few with an exponent: a wider type and a DOUBLE must hold the same, and what is no
+        # zero must not have become one. (TRY_CAST of the cast too: out of 459e8 DuckDB makes a
+        # DECIMAL(10,0) of eleven digits.)
         wide = f"DECIMAL(38,{38 - int(decimal['p']) + scale})"
-        exact = f"TRY_CAST({text} AS {type_})"
-        return (
-            f"CASE WHEN strpos({text}, 'e') = 0 AND strpos({text}, 'E') = 0"
-            f" AND (strpos({text}, '.') = 0"
-            f" OR strlen({text}) - strpos({text}, '.') <= {scale}) THEN {exact}"
-            f" WHEN {exact} = TRY_CAST({text} AS {wide}) THEN {exact} END"
-        )
-    return f"TRY_CAST({text} AS {type_})"
+        exact = [
+            f"NOT {exponent} AND (NOT contains({text}, '.') OR {fraction} <= {scale})",
+            f"{exponent} AND TRY_CAST({cast} AS {wide}) = TRY_CAST({text} AS {wide})"
+            f" AND {cast}::DOUBLE = TRY_CAST({text} AS DOUBLE)"
+            f" AND ({cast} <> 0 OR {text} SIMILAR TO '[-+]?[0.]+[eE].*')",
+        ]
+    else:
+        return cast
+    # One WHEN after the other: in an OR, DuckDB would try the slow test first now and then.
+    tests = " ".join(f"WHEN {test} THEN {cast}" for test in (f"{cast}::VARCHAR = {text}", *exact))
+    return f"CASE {tests} END"
 
 
 def inferred_type(json_type: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,8 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ducklake.local.downloads import cache_dir
+
 START_SECONDS = 60.0
-_TOOLS = ("dockerd", "docker", "debootstrap")
+_TOOLS = ("dockerd", "docker", "iptables")
+# the second one copies each layer whole, but works on any file system
+_DRIVERS = ("overlay2", "vfs")
+
+
+class NoEngine(Exception):
+    """There is no engine and there can be none, or no images for it; says why, in one line."""
 
 
 @dataclass
@@ -52,52 +61,74 @@ class Engine:
         return self.run(["docker", "info"], check=False, timeout=30).returncode == 0
 
 
-def lacking() -> str:
-    """What is missing to run the test; empty where nothing is."""
-    if not _find_compose(Engine({})):
-        return "neither `docker compose` nor docker-compose is installed"
-    if Engine({}).answers():
-        return ""
-    absent = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if absent:
-        return f"no engine runs, and to start one there is no {', '.join(absent)}"
-    return "" if os.geteuid() == 0 else "no engine runs, and only root could start one"
+@contextmanager
+def an_engine() -> Iterator[Engine]:
+    """The running engine, or a new one with its data in a folder that is removed.
+
+    Raises:
+        NoEngine: None runs, and none can be started.
+    """
+    engine = Engine({})
+    if not (compose := _find_compose(engine)):
+        raise NoEngine("neither `docker compose` nor docker-compose is installed")
+    if engine.answers():
+        engine.compose = compose
+        yield engine
+        return
+    if absent := [tool for tool in _TOOLS if shutil.which(tool) is None]:
+        raise NoEngine(f"no engine runs, and to start one there is no {', '.join(absent)}")
+    if os.geteuid() != 0:
+        raise NoEngine("no engine runs, and only root could start one")
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "engine.lock").open("w") as lock:
+        # two engines on one machine would hand out the same addresses
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = Path(tempfile.mkdtemp(prefix="ducklake-engine-"))
+        try:
+            with _started(folder) as engine:
+                engine.compose = compose
+                yield engine
+        finally:
+            _remove(folder)
 
 
 @contextmanager
-def an_engine() -> Iterator[Engine]:
-    """The running engine, or a new one with its data in a folder that is removed."""
-    engine = Engine({})
-    if engine.answers():
-        engine.compose = _find_compose(engine)
-        yield engine
-        return
-    folder = Path(tempfile.mkdtemp(prefix="ducklake-engine-"))
+def _started(folder: Path) -> Iterator[Engine]:
+    engine = Engine({"DOCKER_HOST": f"unix://{folder}/socket", "DOCKER_BUILDKIT": "0"})
+    for driver in _DRIVERS:
+        daemon = _start(folder, driver)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while daemon.poll() is None and time.monotonic() < deadline:
+                if engine.answers():
+                    yield engine
+                    return
+                time.sleep(0.2)
+        finally:
+            _end(daemon)
+    lines = (folder / "dockerd.log").read_text().strip().splitlines()
+    raise NoEngine(f"dockerd does not start: {lines[-1] if lines else 'it says nothing'}")
+
+
+def _start(folder: Path, driver: str) -> subprocess.Popen[bytes]:
     with (folder / "dockerd.log").open("w") as log:
-        daemon = subprocess.Popen(
+        return subprocess.Popen(
             [
                 "dockerd", f"--host=unix://{folder}/socket", f"--data-root={folder}/data",
-                f"--exec-root={folder}/run", f"--pidfile={folder}/pid", "--storage-driver=overlay2",
+                f"--exec-root={folder}/run", f"--pidfile={folder}/pid",
+                f"--storage-driver={driver}",
             ],
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    engine = Engine({"DOCKER_HOST": f"unix://{folder}/socket", "DOCKER_BUILDKIT": "0"})
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.send_signal(signal.SIGTERM)
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not engine.answers():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError((folder / "dockerd.log").read_text()[-4000:])
-            time.sleep(0.2)
-        engine.compose = _find_compose(engine)
-        yield engine
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            daemon.wait(60)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-        _remove(folder)
+        daemon.wait(60)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
 
 
 def _find_compose(engine: Engine) -> list[str]:

@@ -6,6 +6,7 @@ programs: the same Kafka, Connect and Debezium jars, MySQL, PostgreSQL, OpenSSH.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -20,11 +21,10 @@ from ducklake.local.downloads import cache_dir
 from ducklake.local.jars import read_lock
 from ducklake.local.progress import PlainLines
 from ducklake.local.tools import Tools, provide
-from tests.compose.engine import Engine
+from tests.compose.engine import Engine, NoEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-OURS = "ducklake-stream:local"
 DEBIAN = "ducklake-standin-debian"
 # a stage of standins/Dockerfile for each image, by the name without its tag
 STAGES: Mapping[str, str] = {
@@ -35,32 +35,48 @@ STAGES: Mapping[str, str] = {
     "postgres": "postgres",
     "atmoz/sftp": "sftp",
 }
-PULL_SECONDS = 300
+PULL_SECONDS = 600
+BUILD_SECONDS = 600
+# everything that any of them needs, so that no stage has to ask for packages once more
+_PACKAGES = (
+    "ca-certificates", "curl", "libaio1", "libnuma1", "mariadb-client", "openssh-server",
+    "python3", "python3-venv", "tzdata",
+)  # fmt: skip
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def named_images() -> list[str]:
     """All images of the services without a profile, and the one that ours is built from."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
-    found = {service["image"] for service in services if "profiles" not in service} - {OURS}
+    named = {service["image"] for service in services if "profiles" not in service}
+    found = {name for name in named if "$" not in name}  # all but ours
     base = re.search(r"^ARG PYTHON=(\S+)$", (ROOT / "docker/Dockerfile").read_text(), re.M)
     assert base is not None
     return [base[1], *sorted(found)]
 
 
 def provide_images(engine: Engine) -> list[str]:
-    """Pull what can be pulled; the names of those that had to be replaced."""
+    """Pull what can be pulled; the names of those that had to be replaced.
+
+    Raises:
+        NoEngine: Neither is possible.
+    """
     missing = [name for name in named_images() if not _there(engine, name)]
-    while missing:
-        pulled = engine.run(
-            ["docker", "pull", "--quiet", missing[0]], check=False, timeout=PULL_SECONDS
-        )
-        if pulled.returncode:
-            break  # where one cannot be pulled, the others cannot either
-        missing.pop(0)
+    while missing and _pulled(engine, missing[0]):
+        missing.pop(0)  # where one cannot be pulled, the others cannot either
     if missing:
+        if shutil.which("mmdebstrap") is None:
+            raise NoEngine(f"{missing[0]} cannot be pulled, nor replaced without mmdebstrap")
         _build(engine, missing)
     return missing
+
+
+def _pulled(engine: Engine, name: str) -> bool:
+    words = ["docker", "pull", "--quiet", name]
+    try:
+        return engine.run(words, check=False, timeout=PULL_SECONDS).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _there(engine: Engine, name: str) -> bool:
@@ -80,20 +96,24 @@ def _build(engine: Engine, names: list[str]) -> None:
 
 
 def _import_debian(engine: Engine, work: Path) -> None:
-    archive = cache_dir() / "standin-debian.tar"
+    about = f"{HERE.joinpath('standins/debian.sh').read_text()}{_PACKAGES}"
+    version = hashlib.sha256(about.encode()).hexdigest()[:12]
+    archive = cache_dir() / f"standin-debian-{version}.tar"
     if not archive.exists():
-        tree = work / "debian"
-        subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", tree],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        part = work / "debian.tar"
+        hooks = [f"--customize-hook={HERE}/standins/debian.sh $1"]
         if _CERTIFICATES.exists():
             # those that this machine trusts, for pip in the containers
-            shutil.copy(_CERTIFICATES, tree / "etc/ssl/certs/ca-certificates.crt")
-            (tree / "etc/pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\n")
-        part = archive.with_suffix(f".{os.getpid()}")
-        subprocess.run(["tar", "-C", str(tree), "-cf", str(part), "."], check=True)
-        part.replace(archive)
+            hooks.append(f"--customize-hook=cp {_CERTIFICATES} $1{_CERTIFICATES}")
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_PACKAGES)}",
+             *hooks, "bookworm", part],
+            check=True, stdout=subprocess.DEVNULL, timeout=BUILD_SECONDS,
+        )  # fmt: skip
+        for old in cache_dir().glob("standin-debian*.tar"):
+            old.unlink()
+        shutil.move(part, archive.with_suffix(f".{os.getpid()}"))
+        archive.with_suffix(f".{os.getpid()}").replace(archive)
     engine.docker("import", str(archive), DEBIAN)
 
 

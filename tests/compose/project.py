@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.compose.engine import Engine
 from tests.compose.images import ROOT
 
 PATIENCE = 240.0
+# what the image and the compose file are made of; a copy, since tests change it
+COPIED = (
+    ".dockerignore", "LICENSE", "Makefile", "batcher", "connect", "consumers", "dbt_techstore",
+    "docker", "docker-compose.yml", "ducklake", "ducklake.yml", "producers",
+)  # fmt: skip
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
@@ -31,26 +38,43 @@ def free_port() -> int:
 
 @dataclass
 class Project:
-    """The containers of one `docker compose up`."""
+    """The containers of one `docker compose up`, of a copy of this project."""
 
     engine: Engine
+    root: Path
     name: str = field(default_factory=lambda: f"ducklaketest{secrets.token_hex(4)}")
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        rubbish = shutil.ignore_patterns("__pycache__", "target", "logs")
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.root / name, ignore=rubbish)
+            else:
+                shutil.copy(ROOT / name, self.root / name)
         text = (ROOT / "docker-compose.yml").read_text()
         self.ports = {name: free_port() for name in re.findall(r"\$\{(\w+_PORT)", text)}
-        self.engine.environment |= {name: str(port) for name, port in self.ports.items()}
+        self.engine.environment |= {
+            **{name: str(port) for name, port in self.ports.items()},
+            "COMPOSE_PROJECT_NAME": self.name,
+            "DUCKLAKE_IMAGE": self.image,
+        }
+
+    @property
+    def image(self) -> str:
+        return f"{self.name}:local"
+
+    def make(self, target: str) -> None:
+        self.engine.run(["make", target], timeout=900, cwd=self.root)
 
     def compose(self, *words: str, check: bool = True, timeout: float = 900) -> str:
-        command = [*self.engine.compose, "--project-name", self.name, *words]
-        return self.engine.run(command, check, timeout, ROOT).stdout
+        return self.engine.run([*self.engine.compose, *words], check, timeout, self.root).stdout
 
     def shell(self, service: str, script: str, check: bool = True) -> str:
         return self.compose("exec", "-T", service, "sh", "-c", script, check=check).strip()
 
     def containers(self, service: str) -> list[str]:
-        return self.compose("ps", "-q", service).split()
+        return self.compose("ps", "--all", "-q", service).split()
 
     def inspect(self, *containers: str) -> list[dict[str, Any]]:
         if not containers:
@@ -100,9 +124,12 @@ class Project:
             return False
 
     def left_behind(self) -> list[str]:
-        """Containers, volumes and networks of this project."""
+        """Containers, volumes, networks and images of this project."""
         label = f"label=com.docker.compose.project={self.name}"
         found = self.engine.docker("ps", "--all", "--quiet", "--filter", label).split()
         for kind in ("volume", "network"):
             found += self.engine.docker(kind, "ls", "--quiet", "--filter", label).split()
-        return found
+        found += self.engine.docker("images", "--quiet", self.image).split()
+        title = "label=org.opencontainers.image.title=ducklake-stream"
+        dangling = ("--filter", "dangling=true", "--filter", title)
+        return found + self.engine.docker("images", "--quiet", *dangling).split()

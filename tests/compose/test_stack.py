@@ -13,7 +13,7 @@ import requests
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.compose.engine import an_engine, lacking
+from tests.compose.engine import an_engine
 from tests.compose.images import ROOT, provide_images
 from tests.compose.project import Project, wait_until
 
@@ -23,27 +23,19 @@ MODELS = sorted(file.stem for file in CONSUME.glob("*.sql"))
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[Project]:
-    reason = lacking()
-    assert not reason, reason
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with an_engine() as engine:
-        began = time.monotonic()
-        replaced = provide_images(engine)
-        print(f"images in {time.monotonic() - began:.0f} s; stand-ins: {replaced or 'none'}")
-        made = Project(engine)
+        provide_images(engine)
+        made = Project(engine, tmp_path_factory.mktemp("project"))
         try:
             yield made
         finally:
-            made.compose("down", "--volumes", "--remove-orphans", check=False)
+            made.make("compose-down")
 
 
-def test_up_without_a_setting_and_everything_is_healthy(project: Project) -> None:
-    began = time.monotonic()
-    project.compose("build")
-    built = time.monotonic()
-    project.compose("up", "--detach")
+def test_make_compose_demo_needs_no_setting_and_everything_gets_healthy(project: Project) -> None:
+    project.make("compose-demo")
     project.wait_healthy()
-    print(f"built in {built - began:.0f} s, healthy {time.monotonic() - built:.0f} s later")
 
 
 def test_rows_of_all_eleven_sources_are_in_the_answers(project: Project) -> None:
@@ -71,8 +63,25 @@ def test_our_roles_are_nobody_on_a_file_system_that_they_cannot_write(project: P
     for service in ("producers", "consumer", "compactor", "batch", "live", "simulator", "api"):
         for container in project.inspect(*project.containers(service)):
             assert container["HostConfig"]["ReadonlyRootfs"]
-            assert container["HostConfig"]["Memory"] > 0
-        assert project.shell(service, "id -u") == "10001"
+            assert container["Config"]["User"] == "10001:10001"
+    assert project.shell("consumer", "id -u") == "10001"
+
+
+def test_every_service_is_bounded_watched_and_published_on_loopback_alone(
+    project: Project,
+) -> None:
+    for container in project.everything():
+        name = container["Name"]
+        assert container["HostConfig"]["Memory"] > 0, name
+        assert container["Config"].get("Healthcheck"), name
+        for bindings in (container["HostConfig"]["PortBindings"] or {}).values():
+            assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}, name
+
+
+def test_kafka_ui_comes_by_its_profile_alone(project: Project) -> None:
+    assert not project.containers("kafka-ui")
+    asked = project.compose("--profile", "kafka-ui", "config", "--services").split()
+    assert "kafka-ui" in asked
 
 
 def test_live_figures_are_in_their_topic(project: Project) -> None:
@@ -84,6 +93,45 @@ def test_live_figures_are_in_their_topic(project: Project) -> None:
         wait_until(lambda: reader.get_watermark_offsets(place, 10)[1] > 0, "there are figures")
     finally:
         reader.close()
+
+
+def test_a_changed_model_and_a_new_table_need_no_new_image(project: Project) -> None:
+    """Written as editors write: a new file in the place of the old one."""
+
+    def edit(name: str, old: str, new: str) -> None:
+        file = project.root / name
+        text = file.read_text()
+        assert text.count(old) == 1, name
+        fresh = file.with_suffix(".new")
+        fresh.write_text(text.replace(old, new))
+        fresh.replace(file)
+
+    before = {c["Id"]: c["Image"] for c in project.everything()}
+    edit(
+        "dbt_techstore/models/consume/daily_sales.sql",
+        "        calendar.sales_date,\n",
+        "        calendar.sales_date,\n        42 as answer,\n",
+    )
+    edit(
+        "ducklake.yml",
+        "      inventory:\n",
+        "      stock:\n        {file: inventory.csv, key: [sku, warehouse],"
+        ' options: {delimiter: ";", encoding: utf-8-sig}}\n      inventory:\n',
+    )
+    project.compose("restart", "producers", "consumer", "batch")
+    reader = Consumer(
+        {"bootstrap.servers": f"127.0.0.1:{project.ports['KAFKA_PORT']}", "group.id": "eyes"}
+    )
+    try:
+        known = reader.list_topics
+        wait_until(lambda: "sftp.stock" in known(timeout=10).topics, "the new table's topic")
+        place = TopicPartition("sftp.stock", 0)
+        wait_until(lambda: reader.get_watermark_offsets(place, 10)[1] > 0, "the new table's rows")
+    finally:
+        reader.close()
+    answer = "SELECT DISTINCT answer FROM consume.daily_sales"
+    wait_until(lambda: project.postgres(answer) == "42", answer)
+    assert {c["Id"]: c["Image"] for c in project.everything()} == before
 
 
 def test_a_killed_consumer_comes_back_by_itself(project: Project) -> None:
@@ -137,7 +185,7 @@ def test_a_stop_is_heard_within_its_grace_period(project: Project) -> None:
             assert container["State"]["ExitCode"] == 0, service
 
 
-def test_down_leaves_nothing(project: Project) -> None:
+def test_make_compose_down_leaves_nothing(project: Project) -> None:
     assert project.left_behind()
-    project.compose("down", "--volumes", "--remove-orphans")
+    project.make("compose-down")
     assert project.left_behind() == []

@@ -147,8 +147,8 @@ BREAKS = (
         "tests/unit/test_planning.py::test_only_what_was_not_read_is_lost",
     ),
     Break(
-        "half files stay on a full disk", FILES, "            path.unlink(missing_ok=True)\n",
-        "            pass\n", "tests/unit/test_lake_files.py::test_a_full_disk_leaves_no_half_file",
+        "half files stay on a full disk", FILES, "        self.path.unlink(missing_ok=True)\n",
+        "        pass\n", "tests/unit/test_lake_files.py::test_a_full_disk_leaves_no_half_file",
     ),
     Break(
         "no sync of the folder", FILES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from ducklake.lake.ledger import NOW, Ledger
@@ -120,17 +121,31 @@ def test_a_ledger_lost_when_a_process_was_killed(make_lake: LakeMaker, step: str
     ask_kafka(lake)
 
 
-def test_rows_that_are_in_no_file_are_named_and_filled(make_lake: LakeMaker) -> None:
+@pytest.mark.parametrize("damage", ["deleted", "changed"])
+def test_rows_that_are_in_no_file_are_named_and_filled(make_lake: LakeMaker, damage: str) -> None:
     lake = loaded(make_lake, PAIR)
+    lost = []
     for topic in lake.topics:
         for tier in ("hot", "sealed"):
             [(path,)] = sql(
                 lake, "SELECT path FROM files WHERE topic = ? AND tier = ? AND obsolete_at IS NULL"
                 " ORDER BY rows DESC LIMIT 1", topic, tier,
             )  # fmt: skip
-            (lake.paths.root / path).unlink()
+            lost.append(path)
+            target = lake.paths.root / path
+            if damage == "deleted":
+                target.unlink()
+            else:
+                column = pq.read_metadata(target).row_group(0).column(0)
+                start = column.dictionary_page_offset or column.data_page_offset
+                content = bytearray(target.read_bytes())
+                content[start + column.total_compressed_size - 2] ^= 0xFF  # within a page
+                target.write_bytes(content)
     lose(lake)
-    rebuild(lake)
+    text = rebuild(lake)
+    if damage == "changed":
+        assert all(f"{path} is damaged" in text for path in lost)
+        assert all((lake.paths.orphans / path).exists() for path in lost)
     ask_kafka(lake)
 
 

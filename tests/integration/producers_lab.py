@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pymysql
 import yaml
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ducklake.config import Config, Endpoints, load_config
+from ducklake.config import Config, Endpoints, MysqlEndpoint, load_config
 from ducklake.failpoints import ENVIRONMENT
 from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC
 from ducklake.topics import make_topics
@@ -37,6 +38,22 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
         time.sleep(0.05)
+
+
+def sql(at: MysqlEndpoint, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements in the shop, each committed at once; the rows of the last one."""
+    connection = pymysql.connect(
+        host=at.host,
+        port=at.port,
+        user=at.user,
+        password=at.password,
+        database=at.database,
+        autocommit=True,
+    )
+    with connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
 
 
 @dataclass(frozen=True)

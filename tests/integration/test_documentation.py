@@ -6,156 +6,20 @@ nothing else was changed for that.
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-
-import duckdb
 import psycopg2
 import pytest
-import yaml
 
-from ducklake.config import Config, Endpoints, load_config
-from ducklake.local.private import Secrets
-from ducklake.local.supervisor import SECRETS
-from tests.conftest import copy_project
+from ducklake.config import Config, load_config
+from tests.integration.handbook import FENCE, ROOT, Handbook, make_handbook
 
 pytestmark = pytest.mark.stack
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "handbook"
-COMMAND_SECONDS = 150.0
-FENCE = re.compile(r"(?P<before>.*?)^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
-ORDER = re.compile(r"(Create|Append to|Add to)\s+`([^`]+)`")
-
-
-@dataclass(frozen=True)
-class Handbook:
-    """A project on own services that follows the pages."""
-
-    folder: Path
-    environment: dict[str, str] = field(repr=False)  # it holds passwords
-
-    def run(self, script: str) -> str:
-        """Run a block of commands as a reader would paste it."""
-        process = subprocess.Popen(
-            ["bash", "-ec", script],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            out, err = process.communicate(timeout=COMMAND_SECONDS)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # bash alone would leave its command behind
-            process.communicate()
-            raise
-        assert process.returncode == 0, f"{script}\n{out}\n{err}"
-        return out + err
-
-    def follow(self, page: str) -> list[str]:
-        """Do what every block of a page says, in order; returns what the commands printed."""
-        printed = []
-        for block in FENCE.finditer((ROOT / page).read_text(encoding="utf-8")):
-            if block["language"] == "sh":
-                printed.append(self.run(block["text"]))
-                continue
-            orders = ORDER.findall(block["before"])
-            assert orders, f"{page}: nothing says what to do with {block['text'][:80]!r}"
-            verb, name = orders[-1]
-            path = self.folder / name
-            if verb == "Create":
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(block["text"], encoding="utf-8")
-            elif verb == "Append to":
-                path.write_text(path.read_text(encoding="utf-8") + block["text"], encoding="utf-8")
-            else:
-                text = path.read_text(encoding="utf-8")
-                path.write_text(text.replace("\nsources:\n", f"\nsources:\n{block['text']}", 1))
-        return printed
-
-    def lake(self, query: str) -> list[tuple[object, ...]]:
-        """Ask what people open."""
-        with duckdb.connect(str(self.folder / "data" / "lake.duckdb"), read_only=True) as lake:
-            return lake.execute(query).fetchall()
-
-    def files(self, table: str, query: str) -> list[tuple[object, ...]]:
-        """Ask the public files of a table, by glob; `{raw}` in the query stands for them."""
-        tree = str(self.folder / "data" / "raw" / table / "*/*/*/*.parquet")
-        return duckdb.execute(query.format(raw=f"read_parquet('{tree}')")).fetchall()
-
-
-def own_services(at: Endpoints) -> dict[str, object]:
-    """The section `services` for services that the reader already has."""
-    return {
-        "kafka": {"bootstrap_servers": at.kafka},
-        "connect": {"url": at.connect},
-        "mysql": {
-            "host": at.mysql.host,
-            "port": at.mysql.port,
-            "user": at.mysql.user,
-            "password": "${DUCKLAKE_MYSQL_PASSWORD}",
-            "database": at.mysql.database,
-        },
-        "postgres": {
-            "host": at.postgres.host,
-            "port": at.postgres.port,
-            "user": at.postgres.user,
-            "password": "${DUCKLAKE_POSTGRES_PASSWORD}",
-            "database": NAME,
-        },
-        "sftp": {
-            "host": at.sftp.host,
-            "port": at.sftp.port,
-            "user": at.sftp.user,
-            "password": "${DUCKLAKE_SFTP_PASSWORD}",
-            "known_hosts": str(at.sftp.known_hosts),
-        },
-        "api": {"use": "public", "argentinadatos": at.argentinadatos, "dolarapi": at.dolarapi},
-    }
-
-
-def make_database(config: Config) -> None:
-    """A database of its own, so that no other test finds its tables changed."""
-    at = config.endpoints().postgres
-    password = Secrets(config.stack_dir / SECRETS).get("postgres_superuser")
-    database = psycopg2.connect(
-        host=at.host, port=at.port, user="postgres", password=password, dbname="postgres"
-    )
-    try:
-        database.autocommit = True
-        with database.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "{NAME}" OWNER "{at.user}"')
-    finally:
-        database.close()
 
 
 @pytest.fixture(scope="module")
 def handbook(stack_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Handbook:
-    folder = copy_project(tmp_path_factory.mktemp("a handbook"))
-    (folder / ".venv").symlink_to(sys.prefix)
-    at = stack_config.endpoints()
-    file = folder / "ducklake.yml"
-    text = file.read_text(encoding="utf-8").replace("name: techstore", f"name: {NAME}", 1)
-    services = yaml.safe_dump({"services": own_services(at)}, sort_keys=False)
-    file.write_text(re.sub(r"(?ms)^services:.*?^(?=\w)", lambda _: services, text, count=1))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DUCKLAKE_")}
-    environment |= {
-        "DUCKLAKE_MYSQL_PASSWORD": at.mysql.password,
-        "DUCKLAKE_POSTGRES_PASSWORD": at.postgres.password,
-        "DUCKLAKE_SFTP_PASSWORD": at.sftp.password,
-        "PYTHONPATH": str(folder),
-    }
-    make_database(stack_config)
-    return Handbook(folder, environment)
+    return make_handbook(stack_config, tmp_path_factory.mktemp("a handbook"), NAME, NAME)
 
 
 @pytest.fixture(scope="module")

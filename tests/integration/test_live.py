@@ -7,10 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import orjson
-import pymysql
 import pytest
 import requests
 from confluent_kafka import Producer
@@ -19,7 +17,7 @@ from consumers.live.worker import KPI_TOPIC, orders_topic
 from ducklake.config import Config, load_config
 from ducklake.errors import ConfigError
 from producers.mysql_cdc import MysqlCdcConnector
-from tests.integration.producers_lab import Lab, committed, make_lab, wait_until
+from tests.integration.producers_lab import Lab, committed, make_lab, sql, wait_until
 
 pytestmark = pytest.mark.stack
 FIGURES = """
@@ -39,25 +37,24 @@ class LiveShop:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.topic = f"{lab.source}.orders"
+        self.made: list[int] = []
 
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        at = self.lab.endpoints.mysql
-        with (
-            pymysql.connect(
-                host=at.host,
-                port=at.port,
-                user=at.user,
-                password=at.password,
-                database=at.database,
-                autocommit=True,
-            ) as db,
-            db.cursor() as cursor,
-        ):
-            cursor.execute(statement)
-            return list(cursor.fetchall())
+    def sell(self) -> None:
+        """A new order, until the tests are over."""
+        [(made,)] = sql(self.lab.endpoints.mysql, NEW_ORDER, "SELECT LAST_INSERT_ID()")
+        self.made.append(int(made))
+
+    def cancel(self) -> None:
+        cancelled = f"UPDATE orders SET status = 'cancelled' WHERE order_id = {self.made[-1]}"
+        sql(self.lab.endpoints.mysql, cancelled)
+
+    def take_back(self) -> None:
+        """The shop is other tests' as well, and these orders have no items that add up."""
+        for order in self.made:
+            sql(self.lab.endpoints.mysql, f"DELETE FROM orders WHERE order_id = {order}")
 
     def expected(self) -> dict[str, tuple[int, int, str]]:
-        rows = self.sql(FIGURES)
+        rows = sql(self.lab.endpoints.mysql, FIGURES)
         return {minute: (int(sold), int(off), f"{ars:.2f}") for minute, sold, off, ars in rows}
 
     def figures(self) -> dict[str, tuple[int, int, str]]:
@@ -105,9 +102,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory, stack_config: Config) -> Iter
     wait_until(settled, "the shop's orders are in Kafka")
     source.close()
     yield made
+    made.take_back()
     lab = made.lab
     url = f"{lab.endpoints.connect}/connectors/{lab.config.settings.name}-{lab.source}"
     requests.delete(url, timeout=30)
+    wait_until(lambda: requests.get(url, timeout=30).status_code == 404, "the connector is gone")
 
 
 def test_orders_and_revenue_are_counted_by_the_minute_in_which_they_were_placed(
@@ -115,16 +114,16 @@ def test_orders_and_revenue_are_counted_by_the_minute_in_which_they_were_placed(
 ) -> None:
     with shop.process("live"):
         wait_until(shop.right, "the figures are those of MySQL")
-        shop.sql(NEW_ORDER)
-        shop.sql(NEW_ORDER)
+        shop.sell()
+        shop.sell()
         wait_until(shop.right, "two new orders are in the figures")
-        shop.sql("UPDATE orders SET status = 'cancelled' ORDER BY order_id DESC LIMIT 1")
+        shop.cancel()
         wait_until(shop.right, "a cancelled order is out of the revenue")
     assert sum(sold + cancelled for sold, cancelled, _ in shop.figures().values()) > 2
 
 
 def test_what_is_no_order_or_not_committed_changes_no_figure(shop: LiveShop) -> None:
-    [(order,)] = shop.sql("SELECT MAX(order_id) FROM orders")
+    [(order,)] = sql(shop.lab.endpoints.mysql, "SELECT MAX(order_id) FROM orders")
     forged = orjson.dumps(
         {
             "op": "c",
@@ -148,7 +147,7 @@ def test_what_is_no_order_or_not_committed_changes_no_figure(shop: LiveShop) -> 
         writer.produce(shop.topic, key=b"j", value=junk, partition=0)
     writer.commit_transaction()
     with shop.process("live") as process:
-        shop.sql(NEW_ORDER)
+        shop.sell()
         wait_until(shop.right, "the figures are those of MySQL")
         assert process.poll() is None
 
@@ -159,9 +158,9 @@ def test_a_killed_live_worker_is_unknown_to_the_lake_and_counts_right_when_it_re
     with shop.process("consume"):
         with shop.process("live") as process:
             wait_until(shop.right, "the figures are those of MySQL")
-            shop.sql(NEW_ORDER)
+            shop.sell()
             os.kill(process.pid, signal.SIGKILL)
-        shop.sql(NEW_ORDER)
+        shop.sell()
         with shop.process("live"):
             wait_until(shop.right, "the figures are those of MySQL, each order once")
     with shop.process("consume", "--once") as once:
@@ -172,13 +171,13 @@ def test_a_killed_live_worker_is_unknown_to_the_lake_and_counts_right_when_it_re
 
 def test_a_second_live_worker_is_refused_by_name(shop: LiveShop) -> None:
     with shop.process("live") as first:
-        shop.sql(NEW_ORDER)
+        shop.sell()
         wait_until(shop.right, "the figures are those of MySQL, so it has all partitions")
         with shop.process("live") as second:
             said = second.communicate(timeout=60)[1]
             assert second.returncode == 1
             assert "Another `ducklake live`" in said
-        shop.sql(NEW_ORDER)
+        shop.sell()
         wait_until(shop.right, "the first one goes on")
         assert first.poll() is None
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pymysql
 import pytest
 import requests
 
@@ -12,7 +11,7 @@ from ducklake.config import Config, MysqlEndpoint
 from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.connect_rest import ConnectRest
 from producers.mysql_cdc import MysqlCdcConnector
-from tests.integration.producers_lab import Lab, Seen, make_lab, unique, wait_until
+from tests.integration.producers_lab import Lab, Seen, make_lab, sql, unique, wait_until
 
 pytestmark = pytest.mark.stack
 VALUES = (
@@ -59,20 +58,7 @@ class Shop:
         return source
 
     def run(self, *statements: str) -> None:
-        at = self.at
-        with (
-            pymysql.connect(
-                host=at.host,
-                port=at.port,
-                user=at.user,
-                password=at.password,
-                database=at.database,
-                autocommit=True,
-            ) as db,
-            db.cursor() as cursor,
-        ):
-            for statement in statements:
-                cursor.execute(statement)
+        sql(self.at, *statements)
 
     def rows(self) -> list[Seen]:
         return self.lab.rows(self.table)

@@ -6,13 +6,13 @@ import threading
 import time
 from typing import Any
 
-import pymysql
 import pytest
 
 from ducklake.config import Config, MysqlEndpoint
 from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
 from ducklake.local import simulate as module
 from ducklake.local.simulate import Counts, simulate
+from tests.integration.producers_lab import sql
 
 pytestmark = pytest.mark.stack
 
@@ -20,20 +20,6 @@ pytestmark = pytest.mark.stack
 @pytest.fixture
 def endpoint(stack_config: Config) -> MysqlEndpoint:
     return stack_config.endpoints().mysql
-
-
-def ask(endpoint: MysqlEndpoint, question: str) -> list[tuple[Any, ...]]:
-    connection = pymysql.connect(
-        host=endpoint.host,
-        port=endpoint.port,
-        user=endpoint.user,
-        password=endpoint.password,
-        database=endpoint.database,
-        autocommit=True,
-    )
-    with connection, connection.cursor() as cursor:
-        cursor.execute(question)
-        return list(cursor.fetchall())
 
 
 def trade(endpoint: MysqlEndpoint, rate: float, seconds: float, told: list[str]) -> Counts:
@@ -68,17 +54,17 @@ def test_the_loaded_shop_is_large_recent_and_adds_up(endpoint: MysqlEndpoint) ->
         ("orders", 6000),
         ("order_items", 15_000),
     ):
-        assert ask(endpoint, f"SELECT COUNT(*) FROM {table}")[0][0] >= least
+        assert sql(endpoint, f"SELECT COUNT(*) FROM {table}")[0][0] >= least
     for question in (WRONG_TOTALS, ORPHANS, EARLY_ORDERS):
-        assert ask(endpoint, question) == [(0,)]
+        assert sql(endpoint, question) == [(0,)]
     span = "SELECT DATEDIFF(MAX(ordered_at), MIN(ordered_at)) FROM orders"
-    assert ask(endpoint, span)[0][0] >= 360
+    assert sql(endpoint, span)[0][0] >= 360
 
 
 def test_traffic_keeps_its_pace_and_leaves_a_consistent_shop(endpoint: MysqlEndpoint) -> None:
     def counts() -> tuple[int, int]:
-        orders = ask(endpoint, "SELECT COUNT(*) FROM orders")[0][0]
-        return orders, ask(endpoint, "SELECT COUNT(*) FROM customers")[0][0]
+        orders = sql(endpoint, "SELECT COUNT(*) FROM orders")[0][0]
+        return orders, sql(endpoint, "SELECT COUNT(*) FROM customers")[0][0]
 
     told: list[str] = []
     orders, customers = counts()
@@ -91,7 +77,7 @@ def test_traffic_keeps_its_pace_and_leaves_a_consistent_shop(endpoint: MysqlEndp
         customers + done.events["customer"],
     )
     for question in (WRONG_TOTALS, ORPHANS, EARLY_ORDERS):
-        assert ask(endpoint, question) == [(0,)]
+        assert sql(endpoint, question) == [(0,)]
 
 
 def test_a_low_rate_is_slow_and_stopping_is_quick(endpoint: MysqlEndpoint) -> None:
@@ -106,7 +92,7 @@ def test_a_lost_connection_is_made_again(endpoint: MysqlEndpoint) -> None:
         "SELECT id FROM information_schema.processlist"
         f" WHERE user = '{endpoint.user}' AND id <> CONNECTION_ID()"
     )
-    before = set(ask(endpoint, mine))
+    before = set(sql(endpoint, mine))
     stop, told, result = threading.Event(), [], []
     thread = threading.Thread(
         target=lambda: result.append(simulate(endpoint, 50, stop, 2, told.append))
@@ -114,8 +100,8 @@ def test_a_lost_connection_is_made_again(endpoint: MysqlEndpoint) -> None:
     thread.start()
     try:
         _until(lambda: len(told) > 10)
-        for (connection,) in set(ask(endpoint, mine)) - before:
-            ask(endpoint, f"KILL {connection}")
+        for (connection,) in set(sql(endpoint, mine)) - before:
+            sql(endpoint, f"KILL {connection}")
         so_far = len(told)
         _until(lambda: len(told) > so_far + 10)
     finally:
@@ -123,7 +109,7 @@ def test_a_lost_connection_is_made_again(endpoint: MysqlEndpoint) -> None:
         thread.join(timeout=30)
     assert result[0].events.total() == len(told)
     for question in (WRONG_TOTALS, ORPHANS):
-        assert ask(endpoint, question) == [(0,)]
+        assert sql(endpoint, question) == [(0,)]
 
 
 def _until(reached: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from ducklake.errors import (
     CommitConflict,
@@ -85,11 +86,12 @@ class Ledger(CompactionLedger, GenerationLedger, RestoringLedger):
             raise LedgerError(f"The lake has no table {topic}.", "`ducklake report` lists them.")
         renewed = state.topic_id != topic_id
         positions = {} if renewed else state.positions
-        lost = [
+        moved = [
             OffsetRange(topic_id, partition, positions[partition], low - 1, 0)
             for partition, low in lows.items()
             if positions.get(partition, low) < low
         ]
+        lost = [*self._unknown_below(topic, topic_id, {} if renewed else lows), *moved]
         key = (topic, state.generation, topic_id)
         with self._write() as db:
             db.execute(
@@ -108,9 +110,24 @@ class Ledger(CompactionLedger, GenerationLedger, RestoringLedger):
             db.executemany(
                 "UPDATE positions SET next_offset = ? WHERE topic = ? AND generation = ?"
                 " AND topic_id = ? AND partition = ?",
-                [(r.next_offset, *key, r.partition) for r in lost],
+                [(r.next_offset, *key, r.partition) for r in moved],
             )
         return lost
+
+    def _unknown_below(
+        self, topic: str, topic_id: str, lows: Mapping[int, int]
+    ) -> list[OffsetRange]:
+        """Gaps that no file fills and Kafka cannot fill: a ledger made anew has forgotten why."""
+        spans = sorted(
+            (s for s in self.history(topic) + self.losses(topic) if s.topic_id == topic_id),
+            key=lambda s: (s.partition, s.first),
+        )
+        return [
+            OffsetRange(topic_id, one.partition, one.next_offset, other.first - 1, 0)
+            for one, other in pairwise(spans)
+            if one.partition == other.partition
+            and one.next_offset < other.first <= lows.get(one.partition, 0)
+        ]
 
     # Commit --------------------------------------------------------------------------------
 
