@@ -52,6 +52,7 @@ check: $(READY) lint
 	@$(BIN)/pytest -q tests/unit
 
 soak: $(READY)
+	@DUCKLAKE_POWER_STATES=0 $(BIN)/pytest -q tests/crash/test_power_loss.py
 	@DUCKLAKE_SOAK_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest -q -s tests/crash/soak.py
 
 sabotage: $(READY)

@@ -193,7 +193,8 @@ BREAKS = (
     ),
     Break(
         "no sync above a killed one's folder", FILES,
-        "                sync_folder(new.parent)\n", "                pass\n", f"{POWER}[killed_first_commit]",
+        "                sync_folder(new.parent)\n", "                pass\n",
+        f"{POWER}[killed_first_commit]",
     ),
     Break(
         "no sync of a session's name", FILES,

@@ -131,3 +131,20 @@ def test_orphans_of_the_same_name_are_all_kept(tmp_path: Path) -> None:
 def test_what_is_outside_of_the_lake_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="not part of the lake"):
         move_aside(LakePaths(tmp_path / "lake"), tmp_path / "x")
+
+
+def test_an_announced_file_keeps_its_old_name_until_the_new_one_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename changes two folders, of which a power cut may keep one."""
+    source, target = tmp_path / "staging" / "a", tmp_path / "raw" / "a"
+    source.parent.mkdir()
+    source.write_bytes(b"rows")
+    synced: list[tuple[str, bool, bool]] = []
+    monkeypatch.setattr(
+        files, "sync_folder",
+        lambda folder: synced.append((folder.name, source.exists(), target.exists())),
+    )  # fmt: skip
+    move_into_place(source, target, announced=True)
+    assert synced[-1] == ("raw", True, True)
+    assert not source.exists() and target.read_bytes() == b"rows"

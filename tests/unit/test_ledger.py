@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ducklake.config import TableRef
 from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
 from ducklake.lake.files import WrittenFile
 from ducklake.lake.ledger import Ledger, SealIntent
@@ -191,3 +192,15 @@ def test_a_ledger_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
     later.close()
     with pytest.raises(LedgerError, match="version 99"):
         Ledger(LakePaths(tmp_path))
+
+
+def test_a_generation_whose_tree_is_still_there_is_not_made_again(ledger: Ledger) -> None:
+    """Killed before the tree was removed: what is in it would be public beside the new rows."""
+    source, table = TOPIC.split(".", 1)
+    for _ in range(2):
+        number = ledger.begin_generation(TOPIC, "session")
+        tree = ledger.paths.raw(TableRef(source, table), number)
+        assert tree.is_dir()
+        (tree / "left.parquet").touch()
+        ledger.drop_generation(TOPIC, number, lambda session: False)
+    assert number == 2
