@@ -2,7 +2,8 @@
 
     python -m tests.crash.power_lake FOLDER      (under strace; one lake for each scenario)
 
-Commit n brings offsets 3n-3 to 3n-1 of each of two partitions, of two days in turns.
+Commit n brings offsets 3n-3 to 3n-1 of each of two partitions, of two days in turns; the second
+partition is a day later.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ def _note(partition: int, offset: int, rebuilt: int) -> str:
     return "again" if partition == 0 and offset < rebuilt * ROWS else f"first {partition} {offset}"
 
 
-def day_of(offset: int) -> date:
-    return FIRST_DAY + timedelta(days=offset % 2)
+def day_of(partition: int, offset: int) -> date:
+    return FIRST_DAY + timedelta(days=offset % 2 + partition)
 
 
 def table(places: list[tuple[int, int]], rebuilt: int = 0) -> pa.Table:
     """The rows of some (partition, offset)."""
-    moments = [datetime.combine(day_of(o), datetime.min.time(), UTC) for _, o in places]
+    moments = [datetime.combine(day_of(*place), datetime.min.time(), UTC) for place in places]
     stamps = pa.array(moments, pa.timestamp("us", "UTC"))
     return pa.table(
         {
@@ -144,7 +145,7 @@ class SmallLake:
     def merge_days(self) -> None:
         """`ducklake compact --days`."""
         compactor = Compactor(self.config)
-        for day in (day_of(0), day_of(1)):
+        for day in (day_of(0, 0), day_of(0, 1)):
             merge_day(compactor, REF, day)
             self.say(merged=day.isoformat())
         compactor.close()

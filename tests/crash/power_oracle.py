@@ -133,8 +133,8 @@ class Examination:
             assert found == wanted, "rows of the public tree"
         assert found.items() <= wanted.items(), "a public row that was not committed"
         for path in public:
-            for _, offset in _rows([path]):
-                assert f"day={day_of(offset).day:02}" in path.parts, f"{path}: another day"
+            for place in _rows([path]):
+                assert f"day={day_of(*place).day:02}" in path.parts, f"{path}: another day"
 
 
 def _rows(paths: Iterable[Path]) -> dict[tuple[int, int], tuple[int, str]]:

@@ -220,8 +220,7 @@ BREAKS = (
     ),
     Break(
         "both names of a file stop the seal", RECOVERY,
-        "if staged.exists() and not staged.samefile(final):", "if staged.exists():",
-        f"{POWER}[seal]",
+        "if staged.exists() and not staged.samefile(final):", "if staged.exists():", COMPACTION,
     ),
     Break(
         "no sync of the folder beside a day", DAYS, "    sync_folder(beside)\n", "",

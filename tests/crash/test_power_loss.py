@@ -33,15 +33,15 @@ SLOW = pytest.mark.timeout(600 if STATES else 7200)
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The trace, and the folder of the lakes."""
+def recorded() -> Iterator[tuple[Path, Path]]:
+    """The trace, which is large, and the folder of the lakes."""
     if reason := strace_is_missing():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("power")
-    lakes, trace = folder / "lakes", folder / "trace"
-    lakes.mkdir()
-    record([sys.executable, "-m", "tests.crash.power_lake", str(lakes)], trace, ROOT)
-    return trace, lakes
+    with tempfile.TemporaryDirectory(prefix="power-") as name:
+        lakes, trace = Path(name) / "lakes", Path(name) / "trace"
+        lakes.mkdir()
+        record([sys.executable, "-m", "tests.crash.power_lake", str(lakes)], trace, ROOT)
+        yield trace, lakes
 
 
 @pytest.fixture(scope="module")
