@@ -209,6 +209,10 @@ BREAKS = (
         "        sync_folder(self.session.folder)  #", "        #", f"{POWER}[merge]",
     ),
     Break(
+        "deleted before the announcement", COMPACTOR, '        failpoint("seal.before_intent")\n',
+        "        for file in old:\n            file.path.unlink()\n", f"{POWER}[seal]",
+    ),
+    Break(
         "no sync of a killed one's rename", RECOVERY,
         "        make_folder(final.parent)\n        sync_folder(final.parent)\n", "",
         f"{POWER}[killed_seal]",
@@ -224,10 +228,6 @@ BREAKS = (
     ),
     Break(
         "no sync of the folder beside a day", DAYS, "    sync_folder(beside)\n", "",
-        f"{POWER}[days]",
-    ),
-    Break(
-        "no sync above the folder beside a day", DAYS, "    sync_folder(beside.parent)\n", "",
         f"{POWER}[days]",
     ),
     Break(
