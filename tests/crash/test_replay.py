@@ -236,8 +236,9 @@ def test_what_is_missing_is_committed_once_and_is_new(make_lake: LakeMaker, step
     lake.check()
 
 
-@pytest.mark.parametrize("step", ["", "replay.before_replace"])
-@pytest.mark.parametrize("damage", ["deleted", "changed"])
+@pytest.mark.parametrize(
+    ("damage", "step"), [("deleted", ""), ("changed", "replay.before_replace")]
+)
 def test_a_lost_or_damaged_file_is_written_again(
     make_lake: LakeMaker, damage: str, step: str
 ) -> None:
