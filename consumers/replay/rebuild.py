@@ -259,7 +259,7 @@ class Rebuild:
                 schema = schema.with_missing(state.schema)
             failpoint("replay.before_switch")
             try:
-                ledger.switch(state, target.generation, session.id, schema)
+                ledger.switch(state, target.generation, session.id, schema, up_to)
                 failpoint("replay.after_switch")
                 return
             except CommitConflict as error:  # a compaction, or we were too slow
