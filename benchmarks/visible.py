@@ -33,7 +33,7 @@ class Feed(threading.Thread):
         self.sent: dict[tuple[int, int], float] = {}
         self._topic = topic_of(lake)
         self._count = rate * seconds
-        self._rate = rate
+        self.rate = rate
         self._producer = Producer(lake.endpoints().kafka_client(linger_ms=0))
 
     def run(self) -> None:
@@ -41,7 +41,7 @@ class Feed(threading.Thread):
         rnd = random.Random(1)
         began = time.monotonic()
         for number in range(self._count):
-            wait = began + number / self._rate - time.monotonic()
+            wait = began + number / self.rate - time.monotonic()
             if wait > 0:
                 self._producer.poll(wait)
             at = time.time()
@@ -60,7 +60,7 @@ def watch(lake: Config, feed: Feed, after: int = 0) -> tuple[list[float], int]:
     topic = topic_of(lake)
     seen: dict[tuple[int, int], float] = {}
     with Ledger(LakePaths(lake.data_dir)) as ledger:
-        deadline = time.monotonic() + START_SECONDS + feed._count / feed._rate
+        deadline = time.monotonic() + START_SECONDS + feed._count / feed.rate
         while len(seen) < feed._count and time.monotonic() < deadline:
             newest = ledger.last_commit()
             for rows in ledger.new_rows(topic, after, newest):

@@ -10,10 +10,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from ducklake.config import Endpoints
 from ducklake.errors import ServiceUnreachable
 
-BATCH_MESSAGES = 20_000
+BATCH_MESSAGES = 30_000
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 0.2
 WATERMARK_SECONDS = 10.0
+# Called without a lookup for each message.
+_error = Message.error
 
 
 class KafkaReader:
@@ -108,16 +110,19 @@ class KafkaReader:
         heard = time.monotonic()
         position = first
         while position < end:
-            batch = []
-            for message in self._consumer.consume(BATCH_MESSAGES, WAIT_SECONDS):
+            batch = self._consumer.consume(BATCH_MESSAGES, WAIT_SECONDS)
+            if batch:
                 heard = time.monotonic()
-                error = message.error()
-                if error is None:
-                    position = message.offset() + 1
-                    if message.offset() < end:
-                        batch.append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    position = max(position, message.offset())
+            if any(map(_error, batch)):
+                for message in batch:
+                    error = message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        position = max(position, message.offset())
+                batch = [message for message in batch if message.error() is None]
+            if batch:
+                position = max(position, batch[-1].offset() + 1)
+                if position > end:
+                    batch = [message for message in batch if message.offset() < end]
             if batch:
                 yield batch
             if time.monotonic() - heard > SILENCE_SECONDS:

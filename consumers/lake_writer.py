@@ -47,7 +47,7 @@ POLL_SECONDS = 0.1
 POLL_MESSAGES = 5_000
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
-HELD_SECONDS = 0.05
+HELD_SECONDS = 0.1
 PATIENCE_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
@@ -192,6 +192,10 @@ class LakeWriter:
     def _take_event(self, message: Message, now: float) -> None:
         """An error or the end of a partition, which come in the place of a record."""
         error, topic = message.error(), message.topic() or ""
+        if error.fatal():  # another member has this one's name by now, say: it will never go on
+            raise ServiceUnreachable(
+                f"Kafka has given this worker up: {error.str()}.", "Start it again."
+            )
         if error.code() == KafkaError._PARTITION_EOF:
             if topic in self._buffers:
                 self._buffers[topic].end_of_partition(message.partition(), message.offset(), now)

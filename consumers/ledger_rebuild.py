@@ -39,7 +39,7 @@ Key = tuple[str, int]
 """Topic and generation."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class FoundFile:
     """A file as it says itself.
 
@@ -121,9 +121,9 @@ def restore_ledger(
 def _drop_replaced(paths: LakePaths, files: list[FoundFile]) -> list[Path]:
     """Take out damaged files that were written again; gives their paths."""
     replaced = {file.replaces for file in files}
-    gone = [file for file in files if paths.relative(file.path) in replaced]
+    gone = {file for file in files if paths.relative(file.path) in replaced}
     files[:] = [file for file in files if file not in gone]
-    return [file.path for file in gone]
+    return sorted(file.path for file in gone)
 
 
 def _must_be_at_rest(paths: LakePaths) -> None:
@@ -249,23 +249,23 @@ def chosen_files(files: Sequence[FoundFile]) -> tuple[list[FoundFile], list[Foun
         # A hot file with a row that is not public is taken, and then with all its rows.
         needed = [f for f in hot if any(n and have[s] < s.rows for s, n in f.counts.items())]
         taken = {s for f in needed for s, n in f.counts.items() if n and s in whole}
-        half = [
+        half = {
             f
             for f in sealed
             if any(n and s in taken for s, n in f.counts.items())
             and all(s in whole for s, n in f.counts.items() if n)
-        ]
+        }
         if not half:
             break
         sealed = [f for f in sealed if f not in half]
-    kept = list(sealed)
-    have = _sums(kept)
+    kept = set(sealed)
+    have = _sums(sealed)
     for file in hot:
-        wanted = [s for s, n in file.counts.items() if n and have.get(s, 0) + n <= s.rows]
-        if wanted:
-            kept.append(file)
-            have = _sums(kept)
-    return kept, [f for f in files if f not in kept]
+        if any(n and have[s] + n <= s.rows for s, n in file.counts.items()):
+            kept.add(file)
+            for span, count in file.counts.items():
+                have[span] += count
+    return [f for f in files if f in kept], [f for f in files if f not in kept]
 
 
 def _sums(files: Iterable[FoundFile]) -> dict[OffsetRange, int]:

@@ -8,6 +8,7 @@ ledger. A rebuild that was killed has changed nothing: what it left is dropped b
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import shutil
@@ -25,6 +26,7 @@ from pathlib import Path
 from consumers.decode import TableDecoder
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
+from consumers.memory import keep_freed_memory
 from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import SegmentWriter, Target
@@ -49,6 +51,8 @@ from ducklake.records import OffsetRange
 LARGE_STRETCH = 200_000
 SWITCH_SECONDS = 120.0
 LOOK_SECONDS = 0.25
+NICENESS = 5  # the live consumer goes first
+COLLECT_SECONDS = 30.0
 RETRY_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
@@ -255,7 +259,7 @@ class Rebuild:
                 schema = schema.with_missing(state.schema)
             failpoint("replay.before_switch")
             try:
-                ledger.switch(state, target.generation, session.id, schema)
+                ledger.switch(state, target.generation, session.id, schema, up_to)
                 failpoint("replay.after_switch")
                 return
             except CommitConflict as error:  # a compaction, or we were too slow
@@ -344,6 +348,8 @@ def build_stretch(
     Returns:
         The schema with which it ended, as JSON.
     """
+    keep_freed_memory()
+    gc.disable()  # left to itself, Python looks at all messages for ever
     config = load_config(config_path)
     endpoints = config.endpoints()
     table = next(spec for known, spec in config.tables() if known == ref)
@@ -354,12 +360,16 @@ def build_stretch(
         decoder_of(config, endpoints, ref, table) as decoder,
     ):
         writer = SegmentWriter(ledger, target, stretch.partition, stretch.first)
+        collect_at = time.monotonic() + COLLECT_SECONDS
         try:
             for batch in kafka.read(ref.topic, stretch.partition, stretch.first, stretch.end):
                 decoded = decoder.decode(batch, grown, epoch)
                 grown = decoded.schema
                 writer.add(decoded, batch[-1].offset() + 1)
                 look()
+                if time.monotonic() > collect_at:
+                    gc.collect()
+                    collect_at = time.monotonic() + COLLECT_SECONDS
             writer.finish(stretch.end)
         except BaseException:
             writer.discard()
@@ -398,6 +408,7 @@ def _pool(
 
 
 def _tie_to_parent(parent: int) -> None:
+    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

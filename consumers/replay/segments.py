@@ -110,7 +110,10 @@ class SegmentWriter:
         rows = pa.concat_tables(self._waiting)
         self._waiting = []
         days = rows.column("_kafka_ts").cast(pa.date32())
-        by_day = {day: rows.filter(pc.equal(days, day)) for day in pc.unique(days).to_pylist()}
+        found = pc.unique(days).to_pylist()
+        by_day = {
+            day: rows if len(found) == 1 else rows.filter(pc.equal(days, day)) for day in found
+        }
         if self._sinks and len(self._sinks.keys() | by_day.keys()) > OPEN_FILES:
             self._end(_first_offset(rows))
         if len(by_day) > OPEN_FILES:

@@ -255,6 +255,12 @@ def remove_generation(config: Config, table: str, generation: int, yes: bool) ->
     with Ledger(paths) as ledger:
         refuse_an_old_ledger(ledger)
         drop_abandoned(ledger)
+        cycle = ledger.last_cycle()
+        if cycle is not None and ledger.generation(ref.topic, cycle[3]) == generation:
+            raise LedgerError(
+                f"{paths.lake_db} still shows generation {generation} of {ref.topic}.",
+                "Run `ducklake batch --once` first.",
+            )
         if not yes:
             typer.confirm(f"Delete generation {generation} of {ref.topic} for good?", abort=True)
         ledger.drop_generation(ref.topic, generation, partial(session_is_alive, paths))

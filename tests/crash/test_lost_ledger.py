@@ -100,11 +100,14 @@ def test_a_backup_taken_under_load_is_restored(make_lake: LakeMaker, tmp_path: P
     lake.check()
 
 
-def _kill_steps() -> list[str]:
-    return [s for s in points() if s.startswith(("seal.", "commit.", "ledger.", "move."))]
+# Each leaves the files in another state; without the ledger its own steps make no difference.
+STATES = (
+    "seal.before_intent", "seal.after_move", "seal.before_flip", "seal.before_delete",
+    "seal.before_forget", "commit.before_ledger", "commit.after_ledger", "move.before_rename",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("step", _kill_steps())
+@pytest.mark.parametrize("step", STATES)
 def test_a_ledger_lost_when_a_process_was_killed(make_lake: LakeMaker, step: str) -> None:
     """Whatever half-done compaction or commit the files show, each row is found once."""
     lake = loaded(make_lake, ONE, bursts=1)

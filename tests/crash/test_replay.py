@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import time
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
 from confluent_kafka import TopicPartition
 
+from consumers.replay.segments import OPEN_FILES
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import NOW, Ledger, pinned
 from tests.crash.conftest import Broker, LakeMaker
@@ -232,8 +236,9 @@ def test_what_is_missing_is_committed_once_and_is_new(make_lake: LakeMaker, step
     lake.check()
 
 
-@pytest.mark.parametrize("step", ["", "replay.before_replace"])
-@pytest.mark.parametrize("damage", ["deleted", "changed"])
+@pytest.mark.parametrize(
+    ("damage", "step"), [("deleted", ""), ("changed", "replay.before_replace")]
+)
 def test_a_lost_or_damaged_file_is_written_again(
     make_lake: LakeMaker, damage: str, step: str
 ) -> None:
@@ -304,3 +309,30 @@ def test_a_reader_sees_one_generation_from_beginning_to_end(make_lake: LakeMaker
     refused = lake.start("generations", "remove", topic, "1", "--yes")
     assert refused.await_end() == 1 and "is at generation 1" in refused.text()
     lake.check()
+
+
+def test_ten_years_of_days_pass_in_bounded_memory(make_lake: LakeMaker) -> None:
+    lake = make_lake(ONE, consumer={"seal_seconds": 3600})
+    [topic] = lake.topics
+    days, rows = 3_650, 4
+    first = utc("2016-11-01")
+    lake.loader.send(topic, days * rows, 0, lambda n: first + (n // rows) * 86_400_000)
+    lake.start("consume")
+    lake.await_caught_up()
+    lake.stop()
+    worker = lake.start("replay", topic, "--rebuild", "--workers", "1")
+    memory = files = 0
+    while worker.exit_code() is None:
+        with suppress(psutil.Error):
+            process = psutil.Process(worker.pid)
+            memory = max(memory, process.memory_info().rss)
+            opened = [f.path for f in process.open_files() if "/staging/" in f.path]
+            files = max(files, len(opened))
+        time.sleep(0.02)
+    assert worker.exit_code() == 0, worker.text()
+    assert 0 < memory < 700 * 1024 * 1024
+    assert 0 < files <= OPEN_FILES + 2  # the session's lock, and one that is about to be
+    [public] = {p.parents[3] for p in lake.paths.lake_files() if "generations" in p.parts}
+    assert len(list(public.glob("*/*/*"))) == days
+    lake.check_ledger(topic)
+    lake.check_public(topic)

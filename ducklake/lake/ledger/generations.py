@@ -11,7 +11,7 @@ from ducklake.errors import CommitConflict, LedgerError, ServiceUnreachable
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import WrittenFile, make_folder
 from ducklake.lake.ledger.database import TableState, now
-from ducklake.lake.ledger.reading import ReadingLedger
+from ducklake.lake.ledger.reading import NOW, ReadingLedger
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
 
@@ -228,7 +228,14 @@ class GenerationLedger(ReadingLedger):
                 (now() + min(seconds, HOLD_SECONDS) if seconds else 0, topic, generation),
             )
 
-    def switch(self, state: TableState, generation: int, session: str, schema: Schema) -> int:
+    def switch(
+        self,
+        state: TableState,
+        generation: int,
+        session: str,
+        schema: Schema,
+        carried_to: int = NOW,
+    ) -> int:
         """Make a built generation the current one, where it has come as far as the old one.
 
         Args:
@@ -236,6 +243,8 @@ class GenerationLedger(ReadingLedger):
             generation: The new one.
             session: Who built it.
             schema: The new generation's schema.
+            carried_to: The newest commit number that was looked at for what is carried over: what
+                was filled in later, below the positions, would be missing.
 
         Returns:
             The number of the commit from which on it is current.
@@ -249,6 +258,11 @@ class GenerationLedger(ReadingLedger):
         with self._write() as db:
             self._must_be_building(db, state.topic, generation, session)
             self._must_stand_at(db, state)
+            if db.execute(
+                "SELECT 1 FROM commits WHERE topic = ? AND generation = ? AND commit_no > ?",
+                (state.topic, state.generation, carried_to),
+            ).fetchone():
+                raise CommitConflict(f"Table {state.topic} was filled meanwhile.")
             for table in ("seals", "days"):
                 if db.execute(f"SELECT 1 FROM {table} WHERE topic = ?", (state.topic,)).fetchone():
                     raise CommitConflict(f"A compaction of {state.topic} is half-way.")

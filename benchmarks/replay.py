@@ -1,0 +1,118 @@
+"""A rebuild of a whole topic against the live rate of two workers, alone and beside live traffic.
+
+make bench NAME=replay [RECORDS=2000000] [RATE=500]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks.broker import broker, fill, make_lake, note, topic_of
+from benchmarks.ingest import ours
+from benchmarks.visible import Feed
+from ducklake.config import Config
+from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import LakePaths
+
+LOOK_SECONDS = 0.05
+WARM_SECONDS = 20.0
+
+
+@dataclass
+class Run:
+    """One rebuild: messages per second, peak memory of one process in MB, and what it printed."""
+
+    rate: float
+    rss_mb: float
+    said: dict[str, object]
+
+
+def rebuild(lake: Config, count: int, feed: Feed | None = None) -> tuple[Run, float]:
+    """Rebuild the table; also gives the largest lag of the live consumer in seconds."""
+    topic = topic_of(lake)
+    process = psutil.Popen(
+        [sys.executable, "-m", "ducklake.cli", "replay", topic, "--rebuild", "--json"],
+        env={**os.environ, "DUCKLAKE_CONFIG": str(lake.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None and process.stdout is not None
+    first = process.stderr.readline()  # it has read its configuration and begins
+    began = time.monotonic()
+    memory: dict[int, float] = {}
+    lag = 0.0
+    with Ledger(LakePaths(lake.data_dir)) as ledger:
+        state = ledger.table(topic)
+        base = sum(state.positions.values()) - (len(feed.sent) if feed else 0) if state else 0
+        while process.poll() is None:
+            _measure(process, memory)
+            if feed is not None and feed.is_alive():
+                now = ledger.table(topic)
+                held = sum(now.positions.values()) - base if now else 0
+                lag = max(lag, (len(feed.sent) - held) / feed.rate)
+            time.sleep(LOOK_SECONDS)
+    took = time.monotonic() - began
+    said = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(first + process.stderr.read())
+    return Run(count / took, max(memory.values()), json.loads(said)), lag
+
+
+def _measure(process: psutil.Popen, peaks: dict[int, float]) -> None:
+    with contextlib.suppress(psutil.Error):
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                peaks[one.pid] = max(peaks.get(one.pid, 0.0), one.memory_info().rss / 1024**2)
+
+
+def main() -> None:
+    """Run it."""
+    count = int(os.environ.get("RECORDS", "2000000"))
+    rate = int(os.environ.get("RATE", "500"))
+    with broker() as (config, folder):
+        lake = make_lake(config, folder, "bench_replay")
+        _, reveal = fill(lake, count)
+        live = ours(lake, reveal, 2, count)
+        note(f"live, 2 workers: {live['rate']:,.0f} messages/s")
+        alone, _ = rebuild(lake, count)
+        note(f"rebuild alone: {alone.rate:,.0f} messages/s, {alone.rss_mb:.0f} MB at most")
+        worker = psutil.Popen(
+            [sys.executable, "-m", "ducklake.cli", "consume"],
+            env={**os.environ, "DUCKLAKE_CONFIG": str(lake.path)},
+        )
+        try:
+            feed = Feed(lake, rate, int(WARM_SECONDS + 3 * count / alone.rate))
+            feed.start()
+            time.sleep(WARM_SECONDS / 2)  # the worker has its partitions by then
+            beside, lag = rebuild(lake, count, feed)
+        finally:
+            worker.terminate()
+            worker.wait(30)
+        note(
+            f"rebuild beside {rate}/s: {beside.rate:,.0f} messages/s; live at most {lag:.1f} s late"
+        )
+    print(
+        json.dumps(
+            {
+                "live_2": round(live["rate"]),
+                "rebuild": round(alone.rate),
+                "ratio": round(alone.rate / live["rate"], 2),
+                "rss_mb": round(max(alone.rss_mb, beside.rss_mb)),
+                "rebuild_beside_live": round(beside.rate),
+                "live_lag_s": round(lag, 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
