@@ -26,7 +26,7 @@ from tests.crash.power_oracle import examine, quiet
 from tests.crash.power_trace import Call, NotRecorded, calls, record, strace_is_missing
 
 ROOT = Path(__file__).resolve().parents[2]
-STATES = int(os.environ.get("DUCKLAKE_POWER_STATES", "120"))
+STATES = int(os.environ.get("DUCKLAKE_POWER_STATES", "80"))
 SEED = os.environ.get("DUCKLAKE_SEED") or str(random.SystemRandom().randrange(1 << 32))
 COMBINATIONS = 3
 SLOW = pytest.mark.timeout(600 if STATES else 7200)
