@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
+from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import structlog
 
 from consumers.hot_files import footer
@@ -37,7 +37,7 @@ from ducklake.errors import (
     TransientError,
 )
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import Session, sync_folder, write_parquet
+from ducklake.lake.files import ROW_GROUP_ROWS, ParquetSink, Session, WrittenFile, sync_folder
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
@@ -67,7 +67,8 @@ class Compactor:
             ) from None
         self.session = Session(self.paths)
         self._db = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
-        self._db.execute("SET TimeZone = 'UTC'")
+        spill = literal(str(self.session.folder / "spill"))
+        self._db.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {spill}")
         refuse_an_old_ledger(self.ledger)
         self._finish_announced()
         recover(self.ledger)
@@ -77,9 +78,26 @@ class Compactor:
         """The size of a public file."""
         return self.config.settings.consumer.seal_mb * 1024 * 1024
 
-    def read(self, query: str) -> pa.Table:
-        """Run a query over the lake's files."""
-        return self._db.execute(query).to_arrow_table()
+    def write(self, query: str, path: Path, about: dict[str, str]) -> WrittenFile:
+        """Write the rows of a query, as they come: they need not fit into memory.
+
+        Args:
+            query: Over the lake's files; it gives at least one row.
+            path: Where, in staging.
+            about: Goes into the footer.
+
+        Raises:
+            DiskFull: There is no room; nothing is left behind.
+        """
+        reader = self._db.execute(query).to_arrow_reader(ROW_GROUP_ROWS)
+        sink = ParquetSink(path, reader.schema)
+        try:
+            for batch in reader:
+                sink.write(batch)
+        except BaseException:
+            sink.discard()
+            raise
+        return sink.close(about)
 
     def close(self) -> None:
         """Let go of the lock and the ledger."""
@@ -161,16 +179,17 @@ class Compactor:
     def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
         state, ranges, source = self._opened(ref, hot)
         days = self._db.execute(
-            f"SELECT DISTINCT _partition, _kafka_ts::DATE FROM ({source}) ORDER BY ALL"
+            f"SELECT _partition, _kafka_ts::DATE, max(_offset) FROM ({source})"
+            " GROUP BY ALL ORDER BY ALL"
         ).fetchall()
         moves: list[Move] = []
         commits = []
         with self._unannounced(moves):
-            for partition, day in days:
+            for partition, day, last in days:
                 own = [(number, span) for number, span in ranges if span.partition == partition]
                 spans = [span for _, span in own]
                 spans += self._without_rows(state, spans, ranges, partition)
-                moves.append(self._write(ref, state, source, partition, day, spans))
+                moves.append(self._write(ref, state, source, partition, day, last, spans))
                 commits.append(tuple(number for number, _ in own))
             self._announce(ref, state.generation, hot, moves, commits)
         self._finish_announced()
@@ -201,13 +220,11 @@ class Compactor:
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
         """Many small hot files become one, still private: readers have fewer to open."""
         state, ranges, source = self._opened(ref, small)
-        rows = self._db.execute(
-            f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
-        ).to_arrow_table()
+        query = f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
         name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
         spans = [span for _, span in ranges]
         about = self._footer(ref, state, spans)
-        file = write_parquet(rows, self.session.folder / name, about)
+        file = self.write(query, self.session.folder / name, about)
         final = self.paths.hot(ref) / name
         relative = self.paths.relative
         move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
@@ -238,16 +255,16 @@ class Compactor:
         source: str,
         partition: int,
         day: date,
+        last: int,
         spans: Sequence[OffsetRange],
     ) -> Move:
-        rows = self._db.execute(
+        query = (
             f"SELECT * FROM ({source}) WHERE _partition = {partition}"
             f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"
-        ).to_arrow_table()
-        last = rows.column("_offset")[-1].as_py()
+        )
         name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
         staged = self.session.folder / f"{day.isoformat()}-{name}"
-        file = write_parquet(rows, staged, self._footer(ref, state, spans))
+        file = self.write(query, staged, self._footer(ref, state, spans))
         final = self.paths.day(ref, day, state.generation) / name
         relative = self.paths.relative
         return (relative(staged), relative(final), file.rows, file.size, file.sha256)

@@ -20,7 +20,7 @@ from consumers.hot_files import footer
 from consumers.recovery import finish_days
 from ducklake.config import TableRef
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import make_folder, sync_folder, write_parquet
+from ducklake.lake.files import make_folder, sync_folder
 from ducklake.lake.ledger import LakeFile, Move
 from ducklake.lake.paths import SealedName
 from ducklake.lake.sql import rows_query
@@ -62,7 +62,7 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
             continue
         first, last = (SealedName.parse(f.path.name) for f in (group[0], group[-1]))
         name = SealedName(first.topic_id, first.partition, first.first, last.last).name()
-        rows = compactor.read(f"{rows_query(columns, [f.path for f in group])} ORDER BY _offset")
+        query = f"{rows_query(columns, [f.path for f in group])} ORDER BY _offset"
         own = [
             (number, span)
             for number, span in ledger.ranges_of(f.file_id for f in group)
@@ -70,7 +70,7 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
         ]
         spans = [span for _, span in own]
         about = footer(ref, state.generation, state.schema, spans, ledger.newest_number())
-        file = write_parquet(rows, beside / name, about)
+        file = compactor.write(query, beside / name, about)
         final = paths.relative(folder / name)
         moves.append((paths.relative(beside / name), final, file.rows, file.size, file.sha256))
         commits.append([number for number, _ in own])

@@ -294,7 +294,7 @@ def sabotage(break_: Break) -> tuple[bool, str]:
         broken = source.replace(break_.old, break_.new)
         if break_.file == COMPACTOR:  # what the breaks there use
             broken = broken.replace(
-                "import Session,", "import Session, make_folder, move_into_place,"
+                "ParquetSink, Session,", "ParquetSink, Session, make_folder, move_into_place,"
             )
         path.write_text(broken)
         code = run(folder, break_.test)
