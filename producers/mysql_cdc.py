@@ -78,10 +78,7 @@ class MysqlCdcConnector(Connector):
         delivered = self._delivered()
         if delivered is None:
             return False
-        # MySQL itself compares the two sets of transactions.
-        return bool(
-            ask(self.endpoints.mysql, "SELECT GTID_SUBSET(%s, %s)", self._goal, delivered)[0]
-        )
+        return self._holds(delivered, self._goal)
 
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
@@ -166,9 +163,8 @@ class MysqlCdcConnector(Connector):
         delivered = self._delivered()
         if delivered is None:
             return  # a snapshot is under way, which has its own pace
-        [caught_up] = ask(
-            self.endpoints.mysql, "SELECT GTID_SUBSET(@@GLOBAL.gtid_executed, %s)", delivered
-        )
+        [executed] = ask(self.endpoints.mysql, "SELECT @@GLOBAL.gtid_executed")
+        caught_up = self._holds(delivered, str(executed).replace("\n", ""))
         position = repr(self._connect.offsets())
         if self._stall.look(position, not caught_up, time.monotonic()):
             self._stall = StallWatch()
@@ -190,6 +186,25 @@ class MysqlCdcConnector(Connector):
                 " which is taken once: the rows that are there already would be missing.",
                 "Give the new tables a source section of their own, of type mysql_cdc.",
             )
+
+    def _holds(self, delivered: str, wanted: str) -> bool:
+        """Whether all rows of some transactions are in Kafka."""
+        # MySQL itself compares the two sets of transactions.
+        [whole] = ask(self.endpoints.mysql, "SELECT GTID_SUBSET(%s, %s)", wanted, delivered)
+        return bool(whole) or self._is_at_the_end()
+
+    def _is_at_the_end(self) -> bool:
+        """Whether Debezium has read the server's log to its end.
+
+        It confirms a transaction with an event that comes after it, and not always: a change of a
+        table's definition, at the very end of the log, may wait there for ever. An offset at the
+        end of the log is a heartbeat's, which Connect sends after all rows before it.
+        """
+        [version] = ask(self.endpoints.mysql, "SELECT VERSION()")
+        numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:2])
+        status = "SHOW BINARY LOG STATUS" if numbers >= (8, 2) else "SHOW MASTER STATUS"
+        end = ask(self.endpoints.mysql, status)[:2]
+        return any((o.get("file"), o.get("pos")) == end for o in self._connect.offsets())
 
     def _delivered(self) -> str | None:
         """The transactions that are in Kafka with all their rows; None before the snapshot's end.
