@@ -155,8 +155,9 @@ class Carrier:
         if sink is None:
             return None
         newest = self._ledger.newest_number()
+        target = self._target
         made = sink.close(
-            footer(self._target.ref, self._target.generation, state.schema, kept, newest)
+            footer(target.ref, target.generation, state.schema, kept, newest, building=True)
         )
         first = min(span.first for span in kept)
         name = SealedName(kept[0].topic_id, kept[0].partition, first, last).name()

@@ -15,7 +15,7 @@ import pytest
 
 from consumers.compactor import Compactor
 from consumers.hot_files import commit_flush
-from consumers.ledger_rebuild import FoundFile, chosen_files
+from consumers.ledger_rebuild import FoundFile, chosen_files, restore_ledger
 from consumers.recovery import refuse_an_old_ledger
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import Target
@@ -28,6 +28,7 @@ from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema, source_column
 from ducklake.lake.sql import rows_query
 from ducklake.records import DeadLetter, OffsetRange
+from ducklake.topics import TopicIdentity
 
 REF = TableRef("shop", "orders")
 ID = "ab" * 16
@@ -202,3 +203,22 @@ def test_a_merged_file_is_taken_before_what_it_was_made_of() -> None:
     parts = [found_file("h1", "hot", {FIRST: 10}), found_file("h2", "hot", {SECOND: 10})]
     merged = found_file("merged", "hot", {FIRST: 10, SECOND: 10}, after=2)
     assert chosen(*parts, merged) == {"merged"}
+
+
+def test_a_rebuild_that_was_killed_half_way_is_not_taken_for_the_table(
+    lake: Lake,
+) -> None:
+    """It may have come as far as the old generation, and lack what Kafka no longer holds."""
+    lake.flush(10)
+    lake.flush(10)
+    lake.seal()
+    lake.carry(Stretch(0, 0, 10))  # offsets 10 to 19 are in it, 0 to 9 were to be read again
+    paths = lake.ledger.paths
+    lake.ledger.close()
+    lake.session._lock.close()
+    for path in paths.root.glob("ledger.db*"):
+        path.unlink()
+    result = restore_ledger(paths, {REF.topic: TopicIdentity(REF.topic, ID, 1)})
+    assert any("generation 1 was not complete" in text for text in result.unknown)
+    with Ledger(paths) as ledger:
+        assert ledger.row_count(REF.topic) == 20
