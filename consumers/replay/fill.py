@@ -139,7 +139,8 @@ class Replay:
                 drop_abandoned(ledger)  # while a table is being rebuilt, nothing is filled
             state = known_table(ledger, self._ref)
             self._must_be_the_same(state)
-            self._repair(ledger, session, kafka, decoder, state)
+            with pinned(ledger, session):  # else what a compaction deletes now looks lost
+                self._repair(ledger, session, kafka, decoder, state)
             delete_replaced(ledger)
             stretches = []
             for number, position in sorted(state.positions.items()):
