@@ -27,8 +27,10 @@ HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "cons
 WRITER = "consumers/lake_writer.py"
 GENERATIONS, READING = "ducklake/lake/ledger/generations.py", "ducklake/lake/ledger/reading.py"
 SEALS, CARRY = "ducklake/lake/ledger/compaction.py", "consumers/replay/carry.py"
+REBUILD = "consumers/replay/rebuild.py"
 SPANS, RESTORE = "consumers/replay/spans.py", "consumers/ledger_rebuild.py"
-MODEL = "tests/crash/test_state_machine.py::TestLake"
+STORIES = "tests/crash/test_state_machine.py"
+MODEL = f"{STORIES}::TestLake"
 COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
 UNIT = "tests/unit/test_ledger.py"
 KAFKA = "tests/crash/test_kafka_faults.py"
@@ -316,6 +318,24 @@ BREAKS = (
         "a lost ledger that knows rows twice", RESTORE,
         "if n and have.get(s, 0) + n <= s.rows]", "if n]",
         f"{TAKEN_OVER}::test_a_merged_file_is_taken_before_what_it_was_made_of",
+    ),
+    Break(
+        "a killed rebuild is taken for the table", RESTORE,
+        "if any(f.live for f in files) or not _lacks_rows(files, generations[current]):",
+        "if True:",
+        f"{TAKEN_OVER}::test_a_rebuild_that_was_killed_half_way_is_not_taken_for_the_table",
+    ),
+    Break(
+        "a rebuild's files say nothing of it", RESTORE,
+        'written_in == generation and "ducklake.building" not in about,', "True,",
+        f"{STORIES}::test_the_ledger_lost_with_a_rebuild_half_way[replay.before_segment]",
+    ),
+    Break(
+        "the switch does not look again", REBUILD,
+        "            self._catch_up(ledger, session, target, kafka, state, stop)\n"
+        "            carrier",
+        "            carrier",
+        f"{STORIES}::test_a_rebuild_with_commits_and_a_compaction_at_any_step",
     ),
     Break(
         "a share too few", SPANS, "range(stretch.first, stretch.end, step)",

@@ -176,6 +176,7 @@ class Lake(RuleBasedStateMachine):
         self.lost: set[tuple[int, int, int]] = set()
         self.forgotten: set[str] = set()
         self.beside: Callable[[], None] | None = None
+        self.rebuild_died = False
         self.number = 0
         self.disk_is_full = False
         self.clock = 1_790_000_000.0
@@ -405,6 +406,7 @@ class Lake(RuleBasedStateMachine):
         self.beside = None
         state = self.ledger.table(REF.topic)
         assert state is not None
+        self.rebuild_died = not done
         if done and not full:
             assert state.generation > before.generation, "not switched"
         self.clock += 60.0  # the hold of a killed one
@@ -659,3 +661,60 @@ def test_rows_of_a_topic_made_anew_get_files_of_their_own(told: Lake) -> None:
         _look(told)
     names = Counter(p.name for p in told.seen)
     assert max(names.values()) == 1 and len({n[:33] for n in names}) == 3
+
+
+REBUILDING = tuple(
+    name
+    for name in points()
+    if name.startswith(("replay.", "file.", "move.", "ledger."))
+    and not name.endswith(("_fill", "_replace"))
+)
+LONG = "DUCKLAKE_EXAMPLES" in os.environ
+BETWEEN = ("replay.after_hold", "replay.before_carry", "replay.before_switch")
+LOSING = ("replay.before_segment", "replay.before_switch", "replay.after_switch")
+AROUND = tuple(s for s in REBUILDING if s.startswith("replay.") and ".in_" not in s)
+
+
+def _of_which_half_is_gone(lake: Lake) -> None:
+    """Public and hot rows of two days; those before offset 4 are gone from the topic."""
+    _flush_rows_of(lake, -30, 30)
+    lake.compact(True, None, False)
+    _flush_rows_of(lake, 0)
+    lake.topic.lows = dict.fromkeys(range(PARTITIONS), 4)
+
+
+def test_a_rebuild_interrupted_at_any_step(told: Lake) -> None:
+    """Killed there, or the disk is full there: nothing has changed, or it is done."""
+    _of_which_half_is_gone(told)
+    full_at = [(step, True) for step in REBUILDING if step in WHERE_DISKS_FILL_UP]
+    for step, full in [*((step, False) for step in REBUILDING), *full_at]:
+        told.rebuild(0, None, (step, 1), full, (0, None))
+        assert told.rebuild_died is not full, f"{step} was not reached"
+        _look(told)
+        told.compact(False, None, False)  # drops what the killed one left
+        assert "building" not in {g.state for g in told.ledger.generations()}
+    told.rebuild(0, None, None, False, (0, None))
+    told.remove_old_generations()
+    _look(told)
+
+
+@pytest.mark.parametrize("beside", AROUND if LONG else BETWEEN)
+def test_a_rebuild_with_commits_and_a_compaction_at_any_step(told: Lake, beside: str) -> None:
+    _of_which_half_is_gone(told)
+    for again in ((0, None), (5, 8)):
+        for partition in range(PARTITIONS):
+            told.produce(partition, 2, 1, 0, "a")
+        told.rebuild(0, beside, None, False, again)
+        _look(told)
+
+
+@pytest.mark.parametrize("step", REBUILDING if LONG else LOSING)
+def test_the_ledger_lost_with_a_rebuild_half_way(told: Lake, step: str) -> None:
+    """Rows that the topic no longer has are in the old generation's files alone."""
+    _of_which_half_is_gone(told)
+    told.rebuild(0, None, (step, 1), False, (0, None))
+    told.lose_the_ledger(None)
+    _look(told)
+    _flush_rows_of(told, 1)
+    told.lose_the_ledger(None)
+    _look(told)
