@@ -82,6 +82,11 @@ class Lake:
         carrier.carry(state, 0, self.ledger.newest_number())
         return carrier.rows
 
+    def give_up(self) -> None:
+        """Forget what is being built."""
+        for topic, number in self.ledger.abandoned(lambda session: False):
+            self.ledger.drop_generation(topic, number, lambda session: False)
+
     def books(self, generation: int) -> list[tuple[int, int, int]]:
         with sqlite3.connect(self.ledger.paths.ledger) as db:
             return db.execute(
@@ -137,6 +142,22 @@ def test_a_whole_public_file_gets_a_second_name(lake: Lake) -> None:
     root = lake.ledger.paths.root
     assert path == f"generations/1/{old.removeprefix('raw/')}" and rows == 10
     assert (root / path).samefile(root / old)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_missing_file_is_named_where_it_is_needed(lake: Lake, sealed: bool) -> None:
+    lake.flush(10)
+    if sealed:
+        lake.seal()
+    lake.flush(5)
+    [path] = [path for path, rows in lake.files(0) if rows == 10]
+    (lake.ledger.paths.root / path).unlink()
+    assert lake.carry(Stretch(0, 0, 10)) == 5  # its rows are read again
+    lake.give_up()
+    for again in (Stretch(0, 10, 15), Stretch(0, 4, 8)):
+        with pytest.raises(LedgerError, match="is missing"):
+            lake.carry(again)
+        lake.give_up()
 
 
 def test_offsets_without_a_row_are_carried_too(lake: Lake) -> None:
