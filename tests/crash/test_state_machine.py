@@ -370,115 +370,6 @@ class Lake(RuleBasedStateMachine):
         for worker in range(2):
             self._restart(worker, None)
 
-    @rule(
-        worker=WORKERS, beside=BESIDE, crash=CRASHES, full=st.booleans(),
-        again=st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 12))),
-    )  # fmt: skip
-    def rebuild(
-        self, worker: int, beside: str | None, crash: tuple[str, int] | None, full: bool,
-        again: tuple[int, int | None],
-    ) -> None:  # fmt: skip
-        """Some offsets are read again, the rest is carried over; others are at work meanwhile."""
-        if self.ledger.last_commit() == 0:
-            return
-
-        def work() -> None:
-            self.beside = None
-            self.clock += 60.0  # no hold lasts as long
-            for partition in range(PARTITIONS):
-                self.workers[worker].read(self.topic, partition, 5)
-            self.workers[worker].flush(self.topic)
-            self.compactor.pass_once(force=True)
-
-        if beside is not None:
-            self.beside, crash, full = work, (beside, 1), False
-        parts = range(PARTITIONS)
-        bounds = Bounds(dict.fromkeys(parts, again[0]), dict.fromkeys(parts, again[1]))
-        before = self.ledger.table(REF.topic)
-        assert before is not None
-        endpoints, [(ref, table)] = self.config.endpoints(), list(self.config.tables())
-        build = partial(Rebuild(self.config, endpoints, ref, table, bounds, 1).run, STOP)
-        done = False
-        try:
-            done = self._survives(build, crash, full)
-        except TerminalError as error:  # a compaction that a full disk stopped, or one beside
-            assert "could not switch" in str(error), error
-        self.beside = None
-        state = self.ledger.table(REF.topic)
-        assert state is not None
-        self.rebuild_died = not done
-        if done and not full:
-            assert state.generation > before.generation, "not switched"
-        self.clock += 60.0  # the hold of a killed one
-
-    @rule()
-    def remove_old_generations(self) -> None:
-        """All but the current one; not while a reader has pinned them."""
-        alive = partial(session_is_alive, self.paths)
-        for old in [g for g in self.ledger.generations() if g.state == "old"]:
-            try:
-                self.ledger.drop_generation(old.topic, old.number, alive)
-            except ServiceUnreachable:
-                assert self.ledger.pins()
-        delete_replaced(self.ledger)
-
-    @rule(crash=CRASHES)
-    def replay(self, crash: tuple[str, int] | None) -> None:
-        """Nothing is missing, and nothing is filled."""
-        if self.ledger.last_commit():
-            newest = self.ledger.last_commit()
-            found: list[Comparison] = []
-            if self._survives(lambda: found.append(self._replayed()), crash):
-                assert found[0].exact and not found[0].missing, found
-            assert self.ledger.last_commit() == newest
-
-    def _replayed(self) -> Comparison:
-        [(ref, table)] = list(self.config.tables())
-        everything = Bounds({}, {})
-        return Replay(self.config, self.config.endpoints(), ref, table, everything).run(STOP)
-
-    @precondition(lambda self: self.number % 4 == 1)
-    @rule(crash=CRASHES)
-    def lose_the_ledger(self, crash: tuple[str, int] | None) -> None:
-        """Made anew from the files; what they do not say is asked of the topic."""
-        before = self._places()
-        if not set(range(self.topic.epoch)) <= {epoch for epoch, *_ in before}:
-            return  # the files cannot say how often the topic was made anew
-        for worker in self.workers:
-            worker.abandon()
-        self._abandon_compactor()
-        self.reader._lock.close()
-        self.ledger.close()
-        for path in self.paths.root.glob("ledger.db*"):
-            path.unlink()
-        identities = {REF.topic: self._identity()}
-        if not self._survives(lambda: restore_ledger(self.paths, identities), crash):
-            restore_ledger(self.paths, identities)
-        self.held, self.seen = set(), {}
-        self.ledger, self.reader = Ledger(self.paths), Session(self.paths)
-        state = self.ledger.table(REF.topic)
-        if state is not None:
-            if state.topic_id != self.topic.id:
-                self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
-            recover(self.ledger)
-            self._replayed()
-            self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
-            assert self._replayed().exact
-        self.workers = [Worker(self.paths, self.topic) for _ in range(2)]
-        self.compactor = Compactor(self.config)
-        # Of a topic that is gone nobody can say any more where it had markers only.
-        self.forgotten |= {f"{epoch + 1:032x}" for epoch in range(self.topic.epoch)}
-        assert before <= self._places(), "lost with the ledger"
-
-    def _places(self) -> set[tuple[int, int, int]]:
-        """Epoch, partition and offset of each row."""
-        columns = [("_topic_epoch", "INTEGER"), ("_partition", "INTEGER"), ("_offset", "BIGINT")]
-        found: set[tuple[int, int, int]] = set()
-        with duckdb.connect() as db:
-            for new in self.ledger.new_rows(REF.topic, 0, self.ledger.last_commit()):
-                found |= set(db.execute(rows_query(columns, [new.path], new.ranges)).fetchall())
-        return found
-
     # What must hold after each of them ------------------------------------------------------
 
     @invariant()
@@ -589,7 +480,121 @@ class Lake(RuleBasedStateMachine):
             assert ends[state.topic_id, partition] == position
 
 
+class RebuiltLake(Lake):
+    """The same, with tables that are built anew and ledgers that are lost."""
+
+    @rule(
+        worker=WORKERS, beside=BESIDE, crash=CRASHES, full=st.booleans(),
+        again=st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 12))),
+    )  # fmt: skip
+    def rebuild(
+        self, worker: int, beside: str | None, crash: tuple[str, int] | None, full: bool,
+        again: tuple[int, int | None],
+    ) -> None:  # fmt: skip
+        """Some offsets are read again, the rest is carried over; others are at work meanwhile."""
+        if self.ledger.last_commit() == 0:
+            return
+
+        def work() -> None:
+            self.beside = None
+            self.clock += 60.0  # no hold lasts as long
+            for partition in range(PARTITIONS):
+                self.workers[worker].read(self.topic, partition, 5)
+            self.workers[worker].flush(self.topic)
+            self.compactor.pass_once(force=True)
+
+        if beside is not None:
+            self.beside, crash, full = work, (beside, 1), False
+        parts = range(PARTITIONS)
+        bounds = Bounds(dict.fromkeys(parts, again[0]), dict.fromkeys(parts, again[1]))
+        before = self.ledger.table(REF.topic)
+        assert before is not None
+        endpoints, [(ref, table)] = self.config.endpoints(), list(self.config.tables())
+        build = partial(Rebuild(self.config, endpoints, ref, table, bounds, 1).run, STOP)
+        done = False
+        try:
+            done = self._survives(build, crash, full)
+        except TerminalError as error:  # a compaction that a full disk stopped, or one beside
+            assert "could not switch" in str(error), error
+        self.beside = None
+        state = self.ledger.table(REF.topic)
+        assert state is not None
+        self.rebuild_died = not done
+        if done and not full:
+            assert state.generation > before.generation, "not switched"
+        self.clock += 60.0  # the hold of a killed one
+
+    @rule()
+    def remove_old_generations(self) -> None:
+        """All but the current one; not while a reader has pinned them."""
+        alive = partial(session_is_alive, self.paths)
+        for old in [g for g in self.ledger.generations() if g.state == "old"]:
+            try:
+                self.ledger.drop_generation(old.topic, old.number, alive)
+            except ServiceUnreachable:
+                assert self.ledger.pins()
+        delete_replaced(self.ledger)
+
+    @rule(crash=CRASHES)
+    def replay(self, crash: tuple[str, int] | None) -> None:
+        """Nothing is missing, and nothing is filled."""
+        if self.ledger.last_commit():
+            newest = self.ledger.last_commit()
+            found: list[Comparison] = []
+            if self._survives(lambda: found.append(self._replayed()), crash):
+                assert found[0].exact and not found[0].missing, found
+            assert self.ledger.last_commit() == newest
+
+    def _replayed(self) -> Comparison:
+        [(ref, table)] = list(self.config.tables())
+        everything = Bounds({}, {})
+        return Replay(self.config, self.config.endpoints(), ref, table, everything).run(STOP)
+
+    @precondition(lambda self: self.number % 4 == 1)
+    @rule(crash=CRASHES)
+    def lose_the_ledger(self, crash: tuple[str, int] | None) -> None:
+        """Made anew from the files; what they do not say is asked of the topic."""
+        before = self._places()
+        if not set(range(self.topic.epoch)) <= {epoch for epoch, *_ in before}:
+            return  # the files cannot say how often the topic was made anew
+        for worker in self.workers:
+            worker.abandon()
+        self._abandon_compactor()
+        self.reader._lock.close()
+        self.ledger.close()
+        for path in self.paths.root.glob("ledger.db*"):
+            path.unlink()
+        identities = {REF.topic: self._identity()}
+        if not self._survives(lambda: restore_ledger(self.paths, identities), crash):
+            restore_ledger(self.paths, identities)
+        self.held, self.seen = set(), {}
+        self.ledger, self.reader = Ledger(self.paths), Session(self.paths)
+        state = self.ledger.table(REF.topic)
+        if state is not None:
+            if state.topic_id != self.topic.id:
+                self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+            recover(self.ledger)
+            self._replayed()
+            self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+            assert self._replayed().exact
+        self.workers = [Worker(self.paths, self.topic) for _ in range(2)]
+        self.compactor = Compactor(self.config)
+        # Of a topic that is gone nobody can say any more where it had markers only.
+        self.forgotten |= {f"{epoch + 1:032x}" for epoch in range(self.topic.epoch)}
+        assert before <= self._places(), "lost with the ledger"
+
+    def _places(self) -> set[tuple[int, int, int]]:
+        """Epoch, partition and offset of each row."""
+        columns = [("_topic_epoch", "INTEGER"), ("_partition", "INTEGER"), ("_offset", "BIGINT")]
+        found: set[tuple[int, int, int]] = set()
+        with duckdb.connect() as db:
+            for new in self.ledger.new_rows(REF.topic, 0, self.ledger.last_commit()):
+                found |= set(db.execute(rows_query(columns, [new.path], new.ranges)).fetchall())
+        return found
+
+
 TestLake = Lake.TestCase
+TestRebuiltLake = RebuiltLake.TestCase
 TestLake.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=30,
@@ -599,6 +604,7 @@ TestLake.settings = settings(
     phases=PHASES,
     suppress_health_check=list(HealthCheck),
 )
+TestRebuiltLake.settings = settings(TestLake.settings, max_examples=EXAMPLES // 2)
 
 
 # Told, not found by chance: what a compaction must survive is too rare in any order of steps
@@ -611,8 +617,8 @@ COMPACTION = tuple(
 
 
 @pytest.fixture
-def told() -> Iterator[Lake]:
-    lake = Lake()
+def told() -> Iterator[RebuiltLake]:
+    lake = RebuiltLake()
     try:
         yield lake
     finally:
@@ -675,7 +681,7 @@ LOSING = ("replay.before_segment", "replay.before_switch", "replay.after_switch"
 AROUND = tuple(s for s in REBUILDING if s.startswith("replay.") and ".in_" not in s)
 
 
-def _of_which_half_is_gone(lake: Lake) -> None:
+def _of_which_half_is_gone(lake: RebuiltLake) -> None:
     """Public and hot rows of two days; those before offset 4 are gone from the topic."""
     _flush_rows_of(lake, -30, 30)
     lake.compact(True, None, False)
@@ -683,7 +689,7 @@ def _of_which_half_is_gone(lake: Lake) -> None:
     lake.topic.lows = dict.fromkeys(range(PARTITIONS), 4)
 
 
-def test_a_rebuild_interrupted_at_any_step(told: Lake) -> None:
+def test_a_rebuild_interrupted_at_any_step(told: RebuiltLake) -> None:
     """Killed there, or the disk is full there: nothing has changed, or it is done."""
     _of_which_half_is_gone(told)
     full_at = [(step, True) for step in REBUILDING if step in WHERE_DISKS_FILL_UP]
@@ -699,7 +705,9 @@ def test_a_rebuild_interrupted_at_any_step(told: Lake) -> None:
 
 
 @pytest.mark.parametrize("beside", AROUND if LONG else BETWEEN)
-def test_a_rebuild_with_commits_and_a_compaction_at_any_step(told: Lake, beside: str) -> None:
+def test_a_rebuild_with_commits_and_a_compaction_at_any_step(
+    told: RebuiltLake, beside: str
+) -> None:
     _of_which_half_is_gone(told)
     for again in ((0, None), (5, 8)):
         for partition in range(PARTITIONS):
@@ -709,7 +717,7 @@ def test_a_rebuild_with_commits_and_a_compaction_at_any_step(told: Lake, beside:
 
 
 @pytest.mark.parametrize("step", REBUILDING if LONG else LOSING)
-def test_the_ledger_lost_with_a_rebuild_half_way(told: Lake, step: str) -> None:
+def test_the_ledger_lost_with_a_rebuild_half_way(told: RebuiltLake, step: str) -> None:
     """Rows that the topic no longer has are in the old generation's files alone."""
     _of_which_half_is_gone(told)
     told.rebuild(0, None, (step, 1), False, (0, None))
