@@ -56,8 +56,9 @@ BREAKS = (
         f"{UNIT}::test_a_zombie_is_fenced_and_leaves_nothing",
     ),
     Break(
-        "no fence, any order of steps", LEDGER,
-        "if positions.get(partition) != start:", "if False:", MODEL,
+        "no fence, two who have read the same", LEDGER,
+        "if positions.get(partition) != start:", "if False:",
+        f"{STORIES}::test_what_two_have_read_is_committed_once",
     ),
     Break(
         "ranges not unique", TABLES,
@@ -104,7 +105,8 @@ BREAKS = (
     ),
     Break(
         "deleted while pinned", RECOVERY, "obsolete_files(before=oldest)",
-        "obsolete_files(before=math.inf)", MODEL,
+        "obsolete_files(before=math.inf)",
+        f"{STORIES}::test_what_is_replaced_stays_while_a_reader_has_pinned_it",
     ),
     Break(
         "pins by the clock alone", TABLES,

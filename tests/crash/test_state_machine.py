@@ -669,6 +669,27 @@ def test_rows_of_a_topic_made_anew_get_files_of_their_own(told: Lake) -> None:
     assert max(names.values()) == 1 and len({n[:33] for n in names}) == 3
 
 
+def test_what_two_have_read_is_committed_once(told: RebuiltLake) -> None:
+    for _ in range(2):
+        for partition in range(PARTITIONS):
+            told.produce(partition, 3, 1, 0, None)
+        told.race(([0, 1], [1]), None)
+        _look(told)
+
+
+def test_what_is_replaced_stays_while_a_reader_has_pinned_it(told: RebuiltLake) -> None:
+    _flush_rows_of(told, -30, 30)
+    told.read_with_a_pin()
+    assert told.held
+    told.compact(True, None, False)
+    told.rebuild(0, None, None, False, (0, None))
+    told.remove_old_generations()
+    told.what_a_reader_holds_stays()
+    told.end_reading()
+    told.remove_old_generations()
+    _look(told)
+
+
 REBUILDING = tuple(
     name
     for name in points()
