@@ -18,7 +18,12 @@ from ducklake.records import DeadLetter, OffsetRange
 
 
 def footer(
-    ref: TableRef, generation: int, schema: Schema, ranges: Sequence[OffsetRange], after: int
+    ref: TableRef,
+    generation: int,
+    schema: Schema,
+    ranges: Sequence[OffsetRange],
+    after: int,
+    building: bool = False,
 ) -> dict[str, str]:
     """What a file's footer says of itself, so that a lost ledger can be rebuilt.
 
@@ -29,15 +34,17 @@ def footer(
         ranges: What its commits read; rows of other files may be among them.
         after: The newest commit number when it was written: a ledger that is older than its files
             is found out by that.
+        building: Whether the generation is not the current one yet: all others prove that it was.
     """
     spans = [[r.topic_id, r.partition, r.first, r.last, r.rows] for r in ranges]
-    return {
+    about = {
         "ducklake.table": ref.topic,
         "ducklake.generation": str(generation),
         "ducklake.ranges": json.dumps(spans),
         "ducklake.after": str(after),
         "ducklake.schema": schema.dump(),
     }
+    return {**about, "ducklake.building": "yes"} if building else about
 
 
 def commit_flush(
@@ -86,6 +93,7 @@ def write_hot(
     rows: pa.Table,
     ranges: Sequence[OffsetRange],
     replaces: str = "",
+    building: bool = False,
 ) -> WrittenFile:
     """Write a hot file, durably; it exists once a commit says so.
 
@@ -98,13 +106,14 @@ def write_hot(
         rows: Ordered by partition and offset.
         ranges: The offsets from which they come.
         replaces: A damaged file whose rows these are, relative to the lake.
+        building: Whether the generation is not the current one yet.
 
     Raises:
         DiskFull: Nothing is left of it.
     """
     paths = ledger.paths
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
-    about = footer(ref, generation, schema, ranges, ledger.newest_number())
+    about = footer(ref, generation, schema, ranges, ledger.newest_number(), building)
     if replaces:
         about["ducklake.replaces"] = replaces
     staged = write_parquet(rows, session.folder / name, about)

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from consumers.replay.spans import Stretch, gaps
 from ducklake.errors import LedgerError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
@@ -48,6 +49,7 @@ class FoundFile:
         counts: Rows of each span that are in this file.
         after: The newest commit number when it was written.
         epoch: Of its rows.
+        live: Whether it was written when its generation was the current one.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class FoundFile:
     epoch: int
     replaces: str
     counts: dict[OffsetRange, int]
+    live: bool = True
 
 
 @dataclass(slots=True)
@@ -157,7 +160,7 @@ def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFil
         )
         return None
     tier = "hot" if relative.startswith("hot/") else "sealed"
-    generation = int(about["ducklake.generation"])
+    generation = written_in = int(about["ducklake.generation"])
     if tier == "sealed":
         generation = int(relative.split("/")[1]) if relative.startswith("generations/") else 0
         partition = SealedName.parse(path.name).partition
@@ -167,7 +170,7 @@ def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFil
     found = FoundFile(
         path, tier, generation, places.num_rows, int(about.get("ducklake.after", 0)),
         Schema.load(about["ducklake.schema"]), epoch, about.get("ducklake.replaces", ""),
-        _count(places, spans),
+        _count(places, spans), written_in == generation and "ducklake.building" not in about,
     )  # fmt: skip
     return about["ducklake.table"], found
 
@@ -277,22 +280,30 @@ def _sums(files: Iterable[FoundFile]) -> dict[OffsetRange, int]:
 
 
 def _current(generations: Mapping[int, Sequence[FoundFile]]) -> int:
-    """The newest generation that came as far as all before it: that is when it is switched to."""
-    current, ends = min(generations), _ends(generations[min(generations)])
+    """The newest generation that was switched to, or that might have been: it lacks no row."""
+    current = min(generations)
     for number, files in sorted(generations.items()):
-        theirs = _ends(files)
-        if all(theirs.get(place, -1) >= end for place, end in ends.items()):
-            current, ends = number, theirs
+        if any(f.live for f in files) or not _lacks_rows(files, generations[current]):
+            current = number
     return current
 
 
-def _ends(files: Iterable[FoundFile]) -> dict[tuple[str, int], int]:
-    ends: dict[tuple[str, int], int] = {}
-    for file in files:
-        for span in file.counts:
-            place = (span.topic_id, span.partition)
-            ends[place] = max(ends.get(place, 0), span.next_offset)
-    return ends
+def _lacks_rows(files: Sequence[FoundFile], older: Sequence[FoundFile]) -> bool:
+    """Whether older files have rows at offsets that the files do not speak of, or only half."""
+    spans = [span for span, n in _sums(files).items() if n >= span.rows]
+    for file in older:
+        for span in [s for s, n in file.counts.items() if n]:
+            around = [s for s in spans if _overlap(s, span)]
+            open_ = gaps(around, Stretch(span.partition, span.first, span.next_offset))
+            if open_ and _rows_at(file, span, open_):
+                return True
+    return False
+
+
+def _rows_at(file: FoundFile, span: OffsetRange, stretches: Sequence[Stretch]) -> int:
+    places = pq.read_table(file.path, columns=["_partition", "_offset"])
+    parts = [OffsetRange(span.topic_id, s.partition, s.first, s.end - 1, 0) for s in stretches]
+    return sum(_count(places, parts).values())
 
 
 def _table(

@@ -14,6 +14,7 @@ import duckdb
 
 from consumers.hot_files import footer
 from consumers.replay.segments import Target
+from ducklake.errors import LedgerError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
     ROW_GROUP_ROWS,
@@ -59,7 +60,11 @@ class Carrier:
         self.rows = 0
 
     def carry(self, state: TableState, after: int, up_to: int) -> None:
-        """Take over what was committed after one commit, up to and including another."""
+        """Take over what was committed after one commit, up to and including another.
+
+        Raises:
+            LedgerError: A file of which something is kept is missing.
+        """
         with pinned(self._ledger, self._session):
             files = self._ledger.contents(state.topic, state.generation, after, up_to)
             commits: dict[int, tuple[OffsetRange, ...]] = {}
@@ -87,7 +92,11 @@ class Carrier:
         """A part of a range with the number of its rows."""
         if span.rows >= 0:
             return span
-        paths = [f.path for f in files if number in f.commits and f.topic_id == span.topic_id]
+        paths = [
+            _there(f.path, state.topic)
+            for f in files
+            if number in f.commits and f.topic_id == span.topic_id
+        ]
         query = rows_query(state.schema.relation(self._kind), paths, [span])
         [(rows,)] = self._db.execute(f"SELECT count(*) FROM ({query})").fetchall()
         return OffsetRange(span.topic_id, span.partition, span.first, span.last, rows)
@@ -99,7 +108,11 @@ class Carrier:
         commits: dict[int, tuple[OffsetRange, ...]],
         index: dict[int, int],
     ) -> BuiltFile | None:
-        """A file of the new generation with what is kept of an old one; None: nothing is."""
+        """A file of the new generation with what is kept of an old one; None: nothing is.
+
+        Raises:
+            LedgerError: The old one is missing.
+        """
         sealed = SealedName.parse(file.path.name) if file.tier == "sealed" else None
         kept = [
             span
@@ -109,6 +122,7 @@ class Carrier:
         ]
         if not any(span.rows for span in kept):
             return None
+        _there(file.path, state.topic)
         mine = tuple(index[number] for number in file.commits if number in index)
         wanted = sum(span.rows for span in kept)
         whole = all(number in commits for number in file.commits) and all(
@@ -155,8 +169,9 @@ class Carrier:
         if sink is None:
             return None
         newest = self._ledger.newest_number()
+        target = self._target
         made = sink.close(
-            footer(self._target.ref, self._target.generation, state.schema, kept, newest)
+            footer(target.ref, target.generation, state.schema, kept, newest, building=True)
         )
         first = min(span.first for span in kept)
         name = SealedName(kept[0].topic_id, kept[0].partition, first, last).name()
@@ -168,3 +183,14 @@ class Carrier:
     def _sync(folders: set[Path]) -> None:
         for folder in folders:
             sync_folder(folder)
+
+
+def _there(path: Path, topic: str) -> Path:
+    """A file that is needed."""
+    if not path.exists():
+        raise LedgerError(
+            f"{path} is missing, and its rows are not read again.",
+            f"`ducklake replay {topic}` writes it again if Kafka holds them; then start the"
+            " rebuild again. Nothing has changed.",
+        )
+    return path

@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from consumers.decode import TableDecoder
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
-from consumers.recovery import delete_replaced, refuse_an_old_ledger
+from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
 from consumers.replay.rebuild import decoder_of, known_table
 from consumers.replay.spans import Bounds, Stretch, gaps, runs
 from ducklake.config import Config, Endpoints, Table, TableRef
@@ -135,9 +135,12 @@ class Replay:
                 decoder_of(self._config, self._endpoints, self._ref, self._table)
             )
             refuse_an_old_ledger(ledger)
+            if not self._dry:
+                drop_abandoned(ledger)  # while a table is being rebuilt, nothing is filled
             state = known_table(ledger, self._ref)
             self._must_be_the_same(state)
-            self._repair(ledger, session, kafka, decoder, state)
+            with pinned(ledger, session):  # else what a compaction deletes now looks lost
+                self._repair(ledger, session, kafka, decoder, state)
             delete_replaced(ledger)
             stretches = []
             for number, position in sorted(state.positions.items()):
@@ -215,7 +218,12 @@ class Replay:
                     ledger, session, self._ref, state.generation, state.schema, rows, spans, name
                 )
                 failpoint("replay.before_replace")
-                ledger.replace_file(state.topic, state.generation, ids[file.path], made)
+                try:
+                    ledger.replace_file(state.topic, state.generation, ids[file.path], made)
+                except DuckLakeError:
+                    if not ledger.knows(made.path):
+                        made.path.unlink(missing_ok=True)
+                    raise
                 self._found.repaired.append(name)
 
     def _is_asked_for(self, file: CommittedFile) -> bool:

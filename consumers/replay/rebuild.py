@@ -325,6 +325,7 @@ class Rebuild:
                         decoded.schema,
                         decoded.rows,
                         [span],
+                        building=True,
                     )
                     files.append(BuiltFile("hot", file, (0,)))
                 letters = tuple((0, letter) for letter in decoded.dead_letters)

@@ -155,7 +155,9 @@ class SegmentWriter:
         """Give a file its name."""
         target, paths = self._target, self._ledger.paths
         newest = self._ledger.newest_number()
-        file = sink.close(footer(target.ref, target.generation, self._schema, [span], newest))
+        file = sink.close(
+            footer(target.ref, target.generation, self._schema, [span], newest, building=True)
+        )
         name = SealedName(target.topic_id, self._partition, span.first, last).name()
         final = paths.day(target.ref, day, target.generation) / name
         failpoint("replay.before_move")

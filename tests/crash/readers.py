@@ -120,6 +120,8 @@ class LedgerReader(Reader):
             for topic in self._lake.topics:
                 everything = self._read(db, ledger, topic, 0, last)
                 fresh = self._read(db, ledger, topic, self._at, last)
+                if ledger.generation(topic, self._at) != ledger.generation(topic, last):
+                    self._new[topic] = set()  # rebuilt meanwhile: all of it is new
                 again = self._new[topic] & set(fresh)
                 assert not again, f"{topic}: new twice: {sorted(again)[:5]}"
                 self._new[topic] |= set(fresh)

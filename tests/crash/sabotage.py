@@ -24,13 +24,20 @@ LEDGER, TABLES = "ducklake/lake/ledger/writing.py", "ducklake/lake/ledger/databa
 FILES = "ducklake/lake/files.py"
 COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
 HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
-WRITER, DAYS, CARRY = "consumers/lake_writer.py", "consumers/days.py", "consumers/replay/carry.py"
-GENERATIONS = "ducklake/lake/ledger/generations.py"
-MODEL = "tests/crash/test_state_machine.py::TestLake"
+WRITER, DAYS = "consumers/lake_writer.py", "consumers/days.py"
+GENERATIONS, READING = "ducklake/lake/ledger/generations.py", "ducklake/lake/ledger/reading.py"
+SEALS, CARRY = "ducklake/lake/ledger/compaction.py", "consumers/replay/carry.py"
+REBUILD = "consumers/replay/rebuild.py"
+SPANS, RESTORE = "consumers/replay/spans.py", "consumers/ledger_rebuild.py"
+STORIES = "tests/crash/test_state_machine.py"
+MODEL = f"{STORIES}::TestLake"
 COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
 UNIT = "tests/unit/test_ledger.py"
 KAFKA = "tests/crash/test_kafka_faults.py"
 POWER = "tests/crash/test_power_loss.py::test_a_power_cut_at_any_moment_loses_and_repeats_nothing"
+BOOKS = "tests/unit/test_generations.py"
+TAKEN_OVER = "tests/unit/test_carry.py"
+ARITHMETIC = "tests/unit/test_replay_spans.py"
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,9 @@ BREAKS = (
         f"{UNIT}::test_a_zombie_is_fenced_and_leaves_nothing",
     ),
     Break(
-        "no fence, any order of steps", LEDGER,
-        "if positions.get(partition) != start:", "if False:", MODEL,
+        "no fence, two who have read the same", LEDGER,
+        "if positions.get(partition) != start:", "if False:",
+        f"{STORIES}::test_what_two_have_read_is_committed_once",
     ),
     Break(
         "ranges not unique", TABLES,
@@ -98,7 +106,8 @@ BREAKS = (
     ),
     Break(
         "deleted while pinned", RECOVERY, "obsolete_files(before=oldest)",
-        "obsolete_files(before=math.inf)", MODEL,
+        "obsolete_files(before=math.inf)",
+        f"{STORIES}::test_what_is_replaced_stays_while_a_reader_has_pinned_it",
     ),
     Break(
         "pins by the clock alone", TABLES,
@@ -250,6 +259,183 @@ BREAKS = (
     Break(
         "the ledger does not sync at all", TABLES,
         "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF", f"{POWER}[seal]",
+    Break(
+        "switch without equal positions", GENERATIONS,
+        "if known != wanted or positions != state.positions:", "if known != wanted:",
+        f"{BOOKS}::test_a_switch_waits_for_what_was_committed_meanwhile",
+    ),
+    Break(
+        "switch to what is too short", GENERATIONS,
+        "if max(ends.get(partition, -1), lost.get(partition, -1)) != position:", "if False:",
+        f"{BOOKS}::test_a_generation_that_is_too_short_is_not_switched_to",
+    ),
+    Break(
+        "switch under a compaction", GENERATIONS, 'for table in ("seals", "days"):',
+        "for table in ():", f"{BOOKS}::test_a_switch_waits_for_a_compaction",
+    ),
+    Break(
+        "losses forgotten by the switch", GENERATIONS,
+        '("losses", "topic_id, partition, first, last, accepted_at"),', "",
+        f"{BOOKS}::test_losses_and_dead_letters_come_along",
+    ),
+    Break(
+        "segments of a rebuild that is not ours", GENERATIONS,
+        'if found != ("building", session):', "if False:",
+        f"{BOOKS}::test_only_one_builds_and_only_the_builder_adds",
+    ),
+    Break(
+        "seal of an old generation", SEALS,
+        "            self._must_be_current(db, topic, generation)\n            seal = ",
+        "            seal = ",
+        f"{BOOKS}::test_a_compaction_of_the_old_generation_is_not_announced",
+    ),
+    Break(
+        "day of an old generation", SEALS,
+        "            self._must_be_current(db, topic, generation)\n"
+        '            db.execute("INSERT INTO days',
+        '            db.execute("INSERT INTO days',
+        f"{BOOKS}::test_a_day_of_the_old_generation_is_not_announced",
+    ),
+    Break(
+        "commit to an old generation", LEDGER,
+        "if known != (state.generation, state.topic_id):", "if False:",
+        f"{BOOKS}::test_a_writer_of_the_old_generation_is_fenced",
+    ),
+    Break(
+        "nobody is held", LEDGER, "if held is not None and", "if False and",
+        f"{BOOKS}::test_a_held_table_takes_no_commit_until_the_hold_ends",
+    ),
+    Break(
+        "a hold without end", LEDGER, "now() < held[0] < now() + HOLD_SECONDS", "0 < held[0]",
+        f"{BOOKS}::test_a_held_table_takes_no_commit_until_the_hold_ends",
+    ),
+    Break(
+        "new rows of whatever generation is current", READING,
+        "generation = self.generation(topic, up_to)\n        if self.generation(topic, after)",
+        "generation = self.generation(topic, NOW)\n        if self.generation(topic, after)",
+        f"{BOOKS}::test_nobody_sees_a_generation_before_the_switch_and_all_of_it_is_new_after",
+    ),
+    Break(
+        "a switch brings nothing new", READING,
+        "if self.generation(topic, after) != generation:", "if False:",
+        f"{BOOKS}::test_a_switch_waits_for_what_was_committed_meanwhile",
+    ),
+    Break(
+        "dropped while pinned", GENERATIONS, 'if found[0] == "old" and any(', "if False and any(",
+        f"{BOOKS}::test_an_old_generation_stays_while_somebody_reads",
+    ),
+    Break(
+        "killed rebuilds stay", RECOVERY,
+        "        ledger.drop_generation(topic, generation, alive)\n", "",
+        f"{BOOKS}::test_what_a_killed_rebuild_left_is_dropped",
+    ),
+    Break(
+        "filled twice", GENERATIONS,
+        '            ).fetchone():\n                    raise CommitConflict(\n'
+        '                        f"Table {state.topic}, partition',
+        '            ).fetchone() and False:\n                    raise CommitConflict(\n'
+        '                        f"Table {state.topic}, partition',
+        f"{BOOKS}::test_a_hole_is_filled_once_and_its_rows_are_new",
+    ),
+    Break(
+        "filled without a cut", GENERATIONS, "                self._cut(db, key, hole)\n", "",
+        f"{BOOKS}::test_a_hole_within_a_range_cuts_it",
+    ),
+    Break(
+        "filled into an old generation", GENERATIONS,
+        "            self._must_be_current(db, *key)\n", "",
+        f"{BOOKS}::test_a_fill_into_an_old_generation_is_refused",
+    ),
+    Break(
+        "filled under a rebuild", GENERATIONS,
+        "WHERE topic = ? AND state = 'building'\", (state.topic,)",
+        "WHERE topic = ? AND state = 'nobody'\", (state.topic,)",
+        f"{BOOKS}::test_a_table_that_is_being_rebuilt_takes_no_fill",
+    ),
+    Break(
+        "replaced file kept", GENERATIONS,
+        '"UPDATE files SET obsolete_at = ? WHERE file_id = ? AND obsolete_at IS NULL",',
+        '"UPDATE files SET created_at = ? WHERE file_id = ? AND obsolete_at IS NULL",',
+        f"{BOOKS}::test_a_replaced_file_is_not_read_any_more",
+    ),
+    Break(
+        "a compaction's input replaced", GENERATIONS,
+        'for table, inputs in (("seals", "$[0]"), ("days", "$[2]")):', "for table, inputs in ():",
+        f"{BOOKS}::test_a_file_that_a_compaction_is_about_to_replace_is_left_to_it",
+    ),
+    Break(
+        "carry forgets what has no row", CARRY, "                if kept:\n",
+        "                if any(k.rows for k in kept):\n",
+        f"{TAKEN_OVER}::test_offsets_without_a_row_are_carried_too",
+    ),
+    Break(
+        "carry takes all of a file", CARRY, "if whole and sealed is not None:",
+        "if sealed is not None:",
+        f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
+    ),
+    Break(
+        "carry counts all rows of a range", CARRY, "        if span.rows >= 0:\n",
+        "        if True:\n",
+        f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
+    ),
+    Break(
+        "dead letters not taken over", CARRY, "letters_from=state.generation", "letters_from=None",
+        f"{TAKEN_OVER}::test_dead_letters_come_along_with_their_ranges",
+    ),
+    Break(
+        "an old ledger is taken", RECOVERY, "if after is not None and after > newest:", "if False:",
+        f"{TAKEN_OVER}::test_a_ledger_that_is_older_than_a_file_is_refused",
+    ),
+    Break(
+        "files do not say when they were written", HOT,
+        '        "ducklake.after": str(after),\n', "",
+        f"{TAKEN_OVER}::test_a_ledger_that_is_older_than_a_file_is_refused",
+    ),
+    Break(
+        "a lost ledger made of half a seal", RESTORE,
+        "any(n and have[s] < s.rows for s, n in f.counts.items())]", "False]",
+        f"{TAKEN_OVER}::test_a_half_done_seal_is_not_taken",
+    ),
+    Break(
+        "a lost ledger made without hot files", RESTORE, "        if wanted:\n",
+        "        if False:\n",
+        f"{TAKEN_OVER}::test_public_files_that_have_all_rows_are_taken_and_hot_ones_are_not",
+    ),
+    Break(
+        "a lost ledger that knows rows twice", RESTORE,
+        "if n and have.get(s, 0) + n <= s.rows]", "if n]",
+        f"{TAKEN_OVER}::test_a_merged_file_is_taken_before_what_it_was_made_of",
+    ),
+    Break(
+        "a killed rebuild is taken for the table", RESTORE,
+        "if any(f.live for f in files) or not _lacks_rows(files, generations[current]):",
+        "if True:",
+        f"{TAKEN_OVER}::test_a_rebuild_that_was_killed_half_way_is_not_taken_for_the_table",
+    ),
+    Break(
+        "a rebuild's files say nothing of it", RESTORE,
+        'written_in == generation and "ducklake.building" not in about,', "True,",
+        f"{STORIES}::test_the_ledger_lost_with_a_rebuild_half_way[replay.before_segment]",
+    ),
+    Break(
+        "the switch does not look again", REBUILD,
+        "            self._catch_up(ledger, session, target, kafka, state, stop)\n"
+        "            carrier",
+        "            carrier",
+        f"{STORIES}::test_a_rebuild_with_commits_and_a_compaction_at_any_step",
+    ),
+    Break(
+        "a share too few", SPANS, "range(stretch.first, stretch.end, step)",
+        "range(stretch.first, stretch.end - 1, step)",
+        f"{ARITHMETIC}::test_shares_are_everything_once_and_about_equal",
+    ),
+    Break(
+        "a gap too few", SPANS, "    if at < stretch.end:\n", "    if at + 1 < stretch.end:\n",
+        f"{ARITHMETIC}::test_gaps_are_what_nothing_covers",
+    ),
+    Break(
+        "a run over what is there", SPANS, "if found and at == before:", "if found:",
+        f"{ARITHMETIC}::test_runs_hold_all_that_is_missing_and_nothing_that_is_there",
     ),
 )  # fmt: skip
 

@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tests.crash.conftest import Broker
 from tests.crash.oracle import LakeUnderTest, Worker, until
-from tests.crash.readers import LedgerReader, PublicReader
+from tests.crash.readers import LedgerReader, PublicReader, Reader
 
 KILL_SECONDS = 1.0
 ROLES = ("consume", "consume", "compact")
@@ -20,6 +20,14 @@ ROLES = ("consume", "consume", "compact")
 @contextmanager
 def under_load(lake: LakeUnderTest) -> Iterator[Callable[[], None]]:
     """Load, and two readers that look all the while; gives a check that the load still runs."""
+    with loading(lake, PublicReader(lake), LedgerReader(lake)) as check:
+        yield check
+    lake.check()
+
+
+@contextmanager
+def loading(lake: LakeUnderTest, *readers: Reader) -> Iterator[Callable[[], None]]:
+    """Load and some readers; ends when all of it is in the lake and nobody is at work."""
     stop = threading.Event()
     failure: list[BaseException] = []
 
@@ -34,22 +42,23 @@ def under_load(lake: LakeUnderTest) -> Iterator[Callable[[], None]]:
         if failure:
             raise failure[0]
 
-    loading = threading.Thread(target=load, daemon=True)
-    loading.start()
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
     try:
-        with PublicReader(lake), LedgerReader(lake):
+        with ExitStack() as stack:
+            for reader in readers:
+                stack.enter_context(reader)
             try:
                 yield check
             finally:
                 stop.set()
-                loading.join(120)
-            assert not loading.is_alive(), "Kafka does not take records"
+                thread.join(120)
+            assert not thread.is_alive(), "Kafka does not take records"
             check()
             lake.await_caught_up()
             lake.stop()
     finally:
         stop.set()
-    lake.check()
 
 
 def random_kills(lake: LakeUnderTest, kills: int) -> None:
@@ -66,6 +75,77 @@ def random_kills(lake: LakeUnderTest, kills: int) -> None:
             _end_by(running[number], signal.SIGKILL)
             running[number] = lake.start(ROLES[number])
         _await_progress(lake)
+
+
+def replay_kills(lake: LakeUnderTest, kills: int, lose_the_ledger: bool = False) -> None:
+    """Rebuilds and replays, one after the other, beside workers and compactor; all are killed.
+
+    Args:
+        lake: The lake.
+        kills: How many.
+        lose_the_ledger: Half-way everybody dies, and the ledger with them.
+    """
+    chance = random.Random(lake.seed)
+    if not lose_the_ledger:
+        with under_load(lake) as check:
+            _kill_replays(lake, chance, kills, check)
+        return
+    # No readers here: a lake without a ledger is one that nobody can read.
+    with loading(lake) as check:
+        _kill_replays(lake, chance, kills // 2, check)
+        lake.stop(signal.SIGKILL)
+        for path in lake.paths.root.glob("ledger.db*"):
+            path.unlink()
+        _run(lake, "ledger", "rebuild", "--yes")
+        _run(lake, "replay")
+        _kill_replays(lake, chance, kills - kills // 2, check)
+    _run(lake, "replay")
+    lake.check()
+
+
+def _kill_replays(
+    lake: LakeUnderTest, chance: random.Random, kills: int, check: Callable[[], None]
+) -> None:
+    """Ends with a rebuild that nobody killed, and a commit after it."""
+    running = [lake.start(role) for role in ROLES]
+    _await_progress(lake)
+    replaying = _replay(lake, chance)
+    done = 0
+    while done < kills:
+        check()
+        _wait(chance.uniform(0, KILL_SECONDS / 2))
+        number = chance.randrange(len(ROLES) + 3)
+        if number < len(ROLES):
+            _end_by(running[number], signal.SIGKILL)
+            running[number] = lake.start(ROLES[number])
+            done += 1
+        elif replaying.exit_code() is None:
+            replaying.signal(signal.SIGKILL)
+            done += 1
+        if replaying.exit_code() is not None:
+            _must_have_said_why(replaying)
+            replaying = _replay(lake, chance)
+    replaying.await_end()
+    _must_have_said_why(replaying)
+    _run(lake, "replay", chance.choice(lake.topics), "--rebuild", "--workers", "1")
+    _await_progress(lake)
+
+
+def _replay(lake: LakeUnderTest, chance: random.Random) -> Worker:
+    rebuild = ("--rebuild", "--workers", "1") if chance.random() < 0.7 else ()
+    return lake.start("replay", chance.choice(lake.topics), *rebuild)
+
+
+def _must_have_said_why(replaying: Worker) -> None:
+    """Done, killed, or given up for a named reason that goes away by itself."""
+    code, text = replaying.await_end(), replaying.text()
+    if code not in (0, -signal.SIGKILL):
+        assert "could not switch" in text, f"{replaying.log.name} ended with {code}\n{text}"
+
+
+def _run(lake: LakeUnderTest, *words: str) -> None:
+    worker = lake.start(*words)
+    assert worker.await_end() == 0, f"{words}\n{worker.text()}\n{lake.show_logs(10)}"
 
 
 def broker_kills(lake: LakeUnderTest, broker: Broker, kills: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest
-from tests.crash.scenarios import broker_kills, join_and_leave, random_kills
+from tests.crash.scenarios import broker_kills, join_and_leave, random_kills, replay_kills
 
 MINUTES = float(os.environ.get("DUCKLAKE_SOAK_MINUTES", "10"))
 KILLS = int(os.environ.get("DUCKLAKE_KILLS", "200"))
@@ -21,6 +21,8 @@ def test_soak(make_lake: LakeMaker, broker: Broker) -> None:
     rounds = 0
     while time.monotonic() < deadline or rounds == 0:
         random_kills(_lake(make_lake), KILLS)
+        replay_kills(_lake(make_lake), KILLS // 2)
+        replay_kills(_lake(make_lake), KILLS // 2, lose_the_ledger=True)
         broker_kills(_lake(make_lake), broker, max(1, KILLS // 20))
         join_and_leave(_lake(make_lake), KILLS / 4)
         rounds += 1

@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 
 from tests.crash.conftest import Broker, LakeMaker
-from tests.crash.scenarios import broker_kills, join_and_leave, random_kills
+from tests.crash.loader import Kind
+from tests.crash.scenarios import broker_kills, join_and_leave, random_kills, replay_kills
 
 KILLS = int(os.environ.get("DUCKLAKE_KILLS", "20"))
+REPLAYED: dict[str, Kind] = {"orders": "plain", "customers": "cdc"}
 
 
 def test_workers_and_compactor_killed_at_random_moments(make_lake: LakeMaker) -> None:
     lake = make_lake(consumer={"seal_seconds": 0.5}, merge_files=8, partitions=3)
     random_kills(lake, KILLS)
+
+
+def test_rebuilds_and_replays_killed_at_random_moments(make_lake: LakeMaker) -> None:
+    replay_kills(make_lake(REPLAYED, consumer={"seal_seconds": 0.5}, merge_files=8), KILLS // 2)
+
+
+def test_the_ledger_lost_between_random_kills(make_lake: LakeMaker) -> None:
+    lake = make_lake(REPLAYED, consumer={"seal_seconds": 0.5}, merge_files=8)
+    replay_kills(lake, KILLS // 4, lose_the_ledger=True)
 
 
 def test_broker_killed_at_random_moments(make_lake: LakeMaker, broker: Broker) -> None:

@@ -416,13 +416,22 @@ class GenerationLedger(ReadingLedger):
             The commit's number.
 
         Raises:
-            CommitConflict: Somebody else filled these offsets, or the generation moved on.
+            CommitConflict: Somebody else filled these offsets, the generation moved on, or the
+                table is being rebuilt.
         """
         moment = now()
         key = (state.topic, state.generation)
         records = sum(h.span.rows for h in holes) + len(dead_letters)
         with self._write() as db:
             self._must_be_current(db, *key)
+            # A rebuild sees what is behind the positions; what changes below them it would lose.
+            if db.execute(
+                "SELECT 1 FROM generations WHERE topic = ? AND state = 'building'", (state.topic,)
+            ).fetchone():
+                raise CommitConflict(
+                    f"Table {state.topic} is being rebuilt.",
+                    "Start the replay again when that is over.",
+                )
             number = db.execute(
                 "INSERT INTO commits (topic, generation, session, committed_at, records)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -497,10 +506,18 @@ class GenerationLedger(ReadingLedger):
         """Put a file with the same rows in the place of one that is lost or damaged.
 
         Raises:
-            CommitConflict: The lost one was replaced meanwhile.
+            CommitConflict: The lost one was replaced meanwhile, or a compaction is about to.
         """
         with self._write() as db:
             self._must_be_current(db, topic, generation)
+            for table, inputs in (("seals", "$[0]"), ("days", "$[2]")):
+                if db.execute(
+                    f"SELECT 1 FROM {table}, json_each(intent, ?) WHERE value = ?", (inputs, lost)
+                ).fetchone():
+                    raise CommitConflict(
+                        f"A compaction that replaces a file of {topic} is half-way.",
+                        "`ducklake compact --now` ends it; then start the replay again.",
+                    )
             commits = [
                 number
                 for (number,) in db.execute(
