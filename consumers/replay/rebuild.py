@@ -54,6 +54,7 @@ LOOK_SECONDS = 0.25
 NICENESS = 5  # the live consumer goes first
 COLLECT_SECONDS = 30.0
 RETRY_SECONDS = 0.1
+LAST_BREATH_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 
 Progress = Callable[[int, int], None]
@@ -123,9 +124,8 @@ class Rebuild:
         paths = LakePaths(self._config.data_dir)
         with Ledger(paths) as ledger, Session(paths) as session, KafkaReader(self._endpoints) as k:
             refuse_an_old_ledger(ledger)
-            drop_abandoned(ledger)
             state = known_table(ledger, self._ref)
-            generation = ledger.begin_generation(self._ref.topic, session.id)
+            generation = self._begin(ledger, session)
             failpoint("replay.after_begin")
             target = Target(
                 self._ref, generation, state.topic_id, session.id, session.folder,
@@ -146,6 +146,18 @@ class Rebuild:
                           if row[0] == self._ref.topic)  # fmt: skip
             folder = paths.raw(self._ref, generation)
             return Rebuilt(generation, rows - carrier.rows, carrier.rows, letters, folder)
+
+    def _begin(self, ledger: Ledger, session: Session) -> int:
+        """Announce the rebuild; one that was killed a moment ago may seem to live for another."""
+        deadline = time.monotonic() + LAST_BREATH_SECONDS
+        while True:
+            drop_abandoned(ledger)
+            try:
+                return ledger.begin_generation(self._ref.topic, session.id)
+            except LedgerError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_SECONDS)
 
     def _give_up(self, ledger: Ledger, target: Target) -> None:
         """Leave nothing of a rebuild that did not get to its switch."""

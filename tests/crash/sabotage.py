@@ -259,6 +259,7 @@ BREAKS = (
     Break(
         "the ledger does not sync at all", TABLES,
         "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF", f"{POWER}[seal]",
+    ),
     Break(
         "switch without equal positions", GENERATIONS,
         "if known != wanted or positions != state.positions:", "if known != wanted:",
@@ -397,13 +398,13 @@ BREAKS = (
         f"{TAKEN_OVER}::test_a_half_done_seal_is_not_taken",
     ),
     Break(
-        "a lost ledger made without hot files", RESTORE, "        if wanted:\n",
-        "        if False:\n",
+        "a lost ledger made without hot files", RESTORE, "            kept.add(file)\n",
+        "            pass\n",
         f"{TAKEN_OVER}::test_public_files_that_have_all_rows_are_taken_and_hot_ones_are_not",
     ),
     Break(
         "a lost ledger that knows rows twice", RESTORE,
-        "if n and have.get(s, 0) + n <= s.rows]", "if n]",
+        "if any(n and have[s] + n <= s.rows for", "if any(n for",
         f"{TAKEN_OVER}::test_a_merged_file_is_taken_before_what_it_was_made_of",
     ),
     Break(

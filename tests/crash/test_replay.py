@@ -159,6 +159,11 @@ def expired(make_shared_lake: LakeMaker, broker: Broker) -> LakeUnderTest:
     [topic] = lake.topics
     ends = lake.loader.truths[topic].ends()
     _expire(broker, topic, {p: end // 2 for p, end in ends.items()})
+    lake.start("consume")
+    for partition in range(2):  # whatever the seed says, there are rows to be read again
+        lake.loader.send(topic, 30, partition)
+    lake.await_caught_up()
+    lake.stop()
     return lake
 
 
