@@ -41,6 +41,8 @@ def _stop_at(lake: LakeUnderTest, failpoint: str) -> Worker:
 def test_a_broker_killed_while_workers_fetch(make_lake: LakeMaker, broker: Broker) -> None:
     lake = make_lake(PAIR)
     worker = lake.start("consume")
+    lake.loader.send(lake.topics[0], 10)
+    lake.await_caught_up(lake.topics[:1])  # it has started, and reads
     lake.loader.send(lake.topics[0], 5_000)
     broker.kill()
     broker.await_back()
