@@ -289,6 +289,47 @@ class LedgerDb:
             )
 
     @staticmethod
+    def _positions(
+        db: sqlite3.Connection, topic: str, generation: int, topic_id: str
+    ) -> dict[int, int]:
+        """The next offset of each partition."""
+        return dict(
+            db.execute(
+                "SELECT partition, next_offset FROM positions"
+                " WHERE topic = ? AND generation = ? AND topic_id = ?",
+                (topic, generation, topic_id),
+            ).fetchall()
+        )
+
+    @staticmethod
+    def _add_commit(
+        db: sqlite3.Connection,
+        key: tuple[str, int],
+        session: str,
+        moment: float,
+        records: int,
+        ranges: Iterable[OffsetRange] = (),
+    ) -> int:
+        """A commit with its ranges; gives its number."""
+        number = db.execute(
+            "INSERT INTO commits (topic, generation, session, committed_at, records)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (*key, session, moment, records),
+        ).lastrowid
+        assert number is not None
+        LedgerDb._add_ranges(db, key, number, ranges)
+        return number
+
+    @staticmethod
+    def _add_ranges(
+        db: sqlite3.Connection, key: tuple[str, int], commit: int, ranges: Iterable[OffsetRange]
+    ) -> None:
+        db.executemany(
+            "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*key, r.topic_id, r.partition, r.first, r.last, r.rows, commit) for r in ranges],
+        )
+
+    @staticmethod
     def _add_letters(
         db: sqlite3.Connection,
         key: tuple[str, int],

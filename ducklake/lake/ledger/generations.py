@@ -10,7 +10,7 @@ from ducklake.config import TableRef
 from ducklake.errors import CommitConflict, LedgerError, ServiceUnreachable
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import WrittenFile, make_folder
-from ducklake.lake.ledger.database import TableState, now
+from ducklake.lake.ledger.database import LedgerDb, TableState, now
 from ducklake.lake.ledger.reading import NOW, ReadingLedger
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
@@ -153,20 +153,8 @@ class GenerationLedger(ReadingLedger):
             self._must_be_building(db, topic, generation, session)
             numbers: list[int] = []
             for ranges in segment.commits:
-                number = db.execute(
-                    "INSERT INTO commits (topic, generation, session, committed_at, records)"
-                    " VALUES (?, ?, ?, ?, 0)",
-                    (*key, session, moment),
-                ).lastrowid
-                assert number is not None
+                number = self._add_commit(db, key, session, moment, 0, ranges)
                 numbers.append(number)
-                db.executemany(
-                    "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (*key, r.topic_id, r.partition, r.first, r.last, r.rows, number)
-                        for r in ranges
-                    ],
-                )
                 if segment.letters_from is not None:
                     self._take_over_letters(db, key, segment.letters_from, number, ranges)
             for built in segment.files:
@@ -270,12 +258,7 @@ class GenerationLedger(ReadingLedger):
             rows = db.execute(
                 "SELECT coalesce(sum(rows), 0) FROM ranges WHERE topic = ? AND generation = ?", key
             ).fetchone()[0]
-            number = db.execute(
-                "INSERT INTO commits (topic, generation, session, committed_at, records)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (*key, session, now(), max(1, rows)),
-            ).lastrowid
-            assert number is not None
+            number = self._add_commit(db, key, session, now(), max(1, rows))
             for table, columns in (
                 ("positions", "topic_id, partition, next_offset"),
                 ("losses", "topic_id, partition, first, last, accepted_at"),
@@ -309,13 +292,7 @@ class GenerationLedger(ReadingLedger):
             "SELECT generation, topic_id, schema_version FROM lake_tables WHERE topic = ?",
             (state.topic,),
         ).fetchone()
-        positions = dict(
-            db.execute(
-                "SELECT partition, next_offset FROM positions"
-                " WHERE topic = ? AND generation = ? AND topic_id = ?",
-                (state.topic, state.generation, state.topic_id),
-            ).fetchall()
-        )
+        positions = LedgerDb._positions(db, state.topic, state.generation, state.topic_id)
         wanted = (state.generation, state.topic_id, state.schema_version)
         if known != wanted or positions != state.positions:
             raise CommitConflict(f"Table {state.topic} has moved on.")
@@ -432,12 +409,7 @@ class GenerationLedger(ReadingLedger):
                     f"Table {state.topic} is being rebuilt.",
                     "Start the replay again when that is over.",
                 )
-            number = db.execute(
-                "INSERT INTO commits (topic, generation, session, committed_at, records)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (*key, session, moment, records),
-            ).lastrowid
-            assert number is not None
+            number = self._add_commit(db, key, session, moment, records)
             if schema != state.schema:
                 self._change_schema(db, state, schema)
             for hole in holes:
@@ -453,10 +425,7 @@ class GenerationLedger(ReadingLedger):
                         f"Table {state.topic}, partition {r.partition}: offsets {r.first} to"
                         f" {r.last} are in the lake already."
                     )
-                db.execute(
-                    "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*where, r.first, r.last, r.rows, number),
-                )
+                self._add_ranges(db, key, number, [r])
                 self._found_again(db, where, r)
             if file is not None:
                 path = self.paths.relative(file.path)
@@ -475,14 +444,8 @@ class GenerationLedger(ReadingLedger):
             ).fetchone()
             if found is None:
                 raise CommitConflict(f"Table {key[0]}: a range has changed meanwhile.")
-            db.executemany(
-                "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (*key, k.topic_id, k.partition, k.first, k.last, k.rows, found[0])
-                    for k in hole.kept
-                    if r.first <= k.first <= r.last
-                ],
-            )
+            kept = [k for k in hole.kept if r.first <= k.first <= r.last]
+            LedgerDb._add_ranges(db, key, found[0], kept)
 
     @staticmethod
     def _found_again(

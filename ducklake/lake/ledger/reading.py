@@ -55,13 +55,9 @@ class ReadingLedger(LedgerDb):
         ).fetchone()
         if row is None:
             return None
-        positions = self._db.execute(
-            "SELECT partition, next_offset FROM positions"
-            " WHERE topic = ? AND generation = ? AND topic_id = ?",
-            (topic, row[0], row[1]),
-        )
+        positions = self._positions(self._db, topic, row[0], row[1])
         return TableState(
-            topic, row[0], row[1], row[2], Schema.load(row[3]), row[4], dict(positions), row[5]
+            topic, row[0], row[1], row[2], Schema.load(row[3]), row[4], positions, row[5]
         )
 
     def generation(self, topic: str, up_to: int) -> int | None:

@@ -79,18 +79,7 @@ class RestoringLedger(ReadingLedger):
         db, key = self._db, (table.topic, generation)
         numbers: dict[OffsetRange, int] = {}
         for span in table.ranges[generation]:
-            number = db.execute(
-                "INSERT INTO commits (topic, generation, session, committed_at, records)"
-                " VALUES (?, ?, 'restored', ?, ?)",
-                (*key, moment, max(0, span.rows)),
-            ).lastrowid
-            assert number is not None
-            numbers[span] = number
-            db.execute(
-                "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*key, span.topic_id, span.partition, span.first, span.last, max(0, span.rows),
-                 number),
-            )  # fmt: skip
+            numbers[span] = self._add_commit(db, key, "restored", moment, span.rows, [span])
             db.execute(
                 "INSERT INTO positions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET next_offset = max(next_offset, excluded.next_offset)",

@@ -21,7 +21,7 @@ from ducklake.errors import (
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import WrittenFile
 from ducklake.lake.ledger.compaction import CompactionLedger
-from ducklake.lake.ledger.database import TableState, now
+from ducklake.lake.ledger.database import LedgerDb, TableState, now
 from ducklake.lake.ledger.generations import HOLD_SECONDS, GenerationLedger
 from ducklake.lake.ledger.restoring import RestoringLedger
 from ducklake.lake.schema import Schema
@@ -168,16 +168,7 @@ class Ledger(CompactionLedger, GenerationLedger, RestoringLedger):
             self._fence(db, state, starts)
             if schema != state.schema:
                 self._change_schema(db, state, schema)
-            number = db.execute(
-                "INSERT INTO commits (topic, generation, session, committed_at, records)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (*key, session, moment, records),
-            ).lastrowid
-            assert number is not None
-            db.executemany(
-                "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*key, r.topic_id, r.partition, r.first, r.last, r.rows, number) for r in ranges],
-            )
+            number = self._add_commit(db, key, session, moment, records, ranges)
             db.executemany(
                 "INSERT INTO positions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET next_offset = excluded.next_offset",
@@ -204,13 +195,7 @@ class Ledger(CompactionLedger, GenerationLedger, RestoringLedger):
         ).fetchone()
         if held is not None and now() < held[0] < now() + HOLD_SECONDS:
             raise TableHeld(f"Table {state.topic} is about to switch to another generation.")
-        positions = dict(
-            db.execute(
-                "SELECT partition, next_offset FROM positions"
-                " WHERE topic = ? AND generation = ? AND topic_id = ?",
-                (state.topic, state.generation, state.topic_id),
-            ).fetchall()
-        )
+        positions = LedgerDb._positions(db, state.topic, state.generation, state.topic_id)
         for partition, start in starts.items():
             if positions.get(partition) != start:
                 raise CommitConflict(
