@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -72,16 +73,24 @@ def commit_flush(
     if rows is not None:
         file = write_hot(ledger, session, ref, state.generation, schema, rows, ranges)
     failpoint("commit.before_ledger")
-    try:
+    with gone_unless_taken(ledger, file):
         number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
+    failpoint("commit.after_ledger")
+    return number
+
+
+@contextmanager
+def gone_unless_taken(ledger: Ledger, file: WrittenFile | None) -> Iterator[None]:
+    """A file of one's own that the ledger refuses goes at once.
+
+    Each try on a full disk would leave one more. It stays where the ledger took it after all.
+    """
+    try:
+        yield
     except DuckLakeError:
-        # Only this flush's own file, and only if the ledger did not take it after all: each try
-        # on a full disk would leave one more.
         if file is not None and not ledger.knows(file.path):
             file.path.unlink(missing_ok=True)
         raise
-    failpoint("commit.after_ledger")
-    return number
 
 
 def write_hot(

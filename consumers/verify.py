@@ -12,14 +12,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from consumers.decode import TableDecoder
+from consumers.decode import Decoded, TableDecoder
 from consumers.kafka_range import KafkaReader
 from consumers.planning import unknown_files
+from consumers.sides import Sides
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
 from ducklake.lake.paths import LakePaths
-from ducklake.lake.sql import quoted, rows_query
+from ducklake.lake.sql import rows_query
 from ducklake.records import OffsetRange
 from ducklake.topics import TopicIdentity, admin, identify
 
@@ -262,9 +263,9 @@ class Verifier:
                 decoded = decoder.decode(batch, state.schema, state.epoch)
                 self._compared += len(batch)
                 yield from self._compare(
-                    ledger, ref, columns, lake, decoded.rows,
+                    ledger, ref, columns, lake, decoded,
                     OffsetRange(state.topic_id, partition, low, batch[-1].offset(), len(batch)),
-                    [d.offset for d in decoded.dead_letters], state.epoch,
+                    state.epoch,
                 )  # fmt: skip
                 low = batch[-1].offset() + 1
 
@@ -274,43 +275,25 @@ class Verifier:
         ref: TableRef,
         columns: tuple[tuple[str, str], ...],
         lake: str,
-        rows: pa.Table | None,
+        decoded: Decoded,
         span: OffsetRange,
-        undecoded: list[int],
         epoch: int,
     ) -> Iterator[Difference]:
-        names = ", ".join(quoted(name) for name, _ in columns)
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE kafka AS {rows_query(columns, [])}")
-        if rows is not None:
-            self._db.register("decoded", rows)
-            self._db.execute("INSERT INTO kafka BY NAME SELECT * FROM decoded")
-            self._db.unregister("decoded")
         letters = ledger.dead_letter_offsets(ref.topic, span)
-        self._db.execute("DELETE FROM kafka WHERE _offset IN (SELECT unnest(?))", [letters])
-        self._db.execute(
-            f"CREATE OR REPLACE TEMP TABLE held AS SELECT {names} FROM ({lake})"
-            f" WHERE _partition = {span.partition} AND _topic_epoch = {epoch}"
-            f" AND _offset BETWEEN {span.first} AND {span.last}"
+        held = (
+            f"SELECT * FROM ({lake}) WHERE _partition = {span.partition}"
+            f" AND _topic_epoch = {epoch} AND _offset BETWEEN {span.first} AND {span.last}"
         )
-        for kind, one, other, detail in (
-            ("kafka-missing", "kafka", "held", "in Kafka, neither in the lake nor a dead letter"),
-            ("kafka-extra", "held", "kafka", "in the lake, not in Kafka"),
+        sides = Sides(self._db)
+        relation = decoded.schema.relation(self._config.kind(ref))
+        sides.load(decoded.rows, relation, letters, held, columns)
+        unknown = sorted({d.offset for d in decoded.dead_letters} - set(letters))
+        for name, offsets, detail in (
+            ("kafka-missing", sides.missing(), "in Kafka, neither in the lake nor a dead letter"),
+            ("kafka-extra", sides.extra(), "in the lake, not in Kafka"),
+            ("kafka-differs", sides.differing(), "the row has other values"),
+            ("kafka-missing", unknown, "cannot be decoded, and is no dead letter"),
         ):
-            offsets = self._db.execute(
-                f"SELECT _offset FROM {one} ANTI JOIN {other} USING (_offset) ORDER BY 1"
-            ).fetchall()
-            for (offset,) in offsets[:SHOWN]:
+            for offset in offsets[:SHOWN]:
                 where = f"partition {span.partition}, offset {offset}"
-                yield Difference(ref.topic, kind, where, detail)
-        differing = self._db.execute(
-            f"SELECT DISTINCT _offset FROM (SELECT {names} FROM kafka"
-            f" SEMI JOIN held USING (_offset) EXCEPT ALL SELECT {names} FROM held) ORDER BY 1"
-        ).fetchall()
-        for (offset,) in differing[:SHOWN]:
-            where = f"partition {span.partition}, offset {offset}"
-            yield Difference(ref.topic, "kafka-differs", where, "the row has other values")
-        unknown = sorted(set(undecoded) - set(letters))
-        for offset in unknown[:SHOWN]:
-            where = f"partition {span.partition}, offset {offset}"
-            detail = "cannot be decoded, and is no dead letter"
-            yield Difference(ref.topic, "kafka-missing", where, detail)
+                yield Difference(ref.topic, name, where, detail)

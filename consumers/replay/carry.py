@@ -77,7 +77,8 @@ class Carrier:
                 return
             index = {number: place for place, number in enumerate(commits)}
             built = [b for file in files if (b := self._take(state, file, commits, index))]
-            self._sync({b.file.path.parent for b in built})
+            for folder in {b.file.path.parent for b in built}:
+                sync_folder(folder)
         failpoint("replay.before_carry")
         self._ledger.add_segment(
             state.topic, self._target.generation, self._target.session,
@@ -113,27 +114,23 @@ class Carrier:
         Raises:
             LedgerError: The old one is missing.
         """
-        sealed = SealedName.parse(file.path.name) if file.tier == "sealed" else None
         kept = [
             span
             for number in file.commits
             for span in commits.get(number, ())
-            if sealed is None or span.partition == sealed.partition
+            if file.may_hold(span)
         ]
         if not any(span.rows for span in kept):
             return None
         _there(file.path, state.topic)
         mine = tuple(index[number] for number in file.commits if number in index)
-        wanted = sum(span.rows for span in kept)
         whole = all(number in commits for number in file.commits) and all(
-            self._keep(span) == [span]
-            for span in file.ranges
-            if sealed is None or span.partition == sealed.partition
+            self._keep(span) == [span] for span in file.ranges if file.may_hold(span)
         )
         # A hot file's footer must say its generation: there is no folder that says it.
-        if whole and sealed is not None:
+        if whole and file.tier == "sealed":
             return BuiltFile(file.tier, self._linked(file), mine, file.created_at)
-        made = self._copied(state, file, kept) if wanted else None
+        made = self._copied(state, file, kept)
         return None if made is None else BuiltFile(file.tier, made, mine, file.created_at)
 
     def _place(self, file: CommittedFile, name: str) -> Path:
@@ -178,11 +175,6 @@ class Carrier:
         final = self._place(file, name)
         move_into_place(made.path, final)
         return WrittenFile(final, made.size, made.sha256, made.rows)
-
-    @staticmethod
-    def _sync(folders: set[Path]) -> None:
-        for folder in folders:
-            sync_folder(folder)
 
 
 def _there(path: Path, topic: str) -> Path:

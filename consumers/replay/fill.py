@@ -17,20 +17,20 @@ import structlog
 from confluent_kafka import Message
 
 from consumers.decode import TableDecoder
-from consumers.hot_files import write_hot
+from consumers.hot_files import gone_unless_taken, write_hot
 from consumers.kafka_range import KafkaReader
 from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
 from consumers.replay.rebuild import decoder_of, known_table
 from consumers.replay.spans import Bounds, Stretch, gaps, runs
+from consumers.sides import Sides
 from ducklake.config import Config, Endpoints, Table, TableRef
-from ducklake.errors import CommitConflict, DuckLakeError, Interrupted, LedgerError
+from ducklake.errors import Interrupted, LedgerError
 from ducklake.failpoints import failpoint
-from ducklake.lake.checksum import checksum_query
 from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import NOW, Ledger, TableState, pinned
 from ducklake.lake.ledger.generations import Hole
 from ducklake.lake.ledger.reading import CommittedFile
-from ducklake.lake.paths import LakePaths, SealedName
+from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.lake.sql import rows_query
 from ducklake.records import DeadLetter, OffsetRange
@@ -116,6 +116,7 @@ class Replay:
         self._kind = config.kind(ref)
         self._db = duckdb.connect(config={"threads": 1, "memory_limit": "400MB"})
         self._db.execute("SET TimeZone = 'UTC'")
+        self._sides = Sides(self._db)
         self._found = Comparison(ref.topic)
 
     def run(self, stop: threading.Event) -> Comparison:
@@ -200,7 +201,6 @@ class Replay:
         state: TableState,
     ) -> None:  # fmt: skip
         """Write lost and damaged files again, from Kafka: their rows are committed already."""
-        ids = {file.path: file.file_id for file in ledger.live_files(state.topic)}
         for file in ledger.contents(state.topic, state.generation, 0, NOW):
             if file.topic_id != state.topic_id or not self._is_asked_for(file):
                 continue
@@ -218,12 +218,8 @@ class Replay:
                     ledger, session, self._ref, state.generation, state.schema, rows, spans, name
                 )
                 failpoint("replay.before_replace")
-                try:
-                    ledger.replace_file(state.topic, state.generation, ids[file.path], made)
-                except DuckLakeError:
-                    if not ledger.knows(made.path):
-                        made.path.unlink(missing_ok=True)
-                    raise
+                with gone_unless_taken(ledger, made):
+                    ledger.replace_file(state.topic, state.generation, file.file_id, made)
                 self._found.repaired.append(name)
 
     def _is_asked_for(self, file: CommittedFile) -> bool:
@@ -238,8 +234,7 @@ class Replay:
         file: CommittedFile,
     ) -> tuple[pa.Table | None, list[OffsetRange]]:  # fmt: skip
         """The rows that a file held: those of its commits that no other file holds."""
-        sealed = SealedName.parse(file.path.name) if file.tier == "sealed" else None
-        spans = [s for s in file.ranges if sealed is None or s.partition == sealed.partition]
+        spans = [s for s in file.ranges if file.may_hold(s)]
         others = [
             other.path
             for other in ledger.contents(state.topic, state.generation, 0, NOW)
@@ -275,68 +270,30 @@ class Replay:
         state = known_table(ledger, self._ref)
         decoded = decoder.decode(batch, state.schema, state.epoch)
         span = OffsetRange(state.topic_id, part.partition, part.first, part.end - 1, 0)
-        letters = set(ledger.dead_letter_offsets(state.topic, span))
-        self._load(decoded.rows, decoded.schema.relation(self._kind), letters)
+        letters = ledger.dead_letter_offsets(state.topic, span)
         with pinned(ledger, session):
             covered = ledger.ranges_within(state.topic, state.generation, span)
-            files = [
-                f.path for f in ledger.files_within(state.topic, state.generation, span)
-                if f.path.exists()
-            ]  # fmt: skip
-            columns = state.schema.relation(self._kind)
-            self._db.execute(
-                "CREATE OR REPLACE TEMP TABLE held AS"
-                f" SELECT * FROM ({rows_query(columns, files, [span])})"
-                f" WHERE _topic_epoch = {state.epoch}"
-            )
+            self._sides.load(
+                decoded.rows, decoded.schema.relation(self._kind), letters,
+                self._held(ledger, state, span), state.schema.relation(self._kind),
+            )  # fmt: skip
         found = self._found
         found.compared += len(batch)
-        names = [name for name, _ in columns]
-        sums = [
-            self._db.execute(checksum_query(names, relation)).fetchone()
-            for relation in ("kafka", "held")
-        ]
-        found.checksum = (found.checksum + int(sums[0][1])) % (1 << 64)
-        found.lake_checksum = (found.lake_checksum + int(sums[1][1])) % (1 << 64)
-        fresh = [d for d in decoded.dead_letters if d.offset not in letters]
+        in_kafka, in_lake = self._sides.checksums()
+        found.checksum = (found.checksum + in_kafka[1]) % (1 << 64)
+        found.lake_checksum = (found.lake_checksum + in_lake[1]) % (1 << 64)
+        known = set(letters)
+        fresh = [d for d in decoded.dead_letters if d.offset not in known]
         open_ = gaps(covered, part)
-        if sums[0] == sums[1] and not fresh and not open_:
+        if in_kafka == in_lake and not fresh and not open_:
             return
-        missing = self._offsets("kafka", "held")
+        missing = self._sides.missing()
         found.missing += len(missing) + len(fresh)
-        found.extra += [(part.partition, o) for o in self._offsets("held", "kafka")][:SHOWN]
-        found.differing += [(part.partition, o) for o in self._differing(names)][:SHOWN]
+        found.extra += [(part.partition, o) for o in self._sides.extra()][:SHOWN]
+        found.differing += [(part.partition, o) for o in self._sides.differing()][:SHOWN]
         if self._dry or not (missing or fresh or open_):
             return
         self._fill(ledger, session, state, decoded.schema, part, covered, missing, fresh)
-
-    def _load(
-        self, rows: pa.Table | None, columns: Sequence[tuple[str, str]], letters: set[int]
-    ) -> None:
-        """What Kafka holds, as relation `kafka`; what the lake holds as dead letters left out."""
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE kafka AS {rows_query(columns, [])}")
-        if rows is not None:
-            self._db.register("decoded", rows)
-            self._db.execute("INSERT INTO kafka BY NAME SELECT * FROM decoded")
-            self._db.unregister("decoded")
-        if letters:
-            self._db.execute(
-                "DELETE FROM kafka WHERE _offset IN (SELECT unnest(?))", [sorted(letters)]
-            )
-
-    def _offsets(self, one: str, other: str) -> list[int]:
-        found = self._db.execute(
-            f"SELECT _offset FROM {one} ANTI JOIN {other} USING (_offset) ORDER BY 1"
-        )
-        return [offset for (offset,) in found.fetchall()]
-
-    def _differing(self, names: Sequence[str]) -> list[int]:
-        listed = ", ".join(f'"{name}"' for name in names)
-        found = self._db.execute(
-            f"SELECT DISTINCT _offset FROM (SELECT {listed} FROM kafka SEMI JOIN held"
-            f" USING (_offset) EXCEPT ALL SELECT {listed} FROM held) ORDER BY 1"
-        )
-        return [offset for (offset,) in found.fetchall()]
 
     def _fill(
         self, ledger: Ledger, session: Session, state: TableState, schema: Schema,
@@ -345,27 +302,15 @@ class Replay:
     ) -> None:  # fmt: skip
         """Commit what is missing, as new rows below the positions."""
         holes = self._holes(ledger, state, part, covered, missing, fresh)
-        self._db.register("wanted", pa.table({"_offset": pa.array(missing, pa.int64())}))
-        rows = self._db.execute(
-            "SELECT * FROM kafka SEMI JOIN wanted USING (_offset) ORDER BY _offset"
-        ).to_arrow_table()
-        self._db.unregister("wanted")
+        rows = self._sides.from_kafka(missing)
         spans = [hole.span for hole in holes]
         file = None
-        try:
-            if rows.num_rows:
-                file = write_hot(ledger, session, self._ref, state.generation, schema, rows, spans)
-            failpoint("replay.before_fill")
+        if rows.num_rows:
+            file = write_hot(ledger, session, self._ref, state.generation, schema, rows, spans)
+        failpoint("replay.before_fill")
+        with gone_unless_taken(ledger, file):
             ledger.fill(state, session.id, holes, file, schema, fresh)
-            failpoint("replay.after_fill")
-        except CommitConflict:
-            if file is not None:
-                file.path.unlink(missing_ok=True)
-            raise
-        except DuckLakeError:
-            if file is not None and not ledger.knows(file.path):
-                file.path.unlink(missing_ok=True)
-            raise
+        failpoint("replay.after_fill")
         self._found.filled += len(missing) + len(fresh)
 
     def _holes(
@@ -407,12 +352,15 @@ class Replay:
 
     def _present(self, ledger: Ledger, state: TableState, span: OffsetRange) -> list[int]:
         """The offsets of a range that the lake has rows of."""
+        query = self._held(ledger, state, span)
+        found = self._db.execute(f"SELECT _offset FROM ({query}) ORDER BY 1")
+        return [offset for (offset,) in found.fetchall()]
+
+    def _held(self, ledger: Ledger, state: TableState, span: OffsetRange) -> str:
+        """A query of the rows that the lake has of a range; lost files have none."""
         files = [
             f.path for f in ledger.files_within(state.topic, state.generation, span)
             if f.path.exists()
         ]  # fmt: skip
         query = rows_query(state.schema.relation(self._kind), files, [span])
-        found = self._db.execute(
-            f"SELECT _offset FROM ({query}) WHERE _topic_epoch = {state.epoch} ORDER BY 1"
-        )
-        return [offset for (offset,) in found.fetchall()]
+        return f"SELECT * FROM ({query}) WHERE _topic_epoch = {state.epoch}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ducklake.lake.files import Session
 from ducklake.lake.ledger.database import LakeFile, LedgerDb, NewRows, TableState
+from ducklake.lake.paths import SealedName
 from ducklake.lake.schema import Schema
 from ducklake.records import OffsetRange
 
@@ -24,11 +25,13 @@ class CommittedFile:
     """A live file with all commits whose rows it holds.
 
     Attributes:
+        file_id: Its number in the ledger.
         topic_id: Of the topic from which its rows came.
         commits: The numbers of the commits.
         ranges: Their ranges; a public file holds rows of one partition only.
     """
 
+    file_id: int
     path: Path
     tier: str
     generation: int
@@ -39,6 +42,10 @@ class CommittedFile:
     topic_id: str
     commits: tuple[int, ...]
     ranges: tuple[OffsetRange, ...]
+
+    def may_hold(self, span: OffsetRange) -> bool:
+        """Whether rows of a range of its commits can be in it: all of them in a hot file."""
+        return self.tier == "hot" or SealedName.parse(self.path.name).partition == span.partition
 
 
 class ReadingLedger(LedgerDb):
@@ -179,11 +186,11 @@ class ReadingLedger(LedgerDb):
         files = []
         for _, group in groupby(rows, itemgetter(0)):
             listed = list(group)
-            _, path, tier, number, count, size, sha256, born = listed[0][:8]
+            file_id, path, tier, number, count, size, sha256, born = listed[0][:8]
             spans = tuple(OffsetRange(*row[9:]) for row in listed)
             files.append(
                 CommittedFile(
-                    self.paths.root / path, tier, number, count, size, sha256, born,
+                    file_id, self.paths.root / path, tier, number, count, size, sha256, born,
                     spans[0].topic_id, tuple(dict.fromkeys(row[8] for row in listed)), spans,
                 )
             )  # fmt: skip
