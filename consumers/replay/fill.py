@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from confluent_kafka import Message
 
@@ -201,14 +202,13 @@ class Replay:
         state: TableState,
     ) -> None:  # fmt: skip
         """Write lost and damaged files again, from Kafka: their rows are committed already."""
-        for file in ledger.contents(state.topic, state.generation, 0, NOW):
-            if file.topic_id != state.topic_id or not self._is_asked_for(file):
-                continue
-            if file.path.exists() and sha256_of(file.path) == file.sha256:
+        listed = ledger.contents(state.topic, state.generation, 0, NOW)
+        for file in listed:
+            if file.topic_id != state.topic_id or not self._is_asked_for(file) or _is_whole(file):
                 continue
             name = ledger.paths.relative(file.path)
             self._found.lost_files.append(name)
-            rows, spans = self._rows_of(ledger, kafka, decoder, state, file)
+            rows, spans = self._rows_of(kafka, decoder, state, file, listed)
             count = 0 if rows is None else rows.num_rows
             if count != file.rows:
                 log.error("a file cannot be written again from Kafka", table=state.topic,
@@ -230,17 +230,23 @@ class Replay:
         )
 
     def _rows_of(
-        self, ledger: Ledger, kafka: KafkaReader, decoder: TableDecoder, state: TableState,
-        file: CommittedFile,
+        self, kafka: KafkaReader, decoder: TableDecoder, state: TableState, file: CommittedFile,
+        listed: Sequence[CommittedFile],
     ) -> tuple[pa.Table | None, list[OffsetRange]]:  # fmt: skip
-        """The rows that a file held: those of its commits that no other file holds."""
+        """The rows that a file held.
+
+        A public one: those of its commits with its partition and day, which no other file has. A
+        hot one: those of its commits that no other file holds.
+        """
         spans = [s for s in file.ranges if file.may_hold(s)]
+        day = LakePaths.day_of(file.path) if file.tier == "sealed" else None
         others = [
             other.path
-            for other in ledger.contents(state.topic, state.generation, 0, NOW)
-            if other.path != file.path
+            for other in listed
+            if day is None
+            and other.path != file.path
             and set(other.commits) & set(file.commits)
-            and other.path.exists()
+            and _is_whole(other)
         ]
         parts = []
         for span in spans:
@@ -254,7 +260,10 @@ class Replay:
                 wanted = [m for m in batch if m.offset() >= span.first and m.offset() not in held]
                 decoded = decoder.decode(wanted, state.schema, state.epoch)
                 if decoded.rows is not None:
-                    parts.append(decoded.rows)
+                    days = decoded.rows.column("_kafka_ts").cast(pa.date32())
+                    parts.append(
+                        decoded.rows if day is None else decoded.rows.filter(pc.equal(days, day))
+                    )
         if not parts:
             return None, spans
         rows = pa.concat_tables(parts, promote_options="permissive")
@@ -364,3 +373,7 @@ class Replay:
         ]  # fmt: skip
         query = rows_query(state.schema.relation(self._kind), files, [span])
         return f"SELECT * FROM ({query}) WHERE _topic_epoch = {state.epoch}"
+
+
+def _is_whole(file: CommittedFile) -> bool:
+    return file.path.exists() and sha256_of(file.path) == file.sha256

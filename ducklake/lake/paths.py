@@ -117,6 +117,16 @@ class LakePaths:
             / f"day={day.day:02}"
         )
 
+    @staticmethod
+    def day_of(file: Path) -> date:
+        """The day whose rows a public file holds.
+
+        Raises:
+            ValueError: It does not lie in the folder of a day.
+        """
+        year, month, day = (int(part.partition("=")[2]) for part in file.parent.parts[-3:])
+        return date(year, month, day)
+
     def lake_files(self) -> Iterator[Path]:
         """All Parquet files of the raw lake, whoever wrote them: hot and public ones."""
         for tree in ("hot", "raw", "generations"):

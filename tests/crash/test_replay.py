@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from consumers.replay.segments import OPEN_FILES
+from ducklake.config import TableRef
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import NOW, Ledger, pinned
 from tests.crash.conftest import Broker, LakeMaker
@@ -270,6 +271,26 @@ def test_a_lost_or_damaged_file_is_written_again(
             found = said(lake, "replay", topic)
             assert found["lost_files"] == found["repaired"] == [path]
             assert lake.last_commit() == last  # the same rows: nothing is new
+    lake.check()
+
+
+def test_lost_days_of_one_compaction_are_all_written_again(make_lake: LakeMaker) -> None:
+    lake = make_lake(ONE, consumer={"seal_seconds": 3600})
+    [topic] = lake.topics
+    noons = [utc(f"2026-01-0{day}T12:00") for day in (5, 6, 7)]
+    lake.loader.send(topic, 60, partition=0, moment=lambda n: noons[n % 3])
+    lake.start("consume")
+    lake.await_caught_up()
+    lake.stop()
+    lake.seal()
+    public = sorted(lake.paths.raw(TableRef(*topic.split("."))).rglob("*.parquet"))
+    assert len(public) == 3  # of the same commits, each with every third row
+    public[0].unlink()
+    public[1].write_bytes(b"no Parquet at all")
+    found = said(lake, "replay", topic)
+    lost = [lake.paths.relative(path) for path in public[:2]]
+    assert sorted(found["lost_files"]) == sorted(found["repaired"]) == lost
+    assert found["exact"] and found["missing"] == 0
     lake.check()
 
 
