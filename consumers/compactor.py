@@ -32,12 +32,20 @@ from ducklake.config import Config, TableRef
 from ducklake.errors import (
     CommitConflict,
     DuckLakeError,
+    LedgerError,
     ServiceUnreachable,
     TerminalError,
     TransientError,
 )
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import ROW_GROUP_ROWS, ParquetSink, Session, WrittenFile, sync_folder
+from ducklake.lake.files import (
+    ROW_GROUP_ROWS,
+    ParquetSink,
+    Session,
+    WrittenFile,
+    is_whole,
+    sync_folder,
+)
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
@@ -72,6 +80,7 @@ class Compactor:
         refuse_an_old_ledger(self.ledger)
         self._finish_announced()
         recover(self.ledger)
+        self._damaged: dict[int, str] = {}
 
     @property
     def public_bytes(self) -> float:
@@ -128,17 +137,51 @@ class Compactor:
         self._finish_announced()
         made = 0
         for ref, _ in self.config.tables():
-            hot = self.ledger.hot_files(ref.topic)
+            hot = self._hot(ref)
             with suppress(CommitConflict):  # rebuilt meanwhile: at the next look
                 while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
-                    made += self._seal(ref, self._portion(hot))
-                    hot = self.ledger.hot_files(ref.topic)
-                small = merge_is_due(self._of_one_topic(hot))
+                    portion = self.sound(ref, self._portion(hot))
+                    made += self._seal(ref, portion) if portion else 0
+                    hot = self._hot(ref)
+                small = self.sound(ref, merge_is_due(self._of_one_topic(hot)))
                 if small:
                     self._merge(ref, small)
         drop_abandoned(self.ledger)
         delete_replaced(self.ledger)
         return made
+
+    def must_be_undamaged(self) -> None:
+        """Say which files were left out.
+
+        Raises:
+            LedgerError: There are some.
+        """
+        if self._damaged:
+            raise LedgerError(
+                f"Missing or damaged, and left as they are: {', '.join(self._damaged.values())}.",
+                "`ducklake replay` writes them again from Kafka.",
+            )
+
+    def _hot(self, ref: TableRef) -> tuple[LakeFile, ...]:
+        known = self.ledger.hot_files(ref.topic)
+        return tuple(f for f in known if f.file_id not in self._damaged)
+
+    def sound(self, ref: TableRef, files: Sequence[LakeFile]) -> list[LakeFile]:
+        """Those that are as they were written; another is named once, and left where it is.
+
+        Rows that were read from a damaged file would get a checksum as if they were right.
+        """
+        whole = [f for f in files if is_whole(f.path, f.sha256)]
+        if len(whole) < len(files):
+            live = {f.file_id for f in self.ledger.live_files(ref.topic)}  # not replaced meanwhile
+            for file in files:
+                if file not in whole and file.file_id in live:
+                    self._damaged[file.file_id] = self.paths.relative(file.path)
+                    log.error(
+                        "a file is missing or damaged; `ducklake replay` writes it again",
+                        table=ref.topic, file=self._damaged[file.file_id],
+                    )  # fmt: skip
+        return whole
 
     def _finish_announced(self) -> None:
         for seal, topic, intent in self.ledger.open_seals():

@@ -35,7 +35,7 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
         day: The date partition.
 
     Returns:
-        How many files there are fewer.
+        How many files there are fewer; 0 where one is damaged, which the compactor names.
 
     Raises:
         ServiceUnreachable: A reader has pinned files; try again later.
@@ -49,7 +49,7 @@ def merge_day(compactor: Compactor, ref: TableRef, day: date) -> int:
     folder = paths.day(ref, day, state.generation)
     groups = _groups(ledger.live_files(ref.topic), folder, compactor.public_bytes)
     merged = [group for group in groups if len(group) > 1]
-    if not merged:
+    if not merged or any(len(compactor.sound(ref, group)) < len(group) for group in merged):
         return 0
     beside = compactor.session.folder / f"day-{secrets.token_hex(4)}"
     make_folder(beside)

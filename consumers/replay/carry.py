@@ -21,6 +21,7 @@ from ducklake.lake.files import (
     ParquetSink,
     Session,
     WrittenFile,
+    is_whole,
     make_folder,
     move_into_place,
     sync_folder,
@@ -57,13 +58,15 @@ class Carrier:
         self._keep = keep
         self._db = duckdb.connect(config={"threads": 1, "memory_limit": "400MB"})
         self._db.execute("SET TimeZone = 'UTC'")
+        self._known_as_sound: set[Path] = set()
         self.rows = 0
 
     def carry(self, state: TableState, after: int, up_to: int) -> None:
         """Take over what was committed after one commit, up to and including another.
 
         Raises:
-            LedgerError: A file of which something is kept is missing.
+            LedgerError: A file of which something is kept is missing; one of which a part is kept
+                is damaged.
         """
         with pinned(self._ledger, self._session):
             files = self._ledger.contents(state.topic, state.generation, after, up_to)
@@ -94,7 +97,7 @@ class Carrier:
         if span.rows >= 0:
             return span
         paths = [
-            _there(f.path, state.topic)
+            self._sound(f, state.topic)
             for f in files
             if number in f.commits and f.topic_id == span.topic_id
         ]
@@ -112,7 +115,7 @@ class Carrier:
         """A file of the new generation with what is kept of an old one; None: nothing is.
 
         Raises:
-            LedgerError: The old one is missing.
+            LedgerError: The old one is missing, or damaged where it must be read.
         """
         kept = [
             span
@@ -133,6 +136,15 @@ class Carrier:
         made = self._copied(state, file, kept)
         return None if made is None else BuiltFile(file.tier, made, mine, file.created_at)
 
+    def _sound(self, file: CommittedFile, topic: str) -> Path:
+        """A file that is read: what is damaged must not get a checksum of its own."""
+        path = _there(file.path, topic)
+        if path not in self._known_as_sound:
+            if not is_whole(path, file.sha256):
+                raise _unusable(path, "damaged", topic)
+            self._known_as_sound.add(path)
+        return path
+
     def _place(self, file: CommittedFile, name: str) -> Path:
         paths, target = self._ledger.paths, self._target
         if file.tier == "hot":
@@ -151,7 +163,8 @@ class Carrier:
     def _copied(
         self, state: TableState, file: CommittedFile, kept: Sequence[OffsetRange]
     ) -> WrittenFile | None:
-        query = rows_query(state.schema.relation(self._kind), [file.path], joined(kept))
+        path = self._sound(file, state.topic)
+        query = rows_query(state.schema.relation(self._kind), [path], joined(kept))
         reader = self._db.execute(f"{query} ORDER BY _partition, _offset").to_arrow_reader(
             ROW_GROUP_ROWS
         )
@@ -180,9 +193,13 @@ class Carrier:
 def _there(path: Path, topic: str) -> Path:
     """A file that is needed."""
     if not path.exists():
-        raise LedgerError(
-            f"{path} is missing, and its rows are not read again.",
-            f"`ducklake replay {topic}` writes it again if Kafka holds them; then start the"
-            " rebuild again. Nothing has changed.",
-        )
+        raise _unusable(path, "missing", topic)
     return path
+
+
+def _unusable(path: Path, how: str, topic: str) -> LedgerError:
+    return LedgerError(
+        f"{path} is {how}, and its rows are not read again.",
+        f"`ducklake replay {topic}` writes it again if Kafka holds them; then start the"
+        " rebuild again. Nothing has changed.",
+    )

@@ -27,7 +27,7 @@ from consumers.sides import Sides
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.errors import Interrupted, LedgerError
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import Session, sha256_of
+from ducklake.lake.files import Session, is_whole
 from ducklake.lake.ledger import NOW, Ledger, TableState, pinned
 from ducklake.lake.ledger.generations import Hole
 from ducklake.lake.ledger.reading import CommittedFile
@@ -204,7 +204,9 @@ class Replay:
         """Write lost and damaged files again, from Kafka: their rows are committed already."""
         listed = ledger.contents(state.topic, state.generation, 0, NOW)
         for file in listed:
-            if file.topic_id != state.topic_id or not self._is_asked_for(file) or _is_whole(file):
+            if file.topic_id != state.topic_id or not self._is_asked_for(file):
+                continue
+            if is_whole(file.path, file.sha256):
                 continue
             name = ledger.paths.relative(file.path)
             self._found.lost_files.append(name)
@@ -246,7 +248,7 @@ class Replay:
             if day is None
             and other.path != file.path
             and set(other.commits) & set(file.commits)
-            and _is_whole(other)
+            and is_whole(other.path, other.sha256)
         ]
         parts = []
         for span in spans:
@@ -373,7 +375,3 @@ class Replay:
         ]  # fmt: skip
         query = rows_query(state.schema.relation(self._kind), files, [span])
         return f"SELECT * FROM ({query}) WHERE _topic_epoch = {state.epoch}"
-
-
-def _is_whole(file: CommittedFile) -> bool:
-    return file.path.exists() and sha256_of(file.path) == file.sha256

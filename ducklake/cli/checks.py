@@ -120,5 +120,6 @@ def compact_days(config: Config, days: str) -> None:
         for ref in track(tables, "merging", console=Console(stderr=True), transient=True):
             fewer += sum(merge_day(compactor, ref, day) for day in wanted)
         print(f"{fewer} public files fewer", file=sys.stderr)
+        compactor.must_be_undamaged()
     finally:
         compactor.close()

@@ -184,6 +184,14 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_whole(path: Path, sha256: str) -> bool:
+    """Whether a file is there, and as it was written."""
+    try:
+        return sha256_of(path) == sha256
+    except FileNotFoundError:
+        return False
+
+
 def written_after(path: Path) -> int | None:
     """The newest commit number when a file was written, as its footer says; None: it does not."""
     try:

@@ -246,7 +246,7 @@ BREAKS = (
     ),
     Break(
         "no sync of carried files' folders", CARRY,
-        "            self._sync({b.file.path.parent for b in built})\n", "", f"{POWER}[rebuild]",
+        "                sync_folder(folder)\n", "                pass\n", f"{POWER}[rebuild]",
     ),
     Break(
         "a dropped rebuild's number is given again", GENERATIONS,
@@ -370,8 +370,8 @@ BREAKS = (
         f"{TAKEN_OVER}::test_offsets_without_a_row_are_carried_too",
     ),
     Break(
-        "carry takes all of a file", CARRY, "if whole and sealed is not None:",
-        "if sealed is not None:",
+        "carry takes all of a file", CARRY, 'if whole and file.tier == "sealed":',
+        'if file.tier == "sealed":',
         f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
     ),
     Break(
@@ -485,7 +485,7 @@ def sabotage(break_: Break) -> tuple[bool, str]:
         broken = source.replace(break_.old, break_.new)
         if break_.file == COMPACTOR:  # what the breaks there use
             broken = broken.replace(
-                "ParquetSink, Session,", "ParquetSink, Session, make_folder, move_into_place,"
+                "    ParquetSink,\n", "    ParquetSink,\n    make_folder,\n    move_into_place,\n"
             )
         path.write_text(broken)
         code = run(folder, break_.test)

@@ -160,6 +160,45 @@ def test_a_missing_file_is_named_where_it_is_needed(lake: Lake, sealed: bool) ->
         lake.give_up()
 
 
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_damaged_file_is_not_read_and_its_rows_get_no_new_checksum(
+    lake: Lake, sealed: bool
+) -> None:
+    lake.flush(10)
+    if sealed:
+        lake.seal()
+    lake.flush(5)
+    [path] = [path for path, rows in lake.files(0) if rows == 10]
+    _flip_a_bit(lake.ledger.paths.root / path)
+    with pytest.raises(LedgerError, match=f"{path} is damaged"):
+        lake.carry(Stretch(0, 4, 8))
+    lake.give_up()
+    assert lake.carry(Stretch(0, 0, 10)) == 5  # its rows are read again
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_compaction_leaves_a_damaged_file_alone_and_names_it(lake: Lake, gone: bool) -> None:
+    for _ in range(3):
+        lake.flush(5)
+    first = lake.files(0)[0][0]
+    damaged = lake.ledger.paths.root / first
+    damaged.unlink() if gone else _flip_a_bit(damaged)
+    compactor = Compactor(lake.config)
+    assert compactor.pass_once(force=True) == 1  # nothing else is stopped by it
+    with pytest.raises(LedgerError, match=first):
+        compactor.must_be_undamaged()
+    assert compactor.pass_once(force=True) == 0
+    compactor.close()
+    left, sealed = lake.files(0)
+    assert left == (first, 5) and sealed[1] == 10 and sealed[0].startswith("raw/")
+
+
 def test_offsets_without_a_row_are_carried_too(lake: Lake) -> None:
     """Else the new generation would have a gap there, and a lost ledger no word of it."""
     lake.flush(5)

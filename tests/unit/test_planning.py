@@ -31,7 +31,7 @@ DAY = 86_400.0
 
 
 def hot(created_at: float, size: int = 10, number: int = 0) -> LakeFile:
-    return LakeFile(number, Path(f"{number}.parquet"), "hot", 1, size, created_at)
+    return LakeFile(number, Path(f"{number}.parquet"), "hot", 1, size, created_at, "")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ class CompactionLedger(ReadingLedger):
     def obsolete_files(self, before: float) -> tuple[LakeFile, ...]:
         """Files that were replaced before a pin's moment."""
         found = self._db.execute(
-            "SELECT file_id, path, tier, rows, bytes, created_at FROM files"
+            "SELECT file_id, path, tier, rows, bytes, created_at, sha256 FROM files"
             " WHERE obsolete_at < ?",
             (before,),
         )

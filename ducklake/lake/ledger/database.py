@@ -139,6 +139,7 @@ class LakeFile:
     rows: int
     bytes: int
     created_at: float
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

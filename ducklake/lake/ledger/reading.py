@@ -129,7 +129,7 @@ class ReadingLedger(LedgerDb):
 
     def _files(self, topic: str, condition: str) -> tuple[LakeFile, ...]:
         found = self._db.execute(
-            "SELECT file_id, path, tier, f.rows, bytes, created_at FROM files f"
+            "SELECT file_id, path, tier, f.rows, bytes, created_at, sha256 FROM files f"
             " JOIN lake_tables t USING (topic, generation)"
             f" WHERE topic = ? AND obsolete_at IS NULL {condition} ORDER BY file_id",
             (topic,),
@@ -229,7 +229,7 @@ class ReadingLedger(LedgerDb):
     def files_within(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files that may hold rows of a stretch."""
         found = self._db.execute(
-            "SELECT file_id, path, tier, rows, bytes, created_at FROM files"
+            "SELECT file_id, path, tier, rows, bytes, created_at, sha256 FROM files"
             " WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
             "  JOIN file_commits USING (commit_no) WHERE r.topic = ? AND r.generation = ?"
             "  AND r.topic_id = ? AND r.partition = ? AND r.first <= ? AND r.last >= ?)",
@@ -314,13 +314,6 @@ class ReadingLedger(LedgerDb):
             (topic, span.topic_id, span.partition, span.first, span.last),
         )
         return [offset for (offset,) in found]
-
-    def hashes(self, topic: str) -> dict[int, str]:
-        """SHA-256 of each live file of a table, by the file's id."""
-        found = self._db.execute(
-            "SELECT file_id, sha256 FROM files WHERE topic = ? AND obsolete_at IS NULL", (topic,)
-        )
-        return dict(found.fetchall())
 
     def newest_commit_time(self, topic: str) -> float | None:
         """When the newest rows of a table were committed, in seconds since the epoch."""
