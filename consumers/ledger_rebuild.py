@@ -23,6 +23,7 @@ from ducklake.errors import LedgerError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
     WrittenFile,
+    make_folder,
     move_aside,
     session_is_alive,
     sha256_of,
@@ -98,7 +99,7 @@ def restore_ledger(
     Raises:
         LedgerError: A process is at work in the lake.
     """
-    _must_be_at_rest(paths)
+    must_be_at_rest(paths)
     result = Restored()
     by_key: dict[Key, list[FoundFile]] = defaultdict(list)
     listed = sorted(paths.lake_files())
@@ -129,12 +130,17 @@ def _drop_replaced(paths: LakePaths, files: list[FoundFile]) -> list[Path]:
     return sorted(file.path for file in gone)
 
 
-def _must_be_at_rest(paths: LakePaths) -> None:
+def must_be_at_rest(paths: LakePaths) -> None:
+    """See that nobody works in a lake whose ledger is to be replaced.
+
+    Raises:
+        LedgerError: Somebody does.
+    """
     at_work = [f.name for f in paths.staging.glob("[!.]*") if session_is_alive(paths, f.name)]
     if at_work:
         raise LedgerError(
             f"{len(at_work)} processes are at work in {paths.root}.",
-            "Stop `ducklake run`, `consume`, `compact` and `batch` first.",
+            "Stop `ducklake run`, `produce`, `consume`, `compact` and `batch` first.",
         )
 
 
@@ -454,7 +460,7 @@ def set_old_ledger_aside(paths: LakePaths) -> Path | None:
     if not paths.ledger.exists():
         return None
     folder = paths.orphans / f"ledger-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
-    folder.mkdir(parents=True)
+    make_folder(folder)
     # The log first: a ledger without it would be an older one, and look whole.
     for suffix in ("-wal", "-shm", ""):
         part = paths.ledger.with_name(paths.ledger.name + suffix)

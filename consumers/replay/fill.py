@@ -21,8 +21,8 @@ from consumers.decode import TableDecoder
 from consumers.hot_files import gone_unless_taken, write_hot
 from consumers.kafka_range import KafkaReader
 from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
-from consumers.replay.rebuild import decoder_of, known_table
 from consumers.replay.spans import Bounds, Stretch, gaps, runs
+from consumers.replay.tables import decoder_of, known_table
 from consumers.sides import Sides
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.errors import Interrupted, LedgerError
@@ -143,7 +143,8 @@ class Replay:
             self._must_be_the_same(state)
             with pinned(ledger, session):  # else what a compaction deletes now looks lost
                 self._repair(ledger, session, kafka, decoder, state)
-            delete_replaced(ledger)
+            if not self._dry:
+                delete_replaced(ledger)
             stretches = []
             for number, position in sorted(state.positions.items()):
                 asked = self._bounds.until(number, position)

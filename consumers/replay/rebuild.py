@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from consumers.decode import TableDecoder
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
 from consumers.memory import keep_freed_memory
@@ -31,7 +30,7 @@ from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_le
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import SegmentWriter, Target
 from consumers.replay.spans import Bounds, Stretch, outside, shares
-from consumers.schema_changes import SchemaChanges
+from consumers.replay.tables import decoder_of, known_table
 from ducklake.config import Config, Endpoints, Table, TableRef, load_config
 from ducklake.errors import (
     CommitConflict,
@@ -110,6 +109,7 @@ class Rebuild:
         self._workers = workers
         self._progress = progress
         self._schema = Schema()
+        self._first: dict[int, int] = {}
         self._built: dict[int, int] = {}
         self._carried_to = 0
 
@@ -142,8 +142,7 @@ class Rebuild:
                 self._give_up(ledger, target)
                 raise
             rows = ledger.row_count(self._ref.topic)
-            letters = sum(1 for row in ledger.dead_letters(ledger.last_commit())
-                          if row[0] == self._ref.topic)  # fmt: skip
+            letters = ledger.dead_letter_count(self._ref.topic)
             folder = paths.raw(self._ref, generation)
             return Rebuilt(generation, rows - carrier.rows, carrier.rows, letters, folder)
 
@@ -186,7 +185,6 @@ class Rebuild:
         stop: threading.Event,
     ) -> None:  # fmt: skip
         """Decode everything up to the table's positions of now."""
-        self._first: dict[int, int] = {}
         stretches = []
         for number, position in sorted(state.positions.items()):
             asked = self._bounds.until(number, position)
@@ -391,20 +389,6 @@ def build_stretch(
 
 
 @contextmanager
-def decoder_of(
-    config: Config, endpoints: Endpoints, ref: TableRef, table: Table
-) -> Iterator[TableDecoder]:
-    """A decoder as the live consumer has it, for a table."""
-    kind = config.kind(ref)
-    changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
-    try:
-        yield TableDecoder(ref, table, kind, changes)
-    finally:
-        if changes is not None:
-            changes.close()
-
-
-@contextmanager
 def _pool(
     workers: int, context: multiprocessing.context.SpawnContext
 ) -> Iterator[ProcessPoolExecutor]:
@@ -426,20 +410,6 @@ def _tie_to_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def known_table(ledger: Ledger, ref: TableRef) -> TableState:
-    """The state of a table that the lake must have.
-
-    Raises:
-        LedgerError: It has not.
-    """
-    state = ledger.table(ref.topic)
-    if state is None:
-        raise LedgerError(
-            f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
-        )
-    return state
 
 
 def _merged(base: Schema, schemas: Iterable[Schema]) -> Schema:

@@ -18,11 +18,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from consumers.kafka_range import KafkaReader
-from consumers.ledger_rebuild import Restored, restore_ledger, set_old_ledger_aside
+from consumers.ledger_rebuild import (
+    Restored,
+    must_be_at_rest,
+    restore_ledger,
+    set_old_ledger_aside,
+)
 from consumers.recovery import refuse_an_old_ledger
 from ducklake.config import Config
 from ducklake.errors import ConfigError, DuckLakeError, LedgerError, ServiceUnreachable
-from ducklake.lake.files import disk_full_is_transient, session_is_alive, sync_folder
+from ducklake.lake.files import disk_full_is_transient, sync_folder
 from ducklake.lake.ledger import Ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.records import CURSORS_TOPIC
@@ -139,12 +144,7 @@ def restore(config: Config, folder: Path, yes: bool) -> None:
     """
     paths = LakePaths(config.data_dir)
     about = _manifest(config, folder)
-    at_work = [f for f in paths.staging.glob("[!.]*") if session_is_alive(paths, f.name)]
-    if at_work:
-        raise LedgerError(
-            f"{len(at_work)} processes are at work in {paths.root}.",
-            "Stop `ducklake run`, `produce`, `consume`, `compact` and `batch` first.",
-        )
+    must_be_at_rest(paths)
     if paths.ledger.exists() and not yes:
         typer.confirm(f"{paths.ledger} is moved aside. Go on?", abort=True)
     paths.root.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_le
 from consumers.replay.fill import Comparison, Replay
 from consumers.replay.rebuild import Rebuild, Rebuilt
 from consumers.replay.spans import Bounds
+from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen
 from ducklake.config import Config, TableRef
 from ducklake.errors import ConfigError, LedgerError
@@ -105,12 +106,7 @@ def _as_json(found: Comparison) -> dict[str, object]:
 
 def _bounds(config: Config, ref: TableRef, wish: Wish) -> Bounds:
     with Ledger(LakePaths(config.data_dir)) as ledger:
-        state = ledger.table(ref.topic)
-    if state is None:
-        raise LedgerError(
-            f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
-        )
-    numbers = sorted(state.positions)
+        numbers = sorted(known_table(ledger, ref).positions)
     if wish.offsets:
         first, last = _offset("--from", wish.start), _offset("--to", wish.end)
         return Bounds(

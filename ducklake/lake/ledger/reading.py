@@ -305,6 +305,15 @@ class ReadingLedger(LedgerDb):
             {"up_to": up_to},
         ).fetchall()
 
+    def dead_letter_count(self, topic: str) -> int:
+        """Dead letters of a table."""
+        count: int = self._db.execute(
+            "SELECT count(*) FROM dead_letters JOIN lake_tables USING (topic, generation)"
+            " WHERE topic = ?",
+            (topic,),
+        ).fetchone()[0]
+        return count
+
     def dead_letter_offsets(self, topic: str, span: OffsetRange) -> list[int]:
         """Offsets within a range whose records are dead letters."""
         found = self._db.execute(

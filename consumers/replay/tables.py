@@ -1,0 +1,40 @@
+"""What every replay asks of its table first: the lake's state of it, and its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from consumers.decode import TableDecoder
+from consumers.schema_changes import SchemaChanges
+from ducklake.config import Config, Endpoints, Table, TableRef
+from ducklake.errors import LedgerError
+from ducklake.lake.ledger import Ledger, TableState
+
+
+def known_table(ledger: Ledger, ref: TableRef) -> TableState:
+    """The state of a table that the lake must have.
+
+    Raises:
+        LedgerError: It has not.
+    """
+    state = ledger.table(ref.topic)
+    if state is None:
+        raise LedgerError(
+            f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
+        )
+    return state
+
+
+@contextmanager
+def decoder_of(
+    config: Config, endpoints: Endpoints, ref: TableRef, table: Table
+) -> Iterator[TableDecoder]:
+    """A decoder as the live consumer has it, for a table."""
+    kind = config.kind(ref)
+    changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
+    try:
+        yield TableDecoder(ref, table, kind, changes)
+    finally:
+        if changes is not None:
+            changes.close()
