@@ -53,6 +53,7 @@ check: $(READY) lint
 
 soak: $(READY)
 	@DUCKLAKE_POWER_STATES=0 $(BIN)/pytest -q tests/crash/test_power_loss.py
+	@DUCKLAKE_EXAMPLES=200 $(BIN)/pytest -q tests/crash/test_state_machine.py
 	@DUCKLAKE_SOAK_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest -q -s tests/crash/soak.py
 
 sabotage: $(READY)

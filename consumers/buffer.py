@@ -41,11 +41,12 @@ class TableBuffer:
         """The next offset that this buffer takes."""
         return self._next.get(partition)
 
-    def add(self, messages: Sequence[Message], now: float) -> None:
-        """Take records of this table, in the order in which they came.
+    def add(self, messages: Sequence[Message], now: float) -> int:
+        """Take records of this table, in the order in which they came; gives their bytes.
 
         Those whose offset is behind the position are dropped: a seek alone is not enough.
         """
+        before = self._bytes
         for partition, group in groupby(messages, Message.partition):
             run = list(group)
             position = self._next.get(partition, 0)
@@ -59,6 +60,7 @@ class TableBuffer:
             self._bytes += sum(map(len, run))
         if self._rows and self._oldest is None:
             self._oldest = now
+        return self._bytes - before
 
     def messages(self) -> list[Message]:
         """All records, ordered by partition and offset."""

@@ -7,7 +7,7 @@ its batch goes on. An unknown key becomes a new column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,6 +45,8 @@ _ENVELOPE = (
 
 
 SAMPLE_EVERY = 64
+VECTOR_ROWS, VECTOR_BYTES = 2_048, 8 * 1024 * 1024
+"""What DuckDB takes apart at once, holding it many times over; and how large that may be."""
 _CONSTANT = frozenset({"_topic", "_topic_epoch"})
 _UNEXPECTED = "_unexpected"
 
@@ -119,6 +121,22 @@ class TableDecoder:
             return Decoded(None, schema, tuple(map(self._reject, messages)))
         if not schema.columns:
             schema = self._foreknown(schema)
+        parts = list(_parts(messages))
+        if len(parts) == 1:
+            return self._decode_part(messages, schema, epoch)
+        while True:
+            before, decoded = schema, []
+            for part in parts:
+                decoded.append(self._decode_part(part, schema, epoch))
+                schema = decoded[-1].schema
+            if schema == before:
+                break
+            # What was decoded before it grew has fewer columns, or other types: once more.
+        tables = [one.rows for one in decoded if one.rows is not None]
+        letters = tuple(letter for one in decoded for letter in one.dead_letters)
+        return Decoded(pa.concat_tables(tables) if tables else None, schema, letters)
+
+    def _decode_part(self, messages: Sequence[Message], schema: Schema, epoch: int) -> Decoded:
         rows = self._decode_as_expected(messages, schema, epoch)
         if rows is not None:
             return Decoded(rows, schema, ())
@@ -419,3 +437,19 @@ def _with_constants(rows: pa.Table, kind: Kind, topic: str, epoch: int) -> pa.Ta
         if name in constant:
             rows = rows.add_column(at, name, constant[name])
     return rows
+
+
+def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """A batch whole, or, where its records are large, in parts of bounded size."""
+    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
+    vectors = np.add.reduceat(sizes, np.arange(0, len(messages), VECTOR_ROWS))
+    if vectors.max() <= VECTOR_BYTES:
+        yield messages
+        return
+    ends = sizes.cumsum()
+    first = 0
+    while first < len(messages):
+        before = ends[first] - sizes[first]
+        end = max(first + 1, int(np.searchsorted(ends, before + VECTOR_BYTES, "right")))
+        yield messages[first:end]
+        first = end

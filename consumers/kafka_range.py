@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumers.memory import Portion
 from ducklake.config import Endpoints
 from ducklake.errors import ServiceUnreachable
 
-BATCH_MESSAGES = 30_000
+BATCH_MESSAGES, BATCH_BYTES = 30_000, 32 * 1024 * 1024
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 0.2
 WATERMARK_SECONDS = 10.0
@@ -107,10 +108,11 @@ class KafkaReader:
             ServiceUnreachable: The broker stopped answering before the end.
         """
         self._consumer.assign([TopicPartition(topic, partition, first)])
+        portion = Portion(BATCH_MESSAGES, BATCH_BYTES)
         heard = time.monotonic()
         position = first
         while position < end:
-            batch = self._consumer.consume(BATCH_MESSAGES, WAIT_SECONDS)
+            batch = self._consumer.consume(portion.messages(), WAIT_SECONDS)
             if batch:
                 heard = time.monotonic()
             if any(map(_error, batch)):
@@ -120,6 +122,7 @@ class KafkaReader:
                         position = max(position, message.offset())
                 batch = [message for message in batch if message.error() is None]
             if batch:
+                portion.saw(len(batch), sum(map(len, batch)))
                 position = max(position, batch[-1].offset() + 1)
                 if position > end:
                     batch = [message for message in batch if message.offset() < end]

@@ -21,8 +21,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.buffer import TableBuffer
 from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
-from consumers.memory import keep_freed_memory
-from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets
+from consumers.memory import Portion, keep_freed_memory
+from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets, too_much
 from consumers.recovery import recover, refuse_an_old_ledger
 from consumers.schema_changes import SchemaChanges
 from consumers.slots import WorkerSlot
@@ -44,7 +44,7 @@ from ducklake.topics import admin, identify, make_topics
 
 log = structlog.get_logger()
 POLL_SECONDS = 0.1
-POLL_MESSAGES = 5_000
+POLL_MESSAGES, POLL_BYTES = 5_000, 16 * 1024 * 1024
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 HELD_SECONDS = 0.1
@@ -95,6 +95,7 @@ class LakeWriter:
         self._decoders = dict(self._make_decoders(endpoints))
         self._buffers: dict[str, TableBuffer] = {}
         self._behind: set[str] = set()
+        self._portion = Portion(POLL_MESSAGES, POLL_BYTES)
         self._consumer = Consumer(
             endpoints.kafka_client(
                 group_id=f"ducklake.{config.settings.name}.lake",
@@ -160,7 +161,7 @@ class LakeWriter:
             on_lost=self._on_lost,
         )
         while not stop.is_set() and not (once and self._reached(goals)):
-            self._take(self._consumer.consume(POLL_MESSAGES, POLL_SECONDS))
+            self._take(self._consumer.consume(self._portion.messages(), POLL_SECONDS))
             self._read_again()
             self._flush_due(hurry=once)
             self._read_again()
@@ -178,13 +179,15 @@ class LakeWriter:
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = time.monotonic()
+        size = 0
         for run in _runs(messages):
             if run[0].error() is not None:
                 self._take_event(run[0], now)
                 continue
             for topic, records in groupby(run, _topic):
                 if topic in self._buffers and not self._is_set_aside(topic):
-                    self._buffers[topic].add(list(records), now)
+                    size += self._buffers[topic].add(list(records), now)
+        self._portion.saw(len(messages), size)
 
     def _is_set_aside(self, topic: str) -> bool:
         return topic in self.halted or topic in self._behind
@@ -210,12 +213,16 @@ class LakeWriter:
 
     def _flush_due(self, hurry: bool) -> None:
         now = time.monotonic()
+        left = {}
         for topic, buffer in self._buffers.items():
-            idle = buffer.idle_move(now)
-            if flush_is_due(buffer.size(now), self._limits) or (
+            size, idle = buffer.size(now), buffer.idle_move(now)
+            if flush_is_due(size, self._limits) or (
                 idle > 0 and (hurry or idle >= IDLE_MOVE_SECONDS)
             ):
                 self._flush(topic)
+            else:
+                left[topic] = size
+        self._flush_all(too_much(left, self._limits))
 
     def _flush_all(self, topics: Sequence[str] | None = None) -> None:
         for topic in list(topics if topics is not None else self._buffers):

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import ctypes
 
+_FIRST_MESSAGES = 500
+_FORGETTING = 0.5
 KEPT_BYTES = 512 * 1024 * 1024
 # From glibc's malloc.h; the largest threshold that it takes on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
+
+
+class Portion:
+    """How many messages to ask Kafka for at once: large ones come in smaller numbers.
+
+    Args:
+        messages: At most so many.
+        bytes: About so many of their bytes, keys included.
+    """
+
+    def __init__(self, messages: int, bytes: int) -> None:
+        self._messages = messages
+        self._bytes = bytes
+        self._size = bytes / _FIRST_MESSAGES
+
+    def messages(self) -> int:
+        """The number to ask for now."""
+        return max(1, min(self._messages, int(self._bytes / self._size)))
+
+    def saw(self, messages: int, bytes: int) -> None:
+        """Learn from what came; a smaller size is believed by and by, a larger one at once."""
+        if messages:
+            self._size = max(1.0, bytes / messages, self._size * _FORGETTING)
 
 
 def keep_freed_memory() -> None:

@@ -41,6 +41,21 @@ def flush_is_due(buffer: BufferSize, limits: Consumer) -> bool:
     )
 
 
+def too_much(sizes: Mapping[str, BufferSize], limits: Consumer) -> list[str]:
+    """The largest of several tables' buffers: those without which the rest is small enough.
+
+    Together they may hold as much as two tables: memory must not grow with the number of tables.
+    """
+    held = sum(size.bytes for size in sizes.values())
+    found = []
+    for table in sorted(sizes, key=lambda name: -sizes[name].bytes):
+        if held <= 2 * limits.flush_mb * 1024 * 1024:
+            break
+        held -= sizes[table].bytes
+        found.append(table)
+    return found
+
+
 def seal_is_due(hot: Sequence[LakeFile], now: float, limits: Consumer, force: bool) -> bool:
     """Whether a table's hot files must become public: by size, age, or because it was asked."""
     if not hot:

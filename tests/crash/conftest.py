@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from ducklake.config import Config, load_config
 from tests.crash.forkserver import ForkServer
 from tests.crash.oracle import LakeUnderTest, until
+from tests.crash.readers import LedgerReader, PublicReader, Reader
 
 _BROKER = """\
 name: crashes
@@ -82,6 +84,8 @@ class LakeMaker:
     def __init__(self, folder: Path, bootstrap: str, forks: ForkServer) -> None:
         self._folder, self._bootstrap, self._forks = folder, bootstrap, forks
         self.made: list[LakeUnderTest] = []
+        self._readers: tuple[type[Reader], ...] = ()
+        self._watching = ExitStack()
 
     def __call__(self, tables: dict[str, Any] | None = None, **settings: Any) -> LakeUnderTest:
         name = f"c{secrets.token_hex(4)}"
@@ -89,7 +93,16 @@ class LakeMaker:
         folder = settings.pop("folder", self._folder / name)
         lake = LakeUnderTest(folder, self._bootstrap, self._forks, name, chosen, **settings)
         self.made.append(lake)
+        for reader in self._readers:
+            self._watching.enter_context(reader(lake))
         return lake
+
+    @contextmanager
+    def watching(self, *readers: type[Reader]) -> Iterator[None]:
+        """Readers look at every lake that is made, until the end; what they see wrong is raised."""
+        self._readers = readers
+        with self._watching:
+            yield
 
     def close(self, failed: bool = False) -> None:
         for lake in self.made:
@@ -106,6 +119,13 @@ def make_lake(
     maker = LakeMaker(tmp_path, broker.bootstrap, forks)
     yield maker
     maker.close(getattr(request.node, "failed", False))
+
+
+@pytest.fixture
+def make_watched_lake(make_lake: LakeMaker) -> Iterator[LakeMaker]:
+    """Makes lakes at which two readers look all the while."""
+    with make_lake.watching(PublicReader, LedgerReader):
+        yield make_lake
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -63,35 +64,61 @@ class Reader(threading.Thread):
     def last_look(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A public file when it was seen first."""
+
+    size: int
+    moment: int
+    sha: str
+    rows: frozenset[Key]
+
+
 class PublicReader(Reader):
-    """Globs: never a half, double, changed or vanished file, never a row twice."""
+    """Globs: never a half, double, changed or vanished file, never a row twice in a tree.
+
+    The trees of rebuilt generations are looked at as well; files may vanish there, with a rebuild
+    that was killed.
+    """
 
     def __init__(self, lake: LakeUnderTest) -> None:
         super().__init__(lake)
-        self._seen: dict[Path, tuple[int, int, str]] = {}
-        self._rows: dict[str, set[Key]] = defaultdict(set)
+        self._seen: dict[Path, Seen] = {}
 
     def look(self) -> None:
-        found = {p for p in (self._lake.paths.root / "raw").rglob("*") if p.is_file()}
-        vanished = set(self._seen) - found
-        assert not vanished, f"public files vanished: {vanished}"
+        root = self._lake.paths.root
+        trees = (root / "raw", *(root / "generations").glob("*"))
+        found = {p for tree in trees for p in tree.rglob("*") if p.is_file()}
+        for path in set(self._seen) - found:
+            assert not path.is_relative_to(trees[0]), f"a public file vanished: {path}"
+            del self._seen[path]
         for path in found:
-            stat = path.stat()
-            if path in self._seen:
-                assert (stat.st_size, stat.st_mtime_ns) == self._seen[path][:2], f"changed: {path}"
-                continue
-            keys = pq.ParquetFile(path).read(["_topic_epoch", "_partition", "_offset"]).to_pydict()
-            rows = list(zip(*keys.values(), strict=True))
-            table = str(path.relative_to(self._lake.paths.root / "raw").parts[:2])
-            assert len(rows) == len(set(rows)), f"rows repeat within {path}"
-            again = self._rows[table] & set(rows)
-            assert not again, f"{path} repeats public rows: {sorted(again)[:5]}"
-            self._rows[table] |= set(rows)
-            self._seen[path] = (stat.st_size, stat.st_mtime_ns, _sha(path))
+            try:
+                self._look_at(path)
+            except FileNotFoundError:
+                assert not path.is_relative_to(trees[0]), f"a public file vanished: {path}"
+
+    def _look_at(self, path: Path) -> None:
+        stat = path.stat()
+        known = self._seen.get(path)
+        if known is not None:
+            if (stat.st_size, stat.st_mtime_ns) == (known.size, known.moment):
+                return
+            # A rebuild that was killed may leave its number to the next one.
+            assert "generations" in path.parts, f"changed: {path}"
+        keys = pq.ParquetFile(path).read(["_topic_epoch", "_partition", "_offset"]).to_pydict()
+        rows = list(zip(*keys.values(), strict=True))
+        assert len(rows) == len(set(rows)), f"rows repeat within {path}"
+        table = path.parents[3]
+        for other, seen in self._seen.items():
+            if other != path and other.parents[3] == table and other.exists():
+                again = seen.rows & set(rows)
+                assert not again, f"{path} repeats rows of {other}: {sorted(again)[:5]}"
+        self._seen[path] = Seen(stat.st_size, stat.st_mtime_ns, _sha(path), frozenset(rows))
 
     def last_look(self) -> None:
-        for path, (*_, sha) in self._seen.items():
-            assert _sha(path) == sha, f"changed: {path}"
+        for path, seen in self._seen.items():
+            assert _sha(path) == seen.sha, f"changed: {path}"
 
 
 class LedgerReader(Reader):

@@ -90,15 +90,17 @@ def replay_kills(lake: LakeUnderTest, kills: int, lose_the_ledger: bool = False)
         with under_load(lake) as check:
             _kill_replays(lake, chance, kills, check)
         return
-    # No readers here: a lake without a ledger is one that nobody can read.
     with loading(lake) as check:
-        _kill_replays(lake, chance, kills // 2, check)
+        with PublicReader(lake), LedgerReader(lake):
+            _kill_replays(lake, chance, kills // 2, check)
+        # Nobody can read a lake without a ledger; and half of what a killed one left may go.
         lake.stop(signal.SIGKILL)
         for path in lake.paths.root.glob("ledger.db*"):
             path.unlink()
         _run(lake, "ledger", "rebuild", "--yes")
-        _run(lake, "replay")
-        _kill_replays(lake, chance, kills - kills // 2, check)
+        with PublicReader(lake), LedgerReader(lake):
+            _run(lake, "replay")
+            _kill_replays(lake, chance, kills - kills // 2, check)
     _run(lake, "replay")
     lake.check()
 

@@ -38,8 +38,8 @@ def _stop_at(lake: LakeUnderTest, failpoint: str) -> Worker:
 # The broker dies -----------------------------------------------------------------------------
 
 
-def test_a_broker_killed_while_workers_fetch(make_lake: LakeMaker, broker: Broker) -> None:
-    lake = make_lake(PAIR)
+def test_a_broker_killed_while_workers_fetch(make_watched_lake: LakeMaker, broker: Broker) -> None:
+    lake = make_watched_lake(PAIR)
     worker = lake.start("consume")
     lake.loader.send(lake.topics[0], 10)
     lake.await_caught_up(lake.topics[:1])  # it has started, and reads
@@ -55,9 +55,9 @@ def test_a_broker_killed_while_workers_fetch(make_lake: LakeMaker, broker: Broke
 
 @pytest.mark.parametrize("point", ["commit.before_ledger:2", "commit.before_hint:2"])
 def test_a_broker_killed_while_a_worker_commits(
-    point: str, make_lake: LakeMaker, broker: Broker
+    point: str, make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
-    lake = make_lake(PAIR)
+    lake = make_watched_lake(PAIR)
     worker = _stop_at(lake, point)
     broker.kill()
     worker.signal(signal.SIGCONT)
@@ -73,8 +73,10 @@ def test_a_broker_killed_while_a_worker_commits(
 
 
 @pytest.mark.parametrize("point", ["commit.before_write:2", "commit.before_ledger:2"])
-def test_a_worker_that_hangs_and_comes_back_is_fenced(point: str, make_lake: LakeMaker) -> None:
-    lake = make_lake(PAIR)
+def test_a_worker_that_hangs_and_comes_back_is_fenced(
+    point: str, make_watched_lake: LakeMaker
+) -> None:
+    lake = make_watched_lake(PAIR)
     zombie = _stop_at(lake, point)
     lake.start("consume")
     lake.await_caught_up()  # once the group has given the zombie's partitions to the other one
@@ -88,8 +90,10 @@ def test_a_worker_that_hangs_and_comes_back_is_fenced(point: str, make_lake: Lak
     assert not list(lake.paths.orphans.rglob("*.parquet")), "it drops its own file"
 
 
-def test_a_worker_stopped_in_the_ledger_holds_up_but_harms_nobody(make_lake: LakeMaker) -> None:
-    lake = make_lake(PAIR)
+def test_a_worker_stopped_in_the_ledger_holds_up_but_harms_nobody(
+    make_watched_lake: LakeMaker,
+) -> None:
+    lake = make_watched_lake(PAIR)
     holder = _stop_at(lake, "commit.in_ledger:2")
     other = lake.start("consume")
     holder.signal(signal.SIGKILL)
@@ -104,8 +108,8 @@ def test_a_worker_stopped_in_the_ledger_holds_up_but_harms_nobody(make_lake: Lak
 # Transactions --------------------------------------------------------------------------------
 
 
-def test_aborted_transactions_leave_no_row(make_lake: LakeMaker) -> None:
-    lake = make_lake(PAIR)
+def test_aborted_transactions_leave_no_row(make_watched_lake: LakeMaker) -> None:
+    lake = make_watched_lake(PAIR)
     lake.start("consume")
     for _ in range(5):
         lake.loader.transaction(lake.topics, 20, "abort")
@@ -116,8 +120,10 @@ def test_aborted_transactions_leave_no_row(make_lake: LakeMaker) -> None:
     lake.check()
 
 
-def test_a_hanging_transaction_holds_up_its_topic_until_it_times_out(make_lake: LakeMaker) -> None:
-    lake = make_lake(PAIR)
+def test_a_hanging_transaction_holds_up_its_topic_until_it_times_out(
+    make_watched_lake: LakeMaker,
+) -> None:
+    lake = make_watched_lake(PAIR)
     lake.start("consume")
     held_up, free = lake.topics
     lake.loader.burst()
@@ -152,9 +158,9 @@ def _halts(worker: Worker, topic: str, *words: str) -> None:
 
 
 def test_records_lost_while_nobody_read_stop_their_table_alone(
-    make_lake: LakeMaker, broker: Broker
+    make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
-    lake = make_lake(PAIR)
+    lake = make_watched_lake(PAIR)
     broken, sound = lake.topics
     lake.start("consume")
     lake.loader.burst()
@@ -175,8 +181,10 @@ def test_records_lost_while_nobody_read_stop_their_table_alone(
     _accept_and_go_on(lake, broken)
 
 
-def test_records_lost_under_a_reader_stop_its_table(make_lake: LakeMaker, broker: Broker) -> None:
-    lake = make_lake(PAIR)
+def test_records_lost_under_a_reader_stop_its_table(
+    make_watched_lake: LakeMaker, broker: Broker
+) -> None:
+    lake = make_watched_lake(PAIR)
     broken, sound = lake.topics
     lake.loader.burst()
     worker = _stop_at(lake, "commit.before_hint:3")
@@ -205,9 +213,9 @@ def _accept_and_go_on(lake: LakeUnderTest, topic: str) -> None:
 
 
 def test_an_idle_table_whose_topic_expired_goes_on_in_silence(
-    make_lake: LakeMaker, broker: Broker
+    make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
-    lake = make_lake(PAIR)
+    lake = make_watched_lake(PAIR)
     topic = lake.topics[0]
     lake.start("consume")
     lake.loader.burst()
@@ -244,9 +252,9 @@ def _high(broker: Broker, topic: str, partition: int) -> int:
 
 @pytest.mark.parametrize("while_it_runs", [False, True])
 def test_a_recreated_topic_stops_its_table_until_accepted(
-    while_it_runs: bool, make_lake: LakeMaker, broker: Broker
+    while_it_runs: bool, make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
-    lake = make_lake(PAIR)
+    lake = make_watched_lake(PAIR)
     broken, sound = lake.topics
     worker = lake.start("consume")
     lake.loader.burst()
@@ -286,9 +294,9 @@ def test_a_recreated_topic_stops_its_table_until_accepted(
 
 
 def test_more_partitions_stop_the_table_until_accepted(
-    make_lake: LakeMaker, broker: Broker
+    make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
-    lake = make_lake(PAIR)
+    lake = make_watched_lake(PAIR)
     topic = lake.topics[0]
     lake.start("consume")
     lake.loader.burst()
@@ -310,8 +318,8 @@ def test_more_partitions_stop_the_table_until_accepted(
 # Time ----------------------------------------------------------------------------------------
 
 
-def test_midnight_inside_a_batch_and_clocks_that_jump(make_lake: LakeMaker) -> None:
-    lake = make_lake(PAIR)
+def test_midnight_inside_a_batch_and_clocks_that_jump(make_watched_lake: LakeMaker) -> None:
+    lake = make_watched_lake(PAIR)
     topic = lake.topics[0]
     midnight = utc("2026-03-01T00:00:00")
     lake.loader.send(topic, 10, partition=0, moment=lambda n: midnight - 5 + n)
@@ -328,8 +336,8 @@ def test_midnight_inside_a_batch_and_clocks_that_jump(make_lake: LakeMaker) -> N
     }  # fmt: skip
 
 
-def test_verify_as_a_command_says_exact(make_lake: LakeMaker) -> None:
-    lake = make_lake(PAIR)
+def test_verify_as_a_command_says_exact(make_watched_lake: LakeMaker) -> None:
+    lake = make_watched_lake(PAIR)
     lake.start("consume")
     lake.loader.burst()
     lake.await_caught_up()

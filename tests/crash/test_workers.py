@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import sqlite3
 
 import psutil
+from confluent_kafka import Producer
 
-from tests.crash.conftest import LakeMaker
+from ducklake.lake.ledger import Ledger
+from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, until
 
 
@@ -36,8 +39,8 @@ def _committers(lake: LakeUnderTest) -> int:
         database.close()
 
 
-def test_workers_share_the_topics_and_a_killed_one_comes_back(make_lake: LakeMaker) -> None:
-    lake = make_lake(partitions=3)
+def test_workers_share_the_topics_and_a_killed_one_comes_back(make_watched_lake: LakeMaker) -> None:
+    lake = make_watched_lake(partitions=3)
     supervisor = lake.start("consume", "--workers", "2")
     until(lambda: len(_children(supervisor.pid)) == 2, "two workers")
 
@@ -59,3 +62,36 @@ def test_workers_share_the_topics_and_a_killed_one_comes_back(make_lake: LakeMak
     lake.stop()
     assert not any(worker.is_running() for worker in workers), "workers end with their supervisor"
     lake.check()
+
+
+def test_a_backlog_of_large_records_passes_in_bounded_memory(
+    make_lake: LakeMaker, broker: Broker
+) -> None:
+    lake = make_lake({"orders": "plain"}, consumer={"flush_rows": 50_000, "flush_mb": 64})
+    [topic] = lake.topics
+    records, size = 8_000, 100_000
+    chance = random.Random(lake.seed)
+    texts = [chance.randbytes(size // 2).hex() for _ in range(20)]
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap, "compression.type": "lz4", "log_level": 0}
+    )
+    for number in range(records):
+        value = f'{{"id": {number}, "text": "{texts[number % len(texts)]}"}}'
+        producer.produce(topic, value.encode(), partition=number % 2)
+        if number % 200 == 0:
+            producer.flush()
+    assert producer.flush(60) == 0
+    worker = lake.start("consume")
+    memory = 0
+
+    def all_there() -> bool:
+        nonlocal memory
+        memory = max(memory, psutil.Process(worker.pid).memory_info().rss)
+        with Ledger(lake.paths) as ledger:
+            return ledger.table(topic) is not None and ledger.row_count(topic) == records
+
+    until(all_there, "all records", 120)
+    assert records * size > memory > 0
+    assert memory < 700 * 1024 * 1024, f"{memory / 2**20:.0f} MB"
+    lake.stop()
+    assert not lake.verify()

@@ -83,6 +83,22 @@ def test_one_bad_value_is_a_dead_letter_and_the_others_are_rows() -> None:
     assert decoded.rows.column("_offset").to_pylist() == [0, 6, 7]
 
 
+def test_large_records_are_decoded_in_parts_with_one_schema() -> None:
+    """In 8 MB at once; what a later part finds out holds for the earlier ones as well."""
+    long = "x" * 3_000_000
+    values = [orjson.dumps({"id": n, "text": long}) for n in range(5)]
+    values[3] = b"no JSON" + long.encode()
+    values[4] = orjson.dumps({"id": "four", "late": 1, "text": long})
+    decoded = _decode(Schema(), *values)
+    assert decoded.rows is not None
+    assert decoded.rows.column("_offset").to_pylist() == [0, 1, 2, 4]
+    assert decoded.rows.column("id").to_pylist() == ["0", "1", "2", "four"]
+    assert decoded.rows.column("late").to_pylist() == [None, None, None, 1]
+    assert decoded.rows.column("text").to_pylist() == [long] * 4
+    assert [letter.offset for letter in decoded.dead_letters] == [3]
+    assert {c.name: c.type for c in decoded.schema.columns}["id"] == "VARCHAR"
+
+
 def test_a_key_without_a_column_is_noticed() -> None:
     schema = Schema((Column("id", "BIGINT", "id"),))
     decoded = _decode(schema, b'{"id": 1}', '{"id": 2, "año": "ñandú"}'.encode())

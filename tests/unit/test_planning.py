@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.buffer import TableBuffer
+from consumers.memory import Portion
 from consumers.planning import (
     MERGED_BYTES,
     MERGED_FILES,
@@ -20,6 +21,7 @@ from consumers.planning import (
     lost_offsets,
     merge_is_due,
     seal_is_due,
+    too_much,
     unknown_files,
 )
 from ducklake.config import Consumer
@@ -67,6 +69,29 @@ def test_hot_files_are_sealed_by_size_age_or_the_end_of_a_day(
 ) -> None:
     assert seal_is_due(files, now, LIMITS, force=False) is due
     assert seal_is_due(files, now, LIMITS, force=True) is bool(files)
+
+
+def test_many_tables_together_hold_no_more_than_two() -> None:
+    mb = 1024 * 1024
+    sizes = {f"t{n}": BufferSize(1, n * mb // 4, 0.0) for n in range(4)}  # 0 to 0.75 MB
+    assert too_much(sizes, LIMITS) == []
+    assert too_much({**sizes, "t4": BufferSize(1, mb - 1, 0.0)}, LIMITS) == ["t4"]
+    many = {f"t{n}": BufferSize(1, mb // 2, 0.0) for n in range(7)}
+    assert len(too_much(many, LIMITS)) == 3
+
+
+def test_a_portion_learns_how_large_records_are() -> None:
+    portion = Portion(5_000, 16_000_000)
+    assert portion.messages() == 500
+    for _ in range(10):
+        portion.saw(portion.messages(), portion.messages() * 540)
+    assert portion.messages() == 5_000
+    portion.saw(100, 100 * 1_000_000)  # believed at once
+    assert portion.messages() == 16
+    portion.saw(1, 100_000_000)
+    assert portion.messages() == 1
+    portion.saw(0, 0)
+    assert portion.messages() == 1
 
 
 def test_small_hot_files_are_merged_once_they_are_many() -> None:
