@@ -53,7 +53,8 @@ class Comparison:
         filled: Those that are in the lake now.
         differing: Places of rows with other values: (partition, offset).
         extra: Rows of the lake that Kafka does not have at offsets that it still holds.
-        lost_files: Files that are missing or damaged, relative to the lake.
+        lost_files: Files that are missing or damaged, relative to the lake. The rows of one that
+            Kafka no longer holds whole stay missing: it may be put back from a backup.
         repaired: Those that were written again.
         lost: Offsets that are in no file and gone from Kafka: (partition, first, last).
         checksum: Of all rows read from Kafka, as decoded now.
@@ -119,6 +120,7 @@ class Replay:
         self._db.execute("SET TimeZone = 'UTC'")
         self._sides = Sides(self._db)
         self._found = Comparison(ref.topic)
+        self._still_lost: list[OffsetRange] = []
 
     def run(self, stop: threading.Event) -> Comparison:
         """Compare and fill.
@@ -214,6 +216,7 @@ class Replay:
             rows, spans = self._rows_of(kafka, decoder, state, file, listed)
             count = 0 if rows is None else rows.num_rows
             if count != file.rows:
+                self._still_lost += spans
                 log.error("a file cannot be written again from Kafka", table=state.topic,
                           file=name, rows=file.rows, in_kafka=count)  # fmt: skip
             elif not self._dry:
@@ -303,9 +306,17 @@ class Replay:
         found.missing += len(missing) + len(fresh)
         found.extra += [(part.partition, o) for o in self._sides.extra()][:SHOWN]
         found.differing += [(part.partition, o) for o in self._sides.differing()][:SHOWN]
+        # What belongs to a lost file would be there twice once that is put back.
+        missing = [o for o in missing if not self._is_of_a_lost_file(part.partition, o)]
         if self._dry or not (missing or fresh or open_):
             return
         self._fill(ledger, session, state, decoded.schema, part, covered, missing, fresh)
+
+    def _is_of_a_lost_file(self, partition: int, offset: int) -> bool:
+        return any(
+            span.partition == partition and span.first <= offset <= span.last
+            for span in self._still_lost
+        )
 
     def _fill(
         self, ledger: Ledger, session: Session, state: TableState, schema: Schema,

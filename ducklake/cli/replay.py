@@ -196,6 +196,11 @@ def _print_comparison(found: Comparison, dry: bool) -> None:
     for name in found.lost_files:
         print(f"{found.table}: {name} is missing or damaged"
               + ("; written again" if name in found.repaired else ""))  # fmt: skip
+    if not dry and len(found.repaired) < len(found.lost_files):
+        print(
+            f"{found.table}: Kafka does not hold all rows of a file. Put it back from a backup; or"
+            " go on without it: `ducklake ledger rebuild`, then `ducklake replay`"
+        )
     table = RichTable(box=None, show_header=False)
     table.add_row("table", found.table)
     table.add_row("read from Kafka", f"{found.compared:,}")

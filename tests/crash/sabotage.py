@@ -27,7 +27,8 @@ HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "cons
 WRITER, DAYS = "consumers/lake_writer.py", "consumers/days.py"
 GENERATIONS, READING = "ducklake/lake/ledger/generations.py", "ducklake/lake/ledger/reading.py"
 SEALS, CARRY = "ducklake/lake/ledger/compaction.py", "consumers/replay/carry.py"
-REBUILD = "consumers/replay/rebuild.py"
+REBUILD, FILL = "consumers/replay/rebuild.py", "consumers/replay/fill.py"
+REPLAYS = "tests/crash/test_replay.py"
 SPANS, RESTORE = "consumers/replay/spans.py", "consumers/ledger_rebuild.py"
 STORIES = "tests/crash/test_state_machine.py"
 MODEL = f"{STORIES}::TestLake"
@@ -378,6 +379,26 @@ BREAKS = (
         "carry counts all rows of a range", CARRY, "        if span.rows >= 0:\n",
         "        if True:\n",
         f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
+    ),
+    Break(
+        "a day's lost file gets the rows of all days", FILL,
+        "decoded.rows if day is None else decoded.rows.filter(pc.equal(days, day))",
+        "decoded.rows",
+        f"{REPLAYS}::test_lost_days_of_one_compaction_are_all_written_again",
+    ),
+    Break(
+        "a lost file gets what is left of its rows", FILL, "if count != file.rows:", "if False:",
+        f"{REPLAYS}::test_a_lost_file_that_kafka_no_longer_holds_is_said_to_be_lost",
+    ),
+    Break(
+        "damaged files are carried over", CARRY,
+        "if not is_whole(path, file.sha256):", "if False:",
+        f"{TAKEN_OVER}::test_a_damaged_file_is_not_read_and_its_rows_get_no_new_checksum",
+    ),
+    Break(
+        "damaged files are compacted", COMPACTOR,
+        "whole = [f for f in files if is_whole(f.path, f.sha256)]", "whole = list(files)",
+        f"{TAKEN_OVER}::test_a_compaction_leaves_a_damaged_file_alone_and_names_it[False]",
     ),
     Break(
         "dead letters not taken over", CARRY, "letters_from=state.generation", "letters_from=None",

@@ -294,6 +294,33 @@ def test_lost_days_of_one_compaction_are_all_written_again(make_lake: LakeMaker)
     lake.check()
 
 
+def test_a_lost_file_that_kafka_no_longer_holds_is_said_to_be_lost(
+    make_lake: LakeMaker, broker: Broker
+) -> None:
+    lake = loaded(make_lake, ONE, bursts=1)
+    [topic] = lake.topics
+    [(path,)] = sql(
+        lake,
+        "SELECT path FROM files WHERE topic = ? AND tier = 'sealed' AND obsolete_at IS NULL"
+        " ORDER BY rows DESC LIMIT 1",
+        topic,
+    )
+    target = lake.paths.root / path
+    content = target.read_bytes()
+    target.unlink()
+    ends = lake.loader.truths[topic].ends()
+    _expire(broker, topic, {p: end // 2 for p, end in ends.items()})
+    before = files_of(lake), lake.last_commit()
+    found = said(lake, "replay", topic, code=1)
+    assert found["lost_files"] == [path] and not found["exact"]
+    assert found["repaired"] == [] and found["filled"] == 0  # else they were there twice below
+    assert (files_of(lake), lake.last_commit()) == before
+    text = lake.start("replay", topic)
+    assert text.await_end() == 1 and "ducklake ledger rebuild" in text.text()
+    target.write_bytes(content)
+    lake.check()
+
+
 def test_a_moment_and_a_range_of_time(make_lake: LakeMaker) -> None:
     lake = make_lake(ONE)
     [topic] = lake.topics
