@@ -45,7 +45,7 @@ demo:
 	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json)
 
 test: check
-	@$(BIN)/pytest -q tests/integration tests/crash tests/e2e
+	@$(BIN)/pytest -q -n 2 --dist loadfile tests/integration tests/crash tests/e2e
 	@$(BIN)/python -m tests.compose
 
 check: $(READY) lint
