@@ -35,8 +35,22 @@ class Run:
     said: dict[str, object]
 
 
-def rebuild(lake: Config, count: int, feed: Feed | None = None) -> tuple[Run, float]:
-    """Rebuild the table; also gives the largest lag of the live consumer in seconds."""
+def _positions(ledger: Ledger, topic: str) -> int:
+    state = ledger.table(topic)
+    return sum(state.positions.values()) if state else 0
+
+
+def rebuild(
+    lake: Config, count: int, feed: Feed | None = None, before: int = 0
+) -> tuple[Run, float]:
+    """Rebuild the table; also gives the largest lag of the live consumer in seconds.
+
+    Args:
+        lake: The lake.
+        count: Records in the topic.
+        feed: Sends more of them meanwhile.
+        before: Where the ledger stood before the first of these.
+    """
     topic = topic_of(lake)
     process = psutil.Popen(
         [sys.executable, "-m", "ducklake.cli", "replay", topic, "--rebuild", "--json"],
@@ -51,14 +65,11 @@ def rebuild(lake: Config, count: int, feed: Feed | None = None) -> tuple[Run, fl
     memory: dict[int, float] = {}
     lag = 0.0
     with Ledger(LakePaths(lake.data_dir)) as ledger:
-        state = ledger.table(topic)
-        base = sum(state.positions.values()) - (len(feed.sent) if feed else 0) if state else 0
         while process.poll() is None:
             _measure(process, memory)
             if feed is not None and feed.is_alive():
-                now = ledger.table(topic)
-                held = sum(now.positions.values()) - base if now else 0
-                lag = max(lag, (len(feed.sent) - held) / feed.rate)
+                sent = len(feed.sent)
+                lag = max(lag, (sent - _positions(ledger, topic) + before) / feed.rate)
             time.sleep(LOOK_SECONDS)
     took = time.monotonic() - began
     said = process.stdout.read()
@@ -85,6 +96,8 @@ def main() -> None:
         note(f"live, 2 workers: {live['rate']:,.0f} messages/s")
         alone, _ = rebuild(lake, count)
         note(f"rebuild alone: {alone.rate:,.0f} messages/s, {alone.rss_mb:.0f} MB at most")
+        with Ledger(LakePaths(lake.data_dir)) as ledger:
+            before = _positions(ledger, topic_of(lake))
         worker = psutil.Popen(
             [sys.executable, "-m", "ducklake.cli", "consume"],
             env={**os.environ, "DUCKLAKE_CONFIG": str(lake.path)},
@@ -93,7 +106,7 @@ def main() -> None:
             feed = Feed(lake, rate, int(WARM_SECONDS + 3 * count / alone.rate))
             feed.start()
             time.sleep(WARM_SECONDS / 2)  # the worker has its partitions by then
-            beside, lag = rebuild(lake, count, feed)
+            beside, lag = rebuild(lake, count, feed, before)
         finally:
             worker.terminate()
             worker.wait(30)

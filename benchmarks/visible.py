@@ -41,8 +41,8 @@ class Feed(threading.Thread):
         rnd = random.Random(1)
         began = time.monotonic()
         for number in range(self._count):
-            wait = began + number / self.rate - time.monotonic()
-            if wait > 0:
+            # A poll ends with the first record that is delivered.
+            while (wait := began + number / self.rate - time.monotonic()) > 0:
                 self._producer.poll(wait)
             at = time.time()
 

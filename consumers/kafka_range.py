@@ -35,7 +35,7 @@ class KafkaReader:
                 enable_partition_eof=True,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
-                queued_max_messages_kbytes=65_536,
+                queued_max_messages_kbytes=32_768,
                 fetch_queue_backoff_ms=10,
                 # Every other request waits behind a fetch that waits for more.
                 fetch_wait_max_ms=20,
@@ -107,6 +107,8 @@ class KafkaReader:
         Raises:
             ServiceUnreachable: The broker stopped answering before the end.
         """
+        # Asked for its leader now, the client need not wait for its own look, each second.
+        self._watermarks(topic, partition)
         self._consumer.assign([TopicPartition(topic, partition, first)])
         portion = Portion(BATCH_MESSAGES, BATCH_BYTES)
         heard = time.monotonic()
@@ -128,6 +130,7 @@ class KafkaReader:
                     batch = [message for message in batch if message.offset() < end]
             if batch:
                 yield batch
+                batch = []  # not kept while the next one comes
             if time.monotonic() - heard > SILENCE_SECONDS:
                 raise ServiceUnreachable(
                     f"Kafka at {self._at}: {topic}, partition {partition} could be read to"

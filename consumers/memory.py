@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
-_FIRST_MESSAGES = 500
-_FORGETTING = 0.5
+_USUAL_BYTES = 1024.0  # where none has been seen; the client's own queue is limited, too
+_FORGETTING = 0.25
 KEPT_BYTES = 512 * 1024 * 1024
 # From glibc's malloc.h; the largest threshold that it takes on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -23,7 +23,7 @@ class Portion:
     def __init__(self, messages: int, bytes: int) -> None:
         self._messages = messages
         self._bytes = bytes
-        self._size = bytes / _FIRST_MESSAGES
+        self._size = _USUAL_BYTES
 
     def messages(self) -> int:
         """The number to ask for now."""

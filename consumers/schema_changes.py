@@ -65,6 +65,7 @@ class SchemaChanges:
 
     def _read_on(self) -> None:
         topic = self._partition.topic
+        self.has_grown()  # asked now, the client need not wait for its own look at the leader
         self._consumer.assign([TopicPartition(topic, 0, self._position)])
         while True:
             message = self._consumer.poll(READ_SECONDS)

@@ -7,36 +7,28 @@ ledger. A rebuild that was killed has changed nothing: what it left is dropped b
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import multiprocessing
 import os
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
-from consumers.memory import keep_freed_memory
 from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.replay.build import build_all, build_stretch
 from consumers.replay.carry import Carrier
-from consumers.replay.segments import SegmentWriter, Target
+from consumers.replay.segments import Target
 from consumers.replay.spans import Bounds, Stretch, outside, shares
 from consumers.replay.tables import decoder_of, known_table
-from ducklake.config import Config, Endpoints, Table, TableRef, load_config
+from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.errors import (
     CommitConflict,
     Interrupted,
     LedgerError,
-    ServiceUnreachable,
     TerminalError,
 )
 from ducklake.failpoints import failpoint
@@ -47,14 +39,11 @@ from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import OffsetRange
 
-LARGE_STRETCH = 200_000
+LARGE_STRETCH = 100_000
+WORKERS, PIECES = 2, 4
 SWITCH_SECONDS = 120.0
-LOOK_SECONDS = 0.25
-NICENESS = 5  # the live consumer goes first
-COLLECT_SECONDS = 30.0
 RETRY_SECONDS = 0.1
 LAST_BREATH_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1
 
 Progress = Callable[[int, int], None]
 """Offsets read so far, and in all."""
@@ -87,7 +76,7 @@ class Rebuild:
         ref: The table.
         table: Its configuration: declared types.
         bounds: What to read again; the rest is carried over.
-        workers: Processes that decode.
+        workers: Processes that decode, this one included; None: one, or two where it is much.
         progress: Called now and then.
     """
 
@@ -98,7 +87,7 @@ class Rebuild:
         ref: TableRef,
         table: Table,
         bounds: Bounds,
-        workers: int,
+        workers: int | None = None,
         progress: Progress = lambda rows, total: None,
     ) -> None:
         self._config = config
@@ -191,60 +180,36 @@ class Rebuild:
             first = max(asked.first, kafka.oldest(self._ref.topic, number))
             self._first[number] = first
             stretches.append(Stretch(number, first, max(first, asked.end)))
-        total = sum(map(len, stretches))
-        self._progress(0, total)
-        self._decode(ledger, target, state, shares(stretches, self._workers), stop, total)
+        self._progress(0, sum(map(len, stretches)))
+        self._decode(ledger, target, state, stretches, stop)
         for stretch in stretches:
             self._built[stretch.partition] = stretch.end
 
     def _decode(
-        self, ledger: Ledger, target: Target, state: TableState, pieces: Sequence[Stretch],
-        stop: threading.Event, total: int,
+        self, ledger: Ledger, target: Target, state: TableState, stretches: Sequence[Stretch],
+        stop: threading.Event,
     ) -> None:  # fmt: skip
-        """Decode stretches into files: here, or in several processes."""
-        if not pieces:
-            return
+        """Decode stretches into files."""
+        total = sum(map(len, stretches))
+        workers = self._workers or (
+            1 if total < LARGE_STRETCH else min(WORKERS, os.cpu_count() or 1)
+        )
+        # Several for each: one that starts late, or has the slower ones, holds up nobody.
+        pieces = max(workers, min(workers * PIECES, total // LARGE_STRETCH))
         build = partial(
             build_stretch, self._config.path, self._ref, target, state.epoch, self._schema.dump()
         )
-        if self._workers == 1:
 
-            def look() -> None:
-                self._look(ledger, target, stop, total)
+        def look() -> None:
+            if stop.is_set():
+                raise Interrupted(
+                    f"The rebuild of {self._ref.topic} was stopped.",
+                    "Nothing has changed. The same command starts it again.",
+                )
+            self._progress(ledger.built_offsets(self._ref.topic, target.generation), total)
 
-            schemas = [build(piece, look) for piece in pieces]
-        else:
-            workers = min(self._workers, len(pieces))
-            with _pool(workers, multiprocessing.get_context("spawn")) as pool:
-                futures = [pool.submit(build, piece) for piece in pieces]
-                self._await(ledger, target, futures, stop, total)
-            schemas = [future.result() for future in futures]
+        schemas = build_all(shares(stretches, pieces), build, workers, look)
         self._schema = _merged(self._schema, map(Schema.load, schemas))
-
-    def _look(self, ledger: Ledger, target: Target, stop: threading.Event, total: int) -> None:
-        if stop.is_set():
-            raise Interrupted(
-                f"The rebuild of {self._ref.topic} was stopped.",
-                "Nothing has changed. The same command starts it again.",
-            )
-        self._progress(ledger.built_offsets(self._ref.topic, target.generation), total)
-
-    def _await(
-        self, ledger: Ledger, target: Target, futures: Sequence[Future[str]],
-        stop: threading.Event, total: int,
-    ) -> None:  # fmt: skip
-        open_ = set(futures)
-        while open_:
-            done, open_ = wait(open_, LOOK_SECONDS, FIRST_EXCEPTION)
-            for future in done:
-                try:
-                    future.result()
-                except BrokenProcessPool:
-                    raise ServiceUnreachable(
-                        f"A process of the rebuild of {self._ref.topic} was killed.",
-                        "Is there enough memory? Nothing has changed; start it again.",
-                    ) from None
-            self._look(ledger, target, stop, total)
 
     # The switch ------------------------------------------------------------------------------
 
@@ -302,9 +267,7 @@ class Rebuild:
             end = self._bounds.until(number, position).end
             behind.append(Stretch(number, self._built[number], max(self._built[number], end)))
         if sum(map(len, behind)) > LARGE_STRETCH:
-            self._decode(
-                ledger, target, state, shares(behind, self._workers), stop, sum(map(len, behind))
-            )
+            self._decode(ledger, target, state, behind, stop)
         else:
             self._read_small(ledger, session, target, kafka, state, [s for s in behind if len(s)])
         for stretch in behind:
@@ -343,73 +306,6 @@ class Rebuild:
                     self._ref.topic, target.generation, session.id,
                     Segment(((span,),), tuple(files), letters),
                 )  # fmt: skip
-
-
-def build_stretch(
-    config_path: Path,
-    ref: TableRef,
-    target: Target,
-    epoch: int,
-    schema: str,
-    stretch: Stretch,
-    look: Callable[[], None] = lambda: None,
-) -> str:
-    """Decode a stretch into files of a new generation; in a process of its own, or here.
-
-    Returns:
-        The schema with which it ended, as JSON.
-    """
-    keep_freed_memory()
-    gc.disable()  # left to itself, Python looks at all messages for ever
-    config = load_config(config_path)
-    endpoints = config.endpoints()
-    table = next(spec for known, spec in config.tables() if known == ref)
-    grown = Schema.load(schema)
-    with (
-        Ledger(LakePaths(config.data_dir)) as ledger,
-        KafkaReader(endpoints) as kafka,
-        decoder_of(config, endpoints, ref, table) as decoder,
-    ):
-        writer = SegmentWriter(ledger, target, stretch.partition, stretch.first)
-        collect_at = time.monotonic() + COLLECT_SECONDS
-        try:
-            for batch in kafka.read(ref.topic, stretch.partition, stretch.first, stretch.end):
-                decoded = decoder.decode(batch, grown, epoch)
-                grown = decoded.schema
-                writer.add(decoded, batch[-1].offset() + 1)
-                look()
-                if time.monotonic() > collect_at:
-                    gc.collect()
-                    collect_at = time.monotonic() + COLLECT_SECONDS
-            writer.finish(stretch.end)
-        except BaseException:
-            writer.discard()
-            raise
-    return grown.dump()
-
-
-@contextmanager
-def _pool(
-    workers: int, context: multiprocessing.context.SpawnContext
-) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with this one, and at once if the block fails."""
-    pool = ProcessPoolExecutor(workers, context, _tie_to_parent, (os.getpid(),))
-    try:
-        yield pool
-        pool.shutdown()
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-
-
-def _tie_to_parent(parent: int) -> None:
-    os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _merged(base: Schema, schemas: Iterable[Schema]) -> Schema:

@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 
 from consumers.kafka_range import KafkaReader
 from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.replay.build import NICENESS
 from consumers.replay.fill import Comparison, Replay
 from consumers.replay.rebuild import Rebuild, Rebuilt
 from consumers.replay.spans import Bounds
@@ -31,7 +32,6 @@ from ducklake.lake.files import session_is_alive
 from ducklake.lake.ledger import NOW, Ledger
 from ducklake.lake.paths import LakePaths
 
-WORKERS = 2
 _PLAIN_STEP = 0.1
 
 
@@ -76,10 +76,10 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
     endpoints = config.endpoints()
     if wish.rebuild:
         [(ref, spec)] = tables
-        workers = wish.workers or min(WORKERS, os.cpu_count() or 1)
+        os.nice(NICENESS)
         bounds = _bounds(config, ref, wish)
         with _bar(f"rebuilding {ref.topic}") as progress:
-            built = Rebuild(config, endpoints, ref, spec, bounds, workers, progress).run(stop)
+            built = Rebuild(config, endpoints, ref, spec, bounds, wish.workers, progress).run(stop)
         _print_rebuilt(ref, built, as_json)
         return True
     found = []

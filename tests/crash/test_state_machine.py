@@ -34,7 +34,7 @@ from consumers.compactor import Compactor
 from consumers.hot_files import commit_flush
 from consumers.ledger_rebuild import restore_ledger
 from consumers.recovery import delete_replaced, recover
-from consumers.replay import fill, rebuild
+from consumers.replay import build, fill, rebuild
 from consumers.replay.fill import Comparison, Replay
 from consumers.replay.rebuild import Rebuild
 from consumers.replay.segments import SegmentWriter
@@ -193,7 +193,7 @@ class Lake(RuleBasedStateMachine):
         self.compactor = Compactor(self.config)
 
     def _let_replays_read_the_list(self) -> None:
-        for module in (rebuild, fill):
+        for module in (rebuild, build, fill):
             self.patch.setattr(module, "KafkaReader", lambda _: ListReader(lambda: self.topic))
             self.patch.setattr(module, "decoder_of", list_decoder)
         self.patch.setattr(fill, "admin", lambda _: None)
