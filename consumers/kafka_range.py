@@ -12,6 +12,7 @@ from ducklake.config import Endpoints
 from ducklake.errors import ServiceUnreachable
 
 BATCH_MESSAGES, BATCH_BYTES = 30_000, 32 * 1024 * 1024
+POLL_MESSAGES = 5_000
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 0.2
 WATERMARK_SECONDS = 10.0
@@ -92,6 +93,17 @@ class KafkaReader:
             ) from None
         return int(found.offset) if found.offset >= 0 else None
 
+    def _gather(self, wanted: int) -> list[Message]:
+        """Messages by the thousand: the client goes on fetching while we make objects of some."""
+        found: list[Message] = []
+        while len(found) < wanted:
+            asked = min(POLL_MESSAGES, wanted - len(found))
+            some = self._consumer.consume(asked, WAIT_SECONDS)
+            found += some
+            if len(some) < asked:
+                break
+        return found
+
     def read(self, topic: str, partition: int, first: int, end: int) -> Iterator[list[Message]]:
         """Read the committed records of a partition from one offset up to another.
 
@@ -114,7 +126,8 @@ class KafkaReader:
         heard = time.monotonic()
         position = first
         while position < end:
-            batch = self._consumer.consume(portion.messages(), WAIT_SECONDS)
+            # No more than there can be: the client would wait for them.
+            batch = self._gather(min(portion.messages(), end - position))
             if batch:
                 heard = time.monotonic()
             if any(map(_error, batch)):

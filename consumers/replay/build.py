@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from consumers.kafka_range import KafkaReader
 from consumers.memory import keep_freed_memory
@@ -34,45 +34,118 @@ NICENESS = 5  # the live consumer goes first
 _PR_SET_PDEATHSIG = 1
 
 
-class Build(Protocol):
-    """Decodes one stretch, looks up now and then, and gives the schema it ended with, as JSON."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is built: the same for all processes.
 
-    def __call__(self, stretch: Stretch, look: Callable[[], None] = ...) -> str: ...  # noqa: D102
+    Attributes:
+        config: The configuration's file.
+        ref: The table.
+        target: The new generation.
+        epoch: Of the topic.
+        schema: With which decoding begins.
+    """
+
+    config: Path
+    ref: TableRef
+    target: Target
+    epoch: int
+    schema: Schema
+
+
+class Builder:
+    """Decodes stretches of one topic; what it has opened serves all of them.
+
+    Args:
+        plan: What is built.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._open = ExitStack()
+        self._collect_at = 0.0
+
+    def __enter__(self) -> Builder:
+        keep_freed_memory()
+        gc.disable()  # left to itself, Python looks at all messages for ever
+        self._open.callback(gc.enable)
+        plan = self._plan
+        config = load_config(plan.config)
+        endpoints = config.endpoints()
+        table = next(spec for known, spec in config.tables() if known == plan.ref)
+        with ExitStack() as opening:
+            opening.push(self._open)
+            self._ledger = self._open.enter_context(Ledger(LakePaths(config.data_dir)))
+            self._kafka = self._open.enter_context(KafkaReader(endpoints))
+            self._decoder = self._open.enter_context(decoder_of(config, endpoints, plan.ref, table))
+            opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def build(self, stretch: Stretch, look: Callable[[], None] = lambda: None) -> Schema:
+        """Decode a stretch into files; gives the schema with which it ended.
+
+        Args:
+            stretch: What.
+            look: Called after each batch; what it raises ends it.
+        """
+        plan, schema = self._plan, self._plan.schema
+        writer = SegmentWriter(self._ledger, plan.target, stretch.partition, stretch.first)
+        batches = self._kafka.read(plan.ref.topic, stretch.partition, stretch.first, stretch.end)
+        try:
+            for batch in batches:
+                decoded = self._decoder.decode(batch, schema, plan.epoch)
+                schema = decoded.schema
+                writer.add(decoded, batch[-1].offset() + 1)
+                del batch, decoded  # not kept while the next one comes
+                look()
+                if time.monotonic() > self._collect_at:
+                    gc.collect()
+                    self._collect_at = time.monotonic() + COLLECT_SECONDS
+            writer.finish(stretch.end)
+        except BaseException:
+            writer.discard()
+            raise
+        return schema
 
 
 def build_all(
-    pieces: Sequence[Stretch], build: Build, workers: int, look: Callable[[], None]
-) -> list[str]:
+    pieces: Sequence[Stretch], plan: Plan, workers: int, look: Callable[[], None]
+) -> list[Schema]:
     """Build all pieces: this process takes part, others are started beside it.
 
     Args:
         pieces: What is to be built, the largest first.
-        build: Builds one; it can be pickled.
+        plan: Of which table, and where to.
         workers: Processes, this one included.
         look: Called now and then; what it raises ends everything.
 
     Returns:
-        What `build` gave for each piece, in no order.
+        The schemas with which they ended, in no order.
 
     Raises:
         ServiceUnreachable: A process was killed.
     """
-    if min(workers, len(pieces)) <= 1:
-        return [build(piece, look) for piece in pieces]
+    helpers = min(workers, len(pieces)) - 1
+    if helpers < 1:
+        with Builder(plan) as builder:
+            return [builder.build(piece, look) for piece in pieces]
     todo = deque(pieces)
-    helping: list[Future[str]] = []
+    helping: list[Future[Schema]] = []
     lock = threading.Lock()
-    here: list[str] = []
-    with _pool(min(workers, len(pieces)) - 1) as pool:
+    here: list[Schema] = []
+    with _pool(helpers, plan) as pool:
 
-        def help_on(ended: Future[str] | None = None) -> None:
+        def help_on(ended: Future[Schema] | None = None) -> None:
             """Give the next piece to a process that has ended one."""
             if ended is not None and (ended.cancelled() or ended.exception() is not None):
                 return
             with lock:
                 if not todo:
                     return
-                future = pool.submit(build, todo.popleft())
+                future = pool.submit(_build, todo.popleft())
                 helping.append(future)
             future.add_done_callback(help_on)
 
@@ -82,21 +155,22 @@ def build_all(
                     _result(future)
             look()
 
-        for _ in range(min(workers, len(pieces)) - 1):
+        for _ in range(helpers):
             help_on()
-        while True:
-            with lock:
-                piece = todo.popleft() if todo else None
-            if piece is None:
-                break
-            here.append(build(piece, see))
+        with Builder(plan) as builder:
+            while True:
+                with lock:
+                    piece = todo.popleft() if todo else None
+                if piece is None:
+                    break
+                here.append(builder.build(piece, see))
         while len(here) + sum(future.done() for future in list(helping)) < len(pieces):
             wait(list(helping), LOOK_SECONDS, FIRST_EXCEPTION)
             see()
         return here + [_result(future) for future in helping]
 
 
-def _result(future: Future[str]) -> str:
+def _result(future: Future[Schema]) -> Schema:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -106,55 +180,25 @@ def _result(future: Future[str]) -> str:
         ) from None
 
 
-def build_stretch(
-    config_path: Path,
-    ref: TableRef,
-    target: Target,
-    epoch: int,
-    schema: str,
-    stretch: Stretch,
-    look: Callable[[], None] = lambda: None,
-) -> str:
-    """Decode a stretch into files of a new generation; in a process of its own, or here.
+_builder: Builder
+"""Of a process that was started to help."""
 
-    Returns:
-        The schema with which it ended, as JSON.
-    """
-    keep_freed_memory()
-    gc.disable()  # left to itself, Python looks at all messages for ever
-    config = load_config(config_path)
-    endpoints = config.endpoints()
-    table = next(spec for known, spec in config.tables() if known == ref)
-    grown = Schema.load(schema)
-    with (
-        Ledger(LakePaths(config.data_dir)) as ledger,
-        KafkaReader(endpoints) as kafka,
-        decoder_of(config, endpoints, ref, table) as decoder,
-    ):
-        writer = SegmentWriter(ledger, target, stretch.partition, stretch.first)
-        collect_at = time.monotonic() + COLLECT_SECONDS
-        try:
-            for batch in kafka.read(ref.topic, stretch.partition, stretch.first, stretch.end):
-                decoded = decoder.decode(batch, grown, epoch)
-                grown = decoded.schema
-                writer.add(decoded, batch[-1].offset() + 1)
-                del batch, decoded  # not kept while the next one comes
-                look()
-                if time.monotonic() > collect_at:
-                    gc.collect()
-                    collect_at = time.monotonic() + COLLECT_SECONDS
-            writer.finish(stretch.end)
-        except BaseException:
-            writer.discard()
-            raise
-    return grown.dump()
+
+def _build(stretch: Stretch) -> Schema:
+    return _builder.build(stretch)
+
+
+def _begin(parent: int, plan: Plan) -> None:
+    global _builder
+    _tie_to_parent(parent)
+    _builder = Builder(plan).__enter__()
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, plan: Plan) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with this one, and at once if the block fails."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _tie_to_parent, (os.getpid(),))
+    pool = ProcessPoolExecutor(workers, context, _begin, (os.getpid(), plan))
     try:
         yield pool
         pool.shutdown(wait=False)  # they have nothing to do any more

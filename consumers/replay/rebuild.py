@@ -19,7 +19,7 @@ from pathlib import Path
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
 from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
-from consumers.replay.build import build_all, build_stretch
+from consumers.replay.build import Plan, build_all
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import Target
 from consumers.replay.spans import Bounds, Stretch, outside, shares
@@ -40,7 +40,7 @@ from ducklake.lake.schema import Schema
 from ducklake.records import OffsetRange
 
 LARGE_STRETCH = 100_000
-WORKERS, PIECES = 2, 4
+WORKERS = 2
 SWITCH_SECONDS = 120.0
 RETRY_SECONDS = 0.1
 LAST_BREATH_SECONDS = 2.0
@@ -194,11 +194,7 @@ class Rebuild:
         workers = self._workers or (
             1 if total < LARGE_STRETCH else min(WORKERS, os.cpu_count() or 1)
         )
-        # Several for each: one that starts late, or has the slower ones, holds up nobody.
-        pieces = max(workers, min(workers * PIECES, total // LARGE_STRETCH))
-        build = partial(
-            build_stretch, self._config.path, self._ref, target, state.epoch, self._schema.dump()
-        )
+        plan = Plan(self._config.path, self._ref, target, state.epoch, self._schema)
 
         def look() -> None:
             if stop.is_set():
@@ -208,8 +204,8 @@ class Rebuild:
                 )
             self._progress(ledger.built_offsets(self._ref.topic, target.generation), total)
 
-        schemas = build_all(shares(stretches, pieces), build, workers, look)
-        self._schema = _merged(self._schema, map(Schema.load, schemas))
+        built = build_all(shares(stretches, workers, LARGE_STRETCH), plan, workers, look)
+        self._schema = _merged(self._schema, built)
 
     # The switch ------------------------------------------------------------------------------
 

@@ -36,19 +36,31 @@ class Bounds:
         )
 
 
-def shares(stretches: Iterable[Stretch], workers: int) -> list[Stretch]:
-    """Cut stretches so that all workers have about the same to do, and no piece is empty."""
-    whole = [stretch for stretch in stretches if len(stretch)]
-    if not whole:
-        return []
-    piece = max(1, -(-sum(map(len, whole)) // (workers * max(1, -(-len(whole) // workers)))))
-    cut = []
+def shares(stretches: Iterable[Stretch], workers: int, least: int = 1) -> list[Stretch]:
+    """Cut stretches into pieces, to be taken in their order by workers that are free.
+
+    The first ones are large and the last ones small, so that all end at about the same time.
+
+    Args:
+        stretches: What there is to do.
+        workers: How many share it.
+        least: No piece need be smaller; there are enough for all workers all the same.
+    """
+    whole = sorted((s for s in stretches if len(s)), key=len, reverse=True)
+    left = sum(map(len, whole))
+    least = max(1, min(least, left // (2 * workers)))
+    pieces = []
     for stretch in whole:
-        pieces = max(1, round(len(stretch) / piece))
-        step = -(-len(stretch) // pieces)
-        for first in range(stretch.first, stretch.end, step):
-            cut.append(Stretch(stretch.partition, first, min(stretch.end, first + step)))
-    return sorted(cut, key=len, reverse=True)
+        at = stretch.first
+        while at < stretch.end:
+            size = max(least, left // (2 * workers))
+            end = at + size
+            if stretch.end - end < size // 2:  # a rest that is not worth a piece of its own
+                end = stretch.end
+            pieces.append(Stretch(stretch.partition, at, end))
+            left -= end - at
+            at = end
+    return pieces
 
 
 def outside(span: OffsetRange, stretch: Stretch) -> list[OffsetRange]:

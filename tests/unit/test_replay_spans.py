@@ -28,20 +28,23 @@ def offsets(*spans: Stretch | OffsetRange) -> list[int]:
 @given(
     sizes=st.lists(st.tuples(OFFSETS, st.integers(0, 500)), max_size=6),
     workers=st.integers(1, 8),
+    least=st.integers(1, 300),
 )
 def test_shares_are_everything_once_and_about_equal(
-    sizes: list[tuple[int, int]], workers: int
+    sizes: list[tuple[int, int]], workers: int, least: int
 ) -> None:
     stretches = [Stretch(p, first, first + size) for p, (first, size) in enumerate(sizes)]
-    pieces = shares(stretches, workers)
+    pieces = shares(stretches, workers, least)
     assert all(len(piece) for piece in pieces)
     for stretch in stretches:
         mine = [piece for piece in pieces if piece.partition == stretch.partition]
         assert sorted(offsets(*mine)) == offsets(stretch)
     if pieces:
         # One worker is never left with most of it: pieces are no larger than two fair ones.
-        fair = -(-sum(map(len, stretches)) // workers)
+        total = sum(map(len, stretches))
+        fair = -(-total // workers)
         assert max(map(len, pieces)) <= max(2 * fair, 1)
+        assert len(pieces) >= min(workers, total) or fair == 1
 
 
 @given(covered=st.lists(RANGES, max_size=6), stretch=STRETCHES)
