@@ -10,6 +10,7 @@ import gc
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -48,6 +49,7 @@ POLL_MESSAGES, POLL_BYTES = 5_000, 16 * 1024 * 1024
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 HELD_SECONDS = 0.1
+FALLS, FALLS_SECONDS = 5, 60.0
 PATIENCE_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
@@ -96,9 +98,14 @@ class LakeWriter:
         self._buffers: dict[str, TableBuffer] = {}
         self._behind: set[str] = set()
         self._portion = Portion(POLL_MESSAGES, POLL_BYTES)
-        self._consumer = Consumer(
-            endpoints.kafka_client(
-                group_id=f"ducklake.{config.settings.name}.lake",
+        self._fallen_out: deque[float] = deque(maxlen=FALLS)
+        self._endpoints = endpoints
+        self._consumer = self._make_consumer()
+
+    def _make_consumer(self) -> Consumer:
+        return Consumer(
+            self._endpoints.kafka_client(
+                group_id=f"ducklake.{self.config.settings.name}.lake",
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level="read_committed",
@@ -108,7 +115,7 @@ class LakeWriter:
                 queued_max_messages_kbytes=65_536,
                 # The default of a second would let the queue run dry while we write.
                 fetch_queue_backoff_ms=10,
-                **({} if once else {"group_instance_id": self._static_member()}),
+                **({} if self._once else {"group_instance_id": self._static_member()}),
             )
         )
 
@@ -154,12 +161,7 @@ class LakeWriter:
         once = self._once
         self._stop = stop
         goals = self._high_watermarks() if once else {}
-        self._consumer.subscribe(
-            list(self._decoders),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
+        self._join()
         while not stop.is_set() and not (once and self._reached(goals)):
             self._take(self._consumer.consume(self._portion.messages(), POLL_SECONDS))
             self._read_again()
@@ -169,6 +171,38 @@ class LakeWriter:
         self._flush_all()
         if once and self.halted:
             raise next(iter(self.halted.values()))
+
+    def _join(self) -> None:
+        self._consumer.subscribe(
+            list(self._decoders),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def _join_anew(self, reason: str) -> None:
+        """Begin again as a new member of the group: the client never goes on by itself.
+
+        So it is when another member has this one's name, or when a broker that was away takes it
+        for another one. What was read is dropped: the ledger knows from where to go on.
+
+        Raises:
+            ServiceUnreachable: It happens again and again.
+        """
+        now = time.monotonic()
+        if len(self._fallen_out) == FALLS and now - self._fallen_out[0] < FALLS_SECONDS:
+            raise ServiceUnreachable(
+                f"Kafka gives this worker up again and again: {reason}.",
+                "Does another one have its name? Start it again.",
+            )
+        self._fallen_out.append(now)
+        log.warning("joins the group anew", reason=reason)
+        self._buffers.clear()
+        self._behind.clear()
+        self._consumer.close()
+        self._stop.wait(RETRY_SECONDS)
+        self._consumer = self._make_consumer()
+        self._join()
 
     def _collect_garbage(self) -> None:
         """Look for cycles now and then: left to itself, Python looks at all messages for ever."""
@@ -181,7 +215,11 @@ class LakeWriter:
         now = time.monotonic()
         size = 0
         for run in _runs(messages):
-            if run[0].error() is not None:
+            error = run[0].error()
+            if error is not None and (error.fatal() or error.code() == KafkaError._FATAL):
+                self._join_anew(error.str())
+                return
+            if error is not None:
                 self._take_event(run[0], now)
                 continue
             for topic, records in groupby(run, _topic):
@@ -195,10 +233,6 @@ class LakeWriter:
     def _take_event(self, message: Message, now: float) -> None:
         """An error or the end of a partition, which come in the place of a record."""
         error, topic = message.error(), message.topic() or ""
-        if error.fatal():  # another member has this one's name by now, say: it will never go on
-            raise ServiceUnreachable(
-                f"Kafka has given this worker up: {error.str()}.", "Start it again."
-            )
         if error.code() == KafkaError._PARTITION_EOF:
             if topic in self._buffers:
                 self._buffers[topic].end_of_partition(message.partition(), message.offset(), now)

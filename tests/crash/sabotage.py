@@ -381,6 +381,12 @@ BREAKS = (
         f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
     ),
     Break(
+        "a worker that Kafka gave up waits for ever", WRITER,
+        "if error is not None and (error.fatal() or error.code() == KafkaError._FATAL):",
+        "if error is not None and error.fatal():",
+        f"{KAFKA}::test_a_worker_whose_name_another_takes_joins_anew",
+    ),
+    Break(
         "a day's lost file gets the rows of all days", FILL,
         "decoded.rows if day is None else decoded.rows.filter(pc.equal(days, day))",
         "decoded.rows",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from ducklake.lake.ledger import Ledger
@@ -101,6 +101,40 @@ def test_a_worker_stopped_in_the_ledger_holds_up_but_harms_nobody(
     lake.start("consume")
     lake.await_caught_up()
     assert other.exit_code() is None, lake.show_logs()
+    lake.stop()
+    lake.check()
+
+
+def test_a_worker_whose_name_another_takes_joins_anew(
+    make_watched_lake: LakeMaker, broker: Broker
+) -> None:
+    """A broker that was killed may take it for another one, too: the client says it is fatal."""
+    lake = make_watched_lake(PAIR)
+    worker = lake.start("consume")
+    lake.loader.burst()
+    lake.await_caught_up()
+    group = f"ducklake.{lake.config.settings.name}.lake"
+    described = broker.admin.describe_consumer_groups([group])[group].result(30)
+    [member] = described.members
+    thief = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap, "group.id": group, "log_level": 0,
+            "group.instance.id": member.group_instance_id, "enable.auto.commit": False,
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+    )  # fmt: skip
+    thief.subscribe(lake.topics)
+
+    def is_robbed() -> bool:
+        thief.consume(10, 0.1)
+        return "joins the group anew" in worker.text()
+
+    until(is_robbed, "the worker to notice")
+    thief.close()
+    for _ in range(3):
+        lake.loader.burst()
+        lake.await_caught_up()
+    assert worker.exit_code() is None, lake.show_logs()
     lake.stop()
     lake.check()
 
