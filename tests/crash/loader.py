@@ -89,14 +89,15 @@ class Loader:
         self._plain = Producer(
             {"bootstrap.servers": bootstrap, "enable.idempotence": True, **quiet}
         )
-        self._in_transactions = self.transactional()
+        self._name = f"crash-{secrets.token_hex(6)}"
+        self._in_transactions = self.transactional(name=self._name)
 
-    def transactional(self, timeout_ms: int = 60_000) -> Producer:
-        """A producer of its own transactions."""
+    def transactional(self, timeout_ms: int = 60_000, name: str = "") -> Producer:
+        """A producer of its own transactions; what one of the same name left open is aborted."""
         producer = Producer(
             {
                 "bootstrap.servers": self._bootstrap,
-                "transactional.id": f"crash-{secrets.token_hex(6)}",
+                "transactional.id": name or f"crash-{secrets.token_hex(6)}",
                 "transaction.timeout.ms": timeout_ms,
                 "log_level": 0,
                 "linger.ms": 1,
@@ -137,14 +138,26 @@ class Loader:
         """
         sent: list[tuple[Message, dict[str, Any] | None]] = []
         self._produce(self._plain, topic, count, partition, moment, bad, sent)
-        assert self._plain.flush(60) == 0, "Kafka does not take records"
+        assert self._plain.flush(120) == 0, "Kafka does not take records"
         self._remember(topic, sent)
 
     def transaction(
         self, topics: list[str], count: int, ending: Ending = "commit", producer: Any = None
     ) -> None:
         """Produce to several topics in one transaction, and commit it, or abort it, or neither."""
-        producer = producer or self._in_transactions
+        if producer is None:
+            try:
+                self._transaction(self._in_transactions, topics, count, ending)
+            except KafkaException as failed:  # a broker that was killed has lost its place
+                if not failed.args[0].fatal():
+                    raise
+                self._in_transactions = self.transactional(name=self._name)
+        else:
+            self._transaction(producer, topics, count, ending)
+
+    def _transaction(
+        self, producer: Producer, topics: list[str], count: int, ending: Ending
+    ) -> None:
         sent: dict[str, list[tuple[Message, dict[str, Any] | None]]] = {t: [] for t in topics}
         producer.begin_transaction()
         for topic in topics:
@@ -154,7 +167,14 @@ class Loader:
             return
         if ending == "abort":
             _abort(producer)
-        elif _commit(producer):
+            return
+        try:
+            committed = _commit(producer)
+        except KafkaException:  # who knows: `settle` looks
+            for topic, records in sent.items():
+                self._unplaced += [(topic, row, message.value()) for message, row in records]
+            raise
+        if committed:
             for topic, records in sent.items():
                 self._remember(topic, records)
 
