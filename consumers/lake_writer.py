@@ -125,7 +125,7 @@ class LakeWriter:
         The partitions are part of it: a returning member gets its old assignment, in which a table
         or a partition that was added since would be missing.
         """
-        found = identify(self._admin, self._decoders).values()
+        found = _patiently(lambda: identify(self._admin, self._decoders)).values()
         topics = zlib.crc32(" ".join(sorted(f"{t.name}/{t.partitions}" for t in found)).encode())
         return f"ducklake.{self.config.settings.name}.{self._slot.number}.{topics:08x}"
 

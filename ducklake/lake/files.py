@@ -260,9 +260,11 @@ class Session:
 
     def close(self) -> None:
         """Let go; what is left in the folder is for recovery."""
-        self._lock.close()
+        # Locked while we look: recovery would take it for a dead one's, and remove it first. It may
+        # finish what we begin here, once the lock has lost its name.
         if {entry.name for entry in self.folder.iterdir()} == {"lock"}:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def __enter__(self) -> Session:
         return self

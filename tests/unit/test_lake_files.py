@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -148,3 +149,24 @@ def test_an_announced_file_keeps_its_old_name_until_the_new_one_is_safe(
     move_into_place(source, target, announced=True)
     assert synced[-1] == ("raw", True, True)
     assert not source.exists() and target.read_bytes() == b"rows"
+
+
+def test_a_session_that_ends_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
+    """Others recover at any moment, and remove what dead ones have left."""
+    paths = LakePaths(tmp_path)
+    over = threading.Event()
+
+    def others() -> None:
+        with Ledger(paths) as ledger:
+            while not over.is_set():
+                recover(ledger)
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        for _ in range(300):
+            Session(paths).close()
+    finally:
+        over.set()
+        thread.join()
+    assert not list(paths.staging.glob("[!.]*"))
