@@ -33,6 +33,14 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder that somebody else may remove meanwhile: another one recovers, too."""
+    try:
+        return list(folder.glob(pattern))
+    except FileNotFoundError:
+        return []
+
+
 def recover(ledger: Ledger) -> int:
     """Move aside what sessions with a free lock left; files of living sessions are not touched.
 
@@ -45,12 +53,12 @@ def recover(ledger: Ledger) -> int:
     paths = ledger.paths
     left = [p for p in (paths.root / "hot").glob("*/*/*.parquet") if not _is_owned(paths, p)]
     folders = [f for f in paths.staging.glob("[!.]*") if not session_is_alive(paths, f.name)]
-    left += [p for folder in folders for p in folder.glob("*.parquet")]
+    left += [p for folder in folders for p in _found(folder, "*.parquet")]
     failpoint("recover.before_look")
     # A folder beside that was never announced holds only links and copies of what is there.
     announced_days = {json.loads(text)[1] for _, _, text in ledger.open_days()}
     for folder in folders:
-        for beside in folder.glob("day-*"):
+        for beside in _found(folder, "day-*"):
             if paths.relative(beside) not in announced_days:
                 shutil.rmtree(beside, ignore_errors=True)
     # Announced before known: what flips in between is in both.
@@ -62,7 +70,7 @@ def recover(ledger: Ledger) -> int:
     moved = sum(_aside(paths, paths.root / relative) for relative in orphans)
     failpoint("recover.before_remove")
     for folder in folders:
-        if not any(folder.glob("*.parquet")) and not any(folder.glob("day-*")):
+        if not _found(folder, "*.parquet") and not _found(folder, "day-*"):
             shutil.rmtree(folder, ignore_errors=True)
     failpoint("recover.after_remove")
     return moved
