@@ -344,7 +344,8 @@ def _configure(
             "sftp": {"host": "127.0.0.1"},
             "api": {"use": "public"},
         },
-        "topics": {"partitions": partitions},
+        # The records of some stories are years old: the broker would remove them at its next look.
+        "topics": {"partitions": partitions, "retention_days": 36_500},
         "sources": sources,
         "consumer": quick,
     }
