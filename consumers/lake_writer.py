@@ -6,7 +6,6 @@ never read. A table that has lost data stops with a named error; the others go o
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 import zlib
@@ -22,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.buffer import TableBuffer
 from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
-from consumers.memory import Portion, keep_freed_memory
+from consumers.memory import GarbageCollection, Portion, keep_freed_memory
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets, too_much
 from consumers.recovery import recover, refuse_an_old_ledger
 from consumers.schema_changes import SchemaChanges
@@ -53,7 +52,6 @@ FALLS, FALLS_SECONDS = 5, 60.0
 PATIENCE_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
-COLLECT_SECONDS = 30.0
 # Called without a lookup for each message: these run once for every record there is.
 _topic, _error = Message.topic, Message.error
 
@@ -80,7 +78,7 @@ class LakeWriter:
     ) -> None:
         self._once = once
         self._stop = threading.Event()
-        self._collect_at = 0.0
+        self._garbage = GarbageCollection()
         self.config = config
         self.halted: dict[str, TerminalError] = {}
         self._limits = config.settings.consumer
@@ -167,7 +165,7 @@ class LakeWriter:
             self._read_again()
             self._flush_due(hurry=once)
             self._read_again()
-            self._collect_garbage()
+            self._garbage.run_if_due()
         self._flush_all()
         if once and self.halted:
             raise next(iter(self.halted.values()))
@@ -203,13 +201,6 @@ class LakeWriter:
         self._stop.wait(RETRY_SECONDS)
         self._consumer = self._make_consumer()
         self._join()
-
-    def _collect_garbage(self) -> None:
-        """Look for cycles now and then: left to itself, Python looks at all messages for ever."""
-        if time.monotonic() >= self._collect_at:
-            gc.collect()
-            gc.disable()
-            self._collect_at = time.monotonic() + COLLECT_SECONDS
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = time.monotonic()

@@ -1,11 +1,14 @@
-"""Memory that a batch has freed is kept for the next one."""
+"""What keeps the memory of batches bounded, and cheap to ask for again."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import time
 
 _USUAL_BYTES = 1024.0  # where none has been seen; the client's own queue is limited, too
 _FORGETTING = 0.25
+COLLECT_SECONDS = 30.0
 KEPT_BYTES = 512 * 1024 * 1024
 # From glibc's malloc.h; the largest threshold that it takes on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -33,6 +36,24 @@ class Portion:
         """Learn from what came; a smaller size is believed by and by, a larger one at once."""
         if messages:
             self._size = max(1.0, bytes / messages, self._size * _FORGETTING)
+
+
+class GarbageCollection:
+    """Looks for cycles now and then: left to itself, Python looks at all messages for ever."""
+
+    def __init__(self) -> None:
+        self._due_at = 0.0
+
+    def run_if_due(self) -> None:
+        """Collect where it is time; from the first call on, Python does not by itself."""
+        if time.monotonic() >= self._due_at:
+            gc.collect()
+            gc.disable()
+            self._due_at = time.monotonic() + COLLECT_SECONDS
+
+    def end(self) -> None:
+        """Leave it to Python again."""
+        gc.enable()
 
 
 def keep_freed_memory() -> None:

@@ -7,6 +7,7 @@ rows whether the topic has grown knows whether these rows can have a column that
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -49,10 +50,12 @@ class SchemaChanges:
     def has_grown(self) -> bool:
         """Whether there may be changes that `columns` has not seen yet."""
         try:
-            marks = self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)
+            return self._newest() > self._position
         except KafkaException:
             return True  # not known: let the caller look closely
-        return bool(marks[1] > self._position)
+
+    def _newest(self) -> int:
+        return int(self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)[1])
 
     def columns(self, table: str) -> list[Column]:
         """Columns that a table has, or ever had, with the newest type of each.
@@ -65,7 +68,8 @@ class SchemaChanges:
 
     def _read_on(self) -> None:
         topic = self._partition.topic
-        self.has_grown()  # asked now, the client need not wait for its own look at the leader
+        with suppress(KafkaException):
+            self._newest()  # asked now, the client need not wait for its own look at the leader
         self._consumer.assign([TopicPartition(topic, 0, self._position)])
         while True:
             message = self._consumer.poll(READ_SECONDS)

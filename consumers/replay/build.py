@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.kafka_range import KafkaReader
-from consumers.memory import keep_freed_memory
+from consumers.memory import GarbageCollection, keep_freed_memory
 from consumers.replay.segments import SegmentWriter, Target
 from consumers.replay.spans import Stretch
 from consumers.replay.tables import decoder_of
@@ -29,7 +27,6 @@ from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 
 LOOK_SECONDS = 0.25
-COLLECT_SECONDS = 30.0
 NICENESS = 5  # the live consumer goes first
 _PR_SET_PDEATHSIG = 1
 
@@ -63,22 +60,20 @@ class Builder:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._open = ExitStack()
-        self._collect_at = 0.0
+        self._garbage = GarbageCollection()
 
     def __enter__(self) -> Builder:
         keep_freed_memory()
-        gc.disable()  # left to itself, Python looks at all messages for ever
-        self._open.callback(gc.enable)
         plan = self._plan
         config = load_config(plan.config)
         endpoints = config.endpoints()
         table = next(spec for known, spec in config.tables() if known == plan.ref)
         with ExitStack() as opening:
-            opening.push(self._open)
-            self._ledger = self._open.enter_context(Ledger(LakePaths(config.data_dir)))
-            self._kafka = self._open.enter_context(KafkaReader(endpoints))
-            self._decoder = self._open.enter_context(decoder_of(config, endpoints, plan.ref, table))
-            opening.pop_all()
+            opening.callback(self._garbage.end)
+            self._ledger = opening.enter_context(Ledger(LakePaths(config.data_dir)))
+            self._kafka = opening.enter_context(KafkaReader(endpoints))
+            self._decoder = opening.enter_context(decoder_of(config, endpoints, plan.ref, table))
+            self._open = opening.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,9 +96,7 @@ class Builder:
                 writer.add(decoded, batch[-1].offset() + 1)
                 del batch, decoded  # not kept while the next one comes
                 look()
-                if time.monotonic() > self._collect_at:
-                    gc.collect()
-                    self._collect_at = time.monotonic() + COLLECT_SECONDS
+                self._garbage.run_if_due()
             writer.finish(stretch.end)
         except BaseException:
             writer.discard()
@@ -152,7 +145,7 @@ def build_all(
         def see() -> None:
             for future in list(helping):
                 if future.done():
-                    _result(future)
+                    _result(future, plan)
             look()
 
         for _ in range(helpers):
@@ -167,15 +160,15 @@ def build_all(
         while len(here) + sum(future.done() for future in list(helping)) < len(pieces):
             wait(list(helping), LOOK_SECONDS, FIRST_EXCEPTION)
             see()
-        return here + [_result(future) for future in helping]
+        return here + [_result(future, plan) for future in helping]
 
 
-def _result(future: Future[Schema]) -> Schema:
+def _result(future: Future[Schema], plan: Plan) -> Schema:
     try:
         return future.result()
     except BrokenProcessPool:
         raise ServiceUnreachable(
-            "A process of the rebuild was killed.",
+            f"A process of the rebuild of {plan.ref.topic} was killed.",
             "Is there enough memory? Nothing has changed; start it again.",
         ) from None
 

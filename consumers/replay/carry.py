@@ -125,14 +125,13 @@ class Carrier:
         ]
         if not any(span.rows for span in kept):
             return None
-        _there(file.path, state.topic)
         mine = tuple(index[number] for number in file.commits if number in index)
         whole = all(number in commits for number in file.commits) and all(
             self._keep(span) == [span] for span in file.ranges if file.may_hold(span)
         )
         # A hot file's footer must say its generation: there is no folder that says it.
         if whole and file.tier == "sealed":
-            return BuiltFile(file.tier, self._linked(file), mine, file.created_at)
+            return BuiltFile(file.tier, self._linked(file, state.topic), mine, file.created_at)
         made = self._copied(state, file, kept)
         return None if made is None else BuiltFile(file.tier, made, mine, file.created_at)
 
@@ -154,10 +153,12 @@ class Carrier:
             paths.raw(target.ref, target.generation) / file.path.parent.relative_to(old_tree) / name
         )
 
-    def _linked(self, file: CommittedFile) -> WrittenFile:
+    def _linked(self, file: CommittedFile, topic: str) -> WrittenFile:
+        """A second name: nothing is read."""
+        old = _there(file.path, topic)
         final = self._place(file, file.path.name)
         make_folder(final.parent)
-        os.link(file.path, final)
+        os.link(old, final)
         return WrittenFile(final, file.bytes, file.sha256, file.rows)
 
     def _copied(

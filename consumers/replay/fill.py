@@ -265,11 +265,11 @@ class Replay:
             ):
                 wanted = [m for m in batch if m.offset() >= span.first and m.offset() not in held]
                 decoded = decoder.decode(wanted, state.schema, state.epoch)
-                if decoded.rows is not None:
+                if decoded.rows is not None and day is None:
+                    parts.append(decoded.rows)
+                elif decoded.rows is not None:
                     days = decoded.rows.column("_kafka_ts").cast(pa.date32())
-                    parts.append(
-                        decoded.rows if day is None else decoded.rows.filter(pc.equal(days, day))
-                    )
+                    parts.append(decoded.rows.filter(pc.equal(days, day)))
         if not parts:
             return None, spans
         rows = pa.concat_tables(parts, promote_options="permissive")

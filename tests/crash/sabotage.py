@@ -388,8 +388,8 @@ BREAKS = (
     ),
     Break(
         "a day's lost file gets the rows of all days", FILL,
-        "decoded.rows if day is None else decoded.rows.filter(pc.equal(days, day))",
-        "decoded.rows",
+        "parts.append(decoded.rows.filter(pc.equal(days, day)))",
+        "parts.append(decoded.rows)",
         f"{REPLAYS}::test_lost_days_of_one_compaction_are_all_written_again",
     ),
     Break(
