@@ -23,8 +23,8 @@ from ducklake.errors import LedgerError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
     WrittenFile,
-    make_folder,
     move_aside,
+    move_into_place,
     session_is_alive,
     sha256_of,
     sync_folder,
@@ -456,16 +456,18 @@ def _write(paths: LakePaths, tables: Sequence[KnownTable], newest: int) -> None:
 
 
 def set_old_ledger_aside(paths: LakePaths) -> Path | None:
-    """Move a ledger that is to be replaced to the orphans; gives its new folder."""
-    if not paths.ledger.exists():
+    """Move a ledger that is to be replaced to the orphans; gives its new folder.
+
+    What is left of a lost one goes there, too: SQLite would apply its log to the new ledger.
+    """
+    # The ledger first, durably: without its log it would be an older one, and look whole.
+    parts = [paths.ledger.with_name(paths.ledger.name + end) for end in ("", "-wal", "-shm")]
+    left = [part for part in parts if part.exists()]
+    if not left:
         return None
     folder = paths.orphans / f"ledger-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
-    make_folder(folder)
-    # The log first: a ledger without it would be an older one, and look whole.
-    for suffix in ("-wal", "-shm", ""):
-        part = paths.ledger.with_name(paths.ledger.name + suffix)
-        if part.exists():
-            part.rename(folder / part.name)
-    sync_folder(folder)
-    sync_folder(paths.root)
+    for part in left:
+        move_into_place(part, folder / part.name, announced=True)
+        sync_folder(paths.root)
+        failpoint("restore.after_part_aside")
     return folder

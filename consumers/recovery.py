@@ -102,8 +102,9 @@ def refuse_an_old_ledger(ledger: Ledger) -> None:
 def drop_abandoned(ledger: Ledger) -> None:
     """Forget what a killed rebuild left; its rows are still in Kafka and in the old generation."""
     alive = partial(session_is_alive, ledger.paths)
-    for topic, generation in ledger.abandoned(alive):
-        ledger.drop_generation(topic, generation, alive)
+    for topic, generation, session in ledger.abandoned(alive):
+        if not ledger.drop_abandoned(topic, generation, session):
+            continue
         delete_replaced(ledger)
         # Files that it had not announced yet have names only there.
         tree = ledger.paths.raw(TableRef(*topic.split(".", 1)), generation)

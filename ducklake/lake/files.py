@@ -217,9 +217,9 @@ def move_into_place(source: Path, target: Path, announced: bool = False) -> None
     Args:
         source: Where it is.
         target: Its place.
-        announced: The ledger says already that the file is in one of the two. A rename changes two
-            folders, and a power cut may keep the one change and lose the other: the old name
-            goes only once the new one is durable. Until then there are both.
+        announced: Somebody knows that the file is in one of the two, and looks in both. A rename
+            changes two folders, and a power cut may keep the one change and lose the other: the
+            old name goes only once the new one is durable. Until then there are both.
 
     Raises:
         DiskFull: The target's folder cannot grow.

@@ -24,17 +24,19 @@ from consumers.compactor import Compactor
 from consumers.days import merge_day
 from consumers.decode import Decoded
 from consumers.hot_files import commit_flush
+from consumers.ledger_rebuild import restore_ledger
 from consumers.recovery import recover, refuse_an_old_ledger
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import SegmentWriter, Target
 from ducklake import failpoints
 from ducklake.config import Config, TableRef, load_config
-from ducklake.lake.files import Session
+from ducklake.lake.files import Session, sync_folder
 from ducklake.lake.ledger import Ledger, TableState
 from ducklake.lake.ledger.generations import HOLD_SECONDS
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema, source_column
 from ducklake.records import OffsetRange
+from ducklake.topics import TopicIdentity
 from tests.crash.power_loss import mark
 
 REF = TableRef("shop", "orders")
@@ -171,6 +173,16 @@ class SmallLake:
             ledger.switch(state, generation, session.id, SCHEMA)
             self.say(generation=generation)
 
+    def lose_the_ledger(self) -> None:
+        """A disk that has lost one file; its log is left."""
+        self.paths.ledger.unlink()
+        sync_folder(self.paths.root)
+
+    def restore(self) -> None:
+        """`ducklake ledger rebuild`."""
+        identity = TopicIdentity(REF.topic, TOPIC_ID, len(PARTITIONS))
+        restore_ledger(self.paths, {REF.topic: identity})
+
 
 Step = tuple[Callable[[SmallLake], None], str]
 """What a process does, and the failpoint at which it is killed."""
@@ -215,6 +227,16 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
         _hot_and_sealed,
         ((SmallLake.rebuild, "replay.before_switch"), (SmallLake.compact, ""),
          (SmallLake.rebuild, "")),
+    ),
+    # The killed one leaves the ledger's log behind, with a commit that it has told of.
+    "restore": (
+        _hot_and_sealed,
+        ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.restore, "")),
+    ),
+    "restore_lost": (
+        _hot_and_sealed,
+        ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.lose_the_ledger, ""),
+         (SmallLake.restore, "")),
     ),
 }  # fmt: skip
 

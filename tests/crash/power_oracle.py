@@ -72,6 +72,8 @@ class Examination:
         """Start as a worker and a compactor do, look, and go on."""
         paths = self._lake.paths
         before = _contents(paths)
+        if not paths.ledger.exists() and paths.holds_files():
+            self._lake.restore()  # as the error says
         with Ledger(paths) as ledger:
             refuse_an_old_ledger(ledger)
             replaced = _may_go(ledger)

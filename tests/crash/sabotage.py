@@ -35,6 +35,7 @@ MODEL = f"{STORIES}::TestLake"
 COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
 UNIT = "tests/unit/test_ledger.py"
 KAFKA = "tests/crash/test_kafka_faults.py"
+LOST = "tests/crash/test_lost_ledger.py"
 POWER = "tests/crash/test_power_loss.py::test_a_power_cut_at_any_moment_loses_and_repeats_nothing"
 BOOKS = "tests/unit/test_generations.py"
 TAKEN_OVER = "tests/unit/test_carry.py"
@@ -323,13 +324,29 @@ BREAKS = (
         f"{BOOKS}::test_a_switch_waits_for_what_was_committed_meanwhile",
     ),
     Break(
+        "the log of a lost ledger stays", RESTORE, "    if not left:\n",
+        "    if not paths.ledger.exists():\n",
+        f"{LOST}::test_the_log_of_a_lost_ledger_is_not_applied_to_the_new_one",
+    ),
+    Break(
+        "a ledger without its log", RESTORE, 'for end in ("", "-wal", "-shm")]',
+        'for end in ("-wal", "-shm", "")]',
+        f"{LOST}::test_a_ledger_that_is_replaced_is_never_there_without_its_log",
+    ),
+    Break(
         "dropped while pinned", GENERATIONS, 'if found[0] == "old" and any(', "if False and any(",
         f"{BOOKS}::test_an_old_generation_stays_while_somebody_reads",
     ),
     Break(
         "killed rebuilds stay", RECOVERY,
-        "        ledger.drop_generation(topic, generation, alive)\n", "",
+        "if not ledger.drop_abandoned(topic, generation, session):", "if True:",
         f"{BOOKS}::test_what_a_killed_rebuild_left_is_dropped",
+    ),
+    Break(
+        "somebody else's rebuild is dropped", GENERATIONS,
+        " AND state = 'building' AND session = ?\",\n                (topic, generation, session),",
+        "\",\n                (topic, generation),",
+        f"{BOOKS}::test_a_new_rebuild_is_not_taken_for_the_one_that_was_killed",
     ),
     Break(
         "filled twice", GENERATIONS,

@@ -15,9 +15,9 @@ from tests.crash.test_failpoints import points
 from tests.crash.test_replay import ONE, PAIR, files_of, loaded, said, sql
 
 
-def lose(lake: LakeUnderTest) -> None:
+def lose(lake: LakeUnderTest, files: str = "ledger.db*") -> None:
     """As a disk does that has lost just these files."""
-    for path in lake.paths.root.glob("ledger.db*"):
+    for path in lake.paths.root.glob(files):
         path.unlink()
 
 
@@ -98,6 +98,33 @@ def test_a_backup_taken_under_load_is_restored(make_lake: LakeMaker, tmp_path: P
     assert other.await_end() == 1 and "at work" in other.text()
     lake.stop()
     lake.check()
+
+
+def test_the_log_of_a_lost_ledger_is_not_applied_to_the_new_one(make_lake: LakeMaker) -> None:
+    lake = loaded(make_lake, ONE)
+    worker = lake.start("consume", failpoint="commit.after_ledger")
+    while worker.exit_code() is None:
+        lake.loader.burst()
+    log = lake.paths.root / "ledger.db-wal"
+    assert log.stat().st_size
+    lose(lake, "ledger.db")
+    rebuild(lake)
+    assert sql(lake, "SELECT DISTINCT session FROM commits") == [("restored",)]
+    [aside] = lake.paths.orphans.glob("ledger-*")
+    assert log.name in {path.name for path in aside.iterdir()}
+    ask_kafka(lake)
+
+
+def test_a_ledger_that_is_replaced_is_never_there_without_its_log(make_lake: LakeMaker) -> None:
+    """It would be an older one, and look whole."""
+    lake = loaded(make_lake, ONE)
+    killed = lake.start("compact", failpoint="seal.before_delete")
+    assert killed.await_end() == -signal.SIGKILL
+    killed = lake.start("ledger", "rebuild", "--yes", failpoint="restore.after_part_aside")
+    assert killed.await_end() == -signal.SIGKILL, killed.text()
+    assert not lake.paths.ledger.exists() and (lake.paths.root / "ledger.db-wal").exists()
+    rebuild(lake)
+    ask_kafka(lake)
 
 
 # Each leaves the files in another state; without the ledger its own steps make no difference.
@@ -201,7 +228,7 @@ def test_a_rebuild_of_the_ledger_killed_anywhere_starts_again(
     lake = loaded(make_lake, ONE)
     killed = lake.start("compact", failpoint="seal.before_delete")
     assert killed.await_end() == -signal.SIGKILL
-    lose(lake)
+    lose(lake, "ledger.db")  # its log is left
     killed = lake.start("ledger", "rebuild", "--yes", failpoint=step)
     assert killed.await_end() == -signal.SIGKILL, killed.text()
     rebuild(lake)

@@ -84,8 +84,8 @@ class Lake:
 
     def give_up(self) -> None:
         """Forget what is being built."""
-        for topic, number in self.ledger.abandoned(lambda session: False):
-            self.ledger.drop_generation(topic, number, lambda session: False)
+        for left in self.ledger.abandoned(lambda session: False):
+            assert self.ledger.drop_abandoned(*left)
 
     def books(self, generation: int) -> list[tuple[int, int, int]]:
         with sqlite3.connect(self.ledger.paths.ledger) as db:

@@ -254,6 +254,17 @@ def test_what_a_killed_rebuild_left_is_dropped(ledger: Ledger) -> None:
     assert ledger.row_count(TOPIC) == 10
 
 
+def test_a_new_rebuild_is_not_taken_for_the_one_that_was_killed(ledger: Ledger) -> None:
+    """Two processes find what a killed one left; before the slower one acts, a third begins."""
+    build(ledger, span(0, 4))
+    [left] = ledger.abandoned(everybody_is_dead)
+    drop_abandoned(ledger)
+    assert not ledger.drop_abandoned(*left)
+    assert ledger.begin_generation(TOPIC, "another") == left[1]
+    assert not ledger.drop_abandoned(*left)
+    assert [g.session for g in ledger.generations()][1:] == ["another"]
+
+
 # Holes -------------------------------------------------------------------------------------------
 
 

@@ -354,27 +354,48 @@ class GenerationLedger(ReadingLedger):
                     " lake's files.",
                     "Run it again once the batch's cycle is over.",
                 )
-            db.execute(
-                "DELETE FROM file_commits WHERE file_id IN (SELECT file_id FROM files"
-                " WHERE topic = ? AND generation = ?)",
-                (topic, generation),
-            )
-            db.execute(
-                "UPDATE files SET obsolete_at = ? WHERE topic = ? AND generation = ?"
-                " AND obsolete_at IS NULL",
-                (self._moment(db), topic, generation),
-            )
-            for table in _BOOKS:
-                db.execute(
-                    f"DELETE FROM {table} WHERE topic = ? AND generation = ?", (topic, generation)
-                )
+            self._forget_generation(db, topic, generation)
 
-    def abandoned(self, is_alive: Callable[[str], bool]) -> list[tuple[str, int]]:
-        """(topic, generation) of what a process that has ended was building."""
+    def drop_abandoned(self, topic: str, generation: int, session: str) -> bool:
+        """Forget what a process that has ended was building.
+
+        Returns:
+            Whether it was still there: another process may have dropped it in the meantime, and a
+            new rebuild may have got its number.
+        """
+        with self._write() as db:
+            there = db.execute(
+                "SELECT 1 FROM generations WHERE topic = ? AND generation = ?"
+                " AND state = 'building' AND session = ?",
+                (topic, generation, session),
+            ).fetchone()
+            if there:
+                self._forget_generation(db, topic, generation)
+        return there is not None
+
+    def _forget_generation(self, db: sqlite3.Connection, topic: str, generation: int) -> None:
+        """Its files are replaced ones from now on."""
+        db.execute(
+            "DELETE FROM file_commits WHERE file_id IN (SELECT file_id FROM files"
+            " WHERE topic = ? AND generation = ?)",
+            (topic, generation),
+        )
+        db.execute(
+            "UPDATE files SET obsolete_at = ? WHERE topic = ? AND generation = ?"
+            " AND obsolete_at IS NULL",
+            (self._moment(db), topic, generation),
+        )
+        for table in _BOOKS:
+            db.execute(
+                f"DELETE FROM {table} WHERE topic = ? AND generation = ?", (topic, generation)
+            )
+
+    def abandoned(self, is_alive: Callable[[str], bool]) -> list[tuple[str, int, str]]:
+        """(topic, generation, session) of what a process that has ended was building."""
         found = self._db.execute(
             "SELECT topic, generation, session FROM generations WHERE state = 'building'"
         ).fetchall()
-        return [(topic, number) for topic, number, session in found if not is_alive(session)]
+        return [left for left in found if not is_alive(left[2])]
 
     # Holes in the current generation --------------------------------------------------------
 
