@@ -7,10 +7,14 @@ import os
 import random
 import signal
 import sqlite3
+import time
+from collections.abc import Collection
+from operator import attrgetter
 
 import psutil
 from confluent_kafka import Producer
 
+from ducklake.cli.stuck import write_lock_holder
 from ducklake.lake.ledger import Ledger
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, until
@@ -61,6 +65,45 @@ def test_workers_share_the_topics_and_a_killed_one_comes_back(make_watched_lake:
     workers = _children(supervisor.pid)
     lake.stop()
     assert not any(worker.is_running() for worker in workers), "workers end with their supervisor"
+    lake.check()
+
+
+def _stop_a_writer(lake: LakeUnderTest, workers: Collection[int]) -> int | None:
+    """Stop one of them while it holds the ledger's write lock, if one does at this moment."""
+    holder = write_lock_holder(lake.paths.ledger)
+    if holder not in workers:
+        return None
+    os.kill(holder, signal.SIGSTOP)
+    time.sleep(0.01)  # it may have let go before it was stopped
+    if write_lock_holder(lake.paths.ledger) == holder:
+        return holder
+    os.kill(holder, signal.SIGCONT)
+    return None
+
+
+def test_a_worker_that_stops_in_the_ledger_is_ended_by_its_supervisor(
+    make_watched_lake: LakeMaker,
+) -> None:
+    lake = make_watched_lake(partitions=3)
+    supervisor = lake.start("consume", "--workers", "2")
+    until(lambda: len(_children(supervisor.pid)) == 2, "two workers")
+    workers = [worker.pid for worker in _children(supervisor.pid)]
+    victim: int | None = None
+
+    def stopped() -> bool:
+        nonlocal victim
+        lake.loader.burst()
+        soon = time.monotonic() + 1
+        while victim is None and time.monotonic() < soon:
+            victim = _stop_a_writer(lake, workers)
+        return victim is not None
+
+    until(stopped, "a worker within a transaction", 60)
+    until(lambda: victim not in map(attrgetter("pid"), _children(supervisor.pid)), "its end", 60)
+    lake.loader.burst()
+    lake.await_caught_up()
+    assert "did not move: ended" in supervisor.text()
+    lake.stop()
     lake.check()
 
 
