@@ -19,6 +19,7 @@ from ducklake.config import Config, Endpoints
 from ducklake.errors import DuckLakeError, ServiceUnreachable
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 
 log = structlog.get_logger()
@@ -75,6 +76,7 @@ class Batch:
         paths = LakePaths(config.data_dir)
         (paths.root / "work").mkdir(parents=True, exist_ok=True)
         self._ledger = Ledger(paths)
+        refuse_an_old_ledger(self._ledger)
         self._session = Session(paths)
         self._dbt = DbtProject(config)
         self._publisher = Publisher(config, self._ledger)

@@ -26,7 +26,6 @@ from consumers.recovery import (
     finish_days,
     finish_seal,
     recover,
-    refuse_an_old_ledger,
 )
 from ducklake.config import Config, TableRef
 from ducklake.errors import (
@@ -47,6 +46,7 @@ from ducklake.lake.files import (
     sync_folder,
 )
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.sql import literal, rows_query
 from ducklake.records import OffsetRange

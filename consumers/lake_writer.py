@@ -23,7 +23,7 @@ from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
 from consumers.memory import GarbageCollection, Portion, keep_freed_memory
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets, too_much
-from consumers.recovery import recover, refuse_an_old_ledger
+from consumers.recovery import recover
 from consumers.schema_changes import SchemaChanges
 from consumers.slots import WorkerSlot
 from ducklake.config import Config, Endpoints, Table, TableRef
@@ -38,6 +38,7 @@ from ducklake.errors import (
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.records import REJECTS_TOPIC
 from ducklake.topics import admin, identify, make_topics

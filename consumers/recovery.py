@@ -23,7 +23,6 @@ from ducklake.lake.files import (
     move_into_place,
     session_is_alive,
     sync_folder,
-    written_after,
 )
 from ducklake.lake.ledger import Ledger, SealIntent
 from ducklake.lake.paths import LakePaths
@@ -74,29 +73,6 @@ def recover(ledger: Ledger) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     failpoint("recover.after_remove")
     return moved
-
-
-def refuse_an_old_ledger(ledger: Ledger) -> None:
-    """Make sure that the ledger is as new as the files: a restored backup of it may not be.
-
-    What a killed process left is unknown to the ledger as well, but was written after a commit
-    that the ledger has.
-
-    Raises:
-        LedgerError: There are files that were written after commits that the ledger lacks.
-    """
-    paths = ledger.paths
-    found = [paths.relative(path) for path in paths.lake_files()]
-    known = ledger.known_paths("hot") | ledger.known_paths("sealed")
-    for relative in unknown_files(found, known):
-        after = written_after(paths.root / relative)
-        newest = ledger.newest_number()  # asked last: others are at work
-        if after is not None and after > newest:
-            raise LedgerError(
-                f"{paths.ledger} is older than the lake's files: it ends at commit {newest}, and"
-                f" {relative} was written after commit {after}.",
-                "`ducklake ledger rebuild` makes it anew from the files. Nothing was changed.",
-            )
 
 
 def drop_abandoned(ledger: Ledger) -> None:

@@ -20,7 +20,7 @@ from confluent_kafka import Message
 from consumers.decode import TableDecoder
 from consumers.hot_files import gone_unless_taken, write_hot
 from consumers.kafka_range import KafkaReader
-from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.recovery import delete_replaced, drop_abandoned
 from consumers.replay.spans import Bounds, Stretch, gaps, runs
 from consumers.replay.tables import decoder_of, known_table
 from consumers.sides import Sides
@@ -31,6 +31,7 @@ from ducklake.lake.files import Session, is_whole
 from ducklake.lake.ledger import NOW, Ledger, TableState, pinned
 from ducklake.lake.ledger.generations import Hole
 from ducklake.lake.ledger.reading import CommittedFile
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.lake.sql import rows_query

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
-from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.recovery import delete_replaced, drop_abandoned
 from consumers.replay.build import Plan, build_all
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import Target
@@ -35,6 +35,7 @@ from ducklake.failpoints import failpoint
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger, Segment, TableState
 from ducklake.lake.ledger.generations import HOLD_SECONDS, BuiltFile
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import OffsetRange

@@ -24,11 +24,11 @@ from consumers.ledger_rebuild import (
     restore_ledger,
     set_old_ledger_aside,
 )
-from consumers.recovery import refuse_an_old_ledger
 from ducklake.config import Config
 from ducklake.errors import ConfigError, DuckLakeError, LedgerError, ServiceUnreachable
 from ducklake.lake.files import disk_full_is_transient, sync_folder
 from ducklake.lake.ledger import Ledger
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.records import CURSORS_TOPIC
 from ducklake.topics import TopicIdentity, admin, identify, make_topics

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 from consumers.kafka_range import KafkaReader
-from consumers.recovery import delete_replaced, drop_abandoned, refuse_an_old_ledger
+from consumers.recovery import delete_replaced, drop_abandoned
 from consumers.replay.build import NICENESS
 from consumers.replay.fill import Comparison, Replay
 from consumers.replay.rebuild import Rebuild, Rebuilt
@@ -30,6 +30,7 @@ from ducklake.config import Config, TableRef
 from ducklake.errors import ConfigError, LedgerError
 from ducklake.lake.files import session_is_alive
 from ducklake.lake.ledger import NOW, Ledger
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 
 _PLAIN_STEP = 0.1

@@ -25,7 +25,7 @@ from consumers.days import merge_day
 from consumers.decode import Decoded
 from consumers.hot_files import commit_flush
 from consumers.ledger_rebuild import restore_ledger
-from consumers.recovery import recover, refuse_an_old_ledger
+from consumers.recovery import recover
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import SegmentWriter, Target
 from ducklake import failpoints
@@ -33,6 +33,7 @@ from ducklake.config import Config, TableRef, load_config
 from ducklake.lake.files import Session, sync_folder
 from ducklake.lake.ledger import Ledger, TableState
 from ducklake.lake.ledger.generations import HOLD_SECONDS
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema, source_column
 from ducklake.records import OffsetRange

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import structlog
 
 from consumers.compactor import Compactor
-from consumers.recovery import recover, refuse_an_old_ledger
+from consumers.recovery import recover
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger, TableState
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from tests.crash.power_lake import (
     PARTITIONS,

@@ -69,7 +69,10 @@ def test_a_ledger_older_than_the_files_is_refused_and_nothing_is_deleted(
     before = files_of(lake)
     worker = lake.start("restore", str(backup), "--yes")
     assert worker.await_end() == 1 and "older than the lake's files" in worker.text()
-    for command in (("consume", "--once"), ("compact", "--now"), ("replay", lake.topics[0])):
+    for command in (
+        ("consume", "--once"), ("compact", "--now"), ("batch", "--once"),
+        ("replay", lake.topics[0]),
+    ):  # fmt: skip
         worker = lake.start(*command)
         assert worker.await_end() == 1
         assert "`ducklake ledger rebuild`" in worker.text(), worker.text()

@@ -16,7 +16,6 @@ import pytest
 from consumers.compactor import Compactor
 from consumers.hot_files import commit_flush
 from consumers.ledger_rebuild import FoundFile, chosen_files, restore_ledger
-from consumers.recovery import refuse_an_old_ledger
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import Target
 from consumers.replay.spans import Stretch, outside
@@ -24,6 +23,7 @@ from ducklake.config import Config, TableRef, load_config
 from ducklake.errors import LedgerError
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema, source_column
 from ducklake.lake.sql import rows_query
