@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -115,7 +115,7 @@ def _container(
     }
     made = DockerContainer(spec["image"])
     made.env = dict(spec["environment"])
-    made.ports = dict(published)
+    made.ports = cast(dict[str, int | None], published)  # docker takes the address, too
     if spec.get("command"):
         made.with_command(spec["command"])
     for volume in spec.get("volumes", ()):

@@ -201,7 +201,7 @@ class Loader:
     ) -> None:
         for number in range(count):
             self._next += 1
-            row = {
+            row: dict[str, Any] = {
                 "id": self._next,
                 "text": f"ñ{self._random.randbytes(self._random.randint(0, 30)).hex()}",
                 "amount": f"{self._random.randint(-(10**9), 10**9) / 100:.2f}",
@@ -288,7 +288,8 @@ def _commit(producer: Any) -> bool:
 def _abort(producer: Any) -> None:
     while True:
         try:
-            return producer.abort_transaction(30)
+            producer.abort_transaction(30)
+            return
         except KafkaException as failed:
             if not failed.args[0].retriable():
                 raise

@@ -71,12 +71,12 @@ class _Image:
             case Size(inode, size):
                 self.contents[inode] = self.contents.get(inode, b"")[:size].ljust(size, b"\0")
             case Names(changes):
-                for folder, name, inode in changes:
+                for folder, name, named in changes:
                     names = self.names.setdefault(folder, {})
-                    if inode is None:
+                    if named is None:
                         names.pop(name, None)
                     else:
-                        names[name] = inode
+                        names[name] = named
 
     def entries(self, folders: set[int]) -> Entries:
         found: Entries = {}
@@ -186,9 +186,11 @@ class Disk:
     def _file(self, call: Call, index: int = 0) -> _Open | None:
         """What a descriptor stands for; None: something outside."""
         found = call.descriptor(index)
-        if found is None or found[0] is None:
+        if found is None:
             return None
         number, path = found
+        if number is None:
+            return None
         if path != self._root and not path.startswith(self._root + b"/"):
             self._open.pop(number, None)
             return None

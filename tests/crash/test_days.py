@@ -82,7 +82,7 @@ def public(config: Config) -> list[Path]:
 
 def rows(config: Config) -> list[tuple[int, int]]:
     glob = config.data_dir / "raw" / "shop" / "orders" / "*" / "*" / "*" / "*.parquet"
-    return duckdb.sql(f"SELECT _partition, _offset FROM '{glob}' ORDER BY ALL").fetchall()
+    return list(duckdb.sql(f"SELECT _partition, _offset FROM '{glob}' ORDER BY ALL").fetchall())
 
 
 def assert_exact(config: Config) -> None:

@@ -326,7 +326,8 @@ def test_a_moment_and_a_range_of_time(make_lake: LakeMaker) -> None:
     [topic] = lake.topics
     days = {"2026-01-05T10:00": 30, "2026-01-06T23:59:59": 20, "2026-01-07T00:00": 10}
     for text, count in days.items():
-        lake.loader.send(topic, count, partition=0, moment=lambda _, at=utc(text): at)
+        at = utc(text)
+        lake.loader.send(topic, count, partition=0, moment=lambda _, at=at: at)  # type: ignore[misc]
     lake.start("consume")
     lake.await_caught_up()
     lake.stop()

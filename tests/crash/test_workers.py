@@ -71,7 +71,7 @@ def test_workers_share_the_topics_and_a_killed_one_comes_back(make_watched_lake:
 def _stop_a_writer(lake: LakeUnderTest, workers: Collection[int]) -> int | None:
     """Stop one of them while it holds the ledger's write lock, if one does at this moment."""
     holder = write_lock_holder(lake.paths.ledger)
-    if holder not in workers:
+    if holder is None or holder not in workers:
         return None
     os.kill(holder, signal.SIGSTOP)
     time.sleep(0.01)  # it may have let go before it was stopped

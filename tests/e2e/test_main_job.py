@@ -121,7 +121,7 @@ def test_no_measure_is_all_null(shop: Path, passes: list[dict[str, Any]]) -> Non
             for name, type_, *_ in lake.execute(f"DESCRIBE consume.{model}").fetchall():
                 if type_.startswith(NUMERIC):
                     count = f'SELECT count("{name}") FROM consume.{model}'
-                    assert lake.execute(count).fetchone()[0], f"{model}.{name}"  # type: ignore[index]
+                    assert lake.execute(count).fetchone()[0], f"{model}.{name}"
 
 
 def test_a_plain_glob_reads_the_same_rows(shop: Path, passes: list[dict[str, Any]]) -> None:

@@ -97,12 +97,14 @@ class Handbook:
     def lake(self, query: str) -> list[tuple[object, ...]]:
         """Ask what people open."""
         with duckdb.connect(str(self.folder / "data" / "lake.duckdb"), read_only=True) as lake:
-            return lake.execute(query).fetchall()
+            found: list[tuple[object, ...]] = lake.execute(query).fetchall()
+        return found
 
     def files(self, table: str, query: str) -> list[tuple[object, ...]]:
         """Ask the public files of a table, by glob; `{raw}` in the query stands for them."""
         tree = str(self.folder / "data" / "raw" / table / "*/*/*/*.parquet")
-        return duckdb.execute(query.format(raw=f"read_parquet('{tree}')")).fetchall()
+        found = duckdb.execute(query.format(raw=f"read_parquet('{tree}')")).fetchall()
+        return list(found)
 
 
 def section_of(page: str, section: str) -> str:

@@ -93,7 +93,7 @@ def test_a_lost_connection_is_made_again(endpoint: MysqlEndpoint) -> None:
         f" WHERE user = '{endpoint.user}' AND id <> CONNECTION_ID()"
     )
     before = set(sql(endpoint, mine))
-    stop, told, result = threading.Event(), [], []
+    stop, told, result = threading.Event(), list[Any](), list[Any]()
     thread = threading.Thread(
         target=lambda: result.append(simulate(endpoint, 50, stop, 2, told.append))
     )

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,9 +37,9 @@ class Damaged:
             self.topic,
             tier,
         )
-        return self.lake.paths.root / path
+        return self.lake.paths.root / str(path)
 
-    def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         ledger = sqlite3.connect(self.lake.paths.ledger)
         try:
             with ledger:

@@ -22,7 +22,7 @@ def read(suffix: str, content: bytes, **options: str | int) -> list[Row | BadRow
 def workbook(*rows: list[Any]) -> bytes:
     book = openpyxl.Workbook()
     for row in rows:
-        book.active.append(row)
+        book.worksheets[0].append(row)
     content = io.BytesIO()
     book.save(content)
     return content.getvalue()

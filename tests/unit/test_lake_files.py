@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_a_file_has_its_name_only_when_it_and_its_folder_are_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    real_fsync = files.os.fsync
+    real_fsync = os.fsync
     target = tmp_path / "raw" / "a.parquet"
 
     def fsync(handle: int) -> None:
@@ -60,7 +61,7 @@ def test_a_file_has_its_name_only_when_it_and_its_folder_are_safe(
         )
         real_fsync(handle)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     written = write_parquet(ROWS, tmp_path / "staged.parquet", {"ducklake.table": "t"})
     move_into_place(written.path, target)
     assert steps[0] == "staged.parquet"
@@ -74,7 +75,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFull, match="Free some"):
         write_parquet(ROWS, tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,7 @@ def test_a_frame_keeps_the_digits_and_the_missing() -> None:
             "whole": np.array([2**63 - 1, 1], dtype=np.int64),
             "gap": [1.5, np.nan],
             "day": [date(2026, 1, 2), pd.NaT],
-            "at": pd.to_datetime(["2026-01-02T03:04:05.678901Z", None]),
+            "at": pd.to_datetime(pd.Series(["2026-01-02T03:04:05.678901Z", None])),
             "word": ["ñ", None],
         }
     )

@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -198,7 +199,8 @@ def _check_inventory(path: Path, today: date) -> None:
 
 def _check_targets(path: Path, today: date) -> None:
     book = load_workbook(path)
-    title, header, *rows = book.worksheets[0].iter_rows(values_only=True)
+    listed: list[tuple[Any, ...]] = list(book.worksheets[0].iter_rows(values_only=True))
+    title, header, *rows = listed
     assert str(title[0]).startswith("Objetivos")
     assert header == ("month", "category", "target_ars", "target_units")
     months = sorted({row[0] for row in rows})

@@ -51,8 +51,7 @@ def mysql(options: list[str]) -> None:
         subprocess.run([*server, "--initialize-insecure"], check=True)
         first = subprocess.Popen([*server, "--skip-networking"])
         client = ["mysql", "--no-defaults", f"--socket={socket}", "--user=root"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        until(lambda: subprocess.run([*client, "-e", "SELECT 1"], **quiet).returncode)
+        until(lambda: subprocess.run([*client, "-e", "SELECT 1"], capture_output=True).returncode)
         user, database = os.environ["MYSQL_USER"], os.environ["MYSQL_DATABASE"]
         made = (
             f"CREATE DATABASE {database};"
@@ -88,8 +87,7 @@ def postgres(options: list[str]) -> None:
         first = subprocess.Popen([*server, "-c", "listen_addresses="])
         os.environ["PGPASSWORD"] = password
         client = [f"{tools}/psql", "-h", "/tmp", "-U", user, "-d", "postgres", "-c"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        until(lambda: subprocess.run([*client, "SELECT 1"], **quiet).returncode)
+        until(lambda: subprocess.run([*client, "SELECT 1"], capture_output=True).returncode)
         subprocess.run([*client, f"CREATE DATABASE {database}"], check=True)
         first.terminate()
         first.wait()
