@@ -163,3 +163,11 @@ def fill(config: Config, count: int) -> tuple[float, Callable[[], None]]:
             note(f"{to}: produced {number:,} of {count:,}")
     producer.flush(120)
     return size / count, lambda: producer.commit_transaction(60)
+
+
+def peak_rss_mb(pid: int) -> float:
+    """Peak resident memory of a process in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from benchmarks.broker import PARTITIONS, broker, fill, make_lake, note, topic_of
+from benchmarks.broker import PARTITIONS, broker, fill, make_lake, note, peak_rss_mb, topic_of
 from benchmarks.commits import measure
 from ducklake.config import Config
 from ducklake.local.downloads import cache_dir, fetch
@@ -31,8 +31,25 @@ from ducklake.topics import admin
 DEADLINE_SECONDS = 300.0
 
 
-def ceiling(config: Config, count: int) -> float:
-    """Messages per second of `consume()` with values untouched."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one of them came to.
+
+    Attributes:
+        rate: Messages per second.
+        cpu_us_per_row: Microseconds of CPU of all processes a message.
+        rss_mb: Peak resident memory of the largest process in MB.
+        bytes_written: Of Parquet.
+    """
+
+    rate: float
+    cpu_us_per_row: float
+    rss_mb: float = 0.0
+    bytes_written: int = 0
+
+
+def ceiling(config: Config, count: int) -> Measured:
+    """`consume()` with values untouched."""
     consumer = Consumer(
         config.endpoints().kafka_client(
             group_id="ceiling",
@@ -44,15 +61,15 @@ def ceiling(config: Config, count: int) -> float:
     )
     consumer.assign([TopicPartition(topic_of(config), number, 0) for number in range(PARTITIONS)])
     seen = len(consumer.consume(1, 30))
-    began = time.monotonic()
+    began, before = time.monotonic(), time.process_time()
     while seen < count:
         seen += len(consumer.consume(50_000, 1.0))
-    took = time.monotonic() - began
+    took, cpu = time.monotonic() - began, time.process_time() - before
     consumer.close()
-    return count / took
+    return Measured(count / took, cpu / count * 1e6)
 
 
-def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> dict[str, Any]:
+def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> Measured:
     """All the way to committed, typed, synced Parquet: from the moment that the records show."""
     log = (lake.root / f"workers-{workers}.log").open("wb")
     processes = [
@@ -84,7 +101,7 @@ def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> 
                     used = (int(words[11]) + int(words[12])) / 100
                     if used > 0.2:
                         note(f"  {p.pid} {(task / 'comm').read_text().strip()}: {used:.1f} s")
-        memory = max(_peak(p.pid) for p in processes)
+        memory = max(peak_rss_mb(p.pid) for p in processes)
     finally:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -96,16 +113,11 @@ def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> 
             "SELECT max(committed_at) FROM commits WHERE records > 0"
         ).fetchone()[0]
         size = database.execute("SELECT sum(bytes) FROM files").fetchone()[0]
-    return {
-        "rate": count / (end - began),
-        "cpu_us_per_row": cpu / count * 1e6,
-        "rss_mb": memory,
-        "bytes_written": size,
-    }
+    return Measured(count / (end - began), cpu / count * 1e6, memory, size)
 
 
-def spark(lake: Config, count: int) -> float | None:
-    """Messages per second of Spark structured streaming on the same topic; None without pyspark."""
+def spark(lake: Config, count: int) -> Measured | None:
+    """Spark structured streaming on the same topic; None without pyspark."""
     if importlib.util.find_spec("pyspark") is None:
         note("Spark is not installed: make bench NAME=ingest SPARK=1")
         return None
@@ -123,7 +135,9 @@ def spark(lake: Config, count: int) -> float | None:
         text=True,
         check=True,
     )
-    return count / float(done.stdout.splitlines()[-1])
+    said = json.loads(done.stdout.splitlines()[-1])
+    cpu = said["cpu_seconds"] / count * 1e6
+    return Measured(count / said["seconds"], cpu, said["rss_mb"], said["bytes_written"])
 
 
 def _assigned(lake: Config, workers: int) -> bool:
@@ -153,12 +167,17 @@ def _rows(ledger: Path) -> int:
         database.close()
 
 
-def _peak(pid: int) -> float:
-    """Peak resident memory of a process in MB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def _show(found: dict[str, Measured], top: float) -> None:
+    """The table of docs/BENCHMARKS.md."""
+    note("| | messages/s | of the ceiling | CPU a row | peak memory | bytes written |")
+    note("|---|---|---|---|---|---|")
+    for name, one in found.items():
+        memory = f"{one.rss_mb:,.0f} MB" if one.rss_mb else ""
+        written = f"{one.bytes_written / 1e6:.0f} MB" if one.bytes_written else ""
+        note(
+            f"| {name} | {one.rate:,.0f} | {one.rate / top:.2f} | {one.cpu_us_per_row:.1f} µs"
+            f" | {memory} | {written} |"
+        )
 
 
 def main() -> None:
@@ -170,26 +189,25 @@ def main() -> None:
             made = make_lake(config, folder, source)
             size, reveal = fill(made, count)
             results[workers] = found = ours(made, reveal, workers, count)
-            note(f"ours, {workers} workers: {found['rate']:,.0f} messages/s")
-            cpu, memory = found["cpu_us_per_row"], found["rss_mb"]
-            note(f"  {cpu:.1f} µs of CPU a row, {memory:.0f} MB at most")
+            note(f"ours, {workers} workers: {found.rate:,.0f} messages/s")
         top = ceiling(made, count)
+        note(f"ceiling, {size:.0f} bytes a record: {top.rate:,.0f} messages/s")
         sparks = spark(made, count)
-        note(f"ceiling, {size:.0f} bytes a record: {top:,.0f} messages/s")
-    for workers, found in results.items():
-        note(f"{workers} workers: {found['rate'] / top:.2f} of the ceiling")
+    table = {"ours, 2 workers": results[2], "ours, 1 worker": results[1], "ceiling": top}
     if sparks is not None:
-        note(f"Spark: {sparks:,.0f} messages/s; ours, 2 workers: {results[2]['rate'] / sparks:.1f}")
+        table["Spark structured streaming"] = sparks
+        note(f"ours, 2 workers: {results[2].rate / sparks.rate:.1f} times Spark")
+    _show(table, top.rate)
     print(
         json.dumps(
             {
-                "ceiling": round(top),
-                "ours_1": round(results[1]["rate"]),
-                "ours_2": round(results[2]["rate"]),
-                "spark": None if sparks is None else round(sparks),
-                "cpu_us_per_row": round(results[2]["cpu_us_per_row"], 2),
-                "rss_mb": round(max(r["rss_mb"] for r in results.values())),
-                "bytes_written": results[2]["bytes_written"],
+                "ceiling": round(top.rate),
+                "ours_1": round(results[1].rate),
+                "ours_2": round(results[2].rate),
+                "spark": None if sparks is None else round(sparks.rate),
+                "cpu_us_per_row": round(results[2].cpu_us_per_row, 2),
+                "rss_mb": round(max(one.rss_mb for one in results.values())),
+                "bytes_written": results[2].bytes_written,
                 **measure(int(os.environ.get("FLUSHES", "86400"))),
             }
         )

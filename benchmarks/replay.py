@@ -95,7 +95,7 @@ def main() -> None:
         for number in range(RUNS):  # each pair within seconds: the machine is not the same for long
             lake = make_lake(config, folder, f"bench_replay_{number}")
             _, reveal = fill(lake, count)
-            live = ours(lake, reveal, 2, count)["rate"]
+            live = ours(lake, reveal, 2, count).rate
             note(f"live, 2 workers: {live:,.0f} messages/s")
             alone, _ = rebuild(lake, count)
             note(f"rebuild alone: {alone.rate:,.0f} messages/s, {alone.rss_mb:.0f} MB at most")

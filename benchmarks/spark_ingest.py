@@ -7,10 +7,15 @@ A program of its own, started by `benchmarks.ingest` where pyspark is installed:
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from benchmarks.broker import peak_rss_mb
 
 AFTER = (
     "order_id BIGINT, customer_id INT, ordered_at STRING, status STRING, payment_method STRING,"
@@ -78,7 +83,20 @@ def main() -> None:
     )
     spark.sparkContext.setLogLevel("ERROR")
     run(spark, bootstrap, topic, Path(folder) / "warm", "500000")
-    print(run(spark, bootstrap, topic, Path(folder) / "measured", "500000"))
+    [machine] = psutil.Process().children()
+    before = sum(machine.cpu_times()[:2])
+    seconds = run(spark, bootstrap, topic, Path(folder) / "measured", "500000")
+    written = Path(folder, "measured", "rows").rglob("*.parquet")
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "cpu_seconds": sum(machine.cpu_times()[:2]) - before,
+                "rss_mb": peak_rss_mb(machine.pid),
+                "bytes_written": sum(path.stat().st_size for path in written),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
