@@ -19,6 +19,7 @@ from consumers.sides import Sides
 from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
+from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.sql import rows_query
 from ducklake.records import OffsetRange
@@ -112,6 +113,7 @@ class Verifier:
         """Verify these tables, as of one pinned moment.
 
         Raises:
+            LedgerError: The ledger is older than the files: all differences would be its own.
             ServiceUnreachable: Kafka stopped answering.
         """
         differences: list[Difference] = []
@@ -119,6 +121,7 @@ class Verifier:
         # Pinned, so that the compactor does not take away the files that we look at.
         with ExitStack() as stack:
             ledger = stack.enter_context(Ledger(self._paths))
+            refuse_an_old_ledger(ledger)
             session = stack.enter_context(Session(self._paths))
             stack.enter_context(pinned(ledger, session))
             if self._endpoints is not None:

@@ -71,7 +71,7 @@ def test_a_ledger_older_than_the_files_is_refused_and_nothing_is_deleted(
     assert worker.await_end() == 1 and "older than the lake's files" in worker.text()
     for command in (
         ("consume", "--once"), ("compact", "--now"), ("batch", "--once"),
-        ("replay", lake.topics[0]),
+        ("replay", lake.topics[0]), ("verify",),
     ):  # fmt: skip
         worker = lake.start(*command)
         assert worker.await_end() == 1
