@@ -31,6 +31,7 @@ from ducklake.local.progress import PlainLines
 from ducklake.topics import admin
 
 DEADLINE_SECONDS = 300.0
+PATIENCE_SECONDS = 30.0
 TURNS = 3
 
 
@@ -87,8 +88,7 @@ def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> 
     ledger = lake.data_dir / "ledger.db"
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
-        while not _assigned(lake, workers):
-            time.sleep(0.2)
+        _await_shares(lake, workers)
         before = sum(sum(p.cpu_times()[:2]) for p in processes)
         began = time.time()
         reveal()
@@ -143,19 +143,31 @@ def spark(lake: Config, count: int) -> Measured | None:
     return Measured(count / said["seconds"], cpu, said["rss_mb"], said["bytes_written"])
 
 
-def _assigned(lake: Config, workers: int) -> bool:
-    """Whether all partitions are spread over all workers."""
+def _await_shares(lake: Config, workers: int) -> None:
+    """Wait until all partitions are spread over all workers: evenly, or else somehow."""
+    patience = time.monotonic() + PATIENCE_SECONDS
+    deadline = patience + PATIENCE_SECONDS
+    while (shares := _shares(lake)) != [PARTITIONS // workers] * workers:
+        if time.monotonic() > patience and sum(shares) == PARTITIONS and len(shares) == workers:
+            note(f"the group does not share evenly: {shares}")
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the workers did not join their group: {shares}")
+        time.sleep(0.2)
+
+
+def _shares(lake: Config) -> list[int]:
+    """How many partitions each member of the group has."""
     group = f"ducklake.{lake.settings.name}.lake"
     client = admin(lake.endpoints())  # its answers come only while it lives
     try:
         described = client.describe_consumer_groups([group])[group].result(30)
     except KafkaException:
-        return False  # the group is not there yet
-    shares = [
+        return []  # the group is not there yet
+    return [
         sum(p.topic == topic_of(lake) for p in member.assignment.topic_partitions)
         for member in described.members
     ]
-    return shares == [PARTITIONS // workers] * workers
 
 
 def _rows(ledger: Path) -> int:
