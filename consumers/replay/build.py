@@ -59,7 +59,6 @@ class Builder:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._open = ExitStack()
         self._garbage = GarbageCollection()
 
     def __enter__(self) -> Builder:

@@ -115,7 +115,7 @@ def _container(
     }
     made = DockerContainer(spec["image"])
     made.env = dict(spec["environment"])
-    made.ports = cast(dict[str, int | None], published)  # docker takes the address, too
+    made.ports = cast(dict[str, int | None], dict(published))  # docker takes the address, too
     if spec.get("command"):
         made.with_command(spec["command"])
     for volume in spec.get("volumes", ()):
