@@ -20,6 +20,7 @@ from batcher.dbt_build import Model
 from ducklake.config import Config
 from ducklake.lake.files import make_folder, move_into_place
 from ducklake.lake.ledger import Ledger
+from ducklake.lake.paths import files_below
 from ducklake.lake.sql import literal, quoted, rows_query
 
 KEEP_SECONDS = 600.0
@@ -112,7 +113,7 @@ class Publisher:
                 generation = self._ledger.generation(ref.topic, commit) or 0
                 folder = self._paths.raw(ref, generation)
                 # The tree only grows, so a glob stays right while sealing goes on.
-                files = [str(folder / "*/*/*/*.parquet")] if any(folder.rglob("*.parquet")) else []
+                files = [str(folder / "*/*/*/*.parquet")] if any(files_below(folder, ".parquet")) else []
                 columns = raw_columns(self._config, self._ledger, ref, commit)
                 query = rows_query(columns, files)
                 database.execute(f"CREATE VIEW raw.{quoted(ref.table)} AS {query}")

@@ -20,7 +20,7 @@ from ducklake.config import Config, Endpoints, Table, TableRef
 from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
 from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
+from ducklake.lake.paths import LakePaths, files_below
 from ducklake.lake.sql import rows_query
 from ducklake.records import OffsetRange
 from ducklake.topics import TopicIdentity, admin, identify
@@ -163,7 +163,7 @@ class Verifier:
 
     def _strangers(self, ledger: Ledger, ref: TableRef, generation: int) -> Iterator[Difference]:
         public = self._paths.raw(ref, generation)
-        found = [self._paths.relative(p) for p in public.rglob("*") if p.is_file()]
+        found = map(self._paths.relative, files_below(public))
         for relative in unknown_files(found, ledger.known_paths("sealed")):
             yield Difference(
                 ref.topic, "unknown-file", relative, "a glob reads it, no commit made it"

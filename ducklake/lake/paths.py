@@ -10,6 +10,7 @@ ledger.db                                           the truth
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class LakePaths:
     def lake_files(self) -> Iterator[Path]:
         """All Parquet files of the raw lake, whoever wrote them: hot and public ones."""
         for tree in ("hot", "raw", "generations"):
-            yield from (self.root / tree).rglob("*.parquet")
+            yield from files_below(self.root / tree, ".parquet")
 
     def holds_files(self) -> bool:
         """Whether there is any file of the raw lake."""
@@ -139,3 +140,20 @@ class LakePaths:
     def relative(self, path: Path) -> str:
         """A path as the ledger stores it: relative to the data folder."""
         return path.relative_to(self.root).as_posix()
+
+
+def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
+    """The files of a tree from which others may remove folders meanwhile.
+
+    pathlib's own search ends with an error there, up to Python 3.12.
+
+    Raises:
+        OSError: A folder that is there cannot be read.
+    """
+
+    def unless_gone(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, _, names in os.walk(folder, onerror=unless_gone):
+        yield from (Path(parent, name) for name in names if name.endswith(suffix))

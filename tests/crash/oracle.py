@@ -23,7 +23,7 @@ from consumers.verify import Difference, Verifier
 from ducklake.config import Config, TableRef, load_config
 from ducklake.lake.files import Session, session_is_alive
 from ducklake.lake.ledger import NOW, Ledger, pinned
-from ducklake.lake.paths import LakePaths
+from ducklake.lake.paths import LakePaths, files_below
 from ducklake.lake.sql import rows_query
 from ducklake.topics import make_topics
 from tests.crash.forkserver import ForkServer
@@ -265,7 +265,7 @@ class LakeUnderTest:
         assert not list(self._parquet("staging"))
 
     def _parquet(self, folder: str) -> Iterator[Path]:
-        return (p for p in (self.paths.root / folder).rglob("*") if p.is_file() and _is_data(p))
+        return (p for p in files_below(self.paths.root / folder) if _is_data(p))
 
     def seal(self) -> None:
         """Make everything public, as `ducklake compact --now` does."""

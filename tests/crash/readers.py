@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger, pinned
+from ducklake.lake.paths import files_below
 from ducklake.lake.sql import literal
 from tests.crash.oracle import LakeUnderTest
 
@@ -88,7 +89,7 @@ class PublicReader(Reader):
     def look(self) -> None:
         root = self._lake.paths.root
         trees = (root / "raw", *(root / "generations").glob("*"))
-        found = {p for tree in trees for p in tree.rglob("*") if p.is_file()}
+        found = {p for tree in trees for p in files_below(tree)}
         for path in set(self._seen) - found:
             assert not path.is_relative_to(trees[0]), f"a public file vanished: {path}"
             del self._seen[path]

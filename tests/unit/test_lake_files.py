@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from ducklake.lake.files import (
     write_parquet,
 )
 from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths, SealedName
+from ducklake.lake.paths import LakePaths, SealedName, files_below
 
 ROWS = pa.table({"n": pa.array([1, 2], pa.int64())})
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -171,3 +172,27 @@ def test_a_session_that_ends_is_not_taken_for_a_dead_one(tmp_path: Path) -> None
         over.set()
         thread.join()
     assert not list(paths.staging.glob("[!.]*"))
+
+
+def test_files_are_listed_while_others_remove_folders(tmp_path: Path) -> None:
+    lake = LakePaths(tmp_path)
+    for number in range(2):
+        for table in ("orders", "stock"):
+            day = tmp_path / "generations" / str(number) / "shop" / table / "year=2026"
+            make_folder(day)
+            (day / "a.parquet").touch()
+    found = lake.lake_files()
+    next(found)
+    shutil.rmtree(tmp_path / "generations")
+    assert not list(found)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(_: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OSError, match="Input/output error"):
+        list(files_below(tmp_path))
