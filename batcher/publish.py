@@ -113,7 +113,8 @@ class Publisher:
                 generation = self._ledger.generation(ref.topic, commit) or 0
                 folder = self._paths.raw(ref, generation)
                 # The tree only grows, so a glob stays right while sealing goes on.
-                files = [str(folder / "*/*/*/*.parquet")] if any(files_below(folder, ".parquet")) else []
+                is_empty = not any(files_below(folder, ".parquet"))
+                files = [] if is_empty else [str(folder / "*/*/*/*.parquet")]
                 columns = raw_columns(self._config, self._ledger, ref, commit)
                 query = rows_query(columns, files)
                 database.execute(f"CREATE VIEW raw.{quoted(ref.table)} AS {query}")
