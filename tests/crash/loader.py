@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -126,6 +126,7 @@ class Loader:
         partition: int | None = None,
         moment: Callable[[int], int] | None = None,
         bad: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """Produce records without a transaction, and wait until Kafka has them.
 
@@ -135,9 +136,10 @@ class Loader:
             partition: Which one; None spreads them.
             moment: The timestamp of the nth record in milliseconds; None leaves it to Kafka.
             bad: Values that cannot be decoded.
+            extra: Fields beside those that every record has.
         """
         sent: list[tuple[Message, dict[str, Any] | None]] = []
-        self._produce(self._plain, topic, count, partition, moment, bad, sent)
+        self._produce(self._plain, topic, count, partition, moment, bad, sent, extra)
         assert self._plain.flush(120) == 0, "Kafka does not take records"
         self._remember(topic, sent)
 
@@ -198,6 +200,7 @@ class Loader:
         moment: Callable[[int], int] | None,
         bad: bool,
         sent: list[tuple[Message, dict[str, Any] | None]],
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         for number in range(count):
             self._next += 1
@@ -206,6 +209,7 @@ class Loader:
                 "text": f"ñ{self._random.randbytes(self._random.randint(0, 30)).hex()}",
                 "amount": f"{self._random.randint(-(10**9), 10**9) / 100:.2f}",
                 "flag": self._random.random() < 0.5,
+                **(extra or {}),
             }
             value = b"{" + row["text"].encode() if bad else self._value(topic, row)
             options: dict[str, Any] = {} if partition is None else {"partition": partition}

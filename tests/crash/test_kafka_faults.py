@@ -139,6 +139,51 @@ def test_a_worker_whose_name_another_takes_joins_anew(
     lake.check()
 
 
+def test_two_workers_that_meet_new_columns_at_once_keep_both_in_silence(
+    make_watched_lake: LakeMaker, broker: Broker
+) -> None:
+    lake = make_watched_lake({"orders": "plain"}, partitions=4)
+    [topic] = lake.topics
+    lake.loader.send(topic, 40)  # no transaction, whose marker would be worth a commit
+    first = lake.start("consume")
+    lake.await_caught_up()
+    second = lake.start("consume", failpoint="commit.before_ledger:1:stop")
+
+    def shares() -> list[set[int]]:
+        group = f"ducklake.{lake.config.settings.name}.lake"
+        described = broker.admin.describe_consumer_groups([group])[group].result(30)
+        members = sorted(described.members, key=lambda m: m.group_instance_id or "")
+        held = [m.assignment.topic_partitions for m in members]
+        return [{p.partition for p in share if p.topic == topic} for share in held]
+
+    def is_shared() -> bool:
+        held = shares()
+        return len(held) == 2 and all(held) and set.union(*held) == set(range(4))
+
+    until(is_shared, "the two workers to share the topic")
+    of_first, of_second = map(min, shares())
+    lake.loader.send(topic, 10, partition=of_second, extra={"colour": "red"})
+    until(lambda: is_stopped(second), "the second worker, with its new column")
+    lake.loader.send(topic, 10, partition=of_first, extra={"weight": 7})
+    end = lake.loader.truths[topic].ends()[of_first]
+    until(lambda: _positions(lake, topic)[of_first] == end, "the first worker's new column")
+    second.signal(signal.SIGCONT)
+    until(lambda: "another worker was faster" in second.text(), "the schema's fence")
+    lake.await_caught_up()
+    lake.stop()
+    assert not any(w.exit_code() or "table stopped" in w.text() for w in (first, second))
+    lake.check()  # no dead letter, too
+    with Ledger(lake.paths) as ledger:
+        files = [str(f.path) for f in ledger.live_files(topic)]
+    with duckdb.connect() as db:
+        found = db.execute(
+            "SELECT colour, weight, count(*) FROM read_parquet(?, union_by_name = true)"
+            " WHERE colour IS NOT NULL OR weight IS NOT NULL GROUP BY ALL ORDER BY ALL",
+            [files],
+        ).fetchall()
+    assert found == [("red", None, 10), (None, 7, 10)]
+
+
 # Transactions --------------------------------------------------------------------------------
 
 
