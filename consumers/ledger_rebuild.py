@@ -7,7 +7,6 @@ were read without a row (markers, aborted records) between two files. `ducklake 
 from __future__ import annotations
 
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,17 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from consumers.replay.spans import Stretch, gaps
-from ducklake.errors import LedgerError
 from ducklake.failpoints import failpoint
 from ducklake.lake.files import (
     WrittenFile,
     move_aside,
-    move_into_place,
-    session_is_alive,
     sha256_of,
-    sync_folder,
 )
 from ducklake.lake.ledger import Ledger
+from ducklake.lake.ledger.replacing import at_rest, put_in_place
 from ducklake.lake.ledger.restoring import KnownTable, RestoredFile
 from ducklake.lake.paths import LakePaths, SealedName
 from ducklake.lake.schema import Schema
@@ -99,7 +95,13 @@ def restore_ledger(
     Raises:
         LedgerError: A process is at work in the lake.
     """
-    must_be_at_rest(paths)
+    with at_rest(paths):
+        return _restore(paths, identities, dry, progress)
+
+
+def _restore(
+    paths: LakePaths, identities: Mapping[str, TopicIdentity], dry: bool, progress: Progress
+) -> Restored:
     result = Restored()
     by_key: dict[Key, list[FoundFile]] = defaultdict(list)
     listed = sorted(paths.lake_files())
@@ -128,20 +130,6 @@ def _drop_replaced(paths: LakePaths, files: list[FoundFile]) -> list[Path]:
     gone = {file for file in files if paths.relative(file.path) in replaced}
     files[:] = [file for file in files if file not in gone]
     return sorted(file.path for file in gone)
-
-
-def must_be_at_rest(paths: LakePaths) -> None:
-    """See that nobody works in a lake whose ledger is to be replaced.
-
-    Raises:
-        LedgerError: Somebody does.
-    """
-    at_work = [f.name for f in paths.staging.glob("[!.]*") if session_is_alive(paths, f.name)]
-    if at_work:
-        raise LedgerError(
-            f"{len(at_work)} processes are at work in {paths.root}.",
-            "Stop `ducklake run`, `produce`, `consume`, `compact` and `batch` first.",
-        )
 
 
 # Looking -------------------------------------------------------------------------------------
@@ -448,26 +436,4 @@ def _write(paths: LakePaths, tables: Sequence[KnownTable], newest: int) -> None:
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
     with Ledger(paths, fresh) as ledger:
         ledger.restore(tables, newest)
-    set_old_ledger_aside(paths)
-    failpoint("restore.before_rename")
-    fresh.rename(paths.ledger)
-    sync_folder(paths.root)
-    failpoint("restore.after_rename")
-
-
-def set_old_ledger_aside(paths: LakePaths) -> Path | None:
-    """Move a ledger that is to be replaced to the orphans; gives its new folder.
-
-    What is left of a lost one goes there, too: SQLite would apply its log to the new ledger.
-    """
-    # The ledger first, durably: without its log it would be an older one, and look whole.
-    parts = [paths.ledger.with_name(paths.ledger.name + end) for end in ("", "-wal", "-shm")]
-    left = [part for part in parts if part.exists()]
-    if not left:
-        return None
-    folder = paths.orphans / f"ledger-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
-    for part in left:
-        move_into_place(part, folder / part.name, announced=True)
-        sync_folder(paths.root)
-        failpoint("restore.after_part_aside")
-    return folder
+    put_in_place(paths, fresh)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sqlite3
 import sys
-import time
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,16 +12,11 @@ from confluent_kafka import Producer
 from rich.console import Console
 from rich.progress import Progress
 
+from consumers import backup
 from consumers.kafka_range import KafkaReader
-from consumers.ledger_rebuild import (
-    Restored,
-    must_be_at_rest,
-    restore_ledger,
-    set_old_ledger_aside,
-)
+from consumers.ledger_rebuild import Restored, restore_ledger
 from ducklake.config import Config
-from ducklake.errors import ConfigError, DuckLakeError, LedgerError, ServiceUnreachable
-from ducklake.lake.files import disk_full_is_transient, sync_folder
+from ducklake.errors import DuckLakeError, ServiceUnreachable
 from ducklake.lake.ledger import Ledger
 from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
@@ -35,7 +25,6 @@ from ducklake.topics import TopicIdentity, admin, identify, make_topics
 
 ASK_SECONDS = 5.0
 SEND_SECONDS = 30.0
-LEDGER, CURSORS, MANIFEST = "ledger.db", "cursors.json", "manifest.json"
 
 
 def rebuild_ledger(config: Config, dry: bool, yes: bool, as_json: bool) -> None:
@@ -88,35 +77,11 @@ def back_up(config: Config, folder: Path) -> None:
         LedgerError: There is no ledger.
         ServiceUnreachable: Kafka does not answer.
     """
-    paths = LakePaths(config.data_dir)
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty.", "Name a new folder for each backup.")
-    if not paths.ledger.exists():
-        raise LedgerError(f"{paths.ledger} is missing.", "There is nothing to back up yet.")
-    cursors = _cursors(config)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with disk_full_is_transient(staged):
-        staged.mkdir(parents=True)
-        with Ledger(paths) as ledger:
-            ledger.copy_to(staged / LEDGER)
-            about = {
-                "lake": config.settings.name,
-                "ledger": ledger.identity(),
-                "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "commit": ledger.newest_number(),
-                "cursors": len(cursors),
-            }
-        (staged / CURSORS).write_text(json.dumps(cursors, indent=1))
-        (staged / MANIFEST).write_text(json.dumps(about, indent=1))
-        for path in staged.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(staged)
-        if folder.exists():
-            folder.rmdir()
-        staged.rename(folder)
-        sync_folder(folder.absolute().parent)
-    print(f"{folder}: the ledger at commit {about['commit']}, {len(cursors)} cursors")
+    backup.must_be_new(folder)
+    made = backup.write_backup(
+        LakePaths(config.data_dir), config.settings.name, _cursors(config), folder
+    )
+    print(f"{folder}: the ledger at commit {made.commit}, {made.cursors} cursors")
 
 
 def _cursors(config: Config) -> dict[str, str]:
@@ -143,47 +108,16 @@ def restore(config: Config, folder: Path, yes: bool) -> None:
         LedgerError: A process is at work; or the lake has files that are newer than the backup.
     """
     paths = LakePaths(config.data_dir)
-    about = _manifest(config, folder)
-    must_be_at_rest(paths)
+    about = backup.read_manifest(folder, config.settings.name)
     if paths.ledger.exists() and not yes:
         typer.confirm(f"{paths.ledger} is moved aside. Go on?", abort=True)
-    paths.root.mkdir(parents=True, exist_ok=True)
-    fresh = paths.root / "ledger.db.restored"
-    with disk_full_is_transient(fresh):
-        shutil.copyfile(folder / LEDGER, fresh)
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
-    aside = set_old_ledger_aside(paths)
-    fresh.rename(paths.ledger)
-    sync_folder(paths.root)
-    print(f"the ledger stands at commit {about['commit']}, of {about['made_at']}")
+    aside = backup.restore_ledger_of(folder, paths)
+    print(f"the ledger stands at commit {about.commit}, of {about.made_at}")
     if aside is not None:
         print(f"the one before is in {aside}")
-    _restore_cursors(config, json.loads((folder / CURSORS).read_text()))
+    _restore_cursors(config, backup.cursors_of(folder))
     with Ledger(paths) as ledger:
         refuse_an_old_ledger(ledger)
-
-
-def _manifest(config: Config, folder: Path) -> dict[str, object]:
-    try:
-        about: dict[str, object] = json.loads((folder / MANIFEST).read_text())
-        with closing(sqlite3.connect(f"file:{folder / LEDGER}?mode=ro", uri=True)) as ledger:
-            [(found,)] = ledger.execute("SELECT identity FROM lake").fetchall()
-            # Not the quick check: some versions of SQLite see NULLs that are not there.
-            [(sound,), *_] = ledger.execute("PRAGMA integrity_check").fetchall()
-    except (OSError, ValueError, sqlite3.Error) as error:
-        raise ConfigError(
-            f"{folder} is no backup ({error}).", "Name a folder that `ducklake backup` made."
-        ) from None
-    if sound != "ok" or found != about["ledger"]:
-        raise ConfigError(f"The ledger in {folder} is damaged.", "Take another backup.")
-    if about["lake"] != config.settings.name:
-        raise ConfigError(
-            f"{folder} is a backup of the lake {about['lake']!r}, this one is"
-            f" {config.settings.name!r}.",
-            "Name another folder.",
-        )
-    return about
 
 
 def _restore_cursors(config: Config, wanted: dict[str, str]) -> None:

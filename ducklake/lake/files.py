@@ -192,14 +192,15 @@ def is_whole(path: Path, sha256: str) -> bool:
         return False
 
 
-def written_after(path: Path) -> int | None:
-    """The newest commit number when a file was written, as its footer says; None: it does not."""
-    try:
-        about = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowInvalid):
-        return None
-    text = about.get(b"ducklake.after")
-    return None if text is None else int(text)
+def footer_of(path: Path) -> dict[str, str]:
+    """What the lake wrote into a file's footer; nothing where somebody else wrote the file.
+
+    Raises:
+        OSError: It cannot be read, or is gone.
+        ArrowInvalid: It is damaged.
+    """
+    about = pq.read_metadata(path).metadata or {}
+    return {k.decode(): v.decode() for k, v in about.items() if k.startswith(b"ducklake.")}
 
 
 def _is_stepping(type_: pa.DataType) -> bool:

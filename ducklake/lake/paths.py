@@ -71,6 +71,11 @@ class LakePaths:
         return self.root / "ledger.db"
 
     @property
+    def ledger_lock(self) -> Path:
+        """Locked by all who have the ledger open, and alone by whoever replaces it."""
+        return self.root / "ledger.lock"
+
+    @property
     def staging(self) -> Path:
         """Folder of the sessions that are writing."""
         return self.root / "staging"

@@ -33,7 +33,8 @@ _UP_SECONDS = 300.0
 # everything that the project writes under data_dir; `reset` touches nothing else
 _OURS = (
     "raw", "hot", "staging", "generations", "orphans", "published", "work", "workers", "logs",
-    "stack", "ledger.db*", "lake.duckdb*", "compactor.lock",
+    "stack", "ledger.db*", "ledger.lock", "lake.duckdb*",
+    "compactor.lock",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ What is assumed stands in `power_loss.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.crash.power_trace import Call, NotRecorded
 ROOT = 0
 IGNORED = "-shm"
 SECTOR = 512
+_OFFSET = re.compile(r"\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,18 @@ class Disk:
         file = self._file(call)
         if file is not None:
             self._change(Data(file.inode, call.number(3), call.text(1)[: call.result]))
+
+    def _sendfile(self, call: Call) -> None:
+        target, source = self._file(call), self._file(call, 1)
+        if target is None or not call.result:
+            return
+        at = _OFFSET.match(call.arguments[2])
+        if source is None or at is None:
+            raise NotRecorded(f"sendfile from outside, or without an offset: {call.arguments}")
+        first = int(at[1])
+        content = self._seen.contents[source.inode][first : first + call.result]
+        self._change(Data(target.inode, target.at, bytes(content)))
+        target.at += call.result
 
     def _ftruncate(self, call: Call) -> None:
         file = self._file(call)

@@ -20,19 +20,20 @@ from typing import Any
 import pyarrow as pa
 
 from consumers import planning
+from consumers.backup import restore_ledger_of, write_backup
 from consumers.compactor import Compactor
 from consumers.days import merge_day
 from consumers.decode import Decoded
-from consumers.hot_files import commit_flush
+from consumers.hot_files import commit_flush, write_hot
 from consumers.ledger_rebuild import restore_ledger
-from consumers.recovery import recover
+from consumers.recovery import delete_replaced, recover
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import SegmentWriter, Target
 from ducklake import failpoints
 from ducklake.config import Config, TableRef, load_config
 from ducklake.lake.files import Session, sync_folder
-from ducklake.lake.ledger import Ledger, TableState
-from ducklake.lake.ledger.generations import HOLD_SECONDS
+from ducklake.lake.ledger import NOW, Ledger, TableState
+from ducklake.lake.ledger.generations import HOLD_SECONDS, Hole
 from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema, source_column
@@ -46,13 +47,17 @@ SCHEMA = Schema((source_column("order_id", "BIGINT"), source_column("note", "VAR
 FIRST_DAY = date(2026, 1, 5)
 ROWS = 3
 PARTITIONS = (0, 1)
+Place = tuple[int, int]
+"""Partition and offset."""
+HOLE: Place = (0, 4)
+"""In the middle of the second commit."""
 SETTINGS = """\
 sources: {shop: {type: plain, tables: {orders: {}}}}
 consumer: {seal_seconds: 3600}
 """
 
 
-def expected(commits: int, rebuilt: int = 0) -> dict[tuple[int, int], tuple[int, str]]:
+def expected(commits: int, rebuilt: int = 0) -> dict[Place, tuple[int, str]]:
     """(partition, offset) to the values, after so many commits.
 
     Args:
@@ -74,7 +79,7 @@ def day_of(partition: int, offset: int) -> date:
     return FIRST_DAY + timedelta(days=offset % 2 + partition)
 
 
-def table(places: list[tuple[int, int]], rebuilt: int = 0) -> pa.Table:
+def table(places: list[Place], rebuilt: int = 0) -> pa.Table:
     """The rows of some (partition, offset)."""
     moments = [datetime.combine(day_of(*place), datetime.min.time(), UTC) for place in places]
     stamps = pa.array(moments, pa.timestamp("us", "UTC"))
@@ -93,12 +98,15 @@ def table(places: list[tuple[int, int]], rebuilt: int = 0) -> pa.Table:
     )
 
 
-def flush(ledger: Ledger, session: Session, state: TableState) -> None:
-    """The next commit."""
+def flush(
+    ledger: Ledger, session: Session, state: TableState, without: frozenset[Place] = frozenset()
+) -> None:
+    """The next commit; it may lack some rows."""
     first = state.positions.get(0, 0)
     end = first + ROWS
-    rows = table([(p, o) for p in PARTITIONS for o in range(first, end)])
-    spans = [OffsetRange(TOPIC_ID, p, first, end - 1, ROWS) for p in PARTITIONS]
+    places = {p: [(p, o) for o in range(first, end) if (p, o) not in without] for p in PARTITIONS}
+    rows = table([place for some in places.values() for place in some])
+    spans = [OffsetRange(TOPIC_ID, p, first, end - 1, len(some)) for p, some in places.items()]
     starts = {p: state.positions.get(p) for p in PARTITIONS}
     commit_flush(ledger, session, REF, state, rows, spans, starts, SCHEMA, ())
 
@@ -124,14 +132,14 @@ class SmallLake:
         if self._recorded:
             os.write(1, mark(self.folder.name, settled, **said))
 
-    def commit(self, count: int = 1) -> None:
+    def commit(self, count: int = 1, without: frozenset[Place] = frozenset()) -> None:
         """What a worker does: start, and flush."""
         with Ledger(self.paths) as ledger, Session(self.paths) as session:
             refuse_an_old_ledger(ledger)
             recover(ledger)
             for _ in range(count):
                 state = ledger.open_table(REF.topic, TOPIC_ID, len(PARTITIONS))
-                flush(ledger, session, state)
+                flush(ledger, session, state, without)
                 self.say(commits=state.positions.get(0, 0) // ROWS + 1)
 
     def compact(self, force: bool = True) -> None:
@@ -174,6 +182,60 @@ class SmallLake:
             ledger.switch(state, generation, session.id, SCHEMA)
             self.say(generation=generation)
 
+    def fill(self) -> None:
+        """`ducklake replay`, where a row is missing within a commit."""
+        partition, offset = HOLE
+        with Ledger(self.paths) as ledger, Session(self.paths) as session:
+            state = ledger.table(REF.topic)
+            assert state is not None
+            old = next(
+                r for r in ledger.history(REF.topic)
+                if r.partition == partition and r.first <= offset <= r.last
+            )  # fmt: skip
+            kept = tuple(OffsetRange(TOPIC_ID, 0, o, o, 1) for o in (old.first, old.last))
+            span = OffsetRange(TOPIC_ID, partition, offset, offset, 1)
+            file = write_hot(ledger, session, REF, state.generation, SCHEMA, table([HOLE]), [span])
+            ledger.fill(state, session.id, [Hole(span, (old,), kept)], file, SCHEMA)
+            self.say(filled=True)
+
+    def lose_a_file(self) -> None:
+        """A disk that has lost the one hot file."""
+        [file] = (self.paths.root / "hot").rglob("*.parquet")
+        file.unlink()
+        sync_folder(file.parent)
+
+    def repair(self) -> None:
+        """`ducklake replay`, where a file is missing: the same rows in a file of another name."""
+        with Ledger(self.paths) as ledger, Session(self.paths) as session:
+            recover(ledger)
+            state = ledger.table(REF.topic)
+            assert state is not None
+            for lost in ledger.contents(REF.topic, state.generation, 0, NOW):
+                if lost.path.exists():
+                    continue
+                places = [(s.partition, o) for s in lost.ranges for o in range(s.first, s.last + 1)]
+                made = write_hot(
+                    ledger, session, REF, state.generation, SCHEMA, table(sorted(places)),
+                    lost.ranges, self.paths.relative(lost.path),
+                )  # fmt: skip
+                ledger.replace_file(REF.topic, state.generation, lost.file_id, made)
+            self.say(repaired=True)
+            delete_replaced(ledger)
+
+    @property
+    def backup(self) -> Path:
+        """Where a backup goes."""
+        return self.folder / "backups" / "first"
+
+    def back_up(self) -> None:
+        """`ducklake backup`."""
+        write_backup(self.paths, self.config.settings.name, {"shop": "{}"}, self.backup)
+        self.say(backed_up=True)
+
+    def bring_back(self) -> None:
+        """`ducklake restore`."""
+        restore_ledger_of(self.backup, self.paths)
+
     def lose_the_ledger(self) -> None:
         """A disk that has lost one file; its log is left."""
         self.paths.ledger.unlink()
@@ -202,6 +264,23 @@ def _hot_and_sealed(lake: SmallLake) -> None:
 
 def _nothing(lake: SmallLake) -> None:
     pass
+
+
+def _backed_up(lake: SmallLake) -> None:
+    _hot_and_sealed(lake)
+    lake.back_up()
+
+
+def _with_a_hole(lake: SmallLake) -> None:
+    lake.commit()
+    lake.commit(without=frozenset({HOLE}))
+    lake.compact()
+    lake.commit()
+
+
+def _with_a_lost_file(lake: SmallLake) -> None:
+    _hot_and_sealed(lake)
+    lake.lose_a_file()
 
 
 SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
@@ -239,6 +318,18 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
         ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.lose_the_ledger, ""),
          (SmallLake.restore, "")),
     ),
+    "fill": (_with_a_hole, ((SmallLake.fill, ""),)),
+    "repair": (_with_a_lost_file, ((SmallLake.repair, ""),)),
+    "killed_repair": (
+        _with_a_lost_file,
+        ((SmallLake.repair, "move.before_sync:1"), (SmallLake.repair, "")),
+    ),
+    "backup": (_hot_and_sealed, ((SmallLake.back_up, ""),)),
+    # The backup is older than the files: the ledger is made anew from these.
+    "bring_back": (
+        _backed_up,
+        ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.bring_back, "")),
+    ),
 }  # fmt: skip
 
 
@@ -250,8 +341,10 @@ def main(folder: Path) -> None:
         _in_a_process(lambda lake=lake, prepare=prepare: prepare(lake), "")  # type: ignore[misc]
         commits = _commits(lake)
         lake.say(
-            settled=True, commits=commits, prepared=commits, generation=0, rebuilt="rebuild" in name
-        )
+            settled=True, commits=commits, prepared=commits, generation=0,
+            rebuilt="rebuild" in name, lost="repair" in name, hole=name == "fill",
+            backed_up=name == "bring_back",
+        )  # fmt: skip
         for step, failpoint in steps:
             _in_a_process(lambda lake=lake, step=step: step(lake), failpoint)  # type: ignore[misc]
 

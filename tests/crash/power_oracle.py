@@ -16,17 +16,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import structlog
 
+from consumers.backup import cursors_of, read_manifest
 from consumers.compactor import Compactor
 from consumers.recovery import recover
+from ducklake.errors import LedgerError
 from ducklake.lake.files import Session
 from ducklake.lake.ledger import Ledger, TableState
 from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from tests.crash.power_lake import (
+    HOLE,
     PARTITIONS,
     REF,
     ROWS,
     TOPIC_ID,
+    Place,
     SmallLake,
     day_of,
     expected,
@@ -73,8 +77,11 @@ class Examination:
         """Start as a worker and a compactor do, look, and go on."""
         paths = self._lake.paths
         before = _contents(paths)
-        if not paths.ledger.exists() and paths.holds_files():
+        self._look_at_the_backup()
+        if not self._is_believed():
             self._lake.restore()  # as the error says
+        if self._said["lost"] and not self._said.get("repaired"):
+            self._lake.repair()
         with Ledger(paths) as ledger:
             refuse_an_old_ledger(ledger)
             replaced = _may_go(ledger)
@@ -92,12 +99,39 @@ class Examination:
                     flush(ledger, session, opened)
                 compactor.pass_once(force=True)
                 assert self._look(ledger, whole=True) == commits + 1, "it does not go on"
+                if self._said["hole"] and HOLE not in self._filled(ledger):
+                    self._lake.fill()
+                    compactor.pass_once(force=True)
+                    assert self._look(ledger, whole=True) == commits + 1, "it is not filled"
                 if self._said["rebuilt"]:
                     self._said["prepared"] = commits + 1
                     self._lake.rebuild()
                     assert self._look(ledger, whole=True) == commits + 1, "no second rebuild"
             finally:
                 compactor.close()
+
+    def _is_believed(self) -> bool:
+        """Whether there is a ledger as new as the files, or nothing at all."""
+        paths = self._lake.paths
+        if not paths.ledger.exists() and paths.holds_files():
+            return False
+        with Ledger(paths) as ledger:
+            try:
+                refuse_an_old_ledger(ledger)
+            except LedgerError:
+                return False
+        return True
+
+    def _look_at_the_backup(self) -> None:
+        """It is whole, or not there."""
+        backup, lake = self._lake.backup, self._lake.config.settings.name
+        assert backup.exists() or not self._said["backed_up"], "an acknowledged backup is lost"
+        if backup.exists():
+            assert read_manifest(backup, lake).commit
+            assert cursors_of(backup) == {"shop": "{}"}
+
+    def _filled(self, ledger: Ledger) -> set[Place]:
+        return {(r.partition, r.first) for r in ledger.history(REF.topic) if r.first == r.last}
 
     def _look(self, ledger: Ledger, whole: bool) -> int:
         """Compare everything with what was committed; all of it is public if `whole`.
@@ -117,6 +151,9 @@ class Examination:
         assert not rest and set(ends.values()) == {ends[0]}, f"half a commit: {ends}"
         assert state.generation >= self._said["generation"], "an acknowledged switch is lost"
         wanted = expected(commits, self._said["prepared"] if state.generation else 0)
+        if self._said["hole"] and HOLE not in self._filled(ledger):
+            assert not self._said.get("filled"), "an acknowledged fill is lost"
+            del wanted[HOLE]
         paths = [new.path for new in ledger.new_rows(REF.topic, 0, ledger.last_commit())]
         assert _rows(paths) == wanted, "rows of the ledger"
         for file in ledger.live_files(REF.topic):

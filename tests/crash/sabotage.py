@@ -31,6 +31,8 @@ SEALS, CARRY = "ducklake/lake/ledger/compaction.py", "consumers/replay/carry.py"
 REBUILD, FILL = "consumers/replay/rebuild.py", "consumers/replay/fill.py"
 REPLAYS = "tests/crash/test_replay.py"
 SPANS, RESTORE = "consumers/replay/spans.py", "consumers/ledger_rebuild.py"
+BACKUP = "consumers/backup.py"
+REPLACING, IN_USE = "ducklake/lake/ledger/replacing.py", "tests/unit/test_replacing.py"
 STORIES = "tests/crash/test_state_machine.py"
 MODEL = f"{STORIES}::TestLake"
 COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
@@ -325,19 +327,41 @@ BREAKS = (
         f"{BOOKS}::test_a_switch_waits_for_what_was_committed_meanwhile",
     ),
     Break(
-        "the log of a lost ledger stays", RESTORE, "    if not left:\n",
+        "the log of a lost ledger stays", REPLACING, "    if not left:\n",
         "    if not paths.ledger.exists():\n",
         f"{LOST}::test_the_log_of_a_lost_ledger_is_not_applied_to_the_new_one",
     ),
     Break(
-        "a ledger without its log", RESTORE, 'for end in ("", "-wal", "-shm")]',
+        "a ledger replaced under its users", REPLACING, "fcntl.LOCK_SH", "fcntl.LOCK_UN",
+        f"{IN_USE}::test_a_ledger_that_somebody_has_open_is_not_replaced",
+    ),
+    Break(
+        "a ledger opened while it is replaced", REPLACING, "fcntl.LOCK_EX", "fcntl.LOCK_SH",
+        f"{IN_USE}::test_a_ledger_is_not_opened_while_it_is_replaced",
+    ),
+    Break(
+        "a ledger without its log", REPLACING, 'for end in ("", "-wal", "-shm")]',
         'for end in ("-wal", "-shm", "")]',
         f"{LOST}::test_a_ledger_that_is_replaced_is_never_there_without_its_log",
     ),
     Break(
-        "no sync between a ledger and its log", RESTORE,
+        "no sync between a ledger and its log", REPLACING,
         '        sync_folder(paths.root)\n        failpoint("restore.after_part_aside")',
         '        failpoint("restore.after_part_aside")', f"{POWER}[restore]",
+    ),
+    Break(
+        "a backup's ledger not synced", BACKUP,
+        "            shutil.copyfile(folder / _LEDGER, fresh)\n            _sync(fresh)\n",
+        "            shutil.copyfile(folder / _LEDGER, fresh)\n", f"{POWER}[bring_back]",
+    ),
+    Break(
+        "a backup not synced", BACKUP, "                _sync(path)\n", "                pass\n",
+        f"{POWER}[backup]",
+    ),
+    Break(
+        "a backup's name not synced", BACKUP,
+        '            sync_folder(folder.parent)\n            failpoint("backup.after_rename")\n',
+        '            failpoint("backup.after_rename")\n', f"{POWER}[backup]",
     ),
     Break(
         "dropped while pinned", GENERATIONS, 'if found[0] == "old" and any(', "if False and any(",
@@ -435,8 +459,18 @@ BREAKS = (
     ),
     Break(
         "an old ledger is taken", OLD_LEDGER,
-        "if after is not None and after > newest:", "if False:",
+        "if after > newest:", "if False:",
         f"{TAKEN_OVER}::test_a_ledger_that_is_older_than_a_file_is_refused",
+    ),
+    Break(
+        "a ledger from before a compaction is taken", OLD_LEDGER,
+        'if is_public and file.tier == "hot":', "if False:",
+        f"{LOST}::test_a_backup_from_before_a_compaction_is_older_than_the_files[seal-seal.before_delete]",
+    ),
+    Break(
+        "a ledger from before a merge is taken", OLD_LEDGER,
+        "return not file.path.exists() and", "return False and",
+        f"{LOST}::test_a_backup_from_before_a_compaction_is_older_than_the_files[merge-]",
     ),
     Break(
         "files do not say when they were written", HOT,

@@ -22,6 +22,7 @@ ONLY = {
     "days": (),  # explicit commands: test_days.py and test_replay.py
     "replay": (),
     "restore": (),  # test_lost_ledger.py
+    "backup": (),
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {

@@ -10,8 +10,9 @@ import pytest
 
 from ducklake.lake.ledger import NOW, Ledger
 from tests.crash.conftest import LakeMaker
-from tests.crash.oracle import LakeUnderTest
+from tests.crash.oracle import LakeUnderTest, until, utc
 from tests.crash.test_failpoints import points
+from tests.crash.test_kafka_faults import is_stopped
 from tests.crash.test_replay import ONE, PAIR, files_of, loaded, said, sql
 
 
@@ -234,5 +235,91 @@ def test_a_rebuild_of_the_ledger_killed_anywhere_starts_again(
     lose(lake, "ledger.db")  # its log is left
     killed = lake.start("ledger", "rebuild", "--yes", failpoint=step)
     assert killed.await_end() == -signal.SIGKILL, killed.text()
+    rebuild(lake)
+    ask_kafka(lake)
+
+
+def test_nobody_begins_while_the_ledger_is_replaced(make_lake: LakeMaker) -> None:
+    """What keeps processes alive starts them again at any moment."""
+    lake = loaded(make_lake, ONE)
+    rebuilding = lake.start("ledger", "rebuild", "--yes", failpoint="restore.before_rename:1:stop")
+    until(lambda: is_stopped(rebuilding), "the rebuild, half-way")
+    before = files_of(lake)
+    for command in (("consume", "--once"), ("compact", "--now"), ("accept", *lake.topics, "--yes")):
+        worker = lake.start(*command)
+        assert worker.await_end() == 1
+        assert "is being replaced" in worker.text(), worker.text()
+    assert files_of(lake) == before
+    rebuilding.signal(signal.SIGCONT)
+    assert rebuilding.await_end() == 0, rebuilding.text()
+    ask_kafka(lake)
+
+
+@pytest.mark.parametrize("step", [s for s in points() if s.startswith("backup.")])
+def test_a_backup_killed_anywhere_is_whole_or_not_there(
+    make_lake: LakeMaker, tmp_path: Path, step: str
+) -> None:
+    lake = loaded(make_lake, ONE)
+    folder = tmp_path / "backups" / "first"
+    killed = lake.start("backup", str(folder), failpoint=step)
+    assert killed.await_end() == -signal.SIGKILL, killed.text()
+    if not folder.exists():
+        assert lake.start("backup", str(folder)).await_end() == 0, lake.show_logs()
+    lose(lake)
+    assert lake.start("restore", str(folder), "--yes").await_end() == 0, lake.show_logs()
+    ask_kafka(lake)
+
+
+@pytest.mark.parametrize(
+    "step", ["restore.after_part_aside", "restore.before_rename", "restore.after_rename"]
+)
+def test_a_restore_killed_anywhere_starts_again(
+    make_lake: LakeMaker, tmp_path: Path, step: str
+) -> None:
+    lake = loaded(make_lake, ONE)
+    backup = str(tmp_path / "backup")
+    assert lake.start("backup", backup).await_end() == 0, lake.show_logs()
+    killed = lake.start("compact", failpoint="seal.before_delete")
+    assert killed.await_end() == -signal.SIGKILL  # the ledger that is there has a log
+    killed = lake.start("restore", backup, "--yes", failpoint=step)
+    assert killed.await_end() == -signal.SIGKILL, killed.text()
+    worker = lake.start("restore", backup, "--yes")
+    assert worker.await_end() == 1 and "older than the lake's files" in worker.text()
+    rebuild(lake)
+    ask_kafka(lake)
+
+
+@pytest.mark.parametrize(
+    ("what", "killed_at"),
+    [("seal", ""), ("seal", "seal.before_delete"), ("merge", ""), ("days", "")],
+)
+def test_a_backup_from_before_a_compaction_is_older_than_the_files(
+    make_lake: LakeMaker, tmp_path: Path, what: str, killed_at: str
+) -> None:
+    """No commit came after it whose number would tell."""
+    lake = make_lake(ONE, consumer={"seal_seconds": 3600}, merge_files=2)
+    midnight = utc("2026-03-01T00:00:00")
+    for _ in range(3):
+        lake.start("consume")
+        lake.loader.send(lake.topics[0], 30, moment=lambda n: midnight + n)
+        lake.await_caught_up()
+        lake.stop()
+        if what == "days":
+            lake.seal()
+    backup = str(tmp_path / "backup")
+    assert lake.start("backup", backup).await_end() == 0, lake.show_logs()
+    before = files_of(lake)
+    words = {"seal": ("--now",), "merge": (), "days": ("--days", "2026-03-01..2026-03-01")}[what]
+    compacting = lake.start("compact", *words, failpoint=killed_at)
+    if what == "merge":
+        until(lambda: files_of(lake) != before, "a merge")
+        lake.stop()
+    assert compacting.await_end() == (-signal.SIGKILL if killed_at else 0), lake.show_logs()
+    after = files_of(lake)
+    assert after != before
+    worker = lake.start("restore", backup, "--yes")
+    assert worker.await_end() == 1 and "older than the lake's files" in worker.text()
+    assert "Nothing was deleted" in worker.text()
+    assert files_of(lake) == after
     rebuild(lake)
     ask_kafka(lake)

@@ -88,6 +88,12 @@ class CompactionLedger(ReadingLedger):
             self._must_be_current(db, topic, generation)
             db.execute("INSERT INTO days (topic, intent) VALUES (?, ?)", (topic, intent))
 
+    def announced_paths(self) -> frozenset[str]:
+        """Relative paths, old and new, of the files that announced compactions make."""
+        moves = [move for _, _, intent in self.open_seals() for move in intent.moves]
+        moves += [move for _, _, text in self.open_days() for move in json.loads(text)[3]]
+        return frozenset(path for move in moves for path in move[:2])
+
     def open_days(self) -> list[tuple[int, str, str]]:
         """Announced swaps of day folders: (id, topic, intent as JSON)."""
         return self._db.execute("SELECT day_id, topic, intent FROM days").fetchall()

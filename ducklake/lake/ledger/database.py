@@ -7,14 +7,15 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from ducklake.errors import CommitConflict, DiskFull, LedgerError, ServiceUnreachable
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import WrittenFile, make_folder
+from ducklake.lake.files import WrittenFile
+from ducklake.lake.ledger.replacing import locked_for_use
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
 from ducklake.records import DeadLetter, OffsetRange
@@ -186,11 +187,19 @@ class LedgerDb:
 
     Raises:
         LedgerError: There are files, and no ledger; or a newer release wrote it.
+        ServiceUnreachable: It is being replaced now.
     """
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         self.paths = paths
-        make_folder(paths.root)
+        with ExitStack() as opening:
+            if file is None:
+                opening.enter_context(locked_for_use(paths))
+            self._open(opening, file)
+            self._opened = opening.pop_all()
+
+    def _open(self, opening: ExitStack, file: Path | None) -> None:
+        paths = self.paths
         if file is None and not paths.ledger.exists() and paths.holds_files():
             raise LedgerError(
                 f"{paths.ledger} is missing, and the lake holds files.",
@@ -201,6 +210,7 @@ class LedgerDb:
             file or paths.ledger, timeout=BUSY_SECONDS, isolation_level=None,
             check_same_thread=False,
         )  # fmt: skip
+        opening.callback(self._db.close)
         _switch_to_wal(self._db)
         self._db.execute("PRAGMA synchronous = FULL")
         if self._version() < VERSION:
@@ -227,7 +237,7 @@ class LedgerDb:
 
     def close(self) -> None:
         """Close the connection."""
-        self._db.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -265,11 +275,20 @@ class LedgerDb:
         ).fetchone()[0]
         return max(now(), math.nextafter(latest, math.inf))
 
-    def copy_to(self, path: Path) -> None:
-        """Write the whole ledger, as of one moment, to a new file; others go on meanwhile."""
+    def copy_to(self, path: Path) -> int:
+        """Write the whole ledger, as of one moment, to a new file; others go on meanwhile.
+
+        Returns:
+            The highest commit number in it.
+        """
         with closing(sqlite3.connect(path)) as target:
             self._db.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")
+            return _newest_number(target)
+
+    def newest_number(self) -> int:
+        """The highest commit number ever given, those of empty commits included."""
+        return _newest_number(self._db)
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""
@@ -401,3 +420,8 @@ def _switch_to_wal(db: sqlite3.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def _newest_number(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'commits'").fetchone()
+    return int(row[0]) if row else 0

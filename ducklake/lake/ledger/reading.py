@@ -237,6 +237,17 @@ class ReadingLedger(LedgerDb):
         )
         return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
 
+    def holders(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
+        """The live files of the commit that brought just this range."""
+        found = self._db.execute(
+            "SELECT file_id, path, tier, f.rows, bytes, created_at, sha256 FROM ranges r"
+            " JOIN file_commits USING (commit_no) JOIN files f USING (file_id)"
+            " WHERE r.topic = ? AND r.generation = ? AND r.topic_id = ? AND r.partition = ?"
+            " AND r.first = ? AND r.last = ? AND obsolete_at IS NULL",
+            (topic, generation, span.topic_id, span.partition, span.first, span.last),
+        )
+        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
+
     def knows(self, path: Path) -> bool:
         """Whether a file is one of the lake's."""
         relative = self.paths.relative(path)
@@ -255,11 +266,6 @@ class ReadingLedger(LedgerDb):
         row = self._db.execute(
             "SELECT commit_no FROM commits WHERE records > 0 ORDER BY commit_no DESC LIMIT 1"
         ).fetchone()
-        return int(row[0]) if row else 0
-
-    def newest_number(self) -> int:
-        """The highest commit number ever given, those of empty commits included."""
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'commits'").fetchone()
         return int(row[0]) if row else 0
 
     def new_rows(self, topic: str, after: int, up_to: int) -> tuple[NewRows, ...]:
