@@ -56,7 +56,7 @@ def at_rest(paths: LakePaths) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise LedgerError(
                     f"A process is at work in {paths.root}.",
-                    "Stop `ducklake run`, `consume`, `compact`, `batch` and `live` first.",
+                    "Stop `ducklake run`, `consume`, `compact`, `batch` and `replay` first.",
                 )
             threading.Event().wait(_LOOK_SECONDS)  # a look at the ledger is over in a moment
         yield
