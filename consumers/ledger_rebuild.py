@@ -19,11 +19,7 @@ import pyarrow.parquet as pq
 
 from consumers.replay.spans import Stretch, gaps
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import (
-    WrittenFile,
-    move_aside,
-    sha256_of,
-)
+from ducklake.lake.files import WrittenFile, footer_of, move_aside, sha256_of
 from ducklake.lake.ledger import Ledger
 from ducklake.lake.ledger.replacing import at_rest, put_in_place
 from ducklake.lake.ledger.restoring import KnownTable, RestoredFile
@@ -138,9 +134,7 @@ def _drop_replaced(paths: LakePaths, files: list[FoundFile]) -> list[Path]:
 def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFile] | None:
     relative = paths.relative(path)
     try:
-        metadata = pq.read_metadata(path)
-        about = {k.decode(): v.decode() for k, v in (metadata.metadata or {}).items()
-                 if k.startswith(b"ducklake.")}  # fmt: skip
+        about = footer_of(path)
         if "ducklake.ranges" not in about:
             result.unknown.append(f"{relative} is not the lake's: left where it is.")
             return None

@@ -61,9 +61,7 @@ def recover(ledger: Ledger) -> int:
             if paths.relative(beside) not in announced_days:
                 shutil.rmtree(beside, ignore_errors=True)
     # Announced before known: what flips in between is in both.
-    announced = {
-        path for _, _, intent in ledger.open_seals() for move in intent.moves for path in move[:2]
-    }
+    announced = ledger.announced_paths()
     known = announced | ledger.known_paths("hot")
     orphans = unknown_files((paths.relative(p) for p in left), known)
     moved = sum(_aside(paths, paths.root / relative) for relative in orphans)

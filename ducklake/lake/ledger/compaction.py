@@ -140,12 +140,7 @@ class CompactionLedger(ReadingLedger):
 
     def obsolete_files(self, before: float) -> tuple[LakeFile, ...]:
         """Files that were replaced before a pin's moment."""
-        found = self._db.execute(
-            "SELECT file_id, path, tier, rows, bytes, created_at, sha256 FROM files"
-            " WHERE obsolete_at < ?",
-            (before,),
-        )
-        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
+        return self._lake_files("WHERE obsolete_at < ?", (before,))
 
     def forget_file(self, file_id: int) -> None:
         """Drop the row of a replaced file, after the file itself."""

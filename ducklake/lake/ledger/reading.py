@@ -128,11 +128,17 @@ class ReadingLedger(LedgerDb):
         return self._files(topic, "")
 
     def _files(self, topic: str, condition: str) -> tuple[LakeFile, ...]:
-        found = self._db.execute(
-            "SELECT file_id, path, tier, f.rows, bytes, created_at, sha256 FROM files f"
-            " JOIN lake_tables t USING (topic, generation)"
+        return self._lake_files(
+            "JOIN lake_tables t USING (topic, generation)"
             f" WHERE topic = ? AND obsolete_at IS NULL {condition} ORDER BY file_id",
             (topic,),
+        )
+
+    def _lake_files(self, which: str, values: tuple[object, ...]) -> tuple[LakeFile, ...]:
+        """Rows of `files f`."""
+        found = self._db.execute(
+            "SELECT file_id, path, tier, f.rows, bytes, created_at, sha256 FROM files f " + which,
+            values,
         )
         return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
 
@@ -228,25 +234,21 @@ class ReadingLedger(LedgerDb):
 
     def files_within(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files that may hold rows of a stretch."""
-        found = self._db.execute(
-            "SELECT file_id, path, tier, rows, bytes, created_at, sha256 FROM files"
-            " WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
-            "  JOIN file_commits USING (commit_no) WHERE r.topic = ? AND r.generation = ?"
-            "  AND r.topic_id = ? AND r.partition = ? AND r.first <= ? AND r.last >= ?)",
-            (topic, generation, span.topic_id, span.partition, span.last, span.first),
-        )
-        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
+        return self._holding(topic, generation, span, "r.first <= ?5 AND r.last >= ?6")
 
     def holders(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files of the commit that brought just this range."""
-        found = self._db.execute(
-            "SELECT file_id, path, tier, f.rows, bytes, created_at, sha256 FROM ranges r"
-            " JOIN file_commits USING (commit_no) JOIN files f USING (file_id)"
-            " WHERE r.topic = ? AND r.generation = ? AND r.topic_id = ? AND r.partition = ?"
-            " AND r.first = ? AND r.last = ? AND obsolete_at IS NULL",
-            (topic, generation, span.topic_id, span.partition, span.first, span.last),
+        return self._holding(topic, generation, span, "r.last = ?5 AND r.first = ?6")
+
+    def _holding(
+        self, topic: str, generation: int, span: OffsetRange, which: str
+    ) -> tuple[LakeFile, ...]:
+        return self._lake_files(
+            "WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
+            "  JOIN file_commits USING (commit_no) WHERE r.topic = ?1 AND r.generation = ?2"
+            f"  AND r.topic_id = ?3 AND r.partition = ?4 AND {which})",
+            (topic, generation, span.topic_id, span.partition, span.last, span.first),
         )
-        return tuple(LakeFile(i, self.paths.root / p, *rest) for i, p, *rest in found)
 
     def knows(self, path: Path) -> bool:
         """Whether a file is one of the lake's."""

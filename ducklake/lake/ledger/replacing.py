@@ -16,7 +16,12 @@ from pathlib import Path
 
 from ducklake.errors import LedgerError, ServiceUnreachable
 from ducklake.failpoints import failpoint
-from ducklake.lake.files import make_folder, move_into_place, sync_folder
+from ducklake.lake.files import (
+    disk_full_is_transient,
+    make_folder,
+    move_into_place,
+    sync_folder,
+)
 from ducklake.lake.paths import LakePaths
 
 REST_SECONDS = 5.0
@@ -28,9 +33,9 @@ def locked_for_use(paths: LakePaths) -> BufferedWriter:
 
     Raises:
         ServiceUnreachable: It is being replaced now.
+        DiskFull: There is no room for the lock's name.
     """
-    make_folder(paths.root)
-    lock = paths.ledger_lock.open("ab")
+    lock = _opened(paths)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -49,8 +54,7 @@ def at_rest(paths: LakePaths) -> Iterator[None]:
     Raises:
         LedgerError: Somebody is at work, and goes on.
     """
-    make_folder(paths.root)
-    with paths.ledger_lock.open("ab") as lock:
+    with _opened(paths) as lock:
         deadline = time.monotonic() + REST_SECONDS
         while not _taken(lock):
             if time.monotonic() > deadline:
@@ -92,6 +96,12 @@ def _set_aside(paths: LakePaths) -> Path | None:
         sync_folder(paths.root)
         failpoint("restore.after_part_aside")
     return folder
+
+
+def _opened(paths: LakePaths) -> BufferedWriter:
+    with disk_full_is_transient(paths.root):
+        make_folder(paths.root)
+        return paths.ledger_lock.open("ab")
 
 
 def _taken(lock: BufferedWriter) -> bool:
