@@ -46,16 +46,22 @@ class ForkServer:
             raise RuntimeError("the fork server has died")
         return json.loads(answer)
 
-    def start(self, arguments: list[str], log: Path, failpoint: str, merge_files: int) -> int:
-        """Run `ducklake ARGUMENTS`; returns the process id."""
-        pid: int = self._ask(
+    def start(
+        self, arguments: list[str], log: Path, failpoint: str, merge_files: int
+    ) -> tuple[int, int]:
+        """Run `ducklake ARGUMENTS`.
+
+        Returns:
+            Its number, which no other process gets as long as the server lives, and the process id.
+        """
+        number, pid = self._ask(
             start=arguments, log=str(log), failpoint=failpoint, merge_files=merge_files
         )
-        return pid
+        return number, pid
 
-    def exit_code(self, pid: int) -> int | None:
+    def exit_code(self, number: int) -> int | None:
         """The exit code (minus the signal's number), or None while it runs."""
-        code: int | None = self._ask(ended=pid)
+        code: int | None = self._ask(ended=number)
         return code
 
     def close(self) -> None:
@@ -104,13 +110,19 @@ def _serve() -> None:
     import ducklake.cli.ledger
     import ducklake.cli.replay  # noqa: F401
 
+    # By number: the kernel gives the process id of one that has ended to a later one.
+    numbers: dict[int, int] = {}
     ended: dict[int, int] = {}
+    started = 0
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:
-            answer: int | None = os.fork()
-            if answer == 0:
+            pid = os.fork()
+            if pid == 0:
                 _child(request)
+            started += 1
+            numbers[pid] = started
+            answer: Any = (started, pid)
         else:
             while True:
                 try:
@@ -119,7 +131,7 @@ def _serve() -> None:
                     break
                 if pid == 0:
                     break
-                ended[pid] = os.waitstatus_to_exitcode(status)
+                ended[numbers.pop(pid)] = os.waitstatus_to_exitcode(status)
             answer = ended.get(request["ended"])
         print(json.dumps(answer), flush=True)
 

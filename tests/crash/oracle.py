@@ -45,14 +45,15 @@ def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) ->
 
 @dataclass
 class Worker:
-    """One process of the lake."""
+    """One process of the lake: its number, which is its alone, and its process id."""
 
+    number: int
     pid: int
     log: Path
     server: ForkServer = field(repr=False)
 
     def exit_code(self) -> int | None:
-        return self.server.exit_code(self.pid)
+        return self.server.exit_code(self.number)
 
     def text(self) -> str:
         """Its log so far."""
@@ -119,8 +120,8 @@ class LakeUnderTest:
         """Run a command of the project on this lake."""
         log = self.logs / f"{len(self.workers):03}-{arguments[0]}-{failpoint or 'none'}.log"
         words = [*arguments, "--config", str(self.config.path)]
-        pid = self._server.start(words, log, failpoint, self.merge_files)
-        worker = Worker(pid, log, self._server)
+        number, pid = self._server.start(words, log, failpoint, self.merge_files)
+        worker = Worker(number, pid, log, self._server)
         self.workers.append(worker)
         return worker
 
