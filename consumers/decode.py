@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import duckdb
@@ -45,8 +46,10 @@ _ENVELOPE = (
 
 
 SAMPLE_EVERY = 64
-VECTOR_ROWS, VECTOR_BYTES = 2_048, 8 * 1024 * 1024
+VECTOR_ROWS, VECTOR_BYTES = 2_048, 2 * 1024 * 1024
 """What DuckDB takes apart at once, holding it many times over; and how large that may be."""
+PART_BYTES, SMALL_PART_BYTES = 32 * 1024 * 1024, 8 * 1024 * 1024
+"""What one query decodes, its result beside it; less where the records are large."""
 _CONSTANT = frozenset({"_topic", "_topic_epoch"})
 _UNEXPECTED = "_unexpected"
 
@@ -97,8 +100,7 @@ class TableDecoder:
             for name, type_ in table.columns.items()
         )
         self._changes = changes
-        self._db = duckdb.connect(config={"threads": 1})
-        self._db.execute("SET TimeZone = 'UTC'")
+        self._db = _database().cursor()
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -210,7 +212,7 @@ class TableDecoder:
                 f"SELECT {', '.join(columns)}, ({' OR '.join(tests)}) AS {_UNEXPECTED}"
                 f" FROM (SELECT *, {', '.join(casts)} FROM (SELECT *, {', '.join(plain)}"
                 f" FROM (SELECT {parsed}, t, p, o FROM batch)))"
-            ).to_arrow_table()
+            ).to_arrow_table(batch.num_rows)
         finally:
             self._db.unregister("batch")
 
@@ -257,7 +259,7 @@ class TableDecoder:
             for row, column in self._misfits(schema).items():
                 reasons[row] = f"column {column.name}: the value does not fit {column.type}"
         self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(reasons)])
-        rows = self._db.execute(self._select(schema)).to_arrow_table()
+        rows = self._db.execute(self._select(schema)).to_arrow_table(len(messages))
         self._db.execute("DROP TABLE parsed")
         rows = _with_constants(rows, self.kind, self.ref.topic, epoch)
         letters = tuple(self._dead_letter(messages[i], reasons[i]) for i in sorted(reasons))
@@ -396,6 +398,14 @@ class TableDecoder:
         )
 
 
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for all decoders of a process: each keeps what its largest batch needed."""
+    database = duckdb.connect(config={"threads": 1})
+    database.execute("SET GLOBAL TimeZone = 'UTC'")
+    return database
+
+
 def _texts_query(schema: Schema) -> str:
     """All fields of all rows, as text: structs `x` (value) and `y` (provenance)."""
     value = {c.field: _json_shape(c) for c in schema.columns if not c.provenance}
@@ -440,16 +450,14 @@ def _with_constants(rows: pa.Table, kind: Kind, topic: str, epoch: int) -> pa.Ta
 
 
 def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """A batch whole, or, where its records are large, in parts of bounded size."""
+    """A batch in parts of bounded size: as few as they may be, smaller where records are large."""
     sizes = np.fromiter(map(len, messages), np.int64, len(messages))
     vectors = np.add.reduceat(sizes, np.arange(0, len(messages), VECTOR_ROWS))
-    if vectors.max() <= VECTOR_BYTES:
-        yield messages
-        return
+    limit = PART_BYTES if vectors.max() <= VECTOR_BYTES else SMALL_PART_BYTES
     ends = sizes.cumsum()
     first = 0
     while first < len(messages):
         before = ends[first] - sizes[first]
-        end = max(first + 1, int(np.searchsorted(ends, before + VECTOR_BYTES, "right")))
+        end = max(first + 1, int(np.searchsorted(ends, before + limit, "right")))
         yield messages[first:end]
         first = end

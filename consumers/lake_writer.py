@@ -111,7 +111,7 @@ class LakeWriter:
                 auto_offset_reset="error",
                 partition_assignment_strategy="cooperative-sticky",
                 session_timeout_ms=10_000,
-                queued_max_messages_kbytes=65_536,
+                queued_max_messages_kbytes=16_384,
                 # The default of a second would let the queue run dry while we write.
                 fetch_queue_backoff_ms=10,
                 **({} if self._once else {"group_instance_id": self._static_member()}),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ducklake.config import Consumer
 from ducklake.lake.ledger import LakeFile
 
+MESSAGE_BYTES = 1024
+"""What a message takes in memory beside its value, about."""
 MERGED_FILES = 64
 MERGED_BYTES = 16 * 1024 * 1024
 
@@ -22,6 +24,11 @@ class BufferSize:
     rows: int
     bytes: int
     age: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it takes, about."""
+        return self.bytes + self.rows * MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +53,12 @@ def too_much(sizes: Mapping[str, BufferSize], limits: Consumer) -> list[str]:
 
     Together they may hold as much as two tables: memory must not grow with the number of tables.
     """
-    held = sum(size.bytes for size in sizes.values())
+    held = sum(size.memory for size in sizes.values())
     found = []
-    for table in sorted(sizes, key=lambda name: -sizes[name].bytes):
+    for table in sorted(sizes, key=lambda name: -sizes[name].memory):
         if held <= 2 * limits.flush_mb * 1024 * 1024:
             break
-        held -= sizes[table].bytes
+        held -= sizes[table].memory
         found.append(table)
     return found
 

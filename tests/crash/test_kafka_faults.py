@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import NewPartitions, NewTopic
+from confluent_kafka.admin import MemberDescription, NewPartitions, NewTopic
 
 from ducklake.lake.ledger import Ledger
 from tests.crash.conftest import Broker, LakeMaker
@@ -105,6 +105,17 @@ def test_a_worker_stopped_in_the_ledger_holds_up_but_harms_nobody(
     lake.check()
 
 
+def _group(lake: LakeUnderTest) -> str:
+    return f"ducklake.{lake.config.settings.name}.lake"
+
+
+def _members(lake: LakeUnderTest, broker: Broker) -> list[MemberDescription]:
+    """Who is in the group of a lake's workers now, and with which partitions."""
+    group = _group(lake)
+    described = broker.admin.describe_consumer_groups([group])[group].result(30)
+    return list(described.members)
+
+
 def test_a_worker_whose_name_another_takes_joins_anew(
     make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
@@ -113,12 +124,10 @@ def test_a_worker_whose_name_another_takes_joins_anew(
     worker = lake.start("consume")
     lake.loader.burst()
     lake.await_caught_up()
-    group = f"ducklake.{lake.config.settings.name}.lake"
-    described = broker.admin.describe_consumer_groups([group])[group].result(30)
-    [member] = described.members
+    [member] = _members(lake, broker)
     thief = Consumer(
         {
-            "bootstrap.servers": broker.bootstrap, "group.id": group, "log_level": 0,
+            "bootstrap.servers": broker.bootstrap, "group.id": _group(lake), "log_level": 0,
             "group.instance.id": member.group_instance_id, "enable.auto.commit": False,
             "partition.assignment.strategy": "cooperative-sticky",
         }
@@ -150,9 +159,7 @@ def test_two_workers_that_meet_new_columns_at_once_keep_both_in_silence(
     second = lake.start("consume", failpoint="commit.before_ledger:1:stop")
 
     def shares() -> list[set[int]]:
-        group = f"ducklake.{lake.config.settings.name}.lake"
-        described = broker.admin.describe_consumer_groups([group])[group].result(30)
-        members = sorted(described.members, key=lambda m: m.group_instance_id or "")
+        members = sorted(_members(lake, broker), key=lambda m: m.group_instance_id or "")
         held = [m.assignment.topic_partitions for m in members]
         return [{p.partition for p in share if p.topic == topic} for share in held]
 

@@ -73,11 +73,13 @@ def test_hot_files_are_sealed_by_size_age_or_the_end_of_a_day(
 
 def test_many_tables_together_hold_no_more_than_two() -> None:
     mb = 1024 * 1024
-    sizes = {f"t{n}": BufferSize(1, n * mb // 4, 0.0) for n in range(4)}  # 0 to 0.75 MB
+    sizes = {f"t{n}": BufferSize(0, n * mb // 4, 0.0) for n in range(4)}  # 0 to 0.75 MB
     assert too_much(sizes, LIMITS) == []
-    assert too_much({**sizes, "t4": BufferSize(1, mb - 1, 0.0)}, LIMITS) == ["t4"]
-    many = {f"t{n}": BufferSize(1, mb // 2, 0.0) for n in range(7)}
+    assert too_much({**sizes, "t4": BufferSize(0, mb - 1, 0.0)}, LIMITS) == ["t4"]
+    many = {f"t{n}": BufferSize(0, mb // 2, 0.0) for n in range(7)}
     assert len(too_much(many, LIMITS)) == 3
+    small = {"t0": BufferSize(3 * 1024, 0, 0.0)}
+    assert too_much(small, LIMITS) == ["t0"], "many small messages take memory, too"
 
 
 def test_a_portion_learns_how_large_records_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def stopped(ledger: Path) -> Iterator[subprocess.Popen[str]]:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
+    # What it says comes before it stops.
+    os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
     yield holder
     holder.kill()
     holder.wait()
