@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.buffer import TableBuffer
 from consumers.decode import TableDecoder
 from consumers.hot_files import commit_flush
+from consumers.membership import KAFKA_SECONDS, Membership, patiently
 from consumers.memory import GarbageCollection, Portion, keep_freed_memory
 from consumers.planning import Watermarks, all_read, flush_is_due, lost_offsets, too_much
 from consumers.recovery import recover
@@ -49,15 +47,11 @@ POLL_MESSAGES, POLL_BYTES = 5_000, 16 * 1024 * 1024
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 HELD_SECONDS = 0.1
-FALLS, FALLS_SECONDS = 5, 60.0
-PATIENCE_SECONDS = 120.0
-KAFKA_SECONDS = 10.0
 
 # Called without a lookup for each message: these run once for every record there is.
 _topic, _error = Message.topic, Message.error
 
 Progress = Callable[[int], None]
-Answer = TypeVar("Answer")
 
 
 class LakeWriter:
@@ -97,36 +91,11 @@ class LakeWriter:
         self._buffers: dict[str, TableBuffer] = {}
         self._behind: set[str] = set()
         self._portion = Portion(POLL_MESSAGES, POLL_BYTES)
-        self._fallen_out: deque[float] = deque(maxlen=FALLS)
-        self._endpoints = endpoints
-        self._consumer = self._make_consumer()
-
-    def _make_consumer(self) -> Consumer:
-        return Consumer(
-            self._endpoints.kafka_client(
-                group_id=f"ducklake.{self.config.settings.name}.lake",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=10_000,
-                queued_max_messages_kbytes=16_384,
-                # The default of a second would let the queue run dry while we write.
-                fetch_queue_backoff_ms=10,
-                **({} if self._once else {"group_instance_id": self._static_member()}),
-            )
-        )
-
-    def _static_member(self) -> str:
-        """The name under which a successor takes over this worker's partitions at once.
-
-        The partitions are part of it: a returning member gets its old assignment, in which a table
-        or a partition that was added since would be missing.
-        """
-        found = _patiently(lambda: identify(self._admin, self._decoders)).values()
-        topics = zlib.crc32(" ".join(sorted(f"{t.name}/{t.partitions}" for t in found)).encode())
-        return f"ducklake.{self.config.settings.name}.{self._slot.number}.{topics:08x}"
+        self._member = Membership(
+            config, endpoints, self._admin, list(self._decoders),
+            None if once else self._slot.number,
+            self._on_assign, self._on_revoke, self._on_lost,
+        )  # fmt: skip
 
     def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, TableDecoder]]:
         decoders = []
@@ -141,7 +110,7 @@ class LakeWriter:
 
     def close(self) -> None:
         """Leave the group and let go of the session; what is not committed is read again."""
-        self._consumer.close()
+        self._member.close()
         for changes in self._changes.values():
             changes.close()
         self._session.close()
@@ -160,9 +129,9 @@ class LakeWriter:
         once = self._once
         self._stop = stop
         goals = self._high_watermarks() if once else {}
-        self._join()
+        self._member.join()
         while not stop.is_set() and not (once and self._reached(goals)):
-            self._take(self._consumer.consume(self._portion.messages(), POLL_SECONDS))
+            self._take(self._member.consume(self._portion.messages(), POLL_SECONDS))
             self._read_again()
             self._flush_due(hurry=once)
             self._read_again()
@@ -171,37 +140,15 @@ class LakeWriter:
         if once and self.halted:
             raise next(iter(self.halted.values()))
 
-    def _join(self) -> None:
-        self._consumer.subscribe(
-            list(self._decoders),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
-
     def _join_anew(self, reason: str) -> None:
-        """Begin again as a new member of the group: the client never goes on by itself.
-
-        So it is when another member has this one's name, or when a broker that was away takes it
-        for another one. What was read is dropped: the ledger knows from where to go on.
+        """Begin again as a new member; what was read is dropped, the ledger knows from where.
 
         Raises:
             ServiceUnreachable: It happens again and again.
         """
-        now = time.monotonic()
-        if len(self._fallen_out) == FALLS and now - self._fallen_out[0] < FALLS_SECONDS:
-            raise ServiceUnreachable(
-                f"Kafka gives this worker up again and again: {reason}.",
-                "Does another one have its name? Start it again.",
-            )
-        self._fallen_out.append(now)
-        log.warning("joins the group anew", reason=reason)
         self._buffers.clear()
         self._behind.clear()
-        self._consumer.close()
-        self._stop.wait(RETRY_SECONDS)
-        self._consumer = self._make_consumer()
-        self._join()
+        self._member.join_anew(reason, self._stop)
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = time.monotonic()
@@ -292,11 +239,7 @@ class LakeWriter:
             self._progress(decoded.rows.num_rows)
         self._reload(topic)
         failpoint("commit.before_hint")
-        hints = [TopicPartition(topic, r.partition, r.next_offset) for r in ranges]
-        try:
-            self._consumer.commit(offsets=hints, asynchronous=True)
-        except KafkaException:
-            log.debug("the hint of offsets was not taken", table=topic)
+        self._member.hint(topic, {r.partition: r.next_offset for r in ranges})
 
     def _reload(self, topic: str) -> TableBuffer:
         """Empty a table's buffer; it goes on from where the ledger stands."""
@@ -332,23 +275,19 @@ class LakeWriter:
         and taken for the first ones after the ledger's position they would leave a gap.
         """
         for topic in self._behind - set(self.halted):
-            buffer = self._reload(topic)
-            for assigned in self._consumer.assignment():
-                offset = buffer.position(assigned.partition) if assigned.topic == topic else None
-                if offset is not None:
-                    self._consumer.seek(TopicPartition(topic, assigned.partition, offset))
+            self._member.seek(topic, self._reload(topic).position)
         self._behind.clear()
 
     # Assignment ----------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         recover(self._ledger)
-        identities = _patiently(lambda: identify(self._admin, {p.topic for p in partitions}))
+        identities = patiently(lambda: identify(self._admin, {p.topic for p in partitions}))
         assigned, halted = [], []
         for wanted in partitions:
             topic, number = wanted.topic, wanted.partition
             ask = partial(consumer.get_watermark_offsets, wanted, KAFKA_SECONDS)
-            low, high = _patiently(ask)
+            low, high = patiently(ask)
             try:
                 found = identities.get(topic)
                 if found is None:
@@ -401,10 +340,8 @@ class LakeWriter:
         try:
             for name, topic in identify(self._admin, self._decoders).items():
                 for number in range(topic.partitions):
-                    marks = self._consumer.get_watermark_offsets(
-                        TopicPartition(name, number), KAFKA_SECONDS
-                    )
-                    goals.setdefault(name, {})[number] = marks[1]
+                    _, high = self._member.watermarks(name, number)
+                    goals.setdefault(name, {})[number] = high
         except KafkaException as error:
             raise ServiceUnreachable(f"Kafka: {error.args[0].str()}.", "Is it up?") from None
         return goals
@@ -439,20 +376,3 @@ def _deleted(topic: str) -> DataLoss:
         f"Topic {topic} was deleted.",
         f"Start its producer, which makes it anew, then `ducklake accept {topic}`.",
     )
-
-
-def _patiently(ask: Callable[[], Answer]) -> Answer:
-    """Ask Kafka until it answers: nothing may be read before it is known from where.
-
-    Raises:
-        ServiceUnreachable: It did not, for long; the successor of this process asks again.
-    """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return ask()
-        except (KafkaException, ServiceUnreachable) as error:
-            if time.monotonic() > deadline:
-                raise ServiceUnreachable(f"Kafka: {error}.", "Is it up?") from None
-            log.warning("an assignment waits for Kafka", reason=str(error))
-            time.sleep(RETRY_SECONDS)

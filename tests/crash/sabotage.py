@@ -26,6 +26,7 @@ COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
 OLD_LEDGER = "ducklake/lake/old_ledger.py"
 HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
 WRITER, DAYS = "consumers/lake_writer.py", "consumers/days.py"
+MEMBERSHIP = "consumers/membership.py"
 GENERATIONS, READING = "ducklake/lake/ledger/generations.py", "ducklake/lake/ledger/reading.py"
 SEALS, CARRY = "ducklake/lake/ledger/compaction.py", "consumers/replay/carry.py"
 REBUILD, FILL = "consumers/replay/rebuild.py", "consumers/replay/fill.py"
@@ -177,7 +178,7 @@ BREAKS = (
         f"{KAFKA}::test_a_recreated_topic_stops_its_table_until_accepted[True]",
     ),
     Break(
-        "aborted records are read", WRITER, 'isolation_level="read_committed"',
+        "aborted records are read", MEMBERSHIP, 'isolation_level="read_committed"',
         'isolation_level="read_uncommitted"', f"{KAFKA}::test_aborted_transactions_leave_no_row",
     ),
     # Syncs left out, one at a time: the power goes.

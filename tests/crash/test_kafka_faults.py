@@ -116,6 +116,35 @@ def _members(lake: LakeUnderTest, broker: Broker) -> list[MemberDescription]:
     return list(described.members)
 
 
+def _shares(lake: LakeUnderTest, broker: Broker, topic: str) -> list[set[int]]:
+    """The partitions of a topic that each worker reads now, in the order of their numbers."""
+    members = sorted(_members(lake, broker), key=lambda m: m.group_instance_id or "")
+    held = [m.assignment.topic_partitions for m in members]
+    return [{p.partition for p in share if p.topic == topic} for share in held]
+
+
+def test_a_second_worker_takes_half_of_a_topic(
+    make_watched_lake: LakeMaker, broker: Broker
+) -> None:
+    """What comes in nowhere, the rejects, is no share of the work."""
+    lake = make_watched_lake({"orders": "plain"}, partitions=4)
+    [topic] = lake.topics
+    lake.start("consume")
+    lake.loader.burst()
+    lake.await_caught_up()
+    lake.start("consume")
+
+    def sizes() -> list[int]:
+        return [len(share) for share in _shares(lake, broker, topic)]
+
+    until(lambda: len(sizes()) == 2 and sum(sizes()) == 4 and min(sizes()) > 0, "two shares")
+    assert sizes() == [2, 2]
+    lake.loader.burst()
+    lake.await_caught_up()
+    lake.stop()
+    lake.check()
+
+
 def test_a_worker_whose_name_another_takes_joins_anew(
     make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
@@ -158,17 +187,12 @@ def test_two_workers_that_meet_new_columns_at_once_keep_both_in_silence(
     lake.await_caught_up()
     second = lake.start("consume", failpoint="commit.before_ledger:1:stop")
 
-    def shares() -> list[set[int]]:
-        members = sorted(_members(lake, broker), key=lambda m: m.group_instance_id or "")
-        held = [m.assignment.topic_partitions for m in members]
-        return [{p.partition for p in share if p.topic == topic} for share in held]
-
     def is_shared() -> bool:
-        held = shares()
+        held = _shares(lake, broker, topic)
         return len(held) == 2 and all(held) and set.union(*held) == set(range(4))
 
     until(is_shared, "the two workers to share the topic")
-    of_first, of_second = map(min, shares())
+    of_first, of_second = map(min, _shares(lake, broker, topic))
     lake.loader.send(topic, 10, partition=of_second, extra={"colour": "red"})
     until(lambda: is_stopped(second), "the second worker, with its new column")
     lake.loader.send(topic, 10, partition=of_first, extra={"weight": 7})
