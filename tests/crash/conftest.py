@@ -139,11 +139,25 @@ def make_shared_lake(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
+    maker = getattr(item, "funcargs", {}).get("make_lake")
+    if call.when == "call" and maker is not None and item.get_closest_marker("chance"):
+        item.user_properties += [("seed", lake.seed) for lake in maker.made]
     report = yield
     if report.when == "call":
         item.failed = report.failed  # type: ignore[attr-defined]
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The seed of every random test, of those that passed as well."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
+    for report in reports:
+        seeds = [str(value) for name, value in report.user_properties if name == "seed"]
+        if report.when == "call" and seeds:
+            terminalreporter.write_line(f"DUCKLAKE_SEED={','.join(seeds)}  {report.nodeid}")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest
 from tests.crash.scenarios import broker_kills, join_and_leave, random_kills, replay_kills
 
+pytestmark = pytest.mark.chance
 MINUTES = float(os.environ.get("DUCKLAKE_SOAK_MINUTES", "10"))
 KILLS = int(os.environ.get("DUCKLAKE_KILLS", "200"))
 

@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -63,9 +63,14 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @SLOW
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_power_cut_at_any_moment_loses_and_repeats_nothing(
-    scenario: str, recorded: tuple[Path, Path], pool: ProcessPoolExecutor, memory: Path
+    scenario: str,
+    recorded: tuple[Path, Path],
+    pool: ProcessPoolExecutor,
+    memory: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     trace, lakes = recorded
+    record_property("seed", SEED)
     print(f"DUCKLAKE_SEED={SEED}")
     chance = random.Random(f"{SEED} {scenario}")
     every = states(lakes / scenario, calls(trace, lakes / scenario), chance, COMBINATIONS)

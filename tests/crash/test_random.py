@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.loader import Kind
 from tests.crash.scenarios import broker_kills, join_and_leave, random_kills, replay_kills
 
+pytestmark = pytest.mark.chance
 KILLS = int(os.environ.get("DUCKLAKE_KILLS", "20"))
 REPLAYED: dict[str, Kind] = {"orders": "plain", "customers": "cdc"}
 
