@@ -107,8 +107,8 @@ def value(number: int, rnd: random.Random) -> bytes:
     source = {
         "version": "3.6.1.Final", "connector": "mysql", "name": "mysql",
         "ts_ms": 1_763_881_200_123 + number, "snapshot": "false", "db": "techstore",
-        "table": "orders", "server_id": 1, "file": "binlog.000002", "pos": 157 + number, "row": 0,
-        "thread": 12,
+        "sequence": None, "table": "orders", "server_id": 1, "gtid": None, "file": "binlog.000002",
+        "pos": 157 + number, "row": 0, "thread": 12, "query": None,
     }  # fmt: skip
     envelope: dict[str, Any] = {"before": None, "after": row, "source": source}
     return orjson.dumps({**envelope, "transaction": None, "op": "c", "ts_ms": 1_763_881_200_456})
