@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
-import duckdb
 import structlog
 
 from consumers.hot_files import footer
@@ -48,7 +47,7 @@ from ducklake.lake.files import (
 from ducklake.lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
 from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths, SealedName
-from ducklake.lake.sql import literal, rows_query
+from ducklake.lake.sql import literal, rows_query, spilling
 from ducklake.records import OffsetRange
 
 log = structlog.get_logger()
@@ -74,9 +73,7 @@ class Compactor:
                 "Another compactor of this lake is running.", "One is enough; stop the other first."
             ) from None
         self.session = Session(self.paths)
-        self._db = duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
-        spill = literal(str(self.session.folder / "spill"))
-        self._db.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {spill}")
+        self._db = spilling(self.session, 1024)
         refuse_an_old_ledger(self.ledger)
         self._finish_announced()
         recover(self.ledger)

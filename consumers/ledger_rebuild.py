@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -175,24 +175,16 @@ def _read_all(path: Path) -> pa.Table:
 
 def _count(places: pa.Table, spans: Sequence[OffsetRange]) -> dict[OffsetRange, int]:
     """Rows of each span."""
-    listed = pa.table(
-        {
-            "n": pa.array(range(len(spans)), pa.int32()),
-            "p": pa.array([s.partition for s in spans], pa.int32()),
-            "first": pa.array([s.first for s in spans], pa.int64()),
-            "last": pa.array([s.last for s in spans], pa.int64()),
-        }
-    )
-    with duckdb.connect(config={"threads": 1}) as db:
-        db.register("places", places)
-        db.register("spans", listed)
-        counts = dict(
-            db.execute(
-                "SELECT n, count(*) FROM places JOIN spans ON p = _partition"
-                " AND _offset BETWEEN first AND last GROUP BY n"
-            ).fetchall()
-        )
-    return {span: counts.get(n, 0) for n, span in enumerate(spans)}
+    partitions = places.column("_partition").to_numpy()
+    offsets = places.column("_offset").to_numpy()
+    sorted_: dict[int, np.ndarray] = {}
+    counts = {}
+    for span in spans:
+        if span.partition not in sorted_:
+            sorted_[span.partition] = np.sort(offsets[partitions == span.partition])
+        first, last = np.searchsorted(sorted_[span.partition], (span.first, span.next_offset))
+        counts[span] = int(last - first)
+    return counts
 
 
 # Choosing ------------------------------------------------------------------------------------

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -21,15 +20,22 @@ from ducklake.lake.files import Session, sha256_of
 from ducklake.lake.ledger import LakeFile, Ledger, TableState, pinned
 from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths, files_below
-from ducklake.lake.sql import rows_query
+from ducklake.lake.sql import rows_query, spilling
 from ducklake.records import OffsetRange
 from ducklake.topics import TopicIdentity, admin, identify
 
 SHOWN = 5
+BATCH_RANGES = 50_000
 _RANGES = pa.schema(
     [("e", pa.int32()), ("p", pa.int32())] + [(n, pa.int64()) for n in ("first", "last", "n")]
 )
-# (kind, query over `held` and `ranges` for partition, first and last offset, figures; detail)
+# Each row with the last range that begins before it. A join on "between" would compare every row
+# with every range.
+_PLACED = (
+    "CREATE OR REPLACE TEMP TABLE placed AS SELECT h.e, h.p, h.o, r.first, r.last FROM held h"
+    " ASOF LEFT JOIN ranges r ON h.e = r.e AND h.p = r.p AND h.o >= r.first"
+)
+# (kind, query over these for partition, first and last offset, figures; detail)
 _ROW_CHECKS = (
     (
         "repeated",
@@ -38,16 +44,14 @@ _ROW_CHECKS = (
     ),
     (
         "row-count",
-        "SELECT p, first, last, found, n FROM (SELECT r.e, r.p, r.first, r.last, r.n,"
-        " count(h.o) AS found FROM ranges r LEFT JOIN held h"
-        " ON h.e = r.e AND h.p = r.p AND h.o BETWEEN r.first AND r.last GROUP BY ALL)"
-        " WHERE n <> found ORDER BY ALL",
+        "SELECT p, first, last, coalesce(found, 0) AS found, n FROM ranges LEFT JOIN"
+        " (SELECT e, p, first, count(*) AS found FROM placed WHERE o <= last GROUP BY ALL)"
+        " USING (e, p, first) WHERE n <> coalesce(found, 0) ORDER BY ALL",
         "{0} rows, {1} were committed",
     ),
     (
         "stray",
-        "SELECT p, o, o FROM held h WHERE NOT EXISTS (SELECT 1 FROM ranges r WHERE r.e = h.e"
-        " AND r.p = h.p AND h.o BETWEEN r.first AND r.last) ORDER BY ALL",
+        "SELECT p, o, o FROM placed WHERE last IS NULL OR o > last ORDER BY ALL",
         "in a file, but in no commit",
     ),
 )
@@ -103,8 +107,7 @@ class Verifier:
         self._endpoints = endpoints
         self._progress = progress
         self._paths = LakePaths(config.data_dir)
-        self._db = duckdb.connect(config={"threads": 2, "memory_limit": "1GB"})
-        self._db.execute("SET TimeZone = 'UTC'")
+        self._db: duckdb.DuckDBPyConnection
         self._compared = 0
         self._kafka_reader: KafkaReader | None = None
         self._topics: dict[str, TopicIdentity] = {}
@@ -123,6 +126,7 @@ class Verifier:
             ledger = stack.enter_context(Ledger(self._paths))
             refuse_an_old_ledger(ledger)
             session = stack.enter_context(Session(self._paths))
+            self._db = stack.enter_context(spilling(session, 1024, threads=2))
             stack.enter_context(pinned(ledger, session))
             if self._endpoints is not None:
                 self._kafka_reader = stack.enter_context(KafkaReader(self._endpoints))
@@ -143,7 +147,7 @@ class Verifier:
                     continue  # what cannot be read cannot be compared
                 differences += self._rows(ledger, ref, state, live)
                 if self._kafka_reader is not None:
-                    differences += self._kafka(ledger, self._kafka_reader, ref, table, state, live)
+                    differences += self._kafka(ledger, self._kafka_reader, ref, table, state)
         return Verdict(len(tables), files, rows, self._compared, tuple(differences))
 
     # The lake by itself --------------------------------------------------------------------
@@ -170,53 +174,44 @@ class Verifier:
             )
 
     def _positions(self, ledger: Ledger, state: TableState) -> Iterator[Difference]:
-        spans: dict[tuple[str, int], list[OffsetRange]] = defaultdict(list)
-        for span in ledger.history(state.topic) + ledger.losses(state.topic):
-            spans[span.topic_id, span.partition].append(span)
+        ends = ledger.ends(state.topic)
         for partition, stands_at in state.positions.items():
-            if (state.topic_id, partition) not in spans:
+            if (state.topic_id, partition) not in ends:
                 detail = f"the position is {stands_at}, and no range leads there"
                 yield Difference(state.topic, "position", f"partition {partition}", detail)
-        for (topic_id, partition), found in spans.items():
-            ordered = sorted(found, key=lambda s: s.first)
-            for before, after in pairwise(ordered):
-                where = f"partition {partition}, offset {before.next_offset}"
-                if after.first > before.next_offset:
-                    detail = f"nothing is known of the offsets up to {after.first - 1}"
-                    yield Difference(state.topic, "gap", where, detail)
-                elif after.first < before.next_offset:
-                    detail = f"committed again from {after.first}"
-                    yield Difference(state.topic, "overlap", where, detail)
-            if topic_id == state.topic_id:
-                position, end = state.positions.get(partition), ordered[-1].next_offset
-                if position != end:
-                    detail = f"the position is {position}, the ranges end before {end}"
-                    yield Difference(state.topic, "position", f"partition {partition}", detail)
+        for found in ledger.breaks(state.topic):
+            where = f"partition {found.partition}, offset {found.before}"
+            if found.first > found.before:
+                detail = f"nothing is known of the offsets up to {found.first - 1}"
+                yield Difference(state.topic, "gap", where, detail)
+            else:
+                detail = f"committed again from {found.first}"
+                yield Difference(state.topic, "overlap", where, detail)
+        for (topic_id, partition), end in ends.items():
+            position = state.positions.get(partition)
+            if topic_id == state.topic_id and position != end:
+                detail = f"the position is {position}, the ranges end before {end}"
+                yield Difference(state.topic, "position", f"partition {partition}", detail)
 
     def _rows(
         self, ledger: Ledger, ref: TableRef, state: TableState, live: tuple[LakeFile, ...]
     ) -> Iterator[Difference]:
         if not live:
-            if any(span.rows for span in ledger.history(ref.topic)):
+            if ledger.row_count(ref.topic):
                 yield Difference(
                     ref.topic, "row-count", "all", "rows were committed, no file is left"
                 )
             return
         query = rows_query(state.schema.relation(self._config.kind(ref)), [f.path for f in live])
-        epochs = ledger.epochs(ref.topic)
-        ranges = pa.Table.from_pylist(
-            [
-                {"e": epochs[s.topic_id], "p": s.partition, "first": s.first, "last": s.last,
-                 "n": s.rows}
-                for s in ledger.history(ref.topic)
-            ],
-            _RANGES,
-        )  # fmt: skip
-        self._db.register("ranges", ranges)
+        ranges = pa.RecordBatchReader.from_batches(_RANGES, _ranges(ledger, ref.topic))
+        self._db.register("listed", ranges)
+        self._db.execute("CREATE OR REPLACE TEMP TABLE ranges AS SELECT * FROM listed")
+        self._db.unregister("listed")
         self._db.execute(
             "CREATE OR REPLACE TEMP TABLE held AS"
             f" SELECT _topic_epoch e, _partition p, _offset o FROM ({query})"
         )
+        self._db.execute(_PLACED)
         for kind, sql, detail in _ROW_CHECKS:
             for partition, first, last, *figures in self._db.execute(sql).fetchmany(SHOWN):
                 where = f"partition {partition}, offset" + (
@@ -249,7 +244,6 @@ class Verifier:
         ref: TableRef,
         table: Table,
         state: TableState,
-        live: tuple[LakeFile, ...],
     ) -> Iterator[Difference]:
         found = self._topics.get(ref.topic)
         if found is None or found.topic_id != state.topic_id:
@@ -257,17 +251,15 @@ class Verifier:
         kind = self._config.kind(ref)
         decoder = TableDecoder(ref, table, kind)
         columns = state.schema.relation(kind)
-        lake = rows_query(columns, [f.path for f in live])
         for partition, position in state.positions.items():
             low = kafka.oldest(ref.topic, partition)
             for batch in kafka.read(ref.topic, partition, low, position):
                 decoded = decoder.decode(batch, state.schema, state.epoch)
                 self._compared += len(batch)
-                yield from self._compare(
-                    ledger, ref, columns, lake, decoded,
-                    OffsetRange(state.topic_id, partition, low, batch[-1].offset(), len(batch)),
-                    state.epoch,
-                )  # fmt: skip
+                span = OffsetRange(state.topic_id, partition, low, batch[-1].offset(), len(batch))
+                held = ledger.files_within(ref.topic, state.generation, span)
+                lake = rows_query(columns, [f.path for f in held], [span])
+                yield from self._compare(ledger, ref, columns, lake, decoded, span, state.epoch)
                 low = batch[-1].offset() + 1
 
     def _compare(
@@ -281,10 +273,7 @@ class Verifier:
         epoch: int,
     ) -> Iterator[Difference]:
         letters = ledger.dead_letter_offsets(ref.topic, span)
-        held = (
-            f"SELECT * FROM ({lake}) WHERE _partition = {span.partition}"
-            f" AND _topic_epoch = {epoch} AND _offset BETWEEN {span.first} AND {span.last}"
-        )
+        held = f"SELECT * FROM ({lake}) WHERE _topic_epoch = {epoch}"
         sides = Sides(self._db)
         relation = decoded.schema.relation(self._config.kind(ref))
         sides.load(decoded.rows, relation, letters, held, columns)
@@ -298,3 +287,18 @@ class Verifier:
             for offset in offsets[:SHOWN]:
                 where = f"partition {span.partition}, offset {offset}"
                 yield Difference(ref.topic, name, where, detail)
+
+
+def _ranges(ledger: Ledger, topic: str) -> Iterator[pa.RecordBatch]:
+    """All ranges of a table, as they come: of years, they need not fit into memory."""
+    epochs = ledger.epochs(topic)
+    spans = ledger.history(topic)
+    while some := list(islice(spans, BATCH_RANGES)):
+        rows = [(epochs[s.topic_id], s.partition, s.first, s.last, s.rows) for s in some]
+        yield pa.record_batch(
+            [
+                pa.array(values, field.type)
+                for values, field in zip(zip(*rows, strict=True), _RANGES, strict=True)
+            ],
+            schema=_RANGES,
+        )

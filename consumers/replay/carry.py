@@ -10,8 +10,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import duckdb
-
 from consumers.hot_files import footer
 from consumers.replay.segments import Target
 from ducklake.errors import LedgerError
@@ -31,7 +29,7 @@ from ducklake.lake.ledger.generations import BuiltFile
 from ducklake.lake.ledger.reading import CommittedFile, joined
 from ducklake.lake.paths import SealedName
 from ducklake.lake.schema import Kind
-from ducklake.lake.sql import rows_query
+from ducklake.lake.sql import rows_query, spilling
 from ducklake.records import OffsetRange
 
 Keep = Callable[[OffsetRange], Sequence[OffsetRange]]
@@ -56,10 +54,13 @@ class Carrier:
         self._target = target
         self._kind = kind
         self._keep = keep
-        self._db = duckdb.connect(config={"threads": 1, "memory_limit": "400MB"})
-        self._db.execute("SET TimeZone = 'UTC'")
+        self._db = spilling(session, 400)
         self._known_as_sound: set[Path] = set()
         self.rows = 0
+
+    def close(self) -> None:
+        """Let go of what it reads with."""
+        self._db.close()
 
     def carry(self, state: TableState, after: int, up_to: int) -> None:
         """Take over what was committed after one commit, up to and including another.

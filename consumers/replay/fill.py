@@ -34,7 +34,7 @@ from ducklake.lake.ledger.reading import CommittedFile
 from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 from ducklake.lake.schema import Schema
-from ducklake.lake.sql import rows_query
+from ducklake.lake.sql import rows_query, spilling
 from ducklake.records import DeadLetter, OffsetRange
 from ducklake.topics import admin, identify
 
@@ -117,9 +117,8 @@ class Replay:
         self._dry = dry
         self._progress = progress
         self._kind = config.kind(ref)
-        self._db = duckdb.connect(config={"threads": 1, "memory_limit": "400MB"})
-        self._db.execute("SET TimeZone = 'UTC'")
-        self._sides = Sides(self._db)
+        self._db: duckdb.DuckDBPyConnection
+        self._sides: Sides
         self._found = Comparison(ref.topic)
         self._still_lost: list[OffsetRange] = []
 
@@ -139,6 +138,8 @@ class Replay:
             decoder = stack.enter_context(
                 decoder_of(self._config, self._endpoints, self._ref, self._table)
             )
+            self._db = stack.enter_context(spilling(session, 400))
+            self._sides = Sides(self._db)
             refuse_an_old_ledger(ledger)
             if not self._dry:
                 drop_abandoned(ledger)  # while a table is being rebuilt, nothing is filled
@@ -148,13 +149,14 @@ class Replay:
                 self._repair(ledger, session, kafka, decoder, state)
             if not self._dry:
                 delete_replaced(ledger)
-            stretches = []
+            stretches, gone = [], []
             for number, position in sorted(state.positions.items()):
                 asked = self._bounds.until(number, position)
                 oldest = kafka.oldest(self._ref.topic, number)
                 first = max(asked.first, oldest)
-                self._note_lost(ledger, state, Stretch(number, asked.first, min(asked.end, oldest)))
+                gone.append(Stretch(number, asked.first, min(asked.end, oldest)))
                 stretches.append(Stretch(number, first, max(first, asked.end)))
+            self._note_lost(ledger, state, gone)
             total, done = sum(map(len, stretches)), 0
             for stretch in stretches:
                 at = stretch.first
@@ -178,17 +180,20 @@ class Replay:
             self._progress(total, total)
         return self._found
 
-    def _note_lost(self, ledger: Ledger, state: TableState, gone: Stretch) -> None:
+    def _note_lost(self, ledger: Ledger, state: TableState, gone: Sequence[Stretch]) -> None:
         """Gaps where Kafka has forgotten: nobody will ever fill them."""
-        known = [
-            span
-            for span in ledger.history(state.topic) + ledger.losses(state.topic)
-            if (span.topic_id, span.partition) == (state.topic_id, gone.partition)
-        ]
-        if known and len(gone):
-            first = max(gone.first, min(span.first for span in known))
-            for gap in gaps(known, Stretch(gone.partition, first, gone.end)):
-                self._found.lost.append((gap.partition, gap.first, gap.end - 1))
+        if not any(map(len, gone)):
+            return
+        ends = ledger.ends(state.topic)
+        open_ = [(b.topic_id, b.partition, b.before, b.first) for b in ledger.breaks(state.topic)]
+        for part in gone:
+            end = ends.get((state.topic_id, part.partition))
+            behind = [] if end is None else [(state.topic_id, part.partition, end, part.end)]
+            for topic_id, partition, before, first in [*open_, *behind]:
+                if (topic_id, partition) == (state.topic_id, part.partition):
+                    lost = range(max(before, part.first), min(first, part.end))
+                    if lost:
+                        self._found.lost.append((partition, lost.start, lost.stop - 1))
 
     def _must_be_the_same(self, state: TableState) -> None:
         found = identify(admin(self._endpoints), [self._ref.topic]).get(self._ref.topic)

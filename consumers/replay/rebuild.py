@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,11 +124,9 @@ class Rebuild:
             )  # fmt: skip
             try:
                 self._read_all(ledger, target, state, k, stop)
-                carrier = Carrier(
-                    ledger, session, target, self._config.kind(self._ref),
-                    partial(self._keep, target),
-                )  # fmt: skip
-                self._switch(ledger, session, target, k, carrier, stop)
+                kind, keep = self._config.kind(self._ref), partial(self._keep, target)
+                with closing(Carrier(ledger, session, target, kind, keep)) as carrier:
+                    self._switch(ledger, session, target, k, carrier, stop)
             except BaseException:
                 self._give_up(ledger, target)
                 raise

@@ -5,7 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import duckdb
+
+from ducklake.lake.files import Session
 from ducklake.records import OffsetRange
+
+
+def spilling(session: Session, megabytes: int, threads: int = 1) -> duckdb.DuckDBPyConnection:
+    """A database in memory, in UTC; what does not fit goes into the session's folder.
+
+    Args:
+        session: Whose folder; left alone it would be `.tmp` wherever the command was given.
+        megabytes: Of memory, at most.
+        threads: Of a query.
+    """
+    database = duckdb.connect(
+        config={
+            "threads": threads,
+            "memory_limit": f"{megabytes}MB",
+            "temp_directory": str(session.folder / "spill"),
+        }
+    )
+    database.execute("SET TimeZone = 'UTC'")
+    return database
 
 
 def quoted(name: str) -> str:

@@ -466,7 +466,7 @@ class Lake(RuleBasedStateMachine):
     @invariant()
     def offsets_are_known_without_gap_or_overlap(self) -> None:
         ends: dict[tuple[str, int], int] = {}
-        spans = self.ledger.history(REF.topic) + self.ledger.losses(REF.topic)
+        spans = [*self.ledger.history(REF.topic), *self.ledger.losses(REF.topic)]
         for span in sorted(spans, key=lambda s: (s.topic_id, s.partition, s.first)):
             key = (span.topic_id, span.partition)
             if span.topic_id in self.forgotten:

@@ -437,9 +437,12 @@ class GenerationLedger(ReadingLedger):
                 self._cut(db, key, hole)
                 r = hole.span
                 where = (*key, r.topic_id, r.partition)
+                # The last one that begins before the end: the others end before it begins.
                 if db.execute(
-                    "SELECT 1 FROM ranges WHERE topic = ? AND generation = ? AND topic_id = ?"
-                    " AND partition = ? AND first <= ? AND last >= ?",
+                    "SELECT 1 FROM ranges WHERE topic = ?1 AND generation = ?2 AND topic_id = ?3"
+                    " AND partition = ?4 AND last >= ?6 AND first = (SELECT max(first) FROM ranges"
+                    "  WHERE topic = ?1 AND generation = ?2 AND topic_id = ?3 AND partition = ?4"
+                    "  AND first <= ?5)",
                     (*where, r.last, r.first),
                 ).fetchone():
                     raise CommitConflict(

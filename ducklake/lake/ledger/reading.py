@@ -18,6 +18,19 @@ from ducklake.records import OffsetRange
 
 NOW = 1 << 62
 """A commit number after all others."""
+_PLACE = "{0}.topic = ?1 AND {0}.generation = ?2 AND {0}.topic_id = ?3 AND {0}.partition = ?4"
+# Ranges do not overlap: all that touch a stretch begin within it, but for the last one before it.
+# Asked for the ends alone, SQLite would look at every range from the beginning of the topic.
+_TOUCHING = (
+    f"{_PLACE.format('r')} AND r.first BETWEEN coalesce((SELECT max(b.first) FROM ranges b"
+    f" WHERE {_PLACE.format('b')} AND b.first <= ?6), ?6) AND ?5 AND r.last >= ?6"
+)
+_SPANS = (
+    "SELECT r.topic_id, partition, first, last FROM {} r JOIN lake_tables t"
+    " USING (topic, generation) WHERE r.topic = ?1"
+)
+# What is known of a table's offsets: what was read, and what was accepted as lost.
+_KNOWN = f"({_SPANS.format('ranges')} UNION ALL {_SPANS.format('losses')})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,21 @@ class CommittedFile:
     def may_hold(self, span: OffsetRange) -> bool:
         """Whether rows of a range of its commits can be in it: all of them in a hot file."""
         return self.tier == "hot" or SealedName.parse(self.path.name).partition == span.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Two neighbouring ranges that do not meet: a gap, or an overlap.
+
+    Attributes:
+        before: The offset after the one.
+        first: The first offset of the other.
+    """
+
+    topic_id: str
+    partition: int
+    before: int
+    first: int
 
 
 class ReadingLedger(LedgerDb):
@@ -96,22 +124,40 @@ class ReadingLedger(LedgerDb):
             self._db.execute("SELECT topic_id, epoch FROM epochs WHERE topic = ?", (topic,))
         )
 
-    def history(self, topic: str) -> list[OffsetRange]:
+    def history(self, topic: str) -> Iterator[OffsetRange]:
         """Every range committed to a table, in the order of topic id, partition and offset."""
         return self._spans("ranges", "rows", topic)
 
     def losses(self, topic: str) -> list[OffsetRange]:
-        """Every range that was lost, and accepted as lost."""
-        return self._spans("losses", "0", topic)
+        """Every range that was lost, and accepted as lost, in the same order."""
+        return list(self._spans("losses", "0", topic))
 
-    def _spans(self, relation: str, rows: str, topic: str) -> list[OffsetRange]:
+    def _spans(self, relation: str, rows: str, topic: str) -> Iterator[OffsetRange]:
         found = self._db.execute(
             f"SELECT r.topic_id, partition, first, last, {rows} FROM {relation} r"
             " JOIN lake_tables t USING (topic, generation) WHERE r.topic = ?"
             " ORDER BY r.topic_id, partition, first",
             (topic,),
         )
-        return [OffsetRange(*span) for span in found]
+        return (OffsetRange(*span) for span in found)
+
+    def breaks(self, topic: str) -> list[Break]:
+        """Where neighbouring ranges, losses among them, do not meet; in their order."""
+        found = self._db.execute(
+            "SELECT * FROM (SELECT topic_id, partition, lag(last) OVER (PARTITION BY topic_id,"
+            f" partition ORDER BY first) + 1 AS before, first FROM {_KNOWN}) WHERE before <> first"
+            " ORDER BY topic_id, partition, first",
+            (topic,),
+        )
+        return [Break(*row) for row in found]
+
+    def ends(self, topic: str) -> dict[tuple[str, int], int]:
+        """By topic id and partition: the offset after the last one that is known of."""
+        found = self._db.execute(
+            f"SELECT topic_id, partition, max(last) + 1 FROM {_KNOWN} GROUP BY 1, 2",
+            (topic,),
+        )
+        return {(topic_id, partition): end for topic_id, partition, end in found}
 
     def topics(self) -> tuple[str, ...]:
         """All tables that the ledger knows."""
@@ -205,9 +251,8 @@ class ReadingLedger(LedgerDb):
     def ranges_within(self, topic: str, generation: int, span: OffsetRange) -> list[OffsetRange]:
         """The committed ranges that have offsets in a stretch, whole, in their order."""
         found = self._db.execute(
-            "SELECT topic_id, partition, first, last, rows FROM ranges WHERE topic = ?"
-            " AND generation = ? AND topic_id = ? AND partition = ? AND first <= ? AND last >= ?"
-            " ORDER BY first",
+            "SELECT r.topic_id, r.partition, r.first, r.last, r.rows FROM ranges r"
+            f" WHERE {_TOUCHING} ORDER BY r.first",
             (topic, generation, span.topic_id, span.partition, span.last, span.first),
         )
         return [OffsetRange(*row) for row in found]
@@ -223,10 +268,10 @@ class ReadingLedger(LedgerDb):
         place = (topic, generation, spans[0].topic_id, spans[0].partition)
         found = self._db.execute(
             "SELECT r.topic_id, r.partition, r.first, r.last, r.rows FROM ranges r"
-            " WHERE r.topic = ?1 AND r.generation = ?2 AND r.topic_id = ?3 AND r.partition = ?4"
-            " AND r.rows = 0 AND r.last < ?6 AND r.first > (SELECT coalesce(max(b.last), -1)"
-            "  FROM ranges b WHERE b.topic = ?1 AND b.generation = ?2 AND b.topic_id = ?3"
-            "  AND b.partition = ?4 AND b.rows > 0 AND b.last < ?5)"
+            f" WHERE {_PLACE.format('r')} AND r.rows = 0 AND r.first < ?6"
+            " AND r.first > coalesce((SELECT b.last FROM ranges b"
+            f"  WHERE {_PLACE.format('b')} AND b.rows > 0 AND b.first < ?5"
+            "  ORDER BY b.first DESC LIMIT 1), -1)"
             " AND NOT EXISTS (SELECT 1 FROM file_commits c WHERE c.commit_no = r.commit_no)",
             (*place, first, last),
         )
@@ -234,19 +279,20 @@ class ReadingLedger(LedgerDb):
 
     def files_within(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files that may hold rows of a stretch."""
-        return self._holding(topic, generation, span, "r.first <= ?5 AND r.last >= ?6")
+        return self._holding(topic, generation, span, _TOUCHING)
 
     def holders(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files of the commit that brought just this range."""
-        return self._holding(topic, generation, span, "r.last = ?5 AND r.first = ?6")
+        return self._holding(
+            topic, generation, span, f"{_PLACE.format('r')} AND r.last = ?5 AND r.first = ?6"
+        )
 
     def _holding(
         self, topic: str, generation: int, span: OffsetRange, which: str
     ) -> tuple[LakeFile, ...]:
         return self._lake_files(
             "WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
-            "  JOIN file_commits USING (commit_no) WHERE r.topic = ?1 AND r.generation = ?2"
-            f"  AND r.topic_id = ?3 AND r.partition = ?4 AND {which})",
+            f"  JOIN file_commits USING (commit_no) WHERE {which})",
             (topic, generation, span.topic_id, span.partition, span.last, span.first),
         )
 
@@ -286,11 +332,9 @@ class ReadingLedger(LedgerDb):
             " AND f.obsolete_at IS NULL ORDER BY f.file_id, r.partition, r.first",
             (topic, generation, after, up_to),
         )
-        by_file: dict[tuple[int, str], list[OffsetRange]] = {}
-        for file_id, path, *span in found:
-            by_file.setdefault((file_id, path), []).append(OffsetRange(*span))
         return tuple(
-            NewRows(self.paths.root / path, joined(ranges)) for (_, path), ranges in by_file.items()
+            NewRows(self.paths.root / path, joined(OffsetRange(*row[2:]) for row in rows))
+            for (_, path), rows in groupby(found, itemgetter(0, 1))
         )
 
     def row_count(self, topic: str, up_to: int = NOW) -> int:
@@ -334,11 +378,12 @@ class ReadingLedger(LedgerDb):
 
     def newest_commit_time(self, topic: str) -> float | None:
         """When the newest rows of a table were committed, in seconds since the epoch."""
-        moment: float | None = self._db.execute(
-            "SELECT max(committed_at) FROM commits WHERE topic = ? AND records > 0",
+        row = self._db.execute(
+            "SELECT committed_at FROM commits JOIN lake_tables USING (topic, generation)"
+            " WHERE topic = ? AND records > 0 ORDER BY commit_no DESC LIMIT 1",
             (topic,),
-        ).fetchone()[0]
-        return moment
+        ).fetchone()
+        return None if row is None else float(row[0])
 
     # Readers that need files to stay, and the batch's diary -----------------------------------
 

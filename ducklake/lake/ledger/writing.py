@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from ducklake.errors import (
     CommitConflict,
@@ -118,15 +117,10 @@ class Ledger(CompactionLedger, GenerationLedger, RestoringLedger):
         self, topic: str, topic_id: str, lows: Mapping[int, int]
     ) -> list[OffsetRange]:
         """Gaps that no file fills and Kafka cannot fill: a ledger made anew has forgotten why."""
-        spans = sorted(
-            (s for s in self.history(topic) + self.losses(topic) if s.topic_id == topic_id),
-            key=lambda s: (s.partition, s.first),
-        )
         return [
-            OffsetRange(topic_id, one.partition, one.next_offset, other.first - 1, 0)
-            for one, other in pairwise(spans)
-            if one.partition == other.partition
-            and one.next_offset < other.first <= lows.get(one.partition, 0)
+            OffsetRange(topic_id, gap.partition, gap.before, gap.first - 1, 0)
+            for gap in self.breaks(topic)
+            if gap.topic_id == topic_id and gap.before < gap.first <= lows.get(gap.partition, 0)
         ]
 
     # Commit --------------------------------------------------------------------------------
