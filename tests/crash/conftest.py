@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 from collections.abc import Generator, Iterator
@@ -10,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 
@@ -46,8 +46,10 @@ class Broker:
         return kafka.pid or 0
 
     def kill(self) -> None:
-        """As a crash of the machine would; returns at once."""
-        os.kill(self.pid(), signal.SIGKILL)
+        """As a crash of the machine would; returns when it is dead: it may answer until then."""
+        process = psutil.Process(self.pid())
+        process.kill()
+        process.wait(30)
 
     def await_back(self) -> None:
         from ducklake.local import stack

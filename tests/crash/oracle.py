@@ -34,11 +34,15 @@ COLUMNS = "_partition, _offset, id, text, amount, flag"
 _DAY = re.compile(r"/year=(\d+)/month=(\d+)/day=(\d+)/")
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+def until(
+    condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = DEADLINE
+) -> Any:
     """Wait for a condition, and say what was waited for if it never comes."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        if time.monotonic() > deadline:
+            said = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:.0f} s: {said}")
         time.sleep(0.02)
     return found
 

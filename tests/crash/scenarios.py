@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tests.crash.conftest import Broker
-from tests.crash.oracle import LakeUnderTest, Worker, until
+from tests.crash.oracle import DEADLINE, LakeUnderTest, Worker, until
 from tests.crash.readers import LedgerReader, PublicReader, Reader
 
 KILL_SECONDS = 1.0
+# Its supervisor waits up to 30 s before it starts one again that dies and dies.
+AFTER_THE_BROKER = 150.0
 ROLES = ("consume", "consume", "compact")
 
 
@@ -74,7 +76,7 @@ def random_kills(lake: LakeUnderTest, kills: int) -> None:
             number = chance.randrange(len(ROLES))
             _end_by(running[number], signal.SIGKILL)
             running[number] = lake.start(ROLES[number])
-        _await_progress(lake)
+        _await_progress(lake, check)
 
 
 def replay_kills(lake: LakeUnderTest, kills: int, lose_the_ledger: bool = False) -> None:
@@ -110,7 +112,7 @@ def _kill_replays(
 ) -> None:
     """Ends with a rebuild that nobody killed, and a commit after it."""
     running = [lake.start(role) for role in ROLES]
-    _await_progress(lake)
+    _await_progress(lake, check)
     replaying = _replay(lake, chance)
     done = 0
     while done < kills:
@@ -130,7 +132,7 @@ def _kill_replays(
     replaying.await_end()
     _must_have_said_why(replaying)
     _run(lake, "replay", chance.choice(lake.topics), "--rebuild", "--workers", "1")
-    _await_progress(lake)
+    _await_progress(lake, check)
 
 
 def _replay(lake: LakeUnderTest, chance: random.Random) -> Worker:
@@ -157,11 +159,11 @@ def broker_kills(lake: LakeUnderTest, broker: Broker, kills: int) -> None:
         workers = [lake.start(role) for role in ROLES]
         for _ in range(kills):
             check()
-            _await_progress(lake)
+            _await_progress(lake, check, AFTER_THE_BROKER)
             _wait(chance.uniform(0, KILL_SECONDS))
             broker.kill()
             broker.await_back()
-        _await_progress(lake)
+        _await_progress(lake, check, AFTER_THE_BROKER)
         ended = [w.log.name for w in workers if w.exit_code() is not None]
         assert not ended, f"ended with the broker: {ended}\n{lake.show_logs()}"
 
@@ -179,7 +181,7 @@ def join_and_leave(lake: LakeUnderTest, seconds: float) -> None:
             number = chance.randrange(3)
             _end_by(workers[number], chance.choice((signal.SIGTERM, signal.SIGKILL)))
             workers[number] = lake.start("consume")
-        _await_progress(lake)
+        _await_progress(lake, check)
 
 
 def _wait(seconds: float) -> None:
@@ -192,7 +194,14 @@ def _end_by(worker: Worker, number: int) -> None:
     assert code in (0, -number), f"{worker.log.name} ended with {code}\n{worker.text()}"
 
 
-def _await_progress(lake: LakeUnderTest) -> None:
+def _await_progress(
+    lake: LakeUnderTest, check: Callable[[], None], seconds: float = DEADLINE
+) -> None:
     """Wait for a commit that is made after now: a lake that stands still proves nothing."""
     before = lake.last_commit()
-    until(lambda: lake.last_commit() > before, f"a commit\n{lake.show_logs(5)}")
+
+    def is_there() -> bool:
+        check()  # without load there is nothing to commit
+        return lake.last_commit() > before
+
+    until(is_there, lambda: f"a commit\n{lake.show_logs(5)}", seconds)

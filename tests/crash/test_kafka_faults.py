@@ -264,7 +264,7 @@ def _halts(worker: Worker, topic: str, *words: str) -> None:
             for line in worker.text().splitlines()
         )
 
-    until(said, f"{topic} stopped with {words}\n{worker.text()}")
+    until(said, lambda: f"{topic} stopped with {words}\n{worker.text()}")
 
 
 def test_records_lost_while_nobody_read_stop_their_table_alone(
