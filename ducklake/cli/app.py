@@ -67,7 +67,12 @@ def consume(
 
     stop = stop_on_signals()
     settings = load_config(config)
-    if workers > 1 and not once:
+    if workers > 1 and once:
+        raise ConfigError(
+            "--once is one process: it ends with everything public.",
+            "Leave out --workers; or leave out --once, and several share the work for ever.",
+        )
+    if workers > 1:
         from ducklake.cli.roles import RoleSupervisor, consume_roles
 
         RoleSupervisor(settings, consume_roles(workers)).keep(stop)
