@@ -90,7 +90,7 @@ class LakeMaker:
         self._watching = ExitStack()
 
     def __call__(self, tables: dict[str, Any] | None = None, **settings: Any) -> LakeUnderTest:
-        name = f"c{secrets.token_hex(4)}"
+        name = f"{settings.pop('prefix', 'c')}{secrets.token_hex(4)}"
         chosen = tables or {"orders": "plain", "stock": "plain", "customers": "cdc"}
         folder = settings.pop("folder", self._folder / name)
         lake = LakeUnderTest(folder, self._bootstrap, self._forks, name, chosen, **settings)
