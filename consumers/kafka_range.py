@@ -11,7 +11,8 @@ from consumers.memory import Portion
 from ducklake.config import Endpoints
 from ducklake.errors import ServiceUnreachable
 
-BATCH_MESSAGES, BATCH_BYTES = 30_000, 32 * 1024 * 1024
+BATCH_MESSAGES, BATCH_BYTES = 50_000, 32 * 1024 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
 POLL_MESSAGES = 5_000
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 0.2
@@ -37,6 +38,8 @@ class KafkaReader:
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
                 queued_max_messages_kbytes=32_768,
+                # One partition at a time: of the default megabyte each is a trip of its own.
+                fetch_message_max_bytes=FETCH_BYTES,
                 fetch_queue_backoff_ms=10,
                 # Every other request waits behind a fetch that waits for more.
                 fetch_wait_max_ms=20,

@@ -8,12 +8,16 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+# DuckDB imports these at its first query, in each process that has not got them.
+import pandas  # noqa: F401
+import pyarrow.dataset  # noqa: F401
 
 from consumers.kafka_range import KafkaReader
 from consumers.memory import GarbageCollection, keep_freed_memory
@@ -103,15 +107,49 @@ class Builder:
         return schema
 
 
+class Helpers:
+    """Processes that stand ready before it is known what there is to do.
+
+    They are forked from this one: enter it before anything has been opened, and they share all that
+    is imported, which would take each of them half a second.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __enter__(self) -> Helpers:
+        if self.count:
+            context = multiprocessing.get_context("fork")
+            self._pool = ProcessPoolExecutor(self.count, context, _begin, (os.getpid(),))
+            for _ in range(self.count):
+                self._pool.submit(_stand_ready)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self.count:
+            return
+        if kind is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+        self._pool.shutdown(wait=kind is not None, cancel_futures=True)
+
+    def build(self, plan: Plan, piece: Stretch) -> Future[Schema]:
+        """Let one of them decode a piece."""
+        return self._pool.submit(_build, plan, piece)
+
+
 def build_all(
-    pieces: Sequence[Stretch], plan: Plan, workers: int, look: Callable[[], None]
+    pieces: Sequence[Stretch], plan: Plan, helpers: Helpers, look: Callable[[], None]
 ) -> list[Schema]:
-    """Build all pieces: this process takes part, others are started beside it.
+    """Build all pieces: this process takes part, the others help.
 
     Args:
         pieces: What is to be built, the largest first.
         plan: Of which table, and where to.
-        workers: Processes, this one included.
+        helpers: Other processes; they end where the caller ends.
         look: Called now and then; what it raises ends everything.
 
     Returns:
@@ -120,46 +158,41 @@ def build_all(
     Raises:
         ServiceUnreachable: A process was killed.
     """
-    helpers = min(workers, len(pieces)) - 1
-    if helpers < 1:
-        with Builder(plan) as builder:
-            return [builder.build(piece, look) for piece in pieces]
     todo = deque(pieces)
     helping: list[Future[Schema]] = []
     lock = threading.Lock()
     here: list[Schema] = []
-    with _pool(helpers, plan) as pool:
 
-        def help_on(ended: Future[Schema] | None = None) -> None:
-            """Give the next piece to a process that has ended one."""
-            if ended is not None and (ended.cancelled() or ended.exception() is not None):
+    def help_on(ended: Future[Schema] | None = None) -> None:
+        """Give the next piece to a process that has ended one."""
+        if ended is not None and (ended.cancelled() or ended.exception() is not None):
+            return
+        with lock:
+            if not todo:
                 return
+            future = helpers.build(plan, todo.popleft())
+            helping.append(future)
+        future.add_done_callback(help_on)
+
+    def see() -> None:
+        for future in list(helping):
+            if future.done():
+                _result(future, plan)
+        look()
+
+    for _ in range(helpers.count):
+        help_on()
+    with Builder(plan) as builder:
+        while True:
             with lock:
-                if not todo:
-                    return
-                future = pool.submit(_build, todo.popleft())
-                helping.append(future)
-            future.add_done_callback(help_on)
-
-        def see() -> None:
-            for future in list(helping):
-                if future.done():
-                    _result(future, plan)
-            look()
-
-        for _ in range(helpers):
-            help_on()
-        with Builder(plan) as builder:
-            while True:
-                with lock:
-                    piece = todo.popleft() if todo else None
-                if piece is None:
-                    break
-                here.append(builder.build(piece, see))
-        while len(here) + sum(future.done() for future in list(helping)) < len(pieces):
-            wait(list(helping), LOOK_SECONDS, FIRST_EXCEPTION)
-            see()
-        return here + [_result(future, plan) for future in helping]
+                piece = todo.popleft() if todo else None
+            if piece is None:
+                break
+            here.append(builder.build(piece, see))
+    while len(here) + sum(future.done() for future in list(helping)) < len(pieces):
+        wait(list(helping), LOOK_SECONDS, FIRST_EXCEPTION)
+        see()
+    return here + [_result(future, plan) for future in helping]
 
 
 def _result(future: Future[Schema], plan: Plan) -> Schema:
@@ -172,38 +205,26 @@ def _result(future: Future[Schema], plan: Plan) -> Schema:
         ) from None
 
 
-_builder: Builder
+_builder: tuple[Plan, Builder] | None = None
 """Of a process that was started to help."""
 
 
-def _build(stretch: Stretch) -> Schema:
-    return _builder.build(stretch)
-
-
-def _begin(parent: int, plan: Plan) -> None:
+def _build(plan: Plan, stretch: Stretch) -> Schema:
     global _builder
-    _tie_to_parent(parent)
-    _builder = Builder(plan).__enter__()
+    if _builder is None or _builder[0] != plan:
+        if _builder is not None:
+            _builder[1].__exit__()
+        _builder = (plan, Builder(plan).__enter__())
+    return _builder[1].build(stretch)
 
 
-@contextmanager
-def _pool(workers: int, plan: Plan) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with this one, and at once if the block fails."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (os.getpid(), plan))
-    try:
-        yield pool
-        pool.shutdown(wait=False)  # they have nothing to do any more
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
+def _stand_ready() -> None: ...
 
 
-def _tie_to_parent(parent: int) -> None:
-    os.nice(NICENESS)
+def _begin(parent: int) -> None:
+    """End with the process that started this one, and by its word."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -7,7 +7,6 @@ ledger. A rebuild that was killed has changed nothing: what it left is dropped b
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from consumers.hot_files import write_hot
 from consumers.kafka_range import KafkaReader
 from consumers.recovery import delete_replaced, drop_abandoned
-from consumers.replay.build import Plan, build_all
+from consumers.replay.build import Helpers, Plan, build_all
 from consumers.replay.carry import Carrier
 from consumers.replay.segments import Target
 from consumers.replay.spans import Bounds, Stretch, outside, shares
@@ -42,7 +41,6 @@ from ducklake.lake.schema import Schema
 from ducklake.records import OffsetRange
 
 LARGE_STRETCH = 100_000
-WORKERS = 2
 SWITCH_SECONDS = 120.0
 RETRY_SECONDS = 0.1
 LAST_BREATH_SECONDS = 2.0
@@ -78,7 +76,8 @@ class Rebuild:
         ref: The table.
         table: Its configuration: declared types.
         bounds: What to read again; the rest is carried over.
-        workers: Processes that decode, this one included; None: one, or two where it is much.
+        helpers: Other processes that decode.
+        least: Records from which on they take part.
         progress: Called now and then.
     """
 
@@ -89,7 +88,8 @@ class Rebuild:
         ref: TableRef,
         table: Table,
         bounds: Bounds,
-        workers: int | None = None,
+        helpers: Helpers | None = None,
+        least: int = LARGE_STRETCH,
         progress: Progress = lambda rows, total: None,
     ) -> None:
         self._config = config
@@ -97,7 +97,8 @@ class Rebuild:
         self._ref = ref
         self._table = table
         self._bounds = bounds
-        self._workers = workers
+        self._helpers = helpers or Helpers(0)
+        self._least = least
         self._progress = progress
         self._schema = Schema()
         self._first: dict[int, int] = {}
@@ -191,9 +192,7 @@ class Rebuild:
     ) -> None:  # fmt: skip
         """Decode stretches into files."""
         total = sum(map(len, stretches))
-        workers = self._workers or (
-            1 if total < LARGE_STRETCH else min(WORKERS, os.cpu_count() or 1)
-        )
+        helpers = self._helpers if total >= self._least else Helpers(0)
         plan = Plan(self._config.path, self._ref, target, state.epoch, self._schema)
 
         def look() -> None:
@@ -204,7 +203,8 @@ class Rebuild:
                 )
             self._progress(ledger.built_offsets(self._ref.topic, target.generation), total)
 
-        built = build_all(shares(stretches, workers, LARGE_STRETCH), plan, workers, look)
+        pieces = shares(stretches, helpers.count + 1, LARGE_STRETCH)
+        built = build_all(pieces, plan, helpers, look)
         self._schema = _merged(self._schema, built)
 
     # The switch ------------------------------------------------------------------------------

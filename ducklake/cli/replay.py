@@ -20,9 +20,9 @@ from rich.table import Table as RichTable
 
 from consumers.kafka_range import KafkaReader
 from consumers.recovery import delete_replaced, drop_abandoned
-from consumers.replay.build import NICENESS
+from consumers.replay.build import NICENESS, Helpers
 from consumers.replay.fill import Comparison, Replay
-from consumers.replay.rebuild import Rebuild, Rebuilt
+from consumers.replay.rebuild import LARGE_STRETCH, Rebuild, Rebuilt
 from consumers.replay.spans import Bounds
 from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen
@@ -34,6 +34,7 @@ from ducklake.lake.old_ledger import refuse_an_old_ledger
 from ducklake.lake.paths import LakePaths
 
 _PLAIN_STEP = 0.1
+REBUILDERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,13 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
     if wish.rebuild:
         [(ref, spec)] = tables
         os.nice(NICENESS)
-        bounds = _bounds(config, ref, wish)
-        with _bar(f"rebuilding {ref.topic}") as progress:
-            built = Rebuild(config, endpoints, ref, spec, bounds, wish.workers, progress).run(stop)
+        workers = wish.workers or min(REBUILDERS, os.cpu_count() or 1)
+        with Helpers(workers - 1) as helpers:
+            bounds = _bounds(config, ref, wish)
+            with _bar(f"rebuilding {ref.topic}") as progress:
+                least = 0 if wish.workers else LARGE_STRETCH
+                rebuild = Rebuild(config, endpoints, ref, spec, bounds, helpers, least, progress)
+                built = rebuild.run(stop)
         _print_rebuilt(ref, built, as_json)
         return True
     found = []

@@ -510,7 +510,7 @@ class RebuiltLake(Lake):
         before = self.ledger.table(REF.topic)
         assert before is not None
         endpoints, [(ref, table)] = self.config.endpoints(), list(self.config.tables())
-        build = partial(Rebuild(self.config, endpoints, ref, table, bounds, 1).run, STOP)
+        build = partial(Rebuild(self.config, endpoints, ref, table, bounds).run, STOP)
         done = False
         try:
             done = self._survives(build, crash, full)
