@@ -90,6 +90,35 @@ def test_a_worker_that_hangs_and_comes_back_is_fenced(
     assert not list(lake.paths.orphans.rglob("*.parquet")), "it drops its own file"
 
 
+def test_a_worker_that_hangs_beyond_the_poll_interval_comes_back(
+    make_watched_lake: LakeMaker,
+) -> None:
+    """Its loop stands still, its heartbeats do not: Kafka takes its partitions all the same."""
+    limits = {"max.poll.interval.ms": "10000", "session.timeout.ms": "10000"}
+    lake = make_watched_lake(PAIR, options=limits)
+    hanging = lake.start("consume", failpoint="commit.before_ledger:2:hang")
+
+    def hangs() -> bool:
+        lake.loader.burst()
+        return "hangs at" in hanging.text()
+
+    until(hangs, "a worker that hangs")
+    other = lake.start("consume")
+    lake.await_caught_up()  # by the other one, which got all partitions
+    hanging.signal(signal.SIGCONT)
+    until(lambda: "another worker was faster" in hanging.text(), "the fence")
+    until(lambda: "maximum poll interval" in hanging.text(), "Kafka's word of it")
+    lake.loader.burst()
+    lake.await_caught_up()
+    other.signal(signal.SIGTERM)
+    assert other.await_end() == 0
+    lake.loader.burst()
+    lake.await_caught_up()  # by the one that came back
+    assert hanging.exit_code() is None, lake.show_logs()
+    lake.stop()
+    lake.check()
+
+
 def test_a_worker_stopped_in_the_ledger_holds_up_but_harms_nobody(
     make_watched_lake: LakeMaker,
 ) -> None:
