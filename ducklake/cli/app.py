@@ -183,7 +183,7 @@ def replay(
         bool, typer.Option("--rebuild", help="Decode all anew, into a new generation.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=16, help="Processes that rebuild where it is much; 2.")
+        int | None, typer.Option(min=1, max=16, help="Processes that rebuild; 2, where it is much.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
