@@ -308,10 +308,11 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
         ((SmallLake.rebuild, "replay.before_switch"), (SmallLake.compact, ""),
          (SmallLake.rebuild, "")),
     ),
-    # The killed one leaves the ledger's log behind, with a commit that it has told of.
+    # The killed one leaves the ledger's log behind, with a commit that it has told of. It is the
+    # last one: a later file would give away a ledger that has lost its log.
     "restore": (
         _hot_and_sealed,
-        ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.restore, "")),
+        ((lambda lake: lake.commit(2), "commit.before_write:2"), (SmallLake.restore, "")),
     ),
     "restore_lost": (
         _hot_and_sealed,
