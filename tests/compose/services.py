@@ -116,6 +116,8 @@ def _container(
     made = DockerContainer(spec["image"])
     made.env = dict(spec["environment"])
     made.ports = cast(dict[str, int | None], dict(published))  # docker takes the address, too
+    # As compose does: Connect ends where the broker is not to be reached for 30 s.
+    made.with_kwargs(restart_policy={"Name": spec.get("restart", "no")})
     if spec.get("command"):
         made.with_command(spec["command"])
     for volume in spec.get("volumes", ()):
