@@ -9,6 +9,7 @@ import pytest
 
 from tests.crash.conftest import LakeMaker
 from tests.crash.oracle import LakeUnderTest, Worker, until
+from tests.crash.readers import LedgerReader, PublicReader
 
 ROOT = Path(__file__).resolve().parents[2]
 POINT = re.compile(r'failpoint\(\s*"([a-z_.]+)"\s*\)')
@@ -80,6 +81,16 @@ def test_a_kill_at_any_step_loses_and_repeats_nothing(
     name: str, victim: str, hit: int, shared: Shared
 ) -> None:
     lake = shared.take(victim, fresh=name.startswith("folder."))
+    with PublicReader(lake), LedgerReader(lake):
+        left = _killed_and_back(lake, name, victim, hit)
+    lake.stop()
+    lake.check_in_between()
+    lake.check_nothing_was_deleted(left)
+    shared.give_back(victim, lake)
+
+
+def _killed_and_back(lake: LakeUnderTest, name: str, victim: str, hit: int) -> dict[str, str]:
+    """The victim dies at the point, and a new one catches up; gives what was left behind."""
     other = "compact" if victim == "consume" else "consume"
     if name.startswith("recover."):
         _leave_an_orphan(lake)  # for the victim alone
@@ -91,10 +102,7 @@ def test_a_kill_at_any_step_loses_and_repeats_nothing(
     lake.start(victim)
     lake.loader.burst()
     lake.await_caught_up()
-    lake.stop()
-    lake.check_in_between()
-    lake.check_nothing_was_deleted(left)
-    shared.give_back(victim, lake)
+    return left
 
 
 @pytest.mark.parametrize("victim", ["consume", "compact"])
