@@ -26,11 +26,11 @@ _TOUCHING = (
     f" WHERE {_PLACE.format('b')} AND b.first <= ?6), ?6) AND ?5 AND r.last >= ?6"
 )
 _SPANS = (
-    "SELECT r.topic_id, partition, first, last FROM {} r JOIN lake_tables t"
+    "SELECT r.topic_id, partition, first, last, {1} AS rows FROM {0} r JOIN lake_tables t"
     " USING (topic, generation) WHERE r.topic = ?1"
 )
 # What is known of a table's offsets: what was read, and what was accepted as lost.
-_KNOWN = f"({_SPANS.format('ranges')} UNION ALL {_SPANS.format('losses')})"
+_KNOWN = f"({_SPANS.format('ranges', 'rows')} UNION ALL {_SPANS.format('losses', 0)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,7 @@ class ReadingLedger(LedgerDb):
 
     def _spans(self, relation: str, rows: str, topic: str) -> Iterator[OffsetRange]:
         found = self._db.execute(
-            f"SELECT r.topic_id, partition, first, last, {rows} FROM {relation} r"
-            " JOIN lake_tables t USING (topic, generation) WHERE r.topic = ?"
-            " ORDER BY r.topic_id, partition, first",
+            f"{_SPANS.format(relation, rows)} ORDER BY r.topic_id, partition, first",
             (topic,),
         )
         return (OffsetRange(*span) for span in found)
