@@ -433,8 +433,8 @@ BREAKS = (
         "list(self._topics)", f"{KAFKA}::test_a_second_worker_takes_half_of_a_topic",
     ),
     Break(
-        "a stretch sought in all of history", READING, "AND b.first <= ?6), ?6) AND ?5",
-        "AND b.first < 0), 0) AND ?5",
+        "a stretch sought in all of history", READING, "AND b.first <= :first), :first) AND :last",
+        "AND b.first < 0), 0) AND :last",
         "tests/unit/test_ledger_cost.py::test_a_step_costs_the_same_after_years",
     ),
     Break(

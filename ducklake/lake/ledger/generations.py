@@ -439,11 +439,11 @@ class GenerationLedger(ReadingLedger):
                 where = (*key, r.topic_id, r.partition)
                 # The last one that begins before the end: the others end before it begins.
                 if db.execute(
-                    "SELECT 1 FROM ranges WHERE topic = ?1 AND generation = ?2 AND topic_id = ?3"
-                    " AND partition = ?4 AND last >= ?6 AND first = (SELECT max(first) FROM ranges"
-                    "  WHERE topic = ?1 AND generation = ?2 AND topic_id = ?3 AND partition = ?4"
-                    "  AND first <= ?5)",
-                    (*where, r.last, r.first),
+                    "SELECT 1 FROM ranges WHERE topic = ? AND generation = ? AND topic_id = ?"
+                    " AND partition = ? AND last >= ? AND first = (SELECT max(first) FROM ranges"
+                    "  WHERE topic = ? AND generation = ? AND topic_id = ? AND partition = ?"
+                    "  AND first <= ?)",
+                    (*where, r.first, *where, r.last),
                 ).fetchone():
                     raise CommitConflict(
                         f"Table {state.topic}, partition {r.partition}: offsets {r.first} to"

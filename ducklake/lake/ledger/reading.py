@@ -18,19 +18,34 @@ from ducklake.records import OffsetRange
 
 NOW = 1 << 62
 """A commit number after all others."""
-_PLACE = "{0}.topic = ?1 AND {0}.generation = ?2 AND {0}.topic_id = ?3 AND {0}.partition = ?4"
+_PLACE = (
+    "{0}.topic = :topic AND {0}.generation = :generation"
+    " AND {0}.topic_id = :topic_id AND {0}.partition = :partition"
+)
 # Ranges do not overlap: all that touch a stretch begin within it, but for the last one before it.
 # Asked for the ends alone, SQLite would look at every range from the beginning of the topic.
 _TOUCHING = (
     f"{_PLACE.format('r')} AND r.first BETWEEN coalesce((SELECT max(b.first) FROM ranges b"
-    f" WHERE {_PLACE.format('b')} AND b.first <= ?6), ?6) AND ?5 AND r.last >= ?6"
+    f" WHERE {_PLACE.format('b')} AND b.first <= :first), :first) AND :last AND r.last >= :first"
 )
 _SPANS = (
     "SELECT r.topic_id, partition, first, last, {1} AS rows FROM {0} r JOIN lake_tables t"
-    " USING (topic, generation) WHERE r.topic = ?1"
+    " USING (topic, generation) WHERE r.topic = :topic"
 )
 # What is known of a table's offsets: what was read, and what was accepted as lost.
 _KNOWN = f"({_SPANS.format('ranges', 'rows')} UNION ALL {_SPANS.format('losses', 0)})"
+
+
+def _stretch(topic: str, generation: int, span: OffsetRange) -> dict[str, object]:
+    """The parameters of `_PLACE` and `_TOUCHING`."""
+    return {
+        "topic": topic,
+        "generation": generation,
+        "topic_id": span.topic_id,
+        "partition": span.partition,
+        "first": span.first,
+        "last": span.last,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +150,7 @@ class ReadingLedger(LedgerDb):
     def _spans(self, relation: str, rows: str, topic: str) -> Iterator[OffsetRange]:
         found = self._db.execute(
             f"{_SPANS.format(relation, rows)} ORDER BY r.topic_id, partition, first",
-            (topic,),
+            {"topic": topic},
         )
         return (OffsetRange(*span) for span in found)
 
@@ -145,7 +160,7 @@ class ReadingLedger(LedgerDb):
             "SELECT * FROM (SELECT topic_id, partition, lag(last) OVER (PARTITION BY topic_id,"
             f" partition ORDER BY first) + 1 AS before, first FROM {_KNOWN}) WHERE before <> first"
             " ORDER BY topic_id, partition, first",
-            (topic,),
+            {"topic": topic},
         )
         return [Break(*row) for row in found]
 
@@ -153,7 +168,7 @@ class ReadingLedger(LedgerDb):
         """By topic id and partition: the offset after the last one that is known of."""
         found = self._db.execute(
             f"SELECT topic_id, partition, max(last) + 1 FROM {_KNOWN} GROUP BY 1, 2",
-            (topic,),
+            {"topic": topic},
         )
         return {(topic_id, partition): end for topic_id, partition, end in found}
 
@@ -178,7 +193,9 @@ class ReadingLedger(LedgerDb):
             (topic,),
         )
 
-    def _lake_files(self, which: str, values: tuple[object, ...]) -> tuple[LakeFile, ...]:
+    def _lake_files(
+        self, which: str, values: tuple[object, ...] | dict[str, object]
+    ) -> tuple[LakeFile, ...]:
         """Rows of `files f`."""
         found = self._db.execute(
             "SELECT file_id, path, tier, f.rows, bytes, created_at, sha256 FROM files f " + which,
@@ -251,7 +268,7 @@ class ReadingLedger(LedgerDb):
         found = self._db.execute(
             "SELECT r.topic_id, r.partition, r.first, r.last, r.rows FROM ranges r"
             f" WHERE {_TOUCHING} ORDER BY r.first",
-            (topic, generation, span.topic_id, span.partition, span.last, span.first),
+            _stretch(topic, generation, span),
         )
         return [OffsetRange(*row) for row in found]
 
@@ -263,15 +280,15 @@ class ReadingLedger(LedgerDb):
         Before: back to the last range that has rows.
         """
         first, last = min(s.first for s in spans), max(s.last for s in spans)
-        place = (topic, generation, spans[0].topic_id, spans[0].partition)
+        stretch = _stretch(topic, generation, spans[0])
         found = self._db.execute(
             "SELECT r.topic_id, r.partition, r.first, r.last, r.rows FROM ranges r"
-            f" WHERE {_PLACE.format('r')} AND r.rows = 0 AND r.first < ?6"
+            f" WHERE {_PLACE.format('r')} AND r.rows = 0 AND r.first < :last"
             " AND r.first > coalesce((SELECT b.last FROM ranges b"
-            f"  WHERE {_PLACE.format('b')} AND b.rows > 0 AND b.first < ?5"
+            f"  WHERE {_PLACE.format('b')} AND b.rows > 0 AND b.first < :first"
             "  ORDER BY b.first DESC LIMIT 1), -1)"
             " AND NOT EXISTS (SELECT 1 FROM file_commits c WHERE c.commit_no = r.commit_no)",
-            (*place, first, last),
+            {**stretch, "first": first, "last": last},
         )
         return [OffsetRange(*row) for row in found]
 
@@ -282,7 +299,10 @@ class ReadingLedger(LedgerDb):
     def holders(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files of the commit that brought just this range."""
         return self._holding(
-            topic, generation, span, f"{_PLACE.format('r')} AND r.last = ?5 AND r.first = ?6"
+            topic,
+            generation,
+            span,
+            f"{_PLACE.format('r')} AND r.last = :last AND r.first = :first",
         )
 
     def _holding(
@@ -291,7 +311,7 @@ class ReadingLedger(LedgerDb):
         return self._lake_files(
             "WHERE obsolete_at IS NULL AND file_id IN (SELECT file_id FROM ranges r"
             f"  JOIN file_commits USING (commit_no) WHERE {which})",
-            (topic, generation, span.topic_id, span.partition, span.last, span.first),
+            _stretch(topic, generation, span),
         )
 
     def knows(self, path: Path) -> bool:
