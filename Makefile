@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 READY := .venv/.ready
-PATHS := ducklake producers consumers batcher benchmarks tests
+PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests
 
 .PHONY: help demo test check lint soak sabotage bench lock clean install compose-demo compose-down test-compose
 

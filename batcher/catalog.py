@@ -9,10 +9,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from ducklake.config import Config, TableRef
-from ducklake.lake.ledger import NOW, Ledger
-from ducklake.lake.schema import row_columns
-from ducklake.lake.sql import quoted, rows_query
+from lake.config import Config, TableRef
+from lake.ledger import NOW, Ledger
+from lake.storage.schema import row_columns
+from lake.storage.sql import quoted, rows_query
 
 DEAD_LETTERS = pa.schema(
     [
@@ -75,13 +75,13 @@ def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
                     query += f" UNION ALL BY NAME {rows_query(columns, [rows.path], rows.ranges)}"
             database.execute(f"CREATE OR REPLACE VIEW raw.{quoted(ref.table)} AS {query}")
             counts[ref.topic] = ledger.row_count(ref.topic, commit)
-        letters = dead_letters(ledger, commit)
-        database.register("letters", letters)
-        database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM letters")
+        rejected = dead_letter_table(ledger, commit)
+        database.register("dead_letters", rejected)
+        database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM dead_letters")
     return counts
 
 
-def dead_letters(ledger: Ledger, commit: int) -> pa.Table:
+def dead_letter_table(ledger: Ledger, commit: int) -> pa.Table:
     """Dead letters up to a commit, as raw.dead_letters has them."""
     rows = ledger.dead_letters(commit)
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(DEAD_LETTERS)

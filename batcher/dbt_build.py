@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ducklake.config import Config
-from ducklake.errors import BatchError
-from ducklake.lake.paths import LakePaths
+from lake.config import Config
+from lake.errors import BatchError
+from lake.storage.paths import LakePaths
 
 PASSED = frozenset({"success", "pass", "warn"})
 

@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batcher.catalog import dead_letters, opened, raw_columns
+from batcher.catalog import dead_letter_table, opened, raw_columns
 from batcher.dbt_build import Model
-from ducklake.config import Config
-from ducklake.lake.files import make_folder, move_into_place
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import files_below
-from ducklake.lake.sql import literal, quoted, rows_query
+from lake.config import Config
+from lake.ledger import Ledger
+from lake.storage.files import make_folder, move_into_place
+from lake.storage.paths import files_below
+from lake.storage.sql import literal, quoted, rows_query
 
 KEEP_SECONDS = 600.0
 _SNAPSHOT = re.compile(r"[0-9a-f]{16}-\d+\.parquet")
@@ -118,9 +118,9 @@ class Publisher:
                 columns = raw_columns(self._config, self._ledger, ref, commit)
                 query = rows_query(columns, files)
                 database.execute(f"CREATE VIEW raw.{quoted(ref.table)} AS {query}")
-            letters = dead_letters(self._ledger, commit)
-            database.register("letters", letters)
-            database.execute("CREATE TABLE raw.dead_letters AS SELECT * FROM letters")
+            rejected = dead_letter_table(self._ledger, commit)
+            database.register("dead_letters", rejected)
+            database.execute("CREATE TABLE raw.dead_letters AS SELECT * FROM dead_letters")
             for snapshot in snapshots.values():
                 schema, _, name = snapshot.relation.partition(".")
                 database.execute(

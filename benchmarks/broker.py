@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 from confluent_kafka import Producer
 
-from ducklake.config import Config, load_config
-from ducklake.local import stack
-from ducklake.local.progress import Silent
-from ducklake.topics import make_topics
+from lake.config import Config, load_config
+from lake.kafka.topics import make_topics
+from stack import lifecycle
+from stack.progress import Silent
 
 PARTITIONS = 4
 SETTINGS = """\
@@ -34,7 +34,7 @@ sources:
   {source}:
     type: mysql_cdc
     tables: {{orders: {{key: [order_id]}}}}
-consumer: {{flush_seconds: {flush_seconds}, seal_seconds: 86400, seal_mb: 100000}}
+consumer: {{flush_seconds: {flush_seconds}, seal_max_age_seconds: 86400, target_file_mb: 100000}}
 """
 _COLUMNS = (
     ("order_id", "BIGINT UNSIGNED", None, None),
@@ -68,11 +68,11 @@ def broker() -> Iterator[tuple[Config, Path]]:
         )
         config = load_config(path)
         note("starting the broker ...")
-        stack.up(config, Silent())
+        lifecycle.up(config, Silent())
         try:
             yield config, Path(name)
         finally:
-            stack.down(config)
+            lifecycle.down(config)
 
 
 def make_lake(config: Config, folder: Path, source: str, flush_seconds: float = 1.0) -> Config:
@@ -105,11 +105,22 @@ def value(number: int, rnd: random.Random) -> bytes:
         "updated_at": "2026-11-23T07:00:00Z",
     }
     source = {
-        "version": "3.6.1.Final", "connector": "mysql", "name": "mysql",
-        "ts_ms": 1_763_881_200_123 + number, "snapshot": "false", "db": "techstore",
-        "sequence": None, "table": "orders", "server_id": 1, "gtid": None, "file": "binlog.000002",
-        "pos": 157 + number, "row": 0, "thread": 12, "query": None,
-    }  # fmt: skip
+        "version": "3.6.1.Final",
+        "connector": "mysql",
+        "name": "mysql",
+        "ts_ms": 1_763_881_200_123 + number,
+        "snapshot": "false",
+        "db": "techstore",
+        "sequence": None,
+        "table": "orders",
+        "server_id": 1,
+        "gtid": None,
+        "file": "binlog.000002",
+        "pos": 157 + number,
+        "row": 0,
+        "thread": 12,
+        "query": None,
+    }
     envelope: dict[str, Any] = {"before": None, "after": row, "source": source}
     return orjson.dumps({**envelope, "transaction": None, "op": "c", "ts_ms": 1_763_881_200_456})
 

@@ -20,16 +20,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import ducklake.lake.files
+import lake.storage.files
 from benchmarks.broker import note
-from consumers.compactor import Compactor
-from consumers.hot_files import commit_flush
-from ducklake.config import Config, TableRef, load_config
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema, source_column
-from ducklake.records import OffsetRange
+from consumers.compaction.compactor import Compactor
+from consumers.ingest.flush import commit_flush
+from lake.config import Config, TableRef, load_config
+from lake.ledger import Ledger
+from lake.records import OffsetRange
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema, source_column
 
 TOPIC_ID = "0" * 32
 DAY = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
@@ -44,14 +44,14 @@ SETTINGS = """\
 name: commits
 sources:
   shop: {{type: sftp, tables: {{orders: {{file: orders.csv}}}}}}
-consumer: {{seal_seconds: {seal_seconds}}}
+consumer: {{seal_max_age_seconds: {seal_max_age_seconds}}}
 """
 REF = TableRef("shop", "orders")
 
 
-def _lake(folder: Path, seal_seconds: int = 3600) -> Config:
+def _lake(folder: Path, seal_max_age_seconds: int = 3600) -> Config:
     path = folder / "ducklake.yml"
-    path.write_text(SETTINGS.format(seal_seconds=seal_seconds))
+    path.write_text(SETTINGS.format(seal_max_age_seconds=seal_max_age_seconds))
     return load_config(path)
 
 
@@ -141,7 +141,7 @@ def _clock(moment: list[float]) -> Iterator[None]:
     """A simulated day: the clock is passed by hand, and nothing waits for the disk."""
     real_time, real_sync = time.time, os.fsync
     time.time = lambda: moment[0]
-    ducklake.lake.files.os.fsync = lambda handle: None  # type: ignore[attr-defined]
+    lake.storage.files.os.fsync = lambda handle: None  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -194,8 +194,10 @@ def measure(flushes: int) -> dict[str, float]:
         folder = Path(name)
         few = commit_milliseconds(folder / "few", 100)
         many = commit_milliseconds(folder / "many", 100_000)
-        note(f"commit of 200 rows: p50 {statistics.median(few):.2f} ms,"
-             f" with 100,000 files {statistics.median(many):.2f} ms")  # fmt: skip
+        note(
+            f"commit of 200 rows: p50 {statistics.median(few):.2f} ms,"
+            f" with 100,000 files {statistics.median(many):.2f} ms"
+        )
         ratio = read_day_ratio(folder / "day", flushes)
         note(f"reading a day: {ratio:.2f} times one file")
     ordered = sorted(few + many)

@@ -24,11 +24,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from benchmarks.broker import PARTITIONS, broker, fill, make_lake, note, peak_rss_mb, topic_of
 from benchmarks.commits import measure
-from ducklake.config import Config
-from ducklake.local.downloads import cache_dir, fetch
-from ducklake.local.jars import read_lock
-from ducklake.local.progress import PlainLines
-from ducklake.topics import admin
+from lake.config import Config
+from lake.kafka.topics import admin
+from stack.downloads import cache_dir, fetch
+from stack.jars import read_lock
+from stack.progress import PlainLines
 
 DEADLINE_SECONDS = 300.0
 PATIENCE_SECONDS = 30.0

@@ -19,9 +19,9 @@ import psutil
 from benchmarks.broker import broker, fill, make_lake, note, topic_of
 from benchmarks.ingest import ours
 from benchmarks.visible import Feed
-from ducklake.config import Config
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
+from lake.config import Config
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 
 LOOK_SECONDS = 0.05
 RUNS = 3

@@ -24,16 +24,27 @@ AFTER = (
 SOURCE = "ts_ms BIGINT, file STRING, pos BIGINT, row INT"
 ENVELOPE = f"op STRING, source STRUCT<{SOURCE}>, after STRUCT<{AFTER}>"
 TYPED = (
-    "j.after.order_id", "j.after.customer_id", "CAST(j.after.ordered_at AS TIMESTAMP) ordered_at",
-    "j.after.status", "j.after.payment_method",
+    "j.after.order_id",
+    "j.after.customer_id",
+    "CAST(j.after.ordered_at AS TIMESTAMP) ordered_at",
+    "j.after.status",
+    "j.after.payment_method",
     "CAST(j.after.shipping_ars AS DECIMAL(12,2)) shipping_ars",
     "CAST(j.after.total_ars AS DECIMAL(12,2)) total_ars",
-    "CAST(j.after.updated_at AS TIMESTAMP) updated_at", "j.op AS _op",
-    "timestamp_millis(j.source.ts_ms) AS _source_ts", "timestamp AS _kafka_ts",
-    "topic AS _topic", "partition AS _partition", "offset AS _offset",
-    "j.source.file AS _binlog_file", "j.source.pos AS _binlog_pos", "j.source.row AS _binlog_row",
-    "year(timestamp) AS year", "month(timestamp) AS month", "day(timestamp) AS day",
-)  # fmt: skip
+    "CAST(j.after.updated_at AS TIMESTAMP) updated_at",
+    "j.op AS _op",
+    "timestamp_millis(j.source.ts_ms) AS _source_ts",
+    "timestamp AS _kafka_ts",
+    "topic AS _topic",
+    "partition AS _partition",
+    "offset AS _offset",
+    "j.source.file AS _binlog_file",
+    "j.source.pos AS _binlog_pos",
+    "j.source.row AS _binlog_row",
+    "year(timestamp) AS year",
+    "month(timestamp) AS month",
+    "day(timestamp) AS day",
+)
 
 
 def run(spark: Any, bootstrap: str, topic: str, folder: Path, ends: str) -> float:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from confluent_kafka import Message, Producer
 
 from benchmarks.broker import broker, make_lake, note, topic_of, value
-from ducklake.config import Config
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
+from lake.config import Config
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 
 LOOK_SECONDS = 0.01
 START_SECONDS = 60.0

@@ -18,9 +18,9 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from ducklake.config import Config, Endpoints, Source, Table
-from ducklake.errors import ConfigError
-from ducklake.records import Record, Reject
+from lake.config import Config, Endpoints, Source, Table
+from lake.errors import ConfigError
+from lake.records import Record, Reject
 
 Cursors = Mapping[str, Mapping[str, Any]]
 """Cursors of one source by unit (a file, a URL, a frame); their contents are the connector's."""

@@ -10,15 +10,15 @@ from collections.abc import Callable, Generator, Mapping
 
 import structlog
 
-from ducklake.config import FOREIGN, Config, Endpoints
-from ducklake.errors import (
+from lake.config import FOREIGN, Config, Endpoints
+from lake.errors import (
     ConfigError,
     DuckLakeError,
     ProducerFenced,
     SourceError,
     TransientError,
 )
-from ducklake.topics import make_topics
+from lake.kafka.topics import make_topics
 from producers.base import Connector
 from producers.transactions import TransactionalWriter
 
@@ -31,9 +31,9 @@ JOIN_SECONDS = 0.1
 DRAIN_SECONDS = 1.5
 
 KINDS: Mapping[str, str] = {
-    "argentina": "producers.api:ArgentinaConnector",
-    "mysql_cdc": "producers.mysql_cdc:MysqlCdcConnector",
-    "sftp": "producers.sftp:SftpConnector",
+    "argentina": "techstore.argentina:ArgentinaConnector",
+    "mysql_cdc": "producers.mysql.cdc:MysqlCdcConnector",
+    "sftp": "producers.sftp.connector:SftpConnector",
 }
 
 Progress = Callable[[str, int], None]

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from ducklake.config import Config, Endpoints
-from ducklake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
-from ducklake.failpoints import failpoint
-from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
-from ducklake.topics import MAX_MESSAGE_BYTES
+from lake.config import Config, Endpoints
+from lake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
+from lake.failpoints import failpoint
+from lake.kafka.topics import MAX_MESSAGE_BYTES
+from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from producers.base import REJECT_BYTES, Batch, Cursors
 
 INIT_SECONDS = 30.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ducklake.config import Config, load_config
+from lake.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("ducklake.yml", "dbt_techstore", "connect", "docker")
@@ -39,7 +39,7 @@ def stack_config(project: Path) -> Iterator[Config]:
 
     Embedded, or with SERVICES=docker in containers (all but the API server).
     """
-    from ducklake.local import stack
+    from stack import lifecycle
 
     with ExitStack() as services:
         if os.environ.get("SERVICES") == "docker":
@@ -48,8 +48,8 @@ def stack_config(project: Path) -> Iterator[Config]:
             config = services.enter_context(container_services(project))
         else:
             config = load_config(project / "ducklake.yml")
-        stack.up(config)
+        lifecycle.up(config)
         try:
             yield config
         finally:
-            stack.down(config)
+            lifecycle.down(config)

@@ -25,9 +25,9 @@ from confluent_kafka.admin import NewTopic
 from faust.transport.drivers import aiokafka as driver
 
 from consumers.live.figures import MinuteFigures, parse
-from ducklake.config import Config, Endpoints
-from ducklake.errors import ConfigError, ServiceUnreachable, TerminalError
-from ducklake.topics import TIMEOUT, admin, identify, make_topics
+from lake.config import Config, Endpoints
+from lake.errors import ConfigError, ServiceUnreachable, TerminalError
+from lake.kafka.topics import TIMEOUT, admin, identify, make_topics
 
 log = structlog.get_logger()
 KPI_TOPIC = "live.kpis"
@@ -207,9 +207,11 @@ class LiveWorker:
             self._unknown += 1
             if self._unknown == 1:
                 log.warning(
-                    "a record that is no order is left out; the lake has it", topic=self._source,
-                    partition=event.message.partition, offset=event.message.offset,
-                )  # fmt: skip
+                    "a record that is no order is left out; the lake has it",
+                    topic=self._source,
+                    partition=event.message.partition,
+                    offset=event.message.offset,
+                )
 
     async def _publish(self) -> None:
         if self._partial_since is not None:

@@ -19,16 +19,16 @@ from pathlib import Path
 import pandas  # noqa: F401
 import pyarrow.dataset  # noqa: F401
 
-from consumers.kafka_range import KafkaReader
-from consumers.memory import GarbageCollection, keep_freed_memory
+from consumers.ingest.memory import GarbageCollection, keep_freed_memory
+from consumers.replay.offset_ranges import Stretch
+from consumers.replay.range_reader import KafkaReader
 from consumers.replay.segments import SegmentWriter, Target
-from consumers.replay.spans import Stretch
 from consumers.replay.tables import decoder_of
-from ducklake.config import TableRef, load_config
-from ducklake.errors import ServiceUnreachable
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema
+from lake.config import TableRef, load_config
+from lake.errors import ServiceUnreachable
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema
 
 LOOK_SECONDS = 0.25
 NICENESS = 5  # the live consumer goes first

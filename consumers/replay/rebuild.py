@@ -16,29 +16,29 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from consumers.hot_files import write_hot
-from consumers.kafka_range import KafkaReader
-from consumers.recovery import delete_replaced, drop_abandoned
+from consumers.ingest.flush import write_hot
 from consumers.replay.build import Helpers, Plan, build_all
-from consumers.replay.carry import Carrier
+from consumers.replay.offset_ranges import Bounds, Stretch, outside, shares
+from consumers.replay.range_reader import KafkaReader
+from consumers.replay.reuse import Carrier
 from consumers.replay.segments import Target
-from consumers.replay.spans import Bounds, Stretch, outside, shares
 from consumers.replay.tables import decoder_of, known_table
-from ducklake.config import Config, Endpoints, Table, TableRef
-from ducklake.errors import (
+from lake.config import Config, Endpoints, Table, TableRef
+from lake.errors import (
     CommitConflict,
     Interrupted,
     LedgerError,
     TerminalError,
 )
-from ducklake.failpoints import failpoint
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import Ledger, Segment, TableState
-from ducklake.lake.ledger.generations import HOLD_SECONDS, BuiltFile
-from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema
-from ducklake.records import OffsetRange
+from lake.failpoints import failpoint
+from lake.ledger import Ledger, Segment, TableState
+from lake.ledger.generations import HOLD_SECONDS, BuiltFile
+from lake.ledger.staleness import assert_ledger_current
+from lake.records import OffsetRange
+from lake.recovery import delete_replaced, drop_abandoned
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema
 
 LARGE_STRETCH = 100_000
 SWITCH_SECONDS = 120.0
@@ -115,14 +115,18 @@ class Rebuild:
         """
         paths = LakePaths(self._config.data_dir)
         with Ledger(paths) as ledger, Session(paths) as session, KafkaReader(self._endpoints) as k:
-            refuse_an_old_ledger(ledger)
+            assert_ledger_current(ledger)
             state = known_table(ledger, self._ref)
             generation = self._begin(ledger, session)
             failpoint("replay.after_begin")
             target = Target(
-                self._ref, generation, state.topic_id, session.id, session.folder,
-                self._config.settings.consumer.seal_mb * 1024 * 1024,
-            )  # fmt: skip
+                self._ref,
+                generation,
+                state.topic_id,
+                session.id,
+                session.folder,
+                self._config.settings.consumer.target_file_mb * 1024 * 1024,
+            )
             try:
                 self._read_all(ledger, target, state, k, stop)
                 kind, keep = self._config.kind(self._ref), partial(self._keep, target)
@@ -132,9 +136,9 @@ class Rebuild:
                 self._give_up(ledger, target)
                 raise
             rows = ledger.row_count(self._ref.topic)
-            letters = ledger.dead_letter_count(self._ref.topic)
+            dead_letters = ledger.dead_letter_count(self._ref.topic)
             folder = paths.raw(self._ref, generation)
-            return Rebuilt(generation, rows - carrier.rows, carrier.rows, letters, folder)
+            return Rebuilt(generation, rows - carrier.rows, carrier.rows, dead_letters, folder)
 
     def _begin(self, ledger: Ledger, session: Session) -> int:
         """Announce the rebuild; one that was killed a moment ago may seem to live for another."""
@@ -171,9 +175,13 @@ class Rebuild:
     # Reading again -------------------------------------------------------------------------
 
     def _read_all(
-        self, ledger: Ledger, target: Target, state: TableState, kafka: KafkaReader,
+        self,
+        ledger: Ledger,
+        target: Target,
+        state: TableState,
+        kafka: KafkaReader,
         stop: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Decode everything up to the table's positions of now."""
         stretches = []
         for number, position in sorted(state.positions.items()):
@@ -187,9 +195,13 @@ class Rebuild:
             self._built[stretch.partition] = stretch.end
 
     def _decode(
-        self, ledger: Ledger, target: Target, state: TableState, stretches: Sequence[Stretch],
+        self,
+        ledger: Ledger,
+        target: Target,
+        state: TableState,
+        stretches: Sequence[Stretch],
         stop: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Decode stretches into files."""
         total = sum(map(len, stretches))
         helpers = self._helpers if total >= self._least else Helpers(0)
@@ -210,9 +222,14 @@ class Rebuild:
     # The switch ------------------------------------------------------------------------------
 
     def _switch(
-        self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
-        carrier: Carrier, stop: threading.Event,
-    ) -> None:  # fmt: skip
+        self,
+        ledger: Ledger,
+        session: Session,
+        target: Target,
+        kafka: KafkaReader,
+        carrier: Carrier,
+        stop: threading.Event,
+    ) -> None:
         """Catch up with the live consumer, which waits for the last moment of it."""
         deadline = time.monotonic() + SWITCH_SECONDS
         hold = partial(ledger.hold, self._ref.topic, target.generation, session.id)
@@ -250,9 +267,14 @@ class Rebuild:
         return state
 
     def _catch_up(
-        self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
-        state: TableState, stop: threading.Event,
-    ) -> None:  # fmt: skip
+        self,
+        ledger: Ledger,
+        session: Session,
+        target: Target,
+        kafka: KafkaReader,
+        state: TableState,
+        stop: threading.Event,
+    ) -> None:
         """Read what the live consumer has committed meanwhile."""
         behind = []
         for number, position in sorted(state.positions.items()):
@@ -270,16 +292,22 @@ class Rebuild:
             self._built[stretch.partition] = stretch.end
 
     def _read_small(
-        self, ledger: Ledger, session: Session, target: Target, kafka: KafkaReader,
-        state: TableState, stretches: Sequence[Stretch],
-    ) -> None:  # fmt: skip
+        self,
+        ledger: Ledger,
+        session: Session,
+        target: Target,
+        kafka: KafkaReader,
+        state: TableState,
+        stretches: Sequence[Stretch],
+    ) -> None:
         """A few records: one hot file, as a flush writes it."""
         if not stretches:
             return
         with decoder_of(self._config, self._endpoints, self._ref, self._table) as decoder:
             for s in stretches:
-                messages = [m for b in kafka.read(self._ref.topic, s.partition, s.first, s.end)
-                            for m in b]  # fmt: skip
+                messages = [
+                    m for b in kafka.read(self._ref.topic, s.partition, s.first, s.end) for m in b
+                ]
                 decoded = decoder.decode(messages, self._schema, state.epoch)
                 self._schema = decoded.schema
                 rows = 0 if decoded.rows is None else decoded.rows.num_rows
@@ -297,11 +325,13 @@ class Rebuild:
                         building=True,
                     )
                     files.append(BuiltFile("hot", file, (0,)))
-                letters = tuple((0, letter) for letter in decoded.dead_letters)
+                dead_letters = tuple((0, letter) for letter in decoded.dead_letters)
                 ledger.add_segment(
-                    self._ref.topic, target.generation, session.id,
-                    Segment(((span,),), tuple(files), letters),
-                )  # fmt: skip
+                    self._ref.topic,
+                    target.generation,
+                    session.id,
+                    Segment(((span,),), tuple(files), dead_letters),
+                )
 
 
 def _merged(base: Schema, schemas: Iterable[Schema]) -> Schema:

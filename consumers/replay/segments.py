@@ -16,16 +16,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.decode import Decoded
-from consumers.hot_files import footer
-from ducklake.config import TableRef
-from ducklake.failpoints import failpoint
-from ducklake.lake.files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, move_into_place
-from ducklake.lake.ledger import Ledger, Segment
-from ducklake.lake.ledger.generations import BuiltFile
-from ducklake.lake.paths import SealedName
-from ducklake.lake.schema import Schema
-from ducklake.records import DeadLetter, OffsetRange
+from consumers.ingest.decode import Decoded
+from consumers.ingest.flush import footer
+from lake.config import TableRef
+from lake.failpoints import failpoint
+from lake.ledger import Ledger, Segment
+from lake.ledger.generations import BuiltFile
+from lake.records import DeadLetter, OffsetRange
+from lake.storage.files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, move_into_place
+from lake.storage.paths import SealedName
+from lake.storage.schema import Schema
 
 OPEN_FILES = 16
 SEGMENT_ROWS = 4_000_000

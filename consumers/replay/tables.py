@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from consumers.decode import TableDecoder
-from consumers.schema_changes import SchemaChanges
-from ducklake.config import Config, Endpoints, Table, TableRef
-from ducklake.errors import LedgerError
-from ducklake.lake.ledger import Ledger, TableState
+from consumers.ingest.decode import TableDecoder
+from consumers.ingest.schema_changes import SchemaChanges
+from lake.config import Config, Endpoints, Table, TableRef
+from lake.errors import LedgerError
+from lake.ledger import Ledger, TableState
 
 
 def known_table(ledger: Ledger, ref: TableRef) -> TableState:

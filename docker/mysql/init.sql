@@ -1,5 +1,5 @@
 -- TechStore, an electronics shop: a year of history around 2026-06-28, moved by whole weeks
--- so that it ends now. Written by `python -m ducklake.local.techstore`; do not edit.
+-- so that it ends now. Written by `python -m techstore`; do not edit.
 -- Every statement ends with a semicolon at the end of a line and no text contains one there.
 SET NAMES utf8mb4;
 CREATE DATABASE IF NOT EXISTS techstore CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;

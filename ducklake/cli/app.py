@@ -12,11 +12,11 @@ from typing import Annotated
 import structlog
 import typer
 
+from ducklake.cli import stack as stack_commands
 from ducklake.cli.signals import FENCED, INTERRUPTED, stop_on_signals
-from ducklake.config import CONFIG_NAME, json_schema, load_config
-from ducklake.errors import ConfigError, DuckLakeError, ProducerFenced
-from ducklake.local import commands as stack_commands
-from ducklake.local.commands import ConfigOption, JsonOption
+from ducklake.cli.stack import ConfigOption, JsonOption
+from lake.config import CONFIG_NAME, json_schema, load_config
+from lake.errors import ConfigError, DuckLakeError, ProducerFenced
 
 OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of what is there now.")]
 
@@ -63,7 +63,7 @@ def consume(
     workers: Annotated[int, typer.Option(min=1, max=16, help="Processes that share it.")] = 1,
 ) -> None:
     """Write what is in Kafka into the raw lake, exactly once."""
-    from consumers.lake_writer import LakeWriter
+    from consumers.ingest.lake_writer import LakeWriter
 
     stop = stop_on_signals()
     settings = load_config(config)
@@ -73,7 +73,7 @@ def consume(
             "Leave out --workers; or leave out --once, and several share the work for ever.",
         )
     if workers > 1:
-        from ducklake.cli.roles import RoleSupervisor, consume_roles
+        from ducklake.supervision.roles import RoleSupervisor, consume_roles
 
         RoleSupervisor(settings, consume_roles(workers)).keep(stop)
         return
@@ -121,7 +121,7 @@ def compact(
 
 
 def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
-    from consumers.compactor import Compactor
+    from consumers.compaction.compactor import Compactor
 
     compactor = Compactor(load_config(config))
     try:
@@ -152,7 +152,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("accept-loss")
 def accept(
     table: Annotated[str, typer.Argument(help="The topic whose loss is accepted.")],
     config: ConfigOption = None,
@@ -256,8 +256,8 @@ def restore(
 @app.command()
 def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
     """Run dbt on what is new, publish what passed, and export it to PostgreSQL."""
-    from batcher.timer import Batch
-    from batcher.timer import once as one_cycle
+    from batcher.cycle import Batch
+    from batcher.cycle import once as one_cycle
 
     stop = stop_on_signals()
     settings = load_config(config)
@@ -278,7 +278,7 @@ def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
 def run(config: ConfigOption = None) -> None:
     """Run producers, consumer, compactor and batch under one supervisor."""
     from ducklake.cli.demo import run_roles
-    from ducklake.cli.roles import RoleSupervisor
+    from ducklake.supervision.roles import RoleSupervisor
 
     stop = stop_on_signals()
     settings = load_config(config)
@@ -293,7 +293,7 @@ def simulate(
     seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
 ) -> None:
     """Trade in the demo shop: orders, status, price and address changes, cancellations."""
-    from ducklake.local.simulate import simulate as trade
+    from techstore.simulate import simulate as trade
 
     stop = stop_on_signals()
     counts = trade(load_config(config).endpoints().mysql, rate, stop, seed)
@@ -324,7 +324,7 @@ def report(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from rich.console import Console
 
     from ducklake.cli.report import gather, show
-    from ducklake.errors import StackNotRunning
+    from lake.errors import StackNotRunning
 
     settings = load_config(config)
     try:

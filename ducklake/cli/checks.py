@@ -1,4 +1,4 @@
-"""`ducklake verify` and `ducklake accept`: what the lake holds, and what it has lost."""
+"""`ducklake verify` and `ducklake accept-loss`: what the lake holds, and what it has lost."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as RichTable
 
-from consumers.compactor import Compactor
-from consumers.days import merge_day
-from consumers.kafka_range import KafkaReader
-from consumers.verify import Verdict, Verifier
-from ducklake.config import Config, TableRef
-from ducklake.config import Table as TableConfig
-from ducklake.errors import ConfigError, SourceError
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.topics import admin, identify
+from consumers.compaction.compactor import Compactor
+from consumers.compaction.date_rewrite import rewrite_date
+from consumers.maintenance.verify import Verdict, Verifier
+from consumers.replay.range_reader import KafkaReader
+from lake.config import Config, TableRef
+from lake.config import Table as TableConfig
+from lake.errors import ConfigError, SourceError
+from lake.kafka.topics import admin, identify
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 
 
 def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: bool) -> bool:
@@ -118,7 +118,7 @@ def compact_days(config: Config, days: str) -> None:
         tables = [ref for ref, _ in config.tables()]
         fewer = 0
         for ref in track(tables, "merging", console=Console(stderr=True), transient=True):
-            fewer += sum(merge_day(compactor, ref, day) for day in wanted)
+            fewer += sum(rewrite_date(compactor, ref, day) for day in wanted)
         print(f"{fewer} public files fewer", file=sys.stderr)
         compactor.must_be_undamaged()
     finally:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from batcher.timer import Batch, once
-from consumers.compactor import Compactor
-from consumers.lake_writer import LakeWriter
+from batcher.cycle import Batch, once
+from consumers.compaction.compactor import Compactor
+from consumers.ingest.lake_writer import LakeWriter
 from ducklake.cli.live import LiveView
 from ducklake.cli.report import gather, show
-from ducklake.cli.roles import ROLES, RoleSupervisor
 from ducklake.cli.steps import Steps
-from ducklake.config import Config, Endpoints
-from ducklake.errors import TerminalError
-from ducklake.local import stack
-from ducklake.local.progress import PlainLines, for_stderr
+from ducklake.supervision.roles import ROLES, RoleSupervisor
+from lake.config import Config, Endpoints
+from lake.errors import TerminalError
 from producers.runner import SourceRunner
+from stack import lifecycle
+from stack.progress import PlainLines, for_stderr
 
 DEMO_RATE = 5.0
 
@@ -36,10 +36,10 @@ def demo_once(config: Config, stop: threading.Event, as_json: bool) -> None:
     """
     steps = Steps()
     began = time.monotonic()
-    was_up = stack.is_up(config)
+    was_up = lifecycle.is_up(config)
     try:
         with steps.step("stack", "Starting the stack"):
-            stack.up(config, PlainLines() if as_json else for_stderr())
+            lifecycle.up(config, PlainLines() if as_json else for_stderr())
         endpoints = config.endpoints()
         _one_pass(config, endpoints, steps, stop)
         _check(stop)
@@ -47,7 +47,7 @@ def demo_once(config: Config, stop: threading.Event, as_json: bool) -> None:
         steps.seconds["total"] = time.monotonic() - began
     finally:
         if not was_up:
-            stack.down(config)
+            lifecycle.down(config)
     if as_json:
         print(json.dumps({**report.counts(), "seconds": _seconds(steps)}), flush=True)
     else:
@@ -116,9 +116,9 @@ def _seconds(steps: Steps) -> dict[str, float | None]:
 
 def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None:
     """Bring everything up with a shop that sells, and keep it running until told to stop."""
-    was_up = stack.is_up(config)
+    was_up = lifecycle.is_up(config)
     try:
-        stack.up(config)
+        lifecycle.up(config)
         if stop.is_set():
             return
         roles = {**ROLES, "simulate": ("simulate", "--rate", str(rate))}
@@ -131,7 +131,7 @@ def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None
         # From here on Ctrl-C must not leave anything behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if not was_up:
-            stack.down(config)
+            lifecycle.down(config)
     print("Stopped; the data stay. `ducklake reset` starts over.")
 
 

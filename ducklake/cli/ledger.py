@@ -12,16 +12,16 @@ from confluent_kafka import Producer
 from rich.console import Console
 from rich.progress import Progress
 
-from consumers import backup
-from consumers.kafka_range import KafkaReader
-from consumers.ledger_rebuild import Restored, restore_ledger
-from ducklake.config import Config
-from ducklake.errors import DuckLakeError, ServiceUnreachable
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.records import CURSORS_TOPIC
-from ducklake.topics import TopicIdentity, admin, identify, make_topics
+from consumers.maintenance import backup
+from consumers.maintenance.ledger_rebuild import Restored, restore_ledger
+from consumers.replay.range_reader import KafkaReader
+from lake.config import Config
+from lake.errors import DuckLakeError, ServiceUnreachable
+from lake.kafka.topics import TopicIdentity, admin, identify, make_topics
+from lake.ledger import Ledger
+from lake.ledger.staleness import assert_ledger_current
+from lake.records import CURSORS_TOPIC
+from lake.storage.paths import LakePaths
 
 ASK_SECONDS = 5.0
 SEND_SECONDS = 30.0
@@ -117,7 +117,7 @@ def restore(config: Config, folder: Path, yes: bool) -> None:
         print(f"the one before is in {aside}")
     _restore_cursors(config, backup.cursors_of(folder))
     with Ledger(paths) as ledger:
-        refuse_an_old_ledger(ledger)
+        assert_ledger_current(ledger)
 
 
 def _restore_cursors(config: Config, wanted: dict[str, str]) -> None:

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ducklake.config import Config
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
+from lake.config import Config
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 
 TERMINAL_SECONDS = 1.0
 PLAIN_SECONDS = 10.0

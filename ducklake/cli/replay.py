@@ -18,20 +18,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from consumers.kafka_range import KafkaReader
-from consumers.recovery import delete_replaced, drop_abandoned
+from consumers.replay.backfill import Comparison, Replay
 from consumers.replay.build import NICENESS, Helpers
-from consumers.replay.fill import Comparison, Replay
+from consumers.replay.offset_ranges import Bounds
+from consumers.replay.range_reader import KafkaReader
 from consumers.replay.rebuild import LARGE_STRETCH, Rebuild, Rebuilt
-from consumers.replay.spans import Bounds
 from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen
-from ducklake.config import Config, TableRef
-from ducklake.errors import ConfigError, LedgerError
-from ducklake.lake.files import session_is_alive
-from ducklake.lake.ledger import NOW, Ledger
-from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
+from lake.config import Config, TableRef
+from lake.errors import ConfigError, LedgerError
+from lake.ledger import NOW, Ledger
+from lake.ledger.staleness import assert_ledger_current
+from lake.recovery import delete_replaced, drop_abandoned
+from lake.storage.files import session_is_alive
+from lake.storage.paths import LakePaths
 
 _PLAIN_STEP = 0.1
 REBUILDERS = 2
@@ -115,9 +115,7 @@ def _bounds(config: Config, ref: TableRef, wish: Wish) -> Bounds:
         numbers = sorted(known_table(ledger, ref).positions)
     if wish.offsets:
         first, last = _offset("--from", wish.start), _offset("--to", wish.end)
-        return Bounds(
-            dict.fromkeys(numbers, first or 0), dict.fromkeys(numbers, last)
-        )  # fmt: skip
+        return Bounds(dict.fromkeys(numbers, first or 0), dict.fromkeys(numbers, last))
     begin, until = _moment("--from", wish.start), _moment("--to", wish.end)
     with KafkaReader(config.endpoints()) as kafka:
 
@@ -197,11 +195,13 @@ def _print_comparison(found: Comparison, dry: bool) -> None:
     for partition, first, last in found.lost:
         print(
             f"{found.table}: partition {partition}, offsets {first} to {last} are in no file and"
-            f" gone from Kafka: `ducklake accept {found.table}` goes on without them"
+            f" gone from Kafka: `ducklake accept-loss {found.table}` goes on without them"
         )
     for name in found.lost_files:
-        print(f"{found.table}: {name} is missing or damaged"
-              + ("; written again" if name in found.repaired else ""))  # fmt: skip
+        print(
+            f"{found.table}: {name} is missing or damaged"
+            + ("; written again" if name in found.repaired else "")
+        )
     if not dry and len(found.repaired) < len(found.lost_files):
         print(
             f"{found.table}: Kafka does not hold all rows of a file. Put it back from a backup; or"
@@ -243,10 +243,14 @@ def list_generations(config: Config, as_json: bool) -> None:
     table = RichTable("table", "generation", "state", "rows", "files", "MB", "public files in")
     for entry in listed:
         table.add_row(
-            str(entry["topic"]), str(entry["number"]), str(entry["state"]),
-            f"{entry['rows']:,}", f"{entry['files']:,}", f"{int(str(entry['bytes'])) / 1e6:,.1f}",
+            str(entry["topic"]),
+            str(entry["number"]),
+            str(entry["state"]),
+            f"{entry['rows']:,}",
+            f"{entry['files']:,}",
+            f"{int(str(entry['bytes'])) / 1e6:,.1f}",
             str(entry["folder"]),
-        )  # fmt: skip
+        )
     Console().print(table)
 
 
@@ -260,7 +264,7 @@ def remove_generation(config: Config, table: str, generation: int, yes: bool) ->
     [(ref, _)] = chosen(config, table)
     paths = LakePaths(config.data_dir)
     with Ledger(paths) as ledger:
-        refuse_an_old_ledger(ledger)
+        assert_ledger_current(ledger)
         drop_abandoned(ledger)
         cycle = ledger.last_cycle()
         if cycle is not None and ledger.generation(ref.topic, cycle[3]) == generation:

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from batcher.catalog import opened
-from batcher.postgres_export import PostgresExport
-from ducklake.config import FOREIGN, Config, Endpoints
-from ducklake.errors import BatchError, DuckLakeError
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.sql import literal, quoted
+from batcher.postgres import PostgresExport
+from lake.config import FOREIGN, Config, Endpoints
+from lake.errors import BatchError, DuckLakeError
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
+from lake.storage.sql import literal, quoted
 from producers.runner import connector
 
 _FIGURES = (

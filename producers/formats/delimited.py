@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from producers.formats.row import BadRow, Options, Row, UnreadableFile
 
-MAX_LETTERS = 4 * 1024 * 1024
+MAX_CHARACTERS = 4 * 1024 * 1024
 """Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
 BOM = "\ufeff"
 
@@ -32,7 +32,7 @@ def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
     """
     encoding = str(options.get("encoding", "utf-8-sig"))
     lines = _Lines(stream, encoding)
-    csv.field_size_limit(MAX_LETTERS)
+    csv.field_size_limit(MAX_CHARACTERS)
     cells = csv.reader(
         lines,
         delimiter=str(options.get("delimiter", ",")),
@@ -110,23 +110,25 @@ class _Lines:
     def __next__(self) -> str:
         if not self.taken:
             self._letters = 0
-        line = self._again.popleft() if self._again else self._text.readline(MAX_LETTERS)
+        line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
         if not line:
             raise StopIteration
         self.taken.append(line)
         self._letters += len(line)
-        if self._letters >= MAX_LETTERS:
+        if self._letters >= MAX_CHARACTERS:
             self._skip_to_its_end()
-            raise csv.Error(f"it is longer than {MAX_LETTERS:,} letters, or a quote is not closed")
+            raise csv.Error(
+                f"it is longer than {MAX_CHARACTERS:,} characters, or a quote is not closed"
+            )
         return line
 
     def _skip_to_its_end(self) -> None:
         if self.taken[-1].endswith(("\n", "\r")):
             return
         self.taken[-1] += "\n"  # it ends here, also where it is read a second time
-        rest = self._text.readline(MAX_LETTERS)
+        rest = self._text.readline(MAX_CHARACTERS)
         while rest and not rest.endswith(("\n", "\r")):
-            rest = self._text.readline(MAX_LETTERS)
+            rest = self._text.readline(MAX_CHARACTERS)
 
     def leave(self) -> None:
         """Let go of the stream without closing it: it is the caller's."""

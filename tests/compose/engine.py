@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ducklake.local.downloads import cache_dir
+from stack.downloads import cache_dir
 
 START_SECONDS = 60.0
 _TOOLS = ("dockerd", "docker", "iptables")
@@ -42,9 +42,13 @@ class Engine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command against this engine; what it said is in the error."""
         done = subprocess.run(
-            list(words), env={**os.environ, **self.environment}, cwd=cwd,
-            capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
+            list(words),
+            env={**os.environ, **self.environment},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
         if check and done.returncode:
             said = f"{done.stdout}\n{done.stderr}"[-4000:]
             raise AssertionError(f"{' '.join(words)}: exit {done.returncode}\n{said}")
@@ -114,12 +118,17 @@ def _start(folder: Path, driver: str) -> subprocess.Popen[bytes]:
     with (folder / "dockerd.log").open("w") as log:
         return subprocess.Popen(
             [
-                "dockerd", f"--host=unix://{folder}/socket", f"--data-root={folder}/data",
-                f"--exec-root={folder}/run", f"--pidfile={folder}/pid",
+                "dockerd",
+                f"--host=unix://{folder}/socket",
+                f"--data-root={folder}/data",
+                f"--exec-root={folder}/run",
+                f"--pidfile={folder}/pid",
                 f"--storage-driver={driver}",
             ],
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from ducklake.local.downloads import cache_dir
-from ducklake.local.jars import read_lock
-from ducklake.local.progress import PlainLines
-from ducklake.local.tools import Tools, provide
+from stack.downloads import cache_dir
+from stack.jars import read_lock
+from stack.progress import PlainLines
+from stack.tools import Tools, provide
 from tests.compose.engine import Engine, NoEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,16 @@ PULL_SECONDS = 600
 BUILD_SECONDS = 600
 # everything that any of them needs, so that no stage has to ask for packages once more
 _PACKAGES = (
-    "ca-certificates", "curl", "libaio1", "libnuma1", "mariadb-client", "openssh-server",
-    "python3", "python3-venv", "tzdata",
-)  # fmt: skip
+    "ca-certificates",
+    "curl",
+    "libaio1",
+    "libnuma1",
+    "mariadb-client",
+    "openssh-server",
+    "python3",
+    "python3-venv",
+    "tzdata",
+)
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -106,10 +113,19 @@ def _import_debian(engine: Engine, work: Path) -> None:
             # those that this machine trusts, for pip in the containers
             hooks.append(f"--customize-hook=cp {_CERTIFICATES} $1{_CERTIFICATES}")
         subprocess.run(
-            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_PACKAGES)}",
-             *hooks, "bookworm", part],
-            check=True, stdout=subprocess.DEVNULL, timeout=BUILD_SECONDS,
-        )  # fmt: skip
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                f"--include={','.join(_PACKAGES)}",
+                *hooks,
+                "bookworm",
+                part,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=BUILD_SECONDS,
+        )
         for old in cache_dir().glob("standin-debian*.tar"):
             old.unlink()
         shutil.move(part, archive.with_suffix(f".{os.getpid()}"))

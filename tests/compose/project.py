@@ -19,9 +19,22 @@ from tests.compose.images import ROOT
 PATIENCE = 240.0
 # what the image and the compose file are made of; a copy, since tests change it
 COPIED = (
-    ".dockerignore", "LICENSE", "Makefile", "batcher", "connect", "consumers", "dbt_techstore",
-    "docker", "docker-compose.yml", "ducklake", "ducklake.yml", "producers",
-)  # fmt: skip
+    ".dockerignore",
+    "LICENSE",
+    "Makefile",
+    "batcher",
+    "connect",
+    "consumers",
+    "dbt_techstore",
+    "docker",
+    "docker-compose.yml",
+    "lake",
+    "stack",
+    "techstore",
+    "ducklake",
+    "ducklake.yml",
+    "producers",
+)
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:

@@ -18,9 +18,9 @@ from typing import Any, cast
 
 import yaml
 
-from ducklake.config import Config, load_config
-from ducklake.local import containers
-from ducklake.local.techstore import place_files
+from ducklake import containers
+from lake.config import Config, load_config
+from techstore import place_files
 from tests.compose.engine import Engine, an_engine
 from tests.compose.images import ROOT, provide_images
 

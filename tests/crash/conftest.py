@@ -13,7 +13,7 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from ducklake.config import Config, load_config
+from lake.config import Config, load_config
 from tests.crash.forkserver import ForkServer
 from tests.crash.oracle import LakeUnderTest, until
 from tests.crash.readers import LedgerReader, PublicReader, Reader
@@ -40,9 +40,9 @@ class Broker:
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def pid(self) -> int:
-        from ducklake.local import stack
+        from stack import lifecycle
 
-        [kafka] = stack.status(self._config).services
+        [kafka] = lifecycle.status(self._config).services
         return kafka.pid or 0
 
     def kill(self) -> None:
@@ -52,23 +52,23 @@ class Broker:
         process.wait(30)
 
     def await_back(self) -> None:
-        from ducklake.local import stack
+        from stack import lifecycle
 
-        until(lambda: stack.status(self._config).services[0].healthy, "the broker", 90)
+        until(lambda: lifecycle.status(self._config).services[0].healthy, "the broker", 90)
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    from ducklake.local import stack
+    from stack import lifecycle
 
     path = tmp_path_factory.mktemp("broker") / "ducklake.yml"
     path.write_text(_BROKER)
     config = load_config(path)
-    stack.up(config)
+    lifecycle.up(config)
     try:
         yield Broker(config)
     finally:
-        stack.down(config)
+        lifecycle.down(config)
 
 
 @pytest.fixture(scope="session")

@@ -81,9 +81,9 @@ def _child(request: dict[str, Any]) -> None:
         os.dup2(source, target)
     code = 1
     try:
-        from consumers import planning
-        from ducklake import failpoints
+        from consumers.compaction import planning
         from ducklake.cli.app import main
+        from lake import failpoints
 
         failpoints.arm(request["failpoint"])
         planning.MERGED_FILES = request["merge_files"]
@@ -102,9 +102,9 @@ def _child(request: dict[str, Any]) -> None:
 
 
 def _serve() -> None:
-    import consumers.compactor
-    import consumers.lake_writer
-    import consumers.verify  # noqa: F401
+    import consumers.compaction.compactor
+    import consumers.ingest.lake_writer
+    import consumers.maintenance.verify  # noqa: F401
     import ducklake.cli.app
     import ducklake.cli.checks
     import ducklake.cli.ledger

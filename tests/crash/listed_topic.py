@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from consumers.decode import Decoded
-from ducklake.config import TableRef
-from ducklake.lake.schema import Column, Schema
+from consumers.ingest.decode import Decoded
+from lake.config import TableRef
+from lake.storage.schema import Column, Schema
 
 PARTITIONS = 2
 REF = TableRef("shop", "orders")
@@ -64,9 +64,10 @@ class Topic:
         """What is still there from an offset on, in order."""
         first = max(first, self.lows[partition])
         return (
-            r for r in self.records
+            r
+            for r in self.records
             if (r.epoch, r.partition) == (self.epoch, partition) and r.place >= first
-        )  # fmt: skip
+        )
 
 
 class ListReader:
@@ -115,12 +116,18 @@ def rows_of(records: Sequence[Produced], schema: Schema) -> pa.Table:
     own = {c.name for c in schema.columns}
     listed = [
         {
-            "id": r.number, "a": r.number if r.extra == "a" else None,
-            "b": r.number if r.extra == "b" else None, "_op": "r", "_source_ts": None,
-            "_kafka_ts": r.moment * 1000, "_topic": REF.topic, "_partition": r.partition,
-            "_offset": r.place, "_topic_epoch": r.epoch,
+            "id": r.number,
+            "a": r.number if r.extra == "a" else None,
+            "b": r.number if r.extra == "b" else None,
+            "_op": "r",
+            "_source_ts": None,
+            "_kafka_ts": r.moment * 1000,
+            "_topic": REF.topic,
+            "_partition": r.partition,
+            "_offset": r.place,
+            "_topic_epoch": r.epoch,
         }
         for r in records
-    ]  # fmt: skip
+    ]
     kept = [f for f in TYPES if f.name in own or f.name.startswith("_")]
     return pa.Table.from_pylist(listed, schema=TYPES).select([f.name for f in kept])

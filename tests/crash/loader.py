@@ -45,25 +45,25 @@ class Truth:
     """Of one topic: what was produced and committed, by (partition, offset)."""
 
     rows: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    letters: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    dead_letters: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def place(self, partition: int, offset: int, row: dict[str, Any] | None, value: bytes) -> None:
         """Expect a record here: a row, or a dead letter with this value."""
         if row is None:
-            self.letters[partition, offset] = value
+            self.dead_letters[partition, offset] = value
         else:
             self.rows[partition, offset] = row
 
     def ends(self) -> dict[int, int]:
         """The offset after the last remembered record of each partition."""
         ends: dict[int, int] = {}
-        for partition, offset in (*self.rows, *self.letters):
+        for partition, offset in (*self.rows, *self.dead_letters):
             ends[partition] = max(ends.get(partition, 0), offset + 1)
         return ends
 
     def forget(self, partition: int, first: int, end: int) -> None:
         """Records that are gone from Kafka, and were not read, are not expected any more."""
-        for held in (self.rows, self.letters):
+        for held in (self.rows, self.dead_letters):
             for key in [k for k in held if k[0] == partition and first <= k[1] < end]:
                 del held[key]
 

@@ -18,14 +18,14 @@ from typing import Any
 import duckdb
 import yaml
 
-from consumers.compactor import Compactor
-from consumers.verify import Difference, Verifier
-from ducklake.config import Config, TableRef, load_config
-from ducklake.lake.files import Session, session_is_alive
-from ducklake.lake.ledger import NOW, Ledger, pinned
-from ducklake.lake.paths import LakePaths, files_below
-from ducklake.lake.sql import rows_query
-from ducklake.topics import make_topics
+from consumers.compaction.compactor import Compactor
+from consumers.maintenance.verify import Difference, Verifier
+from lake.config import Config, TableRef, load_config
+from lake.kafka.topics import make_topics
+from lake.ledger import NOW, Ledger, pinned
+from lake.storage.files import Session, session_is_alive
+from lake.storage.paths import LakePaths, files_below
+from lake.storage.sql import rows_query
 from tests.crash.forkserver import ForkServer
 from tests.crash.loader import Kind, Loader, announce_types
 
@@ -190,21 +190,23 @@ class LakeUnderTest:
         """What the ledger finds is what was produced, each record once, values equal."""
         truth = self.loader.truths[topic]
         with (
-            Ledger(self.paths) as ledger, Session(self.paths) as session,
+            Ledger(self.paths) as ledger,
+            Session(self.paths) as session,
             pinned(ledger, session) as last,
-        ):  # fmt: skip
+        ):
             found = list(self.read(ledger, topic, last))
             state = ledger.table(topic)
             assert state is not None
-            letters = [
-                ((row[1], row[2]), row[7]) for row in ledger.dead_letters(1 << 60)
+            dead_letters = [
+                ((row[1], row[2]), row[7])
+                for row in ledger.dead_letters(1 << 60)
                 if row[0] == topic
-            ]  # fmt: skip
+            ]
         self._same(topic, found, "the ledger")
-        assert Counter(k for k, _ in letters) == Counter(
-            list(truth.letters)
+        assert Counter(k for k, _ in dead_letters) == Counter(
+            list(truth.dead_letters)
         ), f"dead letters of {topic}"
-        assert dict(letters) == truth.letters
+        assert dict(dead_letters) == truth.dead_letters
 
     def read(self, ledger: Ledger, topic: str, up_to: int, after: int = 0) -> Iterator[Any]:
         """Rows through the ledger, as everything downstream reads them."""
@@ -251,8 +253,11 @@ class LakeUnderTest:
         for partition, offset, number, text, amount, flag in found:
             row = truth.rows[partition, offset]
             assert (int(number), text, str(amount), bool(flag)) == (
-                row["id"], row["text"], row["amount"], row["flag"],
-            ), f"{reader} of {topic}: values of {partition}, {offset}"  # fmt: skip
+                row["id"],
+                row["text"],
+                row["amount"],
+                row["flag"],
+            ), f"{reader} of {topic}: values of {partition}, {offset}"
 
     def check_in_between(self) -> None:
         """The oracle while not everything is public: a glob finds a part of it."""
@@ -334,7 +339,7 @@ def _configure(
     for table, kind in tables.items():
         source = sources.setdefault(f"{name}_{kind}", {"type": types[kind], "tables": {}})
         source["tables"][table] = {"columns": columns if kind == "plain" else {}}
-    quick = {"flush_seconds": 0.05, "seal_seconds": 1.0, **(consumer or {})}
+    quick = {"flush_seconds": 0.05, "seal_max_age_seconds": 1.0, **(consumer or {})}
     settings = {
         "name": name,
         "data_dir": "data",

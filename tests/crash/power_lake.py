@@ -19,26 +19,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from consumers import planning
-from consumers.backup import restore_ledger_of, write_backup
-from consumers.compactor import Compactor
-from consumers.days import merge_day
-from consumers.decode import Decoded
-from consumers.hot_files import commit_flush, write_hot
-from consumers.ledger_rebuild import restore_ledger
-from consumers.recovery import delete_replaced, recover
-from consumers.replay.carry import Carrier
+from consumers.compaction import planning
+from consumers.compaction.compactor import Compactor
+from consumers.compaction.date_rewrite import rewrite_date
+from consumers.ingest.decode import Decoded
+from consumers.ingest.flush import commit_flush, write_hot
+from consumers.maintenance.backup import restore_ledger_of, write_backup
+from consumers.maintenance.ledger_rebuild import restore_ledger
+from consumers.replay.reuse import Carrier
 from consumers.replay.segments import SegmentWriter, Target
-from ducklake import failpoints
-from ducklake.config import Config, TableRef, load_config
-from ducklake.lake.files import Session, sync_folder
-from ducklake.lake.ledger import NOW, Ledger, TableState
-from ducklake.lake.ledger.generations import HOLD_SECONDS, Hole
-from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema, source_column
-from ducklake.records import OffsetRange
-from ducklake.topics import TopicIdentity
+from lake import failpoints
+from lake.config import Config, TableRef, load_config
+from lake.kafka.topics import TopicIdentity
+from lake.ledger import NOW, Ledger, TableState
+from lake.ledger.generations import HOLD_SECONDS, Gap
+from lake.ledger.staleness import assert_ledger_current
+from lake.records import OffsetRange
+from lake.recovery import delete_replaced, recover
+from lake.storage.files import Session, sync_folder
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema, source_column
 from tests.crash.power_loss import mark
 
 REF = TableRef("shop", "orders")
@@ -53,7 +53,7 @@ HOLE: Place = (0, 4)
 """In the middle of the second commit."""
 SETTINGS = """\
 sources: {shop: {type: plain, tables: {orders: {}}}}
-consumer: {seal_seconds: 3600}
+consumer: {seal_max_age_seconds: 3600}
 """
 
 
@@ -135,7 +135,7 @@ class SmallLake:
     def commit(self, count: int = 1, without: frozenset[Place] = frozenset()) -> None:
         """What a worker does: start, and flush."""
         with Ledger(self.paths) as ledger, Session(self.paths) as session:
-            refuse_an_old_ledger(ledger)
+            assert_ledger_current(ledger)
             recover(ledger)
             for _ in range(count):
                 state = ledger.open_table(REF.topic, TOPIC_ID, len(PARTITIONS))
@@ -157,7 +157,7 @@ class SmallLake:
         """`ducklake compact --days`."""
         compactor = Compactor(self.config)
         for day in (day_of(0, 0), day_of(0, 1)):
-            merge_day(compactor, REF, day)
+            rewrite_date(compactor, REF, day)
             self.say(merged=day.isoformat())
         compactor.close()
 
@@ -189,13 +189,14 @@ class SmallLake:
             state = ledger.table(REF.topic)
             assert state is not None
             old = next(
-                r for r in ledger.history(REF.topic)
+                r
+                for r in ledger.history(REF.topic)
                 if r.partition == partition and r.first <= offset <= r.last
-            )  # fmt: skip
+            )
             kept = tuple(OffsetRange(TOPIC_ID, 0, o, o, 1) for o in (old.first, old.last))
             span = OffsetRange(TOPIC_ID, partition, offset, offset, 1)
             file = write_hot(ledger, session, REF, state.generation, SCHEMA, table([HOLE]), [span])
-            ledger.fill(state, session.id, [Hole(span, (old,), kept)], file, SCHEMA)
+            ledger.fill(state, session.id, [Gap(span, (old,), kept)], file, SCHEMA)
             self.say(filled=True)
 
     def lose_a_file(self) -> None:
@@ -215,9 +216,15 @@ class SmallLake:
                     continue
                 places = [(s.partition, o) for s in lost.ranges for o in range(s.first, s.last + 1)]
                 made = write_hot(
-                    ledger, session, REF, state.generation, SCHEMA, table(sorted(places)),
-                    lost.ranges, self.paths.relative(lost.path),
-                )  # fmt: skip
+                    ledger,
+                    session,
+                    REF,
+                    state.generation,
+                    SCHEMA,
+                    table(sorted(places)),
+                    lost.ranges,
+                    self.paths.relative(lost.path),
+                )
                 ledger.replace_file(REF.topic, state.generation, lost.file_id, made)
             self.say(repaired=True)
             delete_replaced(ledger)
@@ -305,8 +312,11 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
     ),
     "killed_rebuild": (
         _hot_and_sealed,
-        ((SmallLake.rebuild, "replay.before_switch"), (SmallLake.compact, ""),
-         (SmallLake.rebuild, "")),
+        (
+            (SmallLake.rebuild, "replay.before_switch"),
+            (SmallLake.compact, ""),
+            (SmallLake.rebuild, ""),
+        ),
     ),
     # The killed one leaves the ledger's log behind, with a commit that it has told of. It is the
     # last one: a later file would give away a ledger that has lost its log.
@@ -316,8 +326,11 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
     ),
     "restore_lost": (
         _hot_and_sealed,
-        ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.lose_the_ledger, ""),
-         (SmallLake.restore, "")),
+        (
+            (lambda lake: lake.commit(2), "commit.after_ledger:2"),
+            (SmallLake.lose_the_ledger, ""),
+            (SmallLake.restore, ""),
+        ),
     ),
     "fill": (_with_a_hole, ((SmallLake.fill, ""),)),
     "repair": (_with_a_lost_file, ((SmallLake.repair, ""),)),
@@ -331,7 +344,7 @@ SCENARIOS: dict[str, tuple[Callable[[SmallLake], None], tuple[Step, ...]]] = {
         _backed_up,
         ((lambda lake: lake.commit(2), "commit.after_ledger:2"), (SmallLake.bring_back, "")),
     ),
-}  # fmt: skip
+}
 
 
 def main(folder: Path) -> None:
@@ -342,10 +355,15 @@ def main(folder: Path) -> None:
         _in_a_process(lambda lake=lake, prepare=prepare: prepare(lake), "")  # type: ignore[misc]
         commits = _commits(lake)
         lake.say(
-            settled=True, commits=commits, prepared=commits, generation=0,
-            rebuilt="rebuild" in name, lost="repair" in name, hole=name == "fill",
+            settled=True,
+            commits=commits,
+            prepared=commits,
+            generation=0,
+            rebuilt="rebuild" in name,
+            lost="repair" in name,
+            gap=name == "fill",
             backed_up=name == "bring_back",
-        )  # fmt: skip
+        )
         for step, failpoint in steps:
             _in_a_process(lambda lake=lake, step=step: step(lake), failpoint)  # type: ignore[misc]
 

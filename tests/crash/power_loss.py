@@ -187,5 +187,6 @@ def described(change: Change) -> str:
         case Size(inode, size):
             return f"size {size} of file {inode}"
         case Names(changes):
-            return ", ".join(f"name {name!r}{' gone' if inode is None else ''}"
-                             for _, name, inode in changes)  # fmt: skip
+            return ", ".join(
+                f"name {name!r}{' gone' if inode is None else ''}" for _, name, inode in changes
+            )

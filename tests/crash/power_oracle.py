@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import structlog
 
-from consumers.backup import cursors_of, read_manifest
-from consumers.compactor import Compactor
-from consumers.recovery import recover
-from ducklake.errors import LedgerError
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import Ledger, TableState
-from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
+from consumers.compaction.compactor import Compactor
+from consumers.maintenance.backup import cursors_of, read_manifest
+from lake.errors import LedgerError
+from lake.ledger import Ledger, TableState
+from lake.ledger.staleness import assert_ledger_current
+from lake.recovery import recover
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
 from tests.crash.power_lake import (
     HOLE,
     PARTITIONS,
@@ -83,7 +83,7 @@ class Examination:
         if self._said["lost"] and not self._said.get("repaired"):
             self._lake.repair()
         with Ledger(paths) as ledger:
-            refuse_an_old_ledger(ledger)
+            assert_ledger_current(ledger)
             replaced = _may_go(ledger)
             recover(ledger)
             compactor = Compactor(self._lake.config)
@@ -99,7 +99,7 @@ class Examination:
                     flush(ledger, session, opened)
                 compactor.pass_once(force=True)
                 assert self._look(ledger, whole=True) == commits + 1, "it does not go on"
-                if self._said["hole"] and HOLE not in self._filled(ledger):
+                if self._said["gap"] and HOLE not in self._filled(ledger):
                     self._lake.fill()
                     compactor.pass_once(force=True)
                     assert self._look(ledger, whole=True) == commits + 1, "it is not filled"
@@ -117,7 +117,7 @@ class Examination:
             return False
         with Ledger(paths) as ledger:
             try:
-                refuse_an_old_ledger(ledger)
+                assert_ledger_current(ledger)
             except LedgerError:
                 return False
         return True
@@ -151,7 +151,7 @@ class Examination:
         assert not rest and set(ends.values()) == {ends[0]}, f"half a commit: {ends}"
         assert state.generation >= self._said["generation"], "an acknowledged switch is lost"
         wanted = expected(commits, self._said["prepared"] if state.generation else 0)
-        if self._said["hole"] and HOLE not in self._filled(ledger):
+        if self._said["gap"] and HOLE not in self._filled(ledger):
             assert not self._said.get("filled"), "an acknowledged fill is lost"
             del wanted[HOLE]
         paths = [new.path for new in ledger.new_rows(REF.topic, 0, ledger.last_commit())]

@@ -88,10 +88,27 @@ def record(command: Sequence[str], trace: Path, cwd: Path) -> None:
         NotRecorded: It failed.
     """
     done = subprocess.run(
-        ["strace", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-o", str(trace),
-         "-e", f"trace={CALLS}", "-e", "signal=none", *command],
-        cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            "strace",
+            "-f",
+            "-y",
+            "-xx",
+            "-s",
+            "10000000",
+            "--seccomp-bpf",
+            "-o",
+            str(trace),
+            "-e",
+            f"trace={CALLS}",
+            "-e",
+            "signal=none",
+            *command,
+        ],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         raise NotRecorded(f"{command} ended with {done.returncode}: {done.stderr[-3000:]}")
 

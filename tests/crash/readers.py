@@ -12,10 +12,10 @@ from types import TracebackType
 import duckdb
 import pyarrow.parquet as pq
 
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import Ledger, pinned
-from ducklake.lake.paths import files_below
-from ducklake.lake.sql import literal
+from lake.ledger import Ledger, pinned
+from lake.storage.files import Session
+from lake.storage.paths import files_below
+from lake.storage.sql import literal
 from tests.crash.oracle import LakeUnderTest
 
 PAUSE = 0.1
@@ -142,9 +142,11 @@ class LedgerReader(Reader):
         if not paths.ledger.exists():
             return
         with (
-            duckdb.connect() as db, Ledger(paths) as ledger, Session(paths) as session,
+            duckdb.connect() as db,
+            Ledger(paths) as ledger,
+            Session(paths) as session,
             pinned(ledger, session) as last,
-        ):  # fmt: skip
+        ):
             for topic in self._lake.topics:
                 everything = self._read(db, ledger, topic, 0, last)
                 fresh = self._read(db, ledger, topic, self._at, last)

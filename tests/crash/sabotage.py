@@ -18,22 +18,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("ducklake", "consumers", "producers", "batcher", "connect", "tests", "pyproject.toml")
+COPIED = (
+    "ducklake",
+    "techstore",
+    "producers",
+    "consumers",
+    "batcher",
+    "stack",
+    "lake",
+    "connect",
+    "tests",
+    "pyproject.toml",
+)
 SECONDS = 300
-LEDGER, TABLES = "ducklake/lake/ledger/writing.py", "ducklake/lake/ledger/database.py"
-FILES = "ducklake/lake/files.py"
-COMPACTOR, RECOVERY = "consumers/compactor.py", "consumers/recovery.py"
-OLD_LEDGER = "ducklake/lake/old_ledger.py"
-HOT, PLANNING, BUFFER = "consumers/hot_files.py", "consumers/planning.py", "consumers/buffer.py"
-WRITER, DAYS = "consumers/lake_writer.py", "consumers/days.py"
-MEMBERSHIP = "consumers/membership.py"
-GENERATIONS, READING = "ducklake/lake/ledger/generations.py", "ducklake/lake/ledger/reading.py"
-SEALS, CARRY = "ducklake/lake/ledger/compaction.py", "consumers/replay/carry.py"
-REBUILD, FILL = "consumers/replay/rebuild.py", "consumers/replay/fill.py"
+LEDGER, TABLES = "lake/ledger/writing.py", "lake/ledger/database.py"
+FILES = "lake/storage/files.py"
+COMPACTOR, RECOVERY = "consumers/compaction/compactor.py", "lake/recovery.py"
+OLD_LEDGER = "lake/ledger/staleness.py"
+HOT, PLANNING, BUFFER = (
+    "consumers/ingest/flush.py",
+    "consumers/ingest/planning.py",
+    "consumers/ingest/buffer.py",
+)
+WRITER, DAYS = "consumers/ingest/lake_writer.py", "consumers/compaction/date_rewrite.py"
+MEMBERSHIP = "consumers/ingest/membership.py"
+GENERATIONS, READING = "lake/ledger/generations.py", "lake/ledger/reading.py"
+SEALS, CARRY = "lake/ledger/compaction.py", "consumers/replay/reuse.py"
+REBUILD, FILL = "consumers/replay/rebuild.py", "consumers/replay/backfill.py"
 REPLAYS = "tests/crash/test_replay.py"
-SPANS, RESTORE = "consumers/replay/spans.py", "consumers/ledger_rebuild.py"
-BACKUP = "consumers/backup.py"
-REPLACING, IN_USE = "ducklake/lake/ledger/replacing.py", "tests/unit/test_replacing.py"
+SPANS, RESTORE = "consumers/replay/offset_ranges.py", "consumers/maintenance/ledger_rebuild.py"
+BACKUP = "consumers/maintenance/backup.py"
+REPLACING, IN_USE = "lake/ledger/replacing.py", "tests/unit/test_replacing.py"
 STORIES = "tests/crash/test_state_machine.py"
 MODEL = f"{STORIES}::TestLake"
 COMPACTION = "tests/crash/test_state_machine.py::test_a_compaction_interrupted_at_any_step"
@@ -174,7 +189,7 @@ BREAKS = (
     ),
     Break(
         "a topic made anew is not noticed", WRITER,
-        "        if not self._is_still_the_same(topic):\n            return\n", "",
+        "        if not self._verify_topic_identity(topic):\n            return\n", "",
         f"{KAFKA}::test_a_recreated_topic_stops_its_table_until_accepted[True]",
     ),
     Break(
@@ -388,7 +403,7 @@ BREAKS = (
         f"{BOOKS}::test_a_hole_is_filled_once_and_its_rows_are_new",
     ),
     Break(
-        "filled without a cut", GENERATIONS, "                self._cut(db, key, hole)\n", "",
+        "filled without a cut", GENERATIONS, "                self._cut(db, key, gap)\n", "",
         f"{BOOKS}::test_a_hole_within_a_range_cuts_it",
     ),
     Break(
@@ -469,7 +484,8 @@ BREAKS = (
         f"{TAKEN_OVER}::test_a_compaction_leaves_a_damaged_file_alone_and_names_it[False]",
     ),
     Break(
-        "dead letters not taken over", CARRY, "letters_from=state.generation", "letters_from=None",
+        "dead letters not taken over", CARRY, "dead_letters_from=state.generation",
+        "dead_letters_from=None",
         f"{TAKEN_OVER}::test_dead_letters_come_along_with_their_ranges",
     ),
     Break(
@@ -531,7 +547,7 @@ BREAKS = (
     ),
     Break(
         "a gap too few", SPANS, "    if at < stretch.end:\n", "    if at + 1 < stretch.end:\n",
-        f"{ARITHMETIC}::test_gaps_are_what_nothing_covers",
+        f"{ARITHMETIC}::test_uncovered_ranges_are_what_nothing_covers",
     ),
     Break(
         "a run over what is there", SPANS, "if found and at == before:", "if found:",

@@ -31,4 +31,4 @@ def test_soak(make_lake: LakeMaker, broker: Broker) -> None:
 
 
 def _lake(make: LakeMaker) -> LakeUnderTest:
-    return make(consumer={"seal_seconds": 0.5}, merge_files=8, partitions=3)
+    return make(consumer={"seal_max_age_seconds": 0.5}, merge_files=8, partitions=3)

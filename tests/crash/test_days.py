@@ -13,15 +13,15 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from consumers.compactor import Compactor
-from consumers.hot_files import commit_flush
-from consumers.verify import Verifier
-from ducklake.config import Config, TableRef, load_config
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import Ledger, pinned
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema, source_column
-from ducklake.records import OffsetRange
+from consumers.compaction.compactor import Compactor
+from consumers.ingest.flush import commit_flush
+from consumers.maintenance.verify import Verifier
+from lake.config import Config, TableRef, load_config
+from lake.ledger import Ledger, pinned
+from lake.records import OffsetRange
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema, source_column
 
 REF = TableRef("shop", "orders")
 TOPIC_ID = "ab" * 16
@@ -70,8 +70,10 @@ def lake(tmp_path: Path) -> Iterator[Config]:
 
 def run(config: Config, *words: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
     environment = {
-        **os.environ, "DUCKLAKE_CONFIG": str(config.path), "DUCKLAKE_FAILPOINT": failpoint
-    }  # fmt: skip
+        **os.environ,
+        "DUCKLAKE_CONFIG": str(config.path),
+        "DUCKLAKE_FAILPOINT": failpoint,
+    }
     command = [sys.executable, "-m", "ducklake.cli", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -104,9 +106,14 @@ def test_a_day_of_many_files_becomes_one_for_each_partition(lake: Config) -> Non
 
 @pytest.mark.parametrize(
     "point",
-    ["days.before_intent", "days.after_intent", "days.before_swap", "days.after_swap",
-     "days.before_remove"],
-)  # fmt: skip
+    [
+        "days.before_intent",
+        "days.after_intent",
+        "days.before_swap",
+        "days.after_swap",
+        "days.before_remove",
+    ],
+)
 def test_a_kill_at_any_step_of_a_day_s_merge_shows_each_row_once(lake: Config, point: str) -> None:
     expected = rows(lake)
     died = run(lake, "compact", "--days", OLD.isoformat(), failpoint=point)

@@ -85,7 +85,7 @@ def _complains(lake: LakeUnderTest) -> bool:
 def test_a_disk_that_fills_up_and_is_freed(
     victim: str, point: str, disk: SmallDisk, make_lake: LakeMaker
 ) -> None:
-    lake = make_lake(PAIR, folder=disk.folder.parent, consumer={"seal_seconds": 0.2})
+    lake = make_lake(PAIR, folder=disk.folder.parent, consumer={"seal_max_age_seconds": 0.2})
     with PublicReader(lake):
         workers = [lake.start("consume" if victim == "compact" else "compact")]
         workers.append(lake.start(victim, failpoint=f"{point}:stop"))

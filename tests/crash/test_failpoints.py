@@ -62,7 +62,7 @@ class Shared:
 
     def take(self, victim: str, fresh: bool) -> LakeUnderTest:
         lake = None if fresh else self._lakes.pop(victim, None)
-        return lake or self._make(consumer={"seal_seconds": 0.2}, merge_files=4)
+        return lake or self._make(consumer={"seal_max_age_seconds": 0.2}, merge_files=4)
 
     def give_back(self, victim: str, lake: LakeUnderTest) -> None:
         self._lakes[victim] = lake

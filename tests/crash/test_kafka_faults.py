@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import MemberDescription, NewPartitions, NewTopic
 
-from ducklake.lake.ledger import Ledger
+from lake.ledger import Ledger
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, Worker, until, utc
 
@@ -53,7 +53,7 @@ def test_a_broker_killed_while_workers_fetch(make_watched_lake: LakeMaker, broke
     lake.check()
 
 
-@pytest.mark.parametrize("point", ["commit.before_ledger:2", "commit.before_hint:2"])
+@pytest.mark.parametrize("point", ["commit.before_ledger:2", "commit.before_advisory_offsets:2"])
 def test_a_broker_killed_while_a_worker_commits(
     point: str, make_watched_lake: LakeMaker, broker: Broker
 ) -> None:
@@ -185,11 +185,14 @@ def test_a_worker_whose_name_another_takes_joins_anew(
     [member] = _members(lake, broker)
     thief = Consumer(
         {
-            "bootstrap.servers": broker.bootstrap, "group.id": _group(lake), "log_level": 0,
-            "group.instance.id": member.group_instance_id, "enable.auto.commit": False,
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": _group(lake),
+            "log_level": 0,
+            "group.instance.id": member.group_instance_id,
+            "enable.auto.commit": False,
             "partition.assignment.strategy": "cooperative-sticky",
         }
-    )  # fmt: skip
+    )
     thief.subscribe(lake.topics)
 
     def is_robbed() -> bool:
@@ -313,7 +316,7 @@ def test_records_lost_while_nobody_read_stop_their_table_alone(
     _truncate(broker, broken, 0, end - 40)
     lake.loader.forget(broken, 0, state.positions[0], end - 40)
     worker = lake.start("consume")
-    _halts(worker, broken, f"offsets {state.positions[0]} to {end - 41}", "ducklake accept")
+    _halts(worker, broken, f"offsets {state.positions[0]} to {end - 41}", "ducklake accept-loss")
     lake.loader.send(sound, 30)
     lake.await_caught_up([sound])
     lake.stop()
@@ -326,12 +329,12 @@ def test_records_lost_under_a_reader_stop_its_table(
     lake = make_watched_lake(PAIR)
     broken, sound = lake.topics
     lake.loader.burst()
-    worker = _stop_at(lake, "commit.before_hint:3")
+    worker = _stop_at(lake, "commit.before_advisory_offsets:3")
     lake.loader.send(broken, 20_000, partition=0)
     end = lake.loader.truths[broken].ends()[0]
     _truncate(broker, broken, 0, end)
     worker.signal(signal.SIGCONT)
-    _halts(worker, broken, "ducklake accept")
+    _halts(worker, broken, "ducklake accept-loss")
     lake.loader.send(sound, 30)
     lake.await_caught_up([sound])
     lake.stop()
@@ -343,7 +346,7 @@ def test_records_lost_under_a_reader_stop_its_table(
 
 
 def _accept_and_go_on(lake: LakeUnderTest, topic: str) -> None:
-    assert lake.start("accept", topic, "--yes").await_end() == 0, lake.show_logs()
+    assert lake.start("accept-loss", topic, "--yes").await_end() == 0, lake.show_logs()
     lake.loader.burst()
     lake.start("consume")
     lake.await_caught_up()
@@ -409,11 +412,11 @@ def test_a_recreated_topic_stops_its_table_until_accepted(
     lake.loader.send(broken, len(before) + 200)  # more than before: no offset is out of range
     if not while_it_runs:
         worker = lake.start("consume")
-    _halts(worker, broken, "made again", "ducklake accept")
+    _halts(worker, broken, "made again", "ducklake accept-loss")
     lake.loader.send(sound, 30)
     lake.await_caught_up([sound])
     lake.stop()
-    assert lake.start("accept", broken, "--yes").await_end() == 0, lake.show_logs()
+    assert lake.start("accept-loss", broken, "--yes").await_end() == 0, lake.show_logs()
     lake.start("consume")
     lake.await_caught_up()
     lake.stop()
@@ -444,7 +447,7 @@ def test_more_partitions_stop_the_table_until_accepted(
     broker.admin.create_partitions([NewPartitions(topic, 3)])[topic].result(30)
     until(lambda: lake.loader.sees(topic, 3), "the new partition")
     worker = lake.start("consume")
-    _halts(worker, topic, "2 partitions and now has 3", "ducklake accept")
+    _halts(worker, topic, "2 partitions and now has 3", "ducklake accept-loss")
     lake.stop()
     _accept_and_go_on(lake, topic)
     lake.loader.send(topic, 20, partition=2)
@@ -470,9 +473,11 @@ def test_midnight_inside_a_batch_and_clocks_that_jump(make_watched_lake: LakeMak
     lake.check()
     days = {"/".join(p.parts[-4:-1]) for p in lake.paths.raw(lake.refs[topic]).rglob("*.parquet")}
     assert days == {
-        "year=2026/month=02/day=28", "year=2026/month=03/day=01",
-        "year=2026/month=03/day=02", "year=2026/month=04/day=10",
-    }  # fmt: skip
+        "year=2026/month=02/day=28",
+        "year=2026/month=03/day=01",
+        "year=2026/month=03/day=02",
+        "year=2026/month=04/day=10",
+    }
 
 
 def test_verify_as_a_command_says_exact(make_watched_lake: LakeMaker) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ducklake.lake.ledger import NOW, Ledger
+from lake.ledger import NOW, Ledger
 from tests.crash.conftest import LakeMaker
 from tests.crash.oracle import LakeUnderTest, until, utc
 from tests.crash.test_failpoints import points
@@ -71,9 +71,12 @@ def test_a_ledger_older_than_the_files_is_refused_and_nothing_is_deleted(
     worker = lake.start("restore", str(backup), "--yes")
     assert worker.await_end() == 1 and "older than the lake's files" in worker.text()
     for command in (
-        ("consume", "--once"), ("compact", "--now"), ("batch", "--once"),
-        ("replay", lake.topics[0]), ("verify",),
-    ):  # fmt: skip
+        ("consume", "--once"),
+        ("compact", "--now"),
+        ("batch", "--once"),
+        ("replay", lake.topics[0]),
+        ("verify",),
+    ):
         worker = lake.start(*command)
         assert worker.await_end() == 1
         assert "`ducklake ledger rebuild`" in worker.text(), worker.text()
@@ -133,9 +136,15 @@ def test_a_ledger_that_is_replaced_is_never_there_without_its_log(make_lake: Lak
 
 # Each leaves the files in another state; without the ledger its own steps make no difference.
 STATES = (
-    "seal.before_intent", "seal.after_move", "seal.before_flip", "seal.before_delete",
-    "seal.before_forget", "commit.before_ledger", "commit.after_ledger", "move.before_rename",
-)  # fmt: skip
+    "seal.before_intent",
+    "seal.after_move",
+    "seal.before_flip",
+    "seal.before_delete",
+    "seal.before_forget",
+    "commit.before_ledger",
+    "commit.after_ledger",
+    "move.before_rename",
+)
 
 
 @pytest.mark.parametrize("step", STATES)
@@ -162,9 +171,12 @@ def test_rows_that_are_in_no_file_are_named_and_filled(make_lake: LakeMaker, dam
     for topic in lake.topics:
         for tier in ("hot", "sealed"):
             [(path,)] = sql(
-                lake, "SELECT path FROM files WHERE topic = ? AND tier = ? AND obsolete_at IS NULL"
-                " ORDER BY rows DESC LIMIT 1", topic, tier,
-            )  # fmt: skip
+                lake,
+                "SELECT path FROM files WHERE topic = ? AND tier = ? AND obsolete_at IS NULL"
+                " ORDER BY rows DESC LIMIT 1",
+                topic,
+                tier,
+            )
             lost.append(path)
             target = lake.paths.root / path
             if damage == "deleted":
@@ -191,8 +203,9 @@ def test_generations_are_told_apart(make_lake: LakeMaker) -> None:
     lake.loader.burst()
     lake.await_caught_up()
     lake.stop()
-    killed = lake.start("replay", topic, "--rebuild", "--workers", "1",
-                        failpoint="replay.after_segment")  # fmt: skip
+    killed = lake.start(
+        "replay", topic, "--rebuild", "--workers", "1", failpoint="replay.after_segment"
+    )
     assert killed.await_end() == -signal.SIGKILL
     lose(lake)
     text = rebuild(lake)
@@ -200,8 +213,9 @@ def test_generations_are_told_apart(make_lake: LakeMaker) -> None:
     with Ledger(lake.paths) as ledger:
         assert ledger.generation(topic, NOW) == 1
         assert {g.number: g.state for g in ledger.generations() if g.topic == topic} == {
-            0: "old", 1: "current",
-        }  # fmt: skip
+            0: "old",
+            1: "current",
+        }
     ask_kafka(lake)
 
 
@@ -210,9 +224,11 @@ def test_a_filled_hole_is_known_after_the_ledger_was_lost(make_lake: LakeMaker) 
     [topic] = lake.topics
     for _ in range(2):  # the second time, ranges are there that were cut
         [(path,)] = sql(
-            lake, "SELECT path FROM files WHERE topic = ? AND obsolete_at IS NULL"
-            " ORDER BY rows DESC LIMIT 1", topic,
-        )  # fmt: skip
+            lake,
+            "SELECT path FROM files WHERE topic = ? AND obsolete_at IS NULL"
+            " ORDER BY rows DESC LIMIT 1",
+            topic,
+        )
         (lake.paths.root / path).unlink()
         lose(lake)
         rebuild(lake)
@@ -245,7 +261,11 @@ def test_nobody_begins_while_the_ledger_is_replaced(make_lake: LakeMaker) -> Non
     rebuilding = lake.start("ledger", "rebuild", "--yes", failpoint="restore.before_rename:1:stop")
     until(lambda: is_stopped(rebuilding), "the rebuild, half-way")
     before = files_of(lake)
-    for command in (("consume", "--once"), ("compact", "--now"), ("accept", *lake.topics, "--yes")):
+    for command in (
+        ("consume", "--once"),
+        ("compact", "--now"),
+        ("accept-loss", *lake.topics, "--yes"),
+    ):
         worker = lake.start(*command)
         assert worker.await_end() == 1
         assert "is being replaced" in worker.text(), worker.text()
@@ -297,7 +317,7 @@ def test_a_backup_from_before_a_compaction_is_older_than_the_files(
     make_lake: LakeMaker, tmp_path: Path, what: str, killed_at: str
 ) -> None:
     """No commit came after it whose number would tell."""
-    lake = make_lake(ONE, consumer={"seal_seconds": 3600}, merge_files=2)
+    lake = make_lake(ONE, consumer={"seal_max_age_seconds": 3600}, merge_files=2)
     midnight = utc("2026-03-01T00:00:00")
     for _ in range(3):
         lake.start("consume")

@@ -164,8 +164,11 @@ def test_a_rename_into_another_folder_is_two_changes() -> None:
     rename = call("rename", "'/lake/one/a", "'/lake/two/a")
     found = {frozenset(s) - {"one", "two"} for s in left_by(*before, rename)}
     assert found == {
-        frozenset(), frozenset({"one/a"}), frozenset({"two/a"}), frozenset({"one/a", "two/a"})
-    }  # fmt: skip
+        frozenset(),
+        frozenset({"one/a"}),
+        frozenset({"two/a"}),
+        frozenset({"one/a", "two/a"}),
+    }
     found = {frozenset(s) - {"one", "two"} for s in left_by(*before, rename, *synced("/lake/two"))}
     assert found == {frozenset({"two/a"}), frozenset({"one/a", "two/a"})}
 

@@ -16,24 +16,26 @@ REPLAYED: dict[str, Kind] = {"orders": "plain", "customers": "cdc"}
 
 
 def test_workers_and_compactor_killed_at_random_moments(make_lake: LakeMaker) -> None:
-    lake = make_lake(consumer={"seal_seconds": 0.5}, merge_files=8, partitions=3)
+    lake = make_lake(consumer={"seal_max_age_seconds": 0.5}, merge_files=8, partitions=3)
     random_kills(lake, KILLS)
 
 
 def test_rebuilds_and_replays_killed_at_random_moments(make_lake: LakeMaker) -> None:
-    replay_kills(make_lake(REPLAYED, consumer={"seal_seconds": 0.5}, merge_files=8), KILLS // 2)
+    replay_kills(
+        make_lake(REPLAYED, consumer={"seal_max_age_seconds": 0.5}, merge_files=8), KILLS // 2
+    )
 
 
 def test_the_ledger_lost_between_random_kills(make_lake: LakeMaker) -> None:
-    lake = make_lake(REPLAYED, consumer={"seal_seconds": 0.5}, merge_files=8)
+    lake = make_lake(REPLAYED, consumer={"seal_max_age_seconds": 0.5}, merge_files=8)
     replay_kills(lake, KILLS // 4, lose_the_ledger=True)
 
 
 def test_broker_killed_at_random_moments(make_lake: LakeMaker, broker: Broker) -> None:
-    lake = make_lake(consumer={"seal_seconds": 0.5}, merge_files=8)
+    lake = make_lake(consumer={"seal_max_age_seconds": 0.5}, merge_files=8)
     broker_kills(lake, broker, max(1, KILLS // 10))
 
 
 def test_three_workers_joining_and_leaving_every_second(make_lake: LakeMaker) -> None:
-    lake = make_lake(consumer={"seal_seconds": 0.5}, partitions=3)
+    lake = make_lake(consumer={"seal_max_age_seconds": 0.5}, partitions=3)
     join_and_leave(lake, KILLS)

@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from consumers.replay.segments import OPEN_FILES
-from ducklake.config import TableRef
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import NOW, Ledger, pinned
+from lake.config import TableRef
+from lake.ledger import NOW, Ledger, pinned
+from lake.storage.files import Session
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, utc
 from tests.crash.test_failpoints import points
@@ -130,9 +130,18 @@ def test_only_a_range_is_decoded_anew(make_lake: LakeMaker) -> None:
         rows = lake.loader.truths[topic].rows
         within = sum(5 <= offset < 25 for _, offset in rows)
         built = said(
-            lake, "replay", topic, "--rebuild", "--from", "5", "--to", "25", "--offsets",
-            "--workers", "1",
-        )  # fmt: skip
+            lake,
+            "replay",
+            topic,
+            "--rebuild",
+            "--from",
+            "5",
+            "--to",
+            "25",
+            "--offsets",
+            "--workers",
+            "1",
+        )
         assert (built["read_again"], built["carried"]) == (within, len(rows) - within)
     lake.start("consume")
     lake.loader.burst()
@@ -142,11 +151,20 @@ def test_only_a_range_is_decoded_anew(make_lake: LakeMaker) -> None:
 
 
 STEPS = (
-    "replay.after_begin", "replay.before_move", "replay.before_segment", "replay.in_segment",
-    "replay.after_segment", "replay.before_carry", "replay.after_carry", "replay.after_hold",
-    "replay.before_switch", "replay.in_switch", "replay.after_switch", "file.before_sync",
+    "replay.after_begin",
+    "replay.before_move",
+    "replay.before_segment",
+    "replay.in_segment",
+    "replay.after_segment",
+    "replay.before_carry",
+    "replay.after_carry",
+    "replay.after_hold",
+    "replay.before_switch",
+    "replay.in_switch",
+    "replay.after_switch",
+    "file.before_sync",
     "move.before_sync",
-)  # fmt: skip
+)
 
 
 def test_every_step_of_a_rebuild_is_killed_somewhere() -> None:
@@ -215,7 +233,7 @@ def _make_a_hole(lake: LakeUnderTest, topic: str) -> int:
 
 @pytest.mark.parametrize("step", ["", *FILLING[:3]])
 def test_what_is_missing_is_committed_once_and_is_new(make_lake: LakeMaker, step: str) -> None:
-    lake = make_lake(ONE, consumer={"seal_seconds": 3600})
+    lake = make_lake(ONE, consumer={"seal_max_age_seconds": 3600})
     [topic] = lake.topics
     lake.start("consume")
     for _ in range(3):
@@ -255,8 +273,9 @@ def test_a_lost_or_damaged_file_is_written_again(
                 lake,
                 "SELECT path FROM files WHERE topic = ? AND tier = ? AND obsolete_at IS NULL"
                 " ORDER BY rows DESC LIMIT 1",
-                topic, tier,
-            )  # fmt: skip
+                topic,
+                tier,
+            )
             target = lake.paths.root / path
             if damage == "deleted":
                 target.unlink()
@@ -275,7 +294,7 @@ def test_a_lost_or_damaged_file_is_written_again(
 
 
 def test_lost_days_of_one_compaction_are_all_written_again(make_lake: LakeMaker) -> None:
-    lake = make_lake(ONE, consumer={"seal_seconds": 3600})
+    lake = make_lake(ONE, consumer={"seal_max_age_seconds": 3600})
     [topic] = lake.topics
     noons = [utc(f"2026-01-0{day}T12:00") for day in (5, 6, 7)]
     lake.loader.send(topic, 60, partition=0, moment=lambda n: noons[n % 3])
@@ -366,7 +385,7 @@ def test_a_reader_sees_one_generation_from_beginning_to_end(make_lake: LakeMaker
 
 
 def test_ten_years_of_days_pass_in_bounded_memory(make_lake: LakeMaker) -> None:
-    lake = make_lake(ONE, consumer={"seal_seconds": 3600})
+    lake = make_lake(ONE, consumer={"seal_max_age_seconds": 3600})
     [topic] = lake.topics
     days, rows = 3_650, 4
     first = utc("2016-11-01")

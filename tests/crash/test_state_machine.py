@@ -29,26 +29,27 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from consumers import planning
-from consumers.compactor import Compactor
-from consumers.hot_files import commit_flush
-from consumers.ledger_rebuild import restore_ledger
-from consumers.recovery import delete_replaced, recover
-from consumers.replay import build, fill, rebuild
-from consumers.replay.fill import Comparison, Replay
+from consumers.compaction import planning
+from consumers.compaction.compactor import Compactor
+from consumers.ingest.flush import commit_flush
+from consumers.maintenance.ledger_rebuild import restore_ledger
+from consumers.replay import backfill as fill
+from consumers.replay import build, rebuild
+from consumers.replay.backfill import Comparison, Replay
+from consumers.replay.offset_ranges import Bounds
 from consumers.replay.rebuild import Rebuild
 from consumers.replay.segments import SegmentWriter
-from consumers.replay.spans import Bounds
-from ducklake import failpoints
-from ducklake.config import load_config
-from ducklake.errors import CommitConflict, DiskFull, ServiceUnreachable, TableHeld, TerminalError
-from ducklake.lake.files import Session, session_is_alive
-from ducklake.lake.ledger import Ledger, TableState
-from ducklake.lake.ledger import database as ledger_module
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.sql import rows_query
-from ducklake.records import OffsetRange
-from ducklake.topics import TopicIdentity
+from lake import failpoints
+from lake.config import load_config
+from lake.errors import CommitConflict, DiskFull, ServiceUnreachable, TableHeld, TerminalError
+from lake.kafka.topics import TopicIdentity
+from lake.ledger import Ledger, TableState
+from lake.ledger import database as ledger_module
+from lake.records import OffsetRange
+from lake.recovery import delete_replaced, recover
+from lake.storage.files import Session, session_is_alive
+from lake.storage.paths import LakePaths
+from lake.storage.sql import rows_query
 from tests.crash.listed_topic import (
     PARTITIONS,
     REF,
@@ -75,7 +76,7 @@ services:
   postgres: {host: 127.0.0.1}
   sftp: {host: 127.0.0.1}
 sources: {shop: {type: plain, tables: {orders: {}}}}
-consumer: {seal_seconds: 3600}
+consumer: {seal_max_age_seconds: 3600}
 """
 WHERE_DISKS_FILL_UP = frozenset(
     step
@@ -86,9 +87,16 @@ WHERE_DISKS_FILL_UP = frozenset(
 CRASHES = st.one_of(st.none(), st.tuples(st.sampled_from(points()), st.integers(1, 3)))
 WORKERS = st.integers(0, 1)
 BESIDE = st.sampled_from(
-    [None, None, "replay.after_begin", "replay.before_segment", "replay.before_carry",
-     "replay.after_hold", "replay.before_switch"]
-)  # fmt: skip
+    [
+        None,
+        None,
+        "replay.after_begin",
+        "replay.before_segment",
+        "replay.before_carry",
+        "replay.after_hold",
+        "replay.before_switch",
+    ]
+)
 SHARES = st.lists(st.integers(0, PARTITIONS - 1), min_size=1, unique=True)
 
 
@@ -408,10 +416,11 @@ class Lake(RuleBasedStateMachine):
         """Of a topic that is gone: the ledger's ranges are all that is known."""
         topic_id = f"{record.epoch + 1:032x}"
         return any(
-            s.topic_id == topic_id and s.partition == record.partition
+            s.topic_id == topic_id
+            and s.partition == record.partition
             and s.first <= record.place <= s.last
             for s in self.ledger.history(REF.topic)
-        )  # fmt: skip
+        )
 
     @invariant()
     def public_files_are_whole_never_change_and_hold_each_row_once(self) -> None:
@@ -484,13 +493,20 @@ class RebuiltLake(Lake):
     """The same, with tables that are built anew and ledgers that are lost."""
 
     @rule(
-        worker=WORKERS, beside=BESIDE, crash=CRASHES, full=st.booleans(),
+        worker=WORKERS,
+        beside=BESIDE,
+        crash=CRASHES,
+        full=st.booleans(),
         again=st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 12))),
-    )  # fmt: skip
+    )
     def rebuild(
-        self, worker: int, beside: str | None, crash: tuple[str, int] | None, full: bool,
+        self,
+        worker: int,
+        beside: str | None,
+        crash: tuple[str, int] | None,
+        full: bool,
         again: tuple[int, int | None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Some offsets are read again, the rest is carried over; others are at work meanwhile."""
         if self.ledger.last_commit() == 0:
             return

@@ -14,8 +14,8 @@ from operator import attrgetter
 import psutil
 from confluent_kafka import Producer
 
-from ducklake.cli.stuck import write_lock_holder
-from ducklake.lake.ledger import Ledger
+from ducklake.supervision.stuck_writer import write_lock_holder
+from lake.ledger import Ledger
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, until
 

@@ -18,8 +18,8 @@ import psutil
 import psycopg2
 import pytest
 
-from ducklake.config import Config, load_config
-from ducklake.local import stack
+from lake.config import Config, load_config
+from stack import lifecycle
 from tests.conftest import copy_project
 
 PROGRAM = [sys.executable, "-m", "ducklake.cli"]
@@ -93,8 +93,15 @@ def test_one_pass_takes_every_source_through_every_layer(passes: list[dict[str, 
 def test_the_summary_has_the_promised_shape(passes: list[dict[str, Any]]) -> None:
     summary = passes[0]
     assert set(summary) == {
-        "source", "raw", "staging", "consume", "postgres", "dbt", "dead_letters", "seconds",
-    }  # fmt: skip
+        "source",
+        "raw",
+        "staging",
+        "consume",
+        "postgres",
+        "dbt",
+        "dead_letters",
+        "seconds",
+    }
     assert set(summary["seconds"]) == {"install", "stack", "ingest", "dbt", "export", "total"}
     assert summary["seconds"]["install"] is None
     assert set(summary["dbt"]) == {"models", "tests", "failed"}
@@ -176,7 +183,7 @@ def test_a_selling_shop_arrives_in_postgres_and_ctrl_c_ends_everything(
 ) -> None:
     config = load_config(shop / "ducklake.yml")
     before = passes[1]["raw"]["mysql.orders"]
-    wait_for(lambda: stack.is_up(config), 90, "the stack")
+    wait_for(lambda: lifecycle.is_up(config), 90, "the stack")
     wait_for(lambda: orders_in_postgres(config) > before, 120, "a new order in PostgreSQL")
     report = run(shop, "report", "--json")
     assert report.returncode == 0, report.stderr

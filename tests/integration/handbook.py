@@ -15,9 +15,9 @@ import duckdb
 import psycopg2
 import yaml
 
-from ducklake.config import Config, Endpoints
-from ducklake.local.private import Secrets
-from ducklake.local.supervisor import SECRETS
+from lake.config import Config, Endpoints
+from stack.secrets import Secrets
+from stack.supervisor import SECRETS
 from tests.conftest import copy_project
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,10 +18,10 @@ import pymysql
 import yaml
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ducklake.config import Config, Endpoints, MysqlEndpoint, load_config
-from ducklake.failpoints import ENVIRONMENT
-from ducklake.records import CURSORS_TOPIC, REJECTS_TOPIC
-from ducklake.topics import make_topics
+from lake.config import Config, Endpoints, MysqlEndpoint, load_config
+from lake.failpoints import ENVIRONMENT
+from lake.kafka.topics import make_topics
+from lake.records import CURSORS_TOPIC, REJECTS_TOPIC
 from producers.base import Connector
 from producers.runner import connector
 from producers.transactions import TransactionalWriter

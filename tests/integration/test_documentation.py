@@ -9,7 +9,7 @@ from __future__ import annotations
 import psycopg2
 import pytest
 
-from ducklake.config import Config, load_config
+from lake.config import Config, load_config
 from tests.integration.handbook import FENCE, ROOT, Handbook, make_handbook
 
 pytestmark = pytest.mark.stack
@@ -111,10 +111,10 @@ def test_the_page_on_models_runs_its_unit_test(models: list[str]) -> None:
 
 
 def test_a_rejected_line_is_a_dead_letter(handbook: Handbook, models: list[str]) -> None:
-    letters = handbook.lake(
+    dead_letters = handbook.lake(
         "SELECT reason, value FROM raw.dead_letters WHERE source_table = 'counter.visits'"
     )
-    assert letters == [
+    assert dead_letters == [
         ("file monday.jsonl, byte 132: not a JSON object", b'{"visit_id": 3, "entered_at":\n')
     ]
 

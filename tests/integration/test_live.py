@@ -14,9 +14,9 @@ import requests
 from confluent_kafka import Producer
 
 from consumers.live.worker import KPI_TOPIC, orders_topic
-from ducklake.config import Config, load_config
-from ducklake.errors import ConfigError
-from producers.mysql_cdc import MysqlCdcConnector
+from lake.config import Config, load_config
+from lake.errors import ConfigError
+from producers.mysql.cdc import MysqlCdcConnector
 from tests.integration.producers_lab import Lab, committed, make_lab, sql, wait_until
 
 pytestmark = pytest.mark.stack

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from ducklake.config import Config
-from ducklake.errors import ServiceUnreachable, SourceError
-from producers.mysql_query import ask
+from lake.config import Config
+from lake.errors import ServiceUnreachable, SourceError
+from producers.mysql.query import ask
 from tests.integration.producers_lab import Lab, make_lab, poll
 
 pytestmark = pytest.mark.stack

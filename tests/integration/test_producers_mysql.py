@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import requests
 
-from ducklake.config import Config, MysqlEndpoint
-from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
-from producers.connect_rest import ConnectRest
-from producers.mysql_cdc import MysqlCdcConnector
+from lake.config import Config, MysqlEndpoint
+from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from producers.mysql.cdc import MysqlCdcConnector
+from producers.mysql.connect_rest import ConnectRest
 from tests.integration.producers_lab import Lab, Seen, make_lab, sql, unique, wait_until
 
 pytestmark = pytest.mark.stack

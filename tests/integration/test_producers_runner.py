@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import pytest
 import structlog
 
-from ducklake.config import Config
-from ducklake.errors import DuckLakeError, ServiceUnreachable, SourceError
-from ducklake.records import Record
+from lake.config import Config
+from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+from lake.records import Record
 from producers import runner as module
 from producers.base import Batch, Connector, Cursors
 from producers.runner import SourceRunner

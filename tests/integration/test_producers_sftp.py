@@ -11,10 +11,10 @@ from typing import Any
 import asyncssh
 import pytest
 
-from ducklake.config import Config
-from ducklake.errors import DuckLakeError, ServiceUnreachable, SourceError
-from producers import sftp as module
-from producers.sftp import SftpConnector
+import producers.sftp.connector as module
+from lake.config import Config
+from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+from producers.sftp.connector import SftpConnector
 from tests.integration.producers_lab import Lab, drain, make_lab, poll, unique, wait_until
 
 pytestmark = pytest.mark.stack

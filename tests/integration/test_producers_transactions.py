@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from ducklake.config import Config
-from ducklake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
-from ducklake.records import CURSORS_TOPIC, Record, Reject
+from lake.config import Config
+from lake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
+from lake.records import CURSORS_TOPIC, Record, Reject
 from producers import transactions
 from producers.base import Batch
 from tests.integration.producers_lab import Lab, make_lab, unique, wait_until
@@ -22,7 +22,7 @@ from tests.integration.producers_lab import Lab, make_lab, unique, wait_until
 pytestmark = pytest.mark.stack
 STEPS = ("after_begin", "after_rows", "after_flush", "after_commit")
 NUMBERS = """
-    from ducklake.records import Record
+    from lake.records import Record
     from producers.base import Batch, Connector
 
     ROWS, BATCHES = 10, {batches}

@@ -13,7 +13,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from psycopg2 import sql
 
-from ducklake.config import Config
+from lake.config import Config
 from tests.integration.handbook import Handbook, make_handbook
 
 pytestmark = pytest.mark.stack
@@ -68,8 +68,10 @@ def sums(config: Config) -> Sums:
 
 def lose_files(lake: Handbook, table: str) -> list[Path]:
     """As a disk does: the largest public file is gone, a byte of the next one is another one."""
-    files = sorted((lake.folder / "data" / "raw" / table).rglob("*.parquet"),
-                   key=lambda path: -path.stat().st_size)  # fmt: skip
+    files = sorted(
+        (lake.folder / "data" / "raw" / table).rglob("*.parquet"),
+        key=lambda path: -path.stat().st_size,
+    )
     files[0].unlink()
     if len(files) > 1:
         content = bytearray(files[1].read_bytes())
@@ -93,7 +95,7 @@ def test_a_day_that_was_lost_comes_back_through_all_layers(
         assert text.count(f"{name} is missing or damaged; written again") == 1
     assert text.count("exact") >= 2  # the replay's own, and verify's
     assert sums(stack_config) == healthy
-    # And a hole in the ledger's own knowledge: rows that no file has, and no range covers.
+    # And a gap in the ledger's own knowledge: rows that no file has, and no range covers.
     items = lake.folder / "data" / "raw" / "mysql" / "order_items"
     [*_, victim] = sorted(items.rglob("*.parquet"))
     victim.unlink()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ducklake.config import Config, MysqlEndpoint
-from ducklake.errors import ConfigError, ServiceUnreachable, SourceError
-from ducklake.local import simulate as module
-from ducklake.local.simulate import Counts, simulate
+from lake.config import Config, MysqlEndpoint
+from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from techstore import simulate as module
+from techstore.simulate import Counts, simulate
 from tests.integration.producers_lab import sql
 
 pytestmark = pytest.mark.stack

@@ -23,13 +23,14 @@ import requests
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ducklake.config import Config, Endpoints, load_config
-from ducklake.errors import StackError
-from ducklake.local import commands, stack
-from ducklake.local.board import Report
-from ducklake.local.jars import PROJECT
-from ducklake.local.openings import openings
-from ducklake.local.progress import Silent
+from ducklake.cli import stack as commands
+from lake.config import Config, Endpoints, load_config
+from lake.errors import StackError
+from lake.processes.status_file import Report
+from stack import lifecycle
+from stack.connection_hints import connection_hints
+from stack.jars import PROJECT
+from stack.progress import Silent
 from tests.conftest import copy_project
 
 pytestmark = pytest.mark.stack
@@ -43,17 +44,17 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     folder.mkdir()
     config = load_config(copy_project(folder) / "ducklake.yml")
     assert len(str(config.data_dir)) >= 150
-    stack.up(config, Silent())
+    lifecycle.up(config, Silent())
     try:
         yield config
     finally:
-        stack.down(config)
+        lifecycle.down(config)
 
 
 @pytest.fixture
 def endpoints(config: Config) -> Endpoints:
     """The addresses as they are now; a test before may have started the stack anew."""
-    stack.up(config, Silent())
+    lifecycle.up(config, Silent())
     return config.endpoints()
 
 
@@ -136,14 +137,14 @@ def test_the_sftp_server_shows_its_folder_and_nothing_above(endpoints: Endpoints
 def test_a_second_up_is_harmless(config: Config, endpoints: Endpoints) -> None:
     before = children(config)
     began = time.monotonic()
-    stack.up(config, Silent())
+    lifecycle.up(config, Silent())
     assert time.monotonic() - began < 2
     assert children(config) == before
     assert config.endpoints() == endpoints
 
 
 def test_the_lines_of_status_open_each_part(config: Config, endpoints: Endpoints) -> None:
-    lines = {opening.part: opening.line for opening in openings(config)}
+    lines = {opening.part: opening.line for opening in connection_hints(config)}
     psql = subprocess.run(
         f"{lines['psql']} -Atc 'SELECT current_user'", shell=True, capture_output=True, text=True
     )
@@ -181,12 +182,12 @@ def test_files_with_passwords_are_private(config: Config, endpoints: Endpoints) 
 
 
 def test_a_service_that_dies_is_started_again(config: Config, endpoints: Endpoints) -> None:
-    pid = {service.name: service.pid for service in stack.status(config).services}["sftp"]
+    pid = {service.name: service.pid for service in lifecycle.status(config).services}["sftp"]
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
 
     def again() -> bool:
-        sftp = next(s for s in stack.status(config).services if s.name == "sftp")
+        sftp = next(s for s in lifecycle.status(config).services if s.name == "sftp")
         return sftp.healthy and sftp.pid != pid and sftp.restarts == 1
 
     until(again)
@@ -293,39 +294,39 @@ def test_debezium_brings_exact_values_once_and_says_how_far_it_is(
 
 def test_killing_the_supervisor_ends_its_children(config: Config, endpoints: Endpoints) -> None:
     processes = children(config)
-    pid = stack.status(config).pid
+    pid = lifecycle.status(config).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     until(lambda: not any(runs(process) for process in processes), 5)
-    until(lambda: not stack.is_up(config), 5)
+    until(lambda: not lifecycle.is_up(config), 5)
     with mysql_after_restart(config) as connection:
         assert one(connection, "SELECT COUNT(*) FROM orders") >= 6000
 
 
 def mysql_after_restart(config: Config) -> pymysql.Connection[Any]:
-    stack.up(config, Silent())
+    lifecycle.up(config, Silent())
     return mysql(config.endpoints())
 
 
 def test_down_leaves_nothing_and_is_quick(config: Config, endpoints: Endpoints) -> None:
     processes = children(config)
     began = time.monotonic()
-    assert stack.down(config)
+    assert lifecycle.down(config)
     assert time.monotonic() - began < 10
     assert not any(runs(process) for process in processes)
     assert not config.state_file.exists()
-    assert not stack.down(config)
+    assert not lifecycle.down(config)
     with pytest.raises(StackError, match="ducklake up"):
         config.endpoints()
 
 
 def test_two_ups_at_once_share_one_supervisor(config: Config) -> None:
-    stack.down(config)
+    lifecycle.down(config)
     failures: list[BaseException] = []
 
     def start() -> None:
         try:
-            stack.up(config, Silent())
+            lifecycle.up(config, Silent())
         except BaseException as error:
             failures.append(error)
 
@@ -338,14 +339,14 @@ def test_two_ups_at_once_share_one_supervisor(config: Config) -> None:
     found = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "ducklake.local.supervisor" in (process.info["cmdline"] or ())
+        if "stack.supervisor" in (process.info["cmdline"] or ())
         and str(config.path) in process.info["cmdline"]
     ]
     assert len(found) == 1
 
 
 def test_reset_without_a_terminal_wants_to_be_confirmed(config: Config) -> None:
-    command = "from ducklake.local.commands import reset; reset()"
+    command = "from ducklake.cli.stack import reset; reset()"
     done = subprocess.run(
         [sys.executable, "-c", command],
         stdin=subprocess.DEVNULL,
@@ -361,7 +362,7 @@ def test_reset_deletes_what_is_ours_alone(config: Config) -> None:
     theirs = config.data_dir / "notes.txt"
     theirs.write_text("mine")
     (config.data_dir / "raw").mkdir(exist_ok=True)
-    assert stack.reset(config) == [theirs]
+    assert lifecycle.reset(config) == [theirs]
     assert list(config.data_dir.iterdir()) == [theirs]
 
 

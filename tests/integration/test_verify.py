@@ -59,8 +59,10 @@ class Damaged:
             relative = self.lake.paths.relative(path)
             self.sql(
                 "UPDATE files SET bytes = ?, sha256 = ? WHERE path = ?",
-                len(content), sha, relative,
-            )  # fmt: skip
+                len(content),
+                sha,
+                relative,
+            )
         return path
 
     def found(self, *arguments: str) -> set[str]:
@@ -192,8 +194,9 @@ def test_a_removed_range(damaged: Damaged, which: str) -> None:
     damaged.sql(
         f"DELETE FROM ranges WHERE topic = ? AND commit_no = (SELECT {which}(commit_no) FROM ranges"
         " WHERE topic = ? AND rows > 0)",
-        damaged.topic, damaged.topic,
-    )  # fmt: skip
+        damaged.topic,
+        damaged.topic,
+    )
     assert "stray" in damaged.found("--lake-only")
 
 
@@ -206,25 +209,31 @@ def test_a_gap_between_ranges(damaged: Damaged) -> None:
     [(partition, first)] = damaged.sql(
         "SELECT partition, min(first) FROM ranges WHERE topic = ? AND first > (SELECT min(first)"
         " FROM ranges WHERE topic = ?) GROUP BY partition ORDER BY count(*) DESC LIMIT 1",
-        damaged.topic, damaged.topic,
-    )  # fmt: skip
+        damaged.topic,
+        damaged.topic,
+    )
     damaged.sql(
         "UPDATE ranges SET first = first + 1 WHERE topic = ? AND partition = ? AND first = ?",
-        damaged.topic, partition, first,
-    )  # fmt: skip
+        damaged.topic,
+        partition,
+        first,
+    )
     assert "gap" in damaged.found("--lake-only")
 
 
 def test_a_range_committed_twice(damaged: Damaged) -> None:
     [(partition, first)] = damaged.sql(
         "SELECT partition, first FROM ranges WHERE topic = ? AND last > first ORDER BY rows DESC"
-        " LIMIT 1", damaged.topic,
-    )  # fmt: skip
+        " LIMIT 1",
+        damaged.topic,
+    )
     damaged.sql(
         "INSERT INTO ranges SELECT topic, generation, topic_id, partition, first + 1, last, rows,"
         " commit_no FROM ranges WHERE topic = ? AND partition = ? AND first = ?",
-        damaged.topic, partition, first,
-    )  # fmt: skip
+        damaged.topic,
+        partition,
+        first,
+    )
     assert "overlap" in damaged.found("--lake-only")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from ducklake.local import api
+from techstore import api_server as api
 
 TODAY = date(2026, 11, 24)  # after a long weekend: Monday was a holiday
 
@@ -21,7 +21,7 @@ def server() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ducklake.local.api", "--port", str(port), "--today", str(TODAY)],
+        [sys.executable, "-m", "techstore.api_server", "--port", str(port), "--today", str(TODAY)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

@@ -13,22 +13,22 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from consumers.compactor import Compactor
-from consumers.hot_files import commit_flush
-from consumers.ledger_rebuild import FoundFile, chosen_files, restore_ledger
-from consumers.replay.carry import Carrier
+from consumers.compaction.compactor import Compactor
+from consumers.ingest.flush import commit_flush
+from consumers.maintenance.ledger_rebuild import FoundFile, chosen_files, restore_ledger
+from consumers.replay.offset_ranges import Stretch, outside
+from consumers.replay.reuse import Carrier
 from consumers.replay.segments import Target
-from consumers.replay.spans import Stretch, outside
-from ducklake.config import Config, TableRef, load_config
-from ducklake.errors import LedgerError
-from ducklake.lake.files import Session
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.old_ledger import refuse_an_old_ledger
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema, source_column
-from ducklake.lake.sql import rows_query
-from ducklake.records import DeadLetter, OffsetRange
-from ducklake.topics import TopicIdentity
+from lake.config import Config, TableRef, load_config
+from lake.errors import LedgerError
+from lake.kafka.topics import TopicIdentity
+from lake.ledger import Ledger
+from lake.ledger.staleness import assert_ledger_current
+from lake.records import DeadLetter, OffsetRange
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema, source_column
+from lake.storage.sql import rows_query
 
 REF = TableRef("shop", "orders")
 ID = "ab" * 16
@@ -43,25 +43,30 @@ class Lake:
     ledger: Ledger
     session: Session
 
-    def flush(self, count: int, end: int | None = None, letters: tuple[int, ...] = ()) -> None:
+    def flush(self, count: int, end: int | None = None, dead_letters: tuple[int, ...] = ()) -> None:
         """Commit rows of partition 0 from its position on, and nothing up to an end."""
         state = self.ledger.open_table(REF.topic, ID, 1)
         first = state.positions.get(0, 0)
-        offsets = [o for o in range(first, first + count) if o not in letters]
+        offsets = [o for o in range(first, first + count) if o not in dead_letters]
         end = max(first + count, end or 0)
         rows = None
         if offsets:
             stamps = pa.array([MOMENT] * len(offsets), pa.timestamp("us", "UTC"))
             rows = pa.table(
                 {
-                    "order_id": offsets, "_op": ["r"] * len(offsets), "_source_ts": stamps,
-                    "_kafka_ts": stamps, "_topic": [REF.topic] * len(offsets),
-                    "_partition": pa.array([0] * len(offsets), pa.int32()), "_offset": offsets,
+                    "order_id": offsets,
+                    "_op": ["r"] * len(offsets),
+                    "_source_ts": stamps,
+                    "_kafka_ts": stamps,
+                    "_topic": [REF.topic] * len(offsets),
+                    "_partition": pa.array([0] * len(offsets), pa.int32()),
+                    "_offset": offsets,
                     "_topic_epoch": pa.array([0] * len(offsets), pa.int32()),
                 }
-            )  # fmt: skip
+            )
         dead = [
-            DeadLetter(REF.topic, 0, o, MOMENT, REF.topic, "why", None, b"v", "{}") for o in letters
+            DeadLetter(REF.topic, 0, o, MOMENT, REF.topic, "why", None, b"v", "{}")
+            for o in dead_letters
         ]
         span = OffsetRange(ID, 0, first, end - 1, len(offsets))
         starts = {0: state.positions.get(0)}
@@ -209,7 +214,7 @@ def test_offsets_without_a_row_are_carried_too(lake: Lake) -> None:
 
 
 def test_dead_letters_come_along_with_their_ranges(lake: Lake) -> None:
-    lake.flush(6, letters=(2, 5))
+    lake.flush(6, dead_letters=(2, 5))
     assert lake.carry(Stretch(0, 5, 6)) == 4
     with sqlite3.connect(lake.ledger.paths.ledger) as db:
         found = db.execute("SELECT offset FROM dead_letters WHERE generation = 1").fetchall()
@@ -222,11 +227,11 @@ def test_a_ledger_that_is_older_than_a_file_is_refused(lake: Lake, tmp_path: Pat
     lake.ledger.copy_to(old)
     lake.flush(5)
     with Ledger(lake.ledger.paths, old) as restored:
-        refuse_an_old_ledger(restored)  # that one may be what a killed process left
+        assert_ledger_current(restored)  # that one may be what a killed process left
         lake.flush(5)
         with pytest.raises(LedgerError, match="older than the lake's files"):
-            refuse_an_old_ledger(restored)
-    refuse_an_old_ledger(lake.ledger)
+            assert_ledger_current(restored)
+    assert_ledger_current(lake.ledger)
 
 
 # Which files a lost ledger is made of --------------------------------------------------------
@@ -254,9 +259,9 @@ def test_public_files_that_have_all_rows_are_taken_and_hot_ones_are_not() -> Non
 
 def test_a_half_done_seal_is_not_taken() -> None:
     """One of two days was renamed when it was killed: its hot file has all rows."""
-    assert chosen(
-        found_file("h1", "hot", {FIRST: 10}), found_file("s1", "sealed", {FIRST: 4})
-    ) == {"h1"}  # fmt: skip
+    assert chosen(found_file("h1", "hot", {FIRST: 10}), found_file("s1", "sealed", {FIRST: 4})) == {
+        "h1"
+    }
 
 
 def test_a_merged_file_is_taken_before_what_it_was_made_of() -> None:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ducklake.cli.app import app
-from ducklake.errors import ConfigError
+from lake.errors import ConfigError
 
 CONFIG = Path(__file__).resolve().parents[2] / "ducklake.yml"
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ducklake.config import load_config
-from ducklake.errors import ConfigError
-from ducklake.local import containers, health
+from ducklake import containers, health
+from lake.config import load_config
+from lake.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

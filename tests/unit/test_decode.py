@@ -13,17 +13,48 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Message
 
-from consumers.decode import Decoded, TableDecoder
-from ducklake.config import Table, TableRef
-from ducklake.lake.files import write_parquet
-from ducklake.lake.schema import Column, Schema, cast_expression
+from consumers.ingest.decode import Decoded, TableDecoder
+from lake.config import Table, TableRef
+from lake.storage.files import write_parquet
+from lake.storage.schema import Column, Schema, cast_expression
 
 NUMBERS = [
-    "0", "-0", "+5", "007", "2.5", "2.0", "5.", ".5", "1e3", "1E3", "1.5", "1.50", "1.500", "1.505",
-    "0.005", "-0.01", "459e8", "4.59e10", "999.99", "1000.00", "9999999999", "99999999999",
-    "18446744073709551615", "18446744073709551616", "-1", "127", "128", "255", "256", "", "abc",
-    "123456789012345678901234567890", "9223372036854775807", "-9223372036854775808", "true",
-]  # fmt: skip
+    "0",
+    "-0",
+    "+5",
+    "007",
+    "2.5",
+    "2.0",
+    "5.",
+    ".5",
+    "1e3",
+    "1E3",
+    "1.5",
+    "1.50",
+    "1.500",
+    "1.505",
+    "0.005",
+    "-0.01",
+    "459e8",
+    "4.59e10",
+    "999.99",
+    "1000.00",
+    "9999999999",
+    "99999999999",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-1",
+    "127",
+    "128",
+    "255",
+    "256",
+    "",
+    "abc",
+    "123456789012345678901234567890",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "true",
+]
 
 
 def _message(offset: int, value: bytes | None) -> Message:

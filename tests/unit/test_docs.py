@@ -16,13 +16,13 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from ducklake.cli.app import app
-from ducklake.config import Settings, Source, Table, json_schema
+from lake.config import Settings, Source, Table, json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 README, LEEME = ROOT / "README.md", ROOT / "README.es.md"
 PAGES = (README, LEEME, ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
-CODE = ("ducklake", "producers", "consumers", "batcher")
+CODE = ("ducklake", "stack", "techstore", "producers", "consumers", "batcher", "lake")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
@@ -214,7 +214,7 @@ def test_every_option_of_a_reader_is_documented() -> None:
     text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
     table = text.partition("## Options of a table")[2].partition("\n## ")[0]
     used = set()
-    for file in (ROOT / "producers").rglob("*.py"):
+    for file in [*(ROOT / "producers").rglob("*.py"), ROOT / "techstore" / "argentina.py"]:
         used |= set(re.findall(r"options\.get\(\"(\w+)\"", file.read_text()))
     assert used == set(re.findall(r"^\| `[^|]+ \| `(\w+)` \| ", table, re.MULTILINE))
 

@@ -87,7 +87,7 @@ def test_reject_bytes_are_those_of_the_file() -> None:
 def test_a_row_without_an_end_is_cut_and_costs_itself_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_LETTERS", 20)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 20)
     content = b"a,b\n1," + b"x" * 50 + b'\n2,y\n3,"open\n4,' + b"z" * 70 + b"\n5,b\n6,c\n"
     rows = read(content)
     assert [row.number for row in bad(rows)] == [1, 3, 4]

@@ -1,4 +1,4 @@
-"""Generations in the ledger: built, held, switched to, dropped; holes filled, files replaced."""
+"""Generations in the ledger: built, held, switched to, dropped; gaps filled, files replaced."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from consumers.recovery import drop_abandoned
-from ducklake.errors import CommitConflict, LedgerError, ServiceUnreachable, TableHeld
-from ducklake.lake.files import WrittenFile
-from ducklake.lake.ledger import Ledger, SealIntent, Segment, TableState
-from ducklake.lake.ledger import database as module
-from ducklake.lake.ledger.generations import HOLD_SECONDS, BuiltFile, Hole
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema
-from ducklake.records import DeadLetter, OffsetRange
+from lake.errors import CommitConflict, LedgerError, ServiceUnreachable, TableHeld
+from lake.ledger import Ledger, SealIntent, Segment, TableState
+from lake.ledger import database as module
+from lake.ledger.generations import HOLD_SECONDS, BuiltFile, Gap
+from lake.records import DeadLetter, OffsetRange
+from lake.recovery import drop_abandoned
+from lake.storage.files import WrittenFile
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema
 
 TOPIC, ID = "shop.orders", "a" * 32
 EMPTY = Schema()
@@ -179,7 +179,7 @@ def test_a_writer_of_the_old_generation_is_fenced(ledger: Ledger) -> None:
 def test_a_held_table_takes_no_commit_until_the_hold_ends(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ducklake.lake.ledger import generations, writing
+    from lake.ledger import generations, writing
 
     now = 1_790_000_000.0
     for place in (module, generations, writing):
@@ -204,7 +204,7 @@ def test_losses_and_dead_letters_come_along(ledger: Ledger) -> None:
     ledger.commit(state, "worker", [span(10, 11, 0)], {0: 10}, None, EMPTY, [letter(10)])
     [lost] = ledger.accept(TOPIC, ID, {0: 20, 1: 0})
     number = build(ledger)
-    segment = Segment(((span(0, 9, 0),), (span(10, 11, 0),)), (), letters_from=0)
+    segment = Segment(((span(0, 9, 0),), (span(10, 11, 0),)), (), dead_letters_from=0)
     ledger.add_segment(TOPIC, number, BUILDER, segment)
     before = ledger.last_commit()
     assert [row[2] for row in ledger.dead_letters(before)] == [10]
@@ -265,19 +265,19 @@ def test_a_new_rebuild_is_not_taken_for_the_one_that_was_killed(ledger: Ledger) 
     assert [g.session for g in ledger.generations()][1:] == ["another"]
 
 
-# Holes -------------------------------------------------------------------------------------------
+# Gaps -------------------------------------------------------------------------------------------
 
 
 def test_a_hole_is_filled_once_and_its_rows_are_new(ledger: Ledger) -> None:
     ledger.accept(TOPIC, ID, {0: 20, 1: 0})
     before = ledger.last_commit()
     state = table(ledger)
-    hole = Hole(span(12, 14))
-    number = ledger.fill(state, "s", [hole], file_of(ledger, "filled", 3), EMPTY)
+    gap = Gap(span(12, 14))
+    number = ledger.fill(state, "s", [gap], file_of(ledger, "filled", 3), EMPTY)
     assert names(ledger, before, number) == {"filled.parquet"}
     assert [(r.first, r.last) for r in ledger.losses(TOPIC)] == [(10, 11), (15, 19)]
     with pytest.raises(CommitConflict, match="in the lake already"):
-        ledger.fill(state, "s", [Hole(span(14, 15))], file_of(ledger, "again", 2), EMPTY)
+        ledger.fill(state, "s", [Gap(span(14, 15))], file_of(ledger, "again", 2), EMPTY)
     assert ledger.row_count(TOPIC) == 13
     assert table(ledger).positions == {0: 20}
 
@@ -285,14 +285,16 @@ def test_a_hole_is_filled_once_and_its_rows_are_new(ledger: Ledger) -> None:
 def test_a_hole_within_a_range_cuts_it(ledger: Ledger) -> None:
     """The range said ten rows, and its file has eight."""
     state = table(ledger)
-    hole = Hole(span(4, 5), (span(0, 9),), (span(0, 3), span(6, 9)))
-    ledger.fill(state, "s", [hole], file_of(ledger, "filled", 2), EMPTY)
+    gap = Gap(span(4, 5), (span(0, 9),), (span(0, 3), span(6, 9)))
+    ledger.fill(state, "s", [gap], file_of(ledger, "filled", 2), EMPTY)
     assert [(r.first, r.last, r.rows) for r in ledger.history(TOPIC)] == [
-        (0, 3, 4), (4, 5, 2), (6, 9, 4),
-    ]  # fmt: skip
+        (0, 3, 4),
+        (4, 5, 2),
+        (6, 9, 4),
+    ]
     assert ledger.row_count(TOPIC) == 10
     with pytest.raises(CommitConflict, match="changed meanwhile"):
-        ledger.fill(state, "s", [hole], file_of(ledger, "again", 2), EMPTY)
+        ledger.fill(state, "s", [gap], file_of(ledger, "again", 2), EMPTY)
 
 
 def test_a_fill_into_an_old_generation_is_refused(ledger: Ledger) -> None:
@@ -301,7 +303,7 @@ def test_a_fill_into_an_old_generation_is_refused(ledger: Ledger) -> None:
     number = build(ledger, span(0, 9))
     switch(ledger, number)
     with pytest.raises(CommitConflict, match="another generation"):
-        ledger.fill(state, "s", [Hole(span(12, 14))], None, EMPTY)
+        ledger.fill(state, "s", [Gap(span(12, 14))], None, EMPTY)
 
 
 def test_a_replaced_file_is_not_read_any_more(ledger: Ledger) -> None:
@@ -328,12 +330,12 @@ def test_a_file_that_a_compaction_is_about_to_replace_is_left_to_it(ledger: Ledg
 
 
 def test_a_table_that_is_being_rebuilt_takes_no_fill(ledger: Ledger) -> None:
-    """The rebuild may have taken over already what lay around the hole."""
+    """The rebuild may have taken over already what lay around the gap."""
     ledger.accept(TOPIC, ID, {0: 20, 1: 0})
     state = table(ledger)
     build(ledger, span(0, 9))
     with pytest.raises(CommitConflict, match="being rebuilt"):
-        ledger.fill(state, "s", [Hole(span(12, 14))], None, EMPTY)
+        ledger.fill(state, "s", [Gap(span(12, 14))], None, EMPTY)
     assert ledger.row_count(TOPIC) == 10
     drop_abandoned(ledger)
-    ledger.fill(state, "s", [Hole(span(12, 14))], None, EMPTY)
+    ledger.fill(state, "s", [Gap(span(12, 14))], None, EMPTY)

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ducklake.lake.files as files
-from consumers.recovery import recover
-from ducklake.errors import DiskFull, LedgerError
-from ducklake.lake.files import (
+import lake.storage.files as files
+from lake.errors import DiskFull, LedgerError
+from lake.ledger import Ledger
+from lake.recovery import recover
+from lake.storage.files import (
     Session,
     make_folder,
     move_aside,
@@ -25,8 +26,7 @@ from ducklake.lake.files import (
     session_is_alive,
     write_parquet,
 )
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths, SealedName, files_below
+from lake.storage.paths import LakePaths, SealedName, files_below
 
 ROWS = pa.table({"n": pa.array([1, 2], pa.int64())})
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -145,9 +145,10 @@ def test_an_announced_file_keeps_its_old_name_until_the_new_one_is_safe(
     source.write_bytes(b"rows")
     synced: list[tuple[str, bool, bool]] = []
     monkeypatch.setattr(
-        files, "sync_folder",
+        files,
+        "sync_folder",
         lambda folder: synced.append((folder.name, source.exists(), target.exists())),
-    )  # fmt: skip
+    )
     move_into_place(source, target, announced=True)
     assert synced[-1] == ("raw", True, True)
     assert not source.exists() and target.read_bytes() == b"rows"

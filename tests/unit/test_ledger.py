@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from ducklake.config import TableRef
-from ducklake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
-from ducklake.lake.files import WrittenFile
-from ducklake.lake.ledger import Ledger, SealIntent
-from ducklake.lake.ledger import database as module
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Column, Schema
-from ducklake.records import DeadLetter, OffsetRange
+from lake.config import TableRef
+from lake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
+from lake.ledger import Ledger, SealIntent
+from lake.ledger import database as module
+from lake.records import DeadLetter, OffsetRange
+from lake.storage.files import WrittenFile
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Column, Schema
 
 TOPIC, ID, OTHER_ID = "shop.orders", "a" * 32, "b" * 32
 EMPTY = Schema()
@@ -105,7 +105,7 @@ def test_dead_letters_are_committed_with_their_range(ledger: Ledger) -> None:
 
 
 def test_a_recreated_topic_and_more_partitions_are_named(ledger: Ledger) -> None:
-    with pytest.raises(TopicRecreated, match="ducklake accept"):
+    with pytest.raises(TopicRecreated, match="ducklake accept-loss"):
         ledger.open_table(TOPIC, OTHER_ID, 2)
     with pytest.raises(PartitionsChanged, match="2 partitions and now has 3"):
         ledger.open_table(TOPIC, ID, 3)

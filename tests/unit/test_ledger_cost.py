@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ducklake.lake.files import WrittenFile
-from ducklake.lake.ledger import Ledger, SealIntent
-from ducklake.lake.paths import LakePaths
-from ducklake.lake.schema import Schema
-from ducklake.records import OffsetRange
+from lake.ledger import Ledger, SealIntent
+from lake.records import OffsetRange
+from lake.storage.files import WrittenFile
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema
 
 TOPIC, ID = "shop.orders", "a" * 32
 SHORT, LONG = 300, 30_000

@@ -31,10 +31,23 @@ def test_a_record_says_the_local_minute_and_the_exact_total() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, b"", b"\xff", b"null", b"[]", b"{}", b'{"after": 5}', b'{"after": null}',
-     record(), record(total_ars="NaN"), record(total_ars="x"), record(total_ars=None),
-     record(total_ars="1.00", ordered_at=None), record(total_ars="1.00", order_id="x")],
-)  # fmt: skip
+    [
+        None,
+        b"",
+        b"\xff",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"after": 5}',
+        b'{"after": null}',
+        record(),
+        record(total_ars="NaN"),
+        record(total_ars="x"),
+        record(total_ars=None),
+        record(total_ars="1.00", ordered_at=None),
+        record(total_ars="1.00", order_id="x"),
+    ],
+)
 def test_what_is_no_order_is_none(value: bytes | None) -> None:
     assert parse(value) is None
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ducklake.errors import StackError
-from ducklake.local.downloads import fetch
-from ducklake.local.jars import LOCK, Jar, coordinates, read_lock
-from ducklake.local.progress import Silent
+from lake.errors import StackError
+from stack.downloads import fetch
+from stack.jars import LOCK, Jar, coordinates, read_lock
+from stack.progress import Silent
 
 _word = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True)
 

@@ -19,16 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ducklake.errors import StackError
-from ducklake.local import lock, tools
-from ducklake.local.connect import java_client
-from ducklake.local.java import escape
-from ducklake.local.libraries import missing_libraries
-from ducklake.local.ports import LOOPBACK, PortBook
-from ducklake.local.private import Secrets, write_atomically
-from ducklake.local.process import CappedLog, end_process
-from ducklake.local.progress import PlainLines
-from ducklake.local.service import reason
+from lake.errors import StackError
+from lake.processes import lock
+from lake.processes.child import CappedLog, end_process
+from lake.storage.atomic_files import write_atomically
+from stack import tools
+from stack.connect import java_client
+from stack.java import escape
+from stack.libraries import missing_libraries
+from stack.ports import LOOPBACK, PortBook
+from stack.progress import PlainLines
+from stack.secrets import Secrets
+from stack.service import reason
 
 
 def test_passwords_are_made_once_and_are_private(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_the_lock_tells_its_holder_and_ends_with_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert lock.holder(path) is None
     code = (
-        "import sys, pathlib; from ducklake.local import lock\n"
+        "import sys, pathlib; from lake.processes import lock\n"
         "assert lock.take(pathlib.Path(sys.argv[1])) is not None\n"
         "print('held', flush=True); sys.stdin.read()"
     )
@@ -112,7 +114,7 @@ def test_logs_are_capped(tmp_path: Path) -> None:
 
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     code = (
-        "import os, sys, pathlib, time; from ducklake.local.process import CappedLog, Child\n"
+        "import os, sys, pathlib, time; from lake.processes.child import CappedLog, Child\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "child = Child(['sleep', '60'], os.environ, folder, CappedLog(folder / 'log'))\n"
         "print(child.pid, flush=True); sys.stdin.read()"

@@ -9,26 +9,30 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.buffer import TableBuffer
-from consumers.memory import Portion
-from consumers.planning import (
+from consumers.compaction.planning import (
     MERGED_BYTES,
     MERGED_FILES,
+    merge_is_due,
+    seal_is_due,
+)
+from consumers.ingest.buffer import TableBuffer
+from consumers.ingest.memory import FetchSizer
+from consumers.ingest.planning import (
     BufferSize,
     Watermarks,
     all_read,
     flush_is_due,
     lost_offsets,
-    merge_is_due,
-    seal_is_due,
     too_much,
-    unknown_files,
 )
-from ducklake.config import Consumer
-from ducklake.lake.ledger import LakeFile, TableState
-from ducklake.lake.schema import Schema
+from lake.config import Consumer
+from lake.ledger import LakeFile, TableState
+from lake.storage.paths import unknown_files
+from lake.storage.schema import Schema
 
-LIMITS = Consumer(flush_rows=100, flush_mb=1, flush_seconds=2, seal_seconds=60, seal_mb=1)
+LIMITS = Consumer(
+    flush_rows=100, flush_mb=1, flush_seconds=2, seal_max_age_seconds=60, target_file_mb=1
+)
 DAY = 86_400.0
 
 
@@ -83,7 +87,7 @@ def test_many_tables_together_hold_no_more_than_two() -> None:
 
 
 def test_a_portion_learns_how_large_records_are() -> None:
-    portion = Portion(5_000, 16_000_000)
+    portion = FetchSizer(5_000, 16_000_000)
     assert portion.messages() == 5_000
     portion.saw(100, 100 * 1_000_000)  # believed at once
     assert portion.messages() == 16

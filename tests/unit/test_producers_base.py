@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ducklake.config import Config, Endpoints, MysqlEndpoint, PostgresEndpoint, SftpEndpoint
-from ducklake.config import load_config as load
-from ducklake.errors import ConfigError
+from lake.config import Config, Endpoints, MysqlEndpoint, PostgresEndpoint, SftpEndpoint
+from lake.config import load_config as load
+from lake.errors import ConfigError
 from producers.base import BATCH_ROWS, ExtractConnector, frame_rows
 from producers.runner import connector
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.stall import STALL_SECONDS, StallWatch
+from producers.mysql.stall import STALL_SECONDS, StallWatch
 
 
 def test_a_reader_that_is_behind_and_does_not_move_is_stalled() -> None:

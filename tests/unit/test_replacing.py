@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import ducklake.lake.ledger.replacing as replacing
-from consumers.ledger_rebuild import restore_ledger
-from ducklake.errors import LedgerError, ServiceUnreachable
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
+import lake.ledger.replacing as replacing
+from consumers.maintenance.ledger_rebuild import restore_ledger
+from lake.errors import LedgerError, ServiceUnreachable
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumers.replay.spans import Bounds, Stretch, gaps, outside, runs, shares
-from ducklake.records import OffsetRange
+from consumers.replay.offset_ranges import Bounds, Stretch, outside, runs, shares, uncovered_ranges
+from lake.records import OffsetRange
 
 ID = "a" * 32
 OFFSETS = st.integers(0, 60)
@@ -49,8 +49,10 @@ def test_shares_are_everything_once_and_about_equal(
 
 @given(covered=st.lists(RANGES, max_size=6), stretch=STRETCHES)
 @example(covered=[OffsetRange(ID, 0, 1, 1, 1)], stretch=Stretch(0, 0, 3))
-def test_gaps_are_what_nothing_covers(covered: list[OffsetRange], stretch: Stretch) -> None:
-    found = gaps(covered, stretch)
+def test_uncovered_ranges_are_what_nothing_covers(
+    covered: list[OffsetRange], stretch: Stretch
+) -> None:
+    found = uncovered_ranges(covered, stretch)
     assert all(len(gap) for gap in found)
     assert offsets(*found) == sorted(set(offsets(stretch)) - set(offsets(*covered)))
     assert all(one.end < other.first for one, other in pairwise(found))

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ducklake.cli import stuck
-from ducklake.cli.stuck import StuckWriterWatch, write_lock_holder
-from ducklake.lake.ledger import Ledger
-from ducklake.lake.paths import LakePaths
+from ducklake.supervision import stuck_writer as stuck
+from ducklake.supervision.stuck_writer import StuckWriterWatch, write_lock_holder
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 
 HOLDER = """
 import os, signal, sqlite3, sys

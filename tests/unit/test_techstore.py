@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import pytest
 from openpyxl import load_workbook
 
-from ducklake.local.techstore import generate, place_files
-from ducklake.local.techstore.model import ANCHOR, Shop, shift_days
-from ducklake.local.techstore.trade import CYBER_MONDAY, HOT_SALE
+from techstore import generate, place_files
+from techstore.model import ANCHOR, Shop, shift_days
+from techstore.trade import CYBER_MONDAY, HOT_SALE
 
 DOCKER = Path(__file__).parents[2] / "docker"
 # Every weekday, the ends of months and years, a leap day, a day before the anchor.
@@ -36,9 +36,7 @@ def shop() -> Shop:
 
 def test_the_committed_files_are_what_the_script_writes() -> None:
     for name, content in generate.render(shop()).items():
-        assert (
-            DOCKER / name
-        ).read_bytes() == content, f"{name}: run `python -m ducklake.local.techstore`"
+        assert (DOCKER / name).read_bytes() == content, f"{name}: run `python -m techstore`"
 
 
 def test_the_same_seed_makes_the_same_bytes_and_another_seed_others() -> None:

@@ -1,0 +1,168 @@
+"""The clock: each cycle takes one pinned commit through dbt to DuckDB's file and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from batcher.catalog import refresh_raw
+from batcher.dbt_build import DbtProject, Outcome
+from batcher.postgres import PostgresExport
+from batcher.publish import Publisher
+from lake.config import Config, Endpoints
+from lake.errors import DuckLakeError, ServiceUnreachable
+from lake.ledger import Ledger
+from lake.ledger.staleness import assert_ledger_current
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
+
+log = structlog.get_logger()
+LOOK_SECONDS = 0.5
+SETTLE_SECONDS = 1.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one cycle did.
+
+    Attributes:
+        commit: The ledger's commit that it shows.
+        outcome: What dbt came to.
+        seconds: Duration of each step: dbt, publish, export.
+        export_error: Why PostgreSQL was not brought up to date, where it was not.
+    """
+
+    commit: int
+    outcome: Outcome
+    seconds: dict[str, float] = field(default_factory=dict)
+    export_error: str | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """As it stands in the ledger's diary."""
+        return {
+            "commit": self.commit,
+            "models": self.outcome.models,
+            "tests": self.outcome.tests,
+            "failed": self.outcome.failed,
+            "warned": self.outcome.warned,
+            "held_back": dict(self.outcome.held_back),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "export_error": self.export_error,
+        }
+
+
+class Batch:
+    """The batch of one lake, in one long-lived process.
+
+    Args:
+        config: The configuration.
+        endpoints: Where PostgreSQL is.
+        progress: Called with the name of each step as it begins.
+    """
+
+    def __init__(
+        self, config: Config, endpoints: Endpoints, progress: Progress = lambda step: None
+    ) -> None:
+        self._config = config
+        self._progress = progress
+        paths = LakePaths(config.data_dir)
+        (paths.root / "work").mkdir(parents=True, exist_ok=True)
+        self._ledger = Ledger(paths)
+        assert_ledger_current(self._ledger)
+        self._session = Session(paths)
+        self._dbt = DbtProject(config)
+        self._publisher = Publisher(config, self._ledger)
+        self._export = PostgresExport(config, endpoints.postgres, self._ledger)
+
+    def close(self) -> None:
+        """Let go of the pin and the ledger."""
+        self._ledger.unpin(self._session.id)
+        self._session.close()
+        self._ledger.close()
+
+    def load(self) -> None:
+        """Do what costs time and needs no data: import dbt."""
+        self._dbt.load()
+
+    def run(self, stop: threading.Event) -> None:
+        """Run a cycle every interval, and only when there is something new."""
+        done = -1
+        next_at = 0.0
+        while not stop.is_set():
+            newest = self._ledger.last_commit()
+            if newest != done and time.monotonic() >= next_at:
+                next_at = time.monotonic() + self._config.settings.batch.interval_seconds
+                # Commits come in groups (an order and its items): let them settle.
+                stop.wait(SETTLE_SECONDS)
+                try:
+                    cycle = self.cycle()
+                    done = cycle.commit if cycle.export_error is None else -1
+                    _log(cycle)
+                except DuckLakeError as error:
+                    log.error("cycle failed", reason=str(error))
+            stop.wait(LOOK_SECONDS)
+
+    def cycle(self, full: bool = False) -> Cycle:
+        """Run one cycle.
+
+        Args:
+            full: Also run dbt's unit tests.
+
+        Raises:
+            BatchError: dbt could not run.
+        """
+        started = time.time()
+        seconds: dict[str, float] = {}
+        previous = self._ledger.last_cycle()
+        commit = self._ledger.pin(self._session.id)
+        try:
+            self._progress("dbt")
+            refresh_raw(self._config, self._ledger, commit)
+            outcome = self._dbt.build(full)
+            seconds["dbt"] = time.time() - started
+            self._progress("publish")
+            snapshots = self._publisher.publish(outcome.passed, commit)
+            seconds["publish"] = time.time() - started - seconds["dbt"]
+            self._progress("export")
+            error: str | None = None
+            try:
+                self._export.export(snapshots, commit)
+            except DuckLakeError as failed:  # DuckDB is published all the same
+                error = str(failed)
+            seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
+        finally:
+            self._ledger.unpin(self._session.id)
+        cycle = Cycle(commit, outcome, seconds, error)
+        first = previous[3] if previous else 0
+        self._ledger.record_cycle(
+            started, time.time() - started, first, commit, json.dumps(cycle.summary())
+        )
+        return cycle
+
+
+def once(batch: Batch) -> Cycle:
+    """Run one full cycle.
+
+    Raises:
+        ServiceUnreachable: PostgreSQL could not be brought up to date.
+    """
+    cycle = batch.cycle(full=False)
+    if cycle.export_error is not None:
+        raise ServiceUnreachable(cycle.export_error)
+    return cycle
+
+
+def _log(cycle: Cycle) -> None:
+    summary = cycle.summary()
+    held = summary.pop("held_back")
+    log.info("cycle", **summary)
+    for relation, reason in held.items():
+        log.warning("held back", relation=relation, reason=reason)

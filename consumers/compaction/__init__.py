@@ -1,0 +1,1 @@
+"""Hot files become sealed ones; the files of old dates become few."""

@@ -1,0 +1,316 @@
+"""Hot files become sealed public ones: its own loop, beside the writers.
+
+Write aside, announce in the ledger, rename all, flip hot to sealed in one transaction, and delete
+the hot files once no pinned reader lists them. Recovery rolls forward from the announcement.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+
+import structlog
+
+from consumers.compaction.planning import merge_is_due, seal_is_due
+from consumers.ingest.flush import footer
+from lake.config import Config, TableRef
+from lake.errors import (
+    CommitConflict,
+    DuckLakeError,
+    LedgerError,
+    ServiceUnreachable,
+    TerminalError,
+    TransientError,
+)
+from lake.failpoints import failpoint
+from lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
+from lake.ledger.staleness import assert_ledger_current
+from lake.records import OffsetRange
+from lake.recovery import (
+    delete_replaced,
+    drop_abandoned,
+    finish_date_rewrites,
+    finish_seal,
+    recover,
+)
+from lake.storage.files import (
+    ROW_GROUP_ROWS,
+    ParquetSink,
+    Session,
+    WrittenFile,
+    is_whole,
+    sync_folder,
+)
+from lake.storage.paths import LakePaths, SealedName
+from lake.storage.sql import literal, rows_query, spilling
+
+log = structlog.get_logger()
+LOOK_SECONDS = 1.0
+
+
+class Compactor:
+    """Seals the tables of one lake; only one runs at a time (a lock says so).
+
+    Raises:
+        TerminalError: Another compactor of this lake is running.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paths = LakePaths(config.data_dir)
+        self.ledger = Ledger(self.paths)
+        self._lock = (self.paths.root / "compactor.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TerminalError(
+                "Another compactor of this lake is running.", "One is enough; stop the other first."
+            ) from None
+        self.session = Session(self.paths)
+        self._db = spilling(self.session, 1024)
+        assert_ledger_current(self.ledger)
+        self._finish_announced()
+        recover(self.ledger)
+        self._damaged: dict[int, str] = {}
+
+    @property
+    def public_bytes(self) -> float:
+        """The size of a public file."""
+        return self.config.settings.consumer.target_file_mb * 1024 * 1024
+
+    def write(self, query: str, path: Path, about: dict[str, str]) -> WrittenFile:
+        """Write the rows of a query, as they come: they need not fit into memory.
+
+        Args:
+            query: Over the lake's files; it gives at least one row.
+            path: Where, in staging.
+            about: Goes into the footer.
+
+        Raises:
+            DiskFull: There is no room; nothing is left behind.
+        """
+        reader = self._db.execute(query).to_arrow_reader(ROW_GROUP_ROWS)
+        sink = ParquetSink(path, reader.schema)
+        try:
+            for batch in reader:
+                sink.write(batch)
+        except BaseException:
+            sink.discard()
+            raise
+        return sink.close(about)
+
+    def close(self) -> None:
+        """Let go of the lock and the ledger."""
+        self._db.close()
+        self.session.close()
+        self.ledger.close()
+        self._lock.close()
+
+    def run(self, stop: threading.Event) -> None:
+        """Seal what is due, until told to stop; a failure is logged and tried again."""
+        while not stop.is_set():
+            try:
+                self.pass_once(force=False)
+            except TransientError as error:
+                log.warning("compaction will be tried again", reason=str(error))
+            stop.wait(LOOK_SECONDS)
+
+    def pass_once(self, force: bool) -> int:
+        """Look at every table once.
+
+        Args:
+            force: Seal everything, due or not.
+
+        Returns:
+            The number of public files made.
+        """
+        # One that a full disk stopped half-way: its inputs must not be sealed a second time.
+        self._finish_announced()
+        made = 0
+        for ref, _ in self.config.tables():
+            hot = self._hot(ref)
+            with suppress(CommitConflict):  # rebuilt meanwhile: at the next look
+                while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
+                    portion = self.sound(ref, self._portion(hot))
+                    made += self._seal(ref, portion) if portion else 0
+                    hot = self._hot(ref)
+                small = self.sound(ref, merge_is_due(self._of_one_topic(hot)))
+                if small:
+                    self._merge(ref, small)
+        drop_abandoned(self.ledger)
+        delete_replaced(self.ledger)
+        return made
+
+    def must_be_undamaged(self) -> None:
+        """Say which files were left out.
+
+        Raises:
+            LedgerError: There are some.
+        """
+        if self._damaged:
+            raise LedgerError(
+                f"Missing or damaged, and left as they are: {', '.join(self._damaged.values())}.",
+                "`ducklake replay` writes them again from Kafka.",
+            )
+
+    def _hot(self, ref: TableRef) -> tuple[LakeFile, ...]:
+        known = self.ledger.hot_files(ref.topic)
+        return tuple(f for f in known if f.file_id not in self._damaged)
+
+    def sound(self, ref: TableRef, files: Sequence[LakeFile]) -> list[LakeFile]:
+        """Those that are as they were written; another is named once, and left where it is.
+
+        Rows that were read from a damaged file would get a checksum as if they were right.
+        """
+        whole = [f for f in files if is_whole(f.path, f.sha256)]
+        if len(whole) < len(files):
+            live = {f.file_id for f in self.ledger.live_files(ref.topic)}  # not replaced meanwhile
+            for file in files:
+                if file not in whole and file.file_id in live:
+                    self._damaged[file.file_id] = self.paths.relative(file.path)
+                    log.error(
+                        "a file is missing or damaged; `ducklake replay` writes it again",
+                        table=ref.topic,
+                        file=self._damaged[file.file_id],
+                    )
+        return whole
+
+    def _finish_announced(self) -> None:
+        for seal, topic, intent in self.ledger.open_seals():
+            finish_seal(self.ledger, seal, topic, intent)
+        with suppress(ServiceUnreachable):  # while somebody reads: at the next look
+            finish_date_rewrites(self.ledger)
+
+    def _of_one_topic(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
+        """The files whose rows come from the oldest file's topic.
+
+        A topic that was made anew counts its offsets from 0 again: its rows get their own files.
+        """
+        topics = self.ledger.topic_ids(f.file_id for f in hot)
+        return [f for f in hot if topics[f.file_id] == topics[hot[0].file_id]]
+
+    def _portion(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
+        """The oldest files up to the size of a public one, so that memory stays bounded."""
+        limit = self.public_bytes
+        portion: list[LakeFile] = []
+        size = 0
+        for file in self._of_one_topic(hot):
+            size += file.bytes
+            if portion and size > limit:
+                break
+            portion.append(file)
+        return portion
+
+    def _opened(
+        self, ref: TableRef, hot: Sequence[LakeFile]
+    ) -> tuple[TableState, list[tuple[int, OffsetRange]], str]:
+        """The table of some hot files, the ranges of their commits, a query of their rows."""
+        state = self.ledger.table(ref.topic)
+        assert state is not None, "a table with hot files is in the ledger"
+        columns = state.schema.relation(self.config.kind(ref))
+        ranges = self.ledger.ranges_of(f.file_id for f in hot)
+        return state, ranges, rows_query(columns, [f.path for f in hot])
+
+    def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
+        state, ranges, source = self._opened(ref, hot)
+        days = self._db.execute(
+            f"SELECT _partition, _kafka_ts::DATE, max(_offset) FROM ({source})"
+            " GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        moves: list[Move] = []
+        commits = []
+        with self._unannounced(moves):
+            for partition, day, last in days:
+                own = [(number, span) for number, span in ranges if span.partition == partition]
+                spans = [span for _, span in own]
+                spans += self._without_rows(state, spans, ranges, partition)
+                moves.append(self._write(ref, state, source, partition, day, last, spans))
+                commits.append(tuple(number for number, _ in own))
+            self._announce(ref, state.generation, hot, moves, commits)
+        self._finish_announced()
+        return len(moves)
+
+    def _without_rows(
+        self,
+        state: TableState,
+        own: Sequence[OffsetRange],
+        ranges: Sequence[tuple[int, OffsetRange]],
+        partition: int,
+    ) -> list[OffsetRange]:
+        """Ranges that no file has a row of: they stand in a neighbour's footer, or nowhere."""
+        found = [s for _, s in ranges if s.partition != partition and not s.rows]
+        return found + self.ledger.empty_ranges(state.topic, state.generation, own)
+
+    @contextmanager
+    def _unannounced(self, moves: Sequence[Move]) -> Iterator[None]:
+        """Files that are not announced in the end go at once: each try would leave some more."""
+        try:
+            yield
+        except DuckLakeError:
+            announced = {m for _, _, intent in self.ledger.open_seals() for m in intent.moves}
+            for move in set(moves) - announced:
+                (self.paths.root / move[0]).unlink(missing_ok=True)
+            raise
+
+    def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
+        """Many small hot files become one, still private: readers have fewer to open."""
+        state, ranges, source = self._opened(ref, small)
+        query = f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
+        name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
+        spans = [span for _, span in ranges]
+        about = self._footer(ref, state, spans)
+        file = self.write(query, self.session.folder / name, about)
+        final = self.paths.hot(ref) / name
+        relative = self.paths.relative
+        move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
+        with self._unannounced([move]):
+            commits = tuple(sorted({number for number, _ in ranges}))
+            self._announce(ref, state.generation, small, [move], [commits])
+        self._finish_announced()
+
+    def _announce(
+        self,
+        ref: TableRef,
+        generation: int,
+        old: Sequence[LakeFile],
+        moves: Sequence[Move],
+        commits: Sequence[tuple[int, ...]],
+    ) -> None:
+        """Say what will be renamed and flipped; from here on recovery rolls it forward."""
+        sync_folder(self.session.folder)  # the names must be there after a power cut, too
+        failpoint("seal.before_intent")
+        intent = SealIntent(tuple(f.file_id for f in old), tuple(moves), tuple(commits))
+        self.ledger.begin_seal(ref.topic, generation, intent)
+        failpoint("seal.after_intent")
+
+    def _write(
+        self,
+        ref: TableRef,
+        state: TableState,
+        source: str,
+        partition: int,
+        day: date,
+        last: int,
+        spans: Sequence[OffsetRange],
+    ) -> Move:
+        query = (
+            f"SELECT * FROM ({source}) WHERE _partition = {partition}"
+            f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"
+        )
+        name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
+        staged = self.session.folder / f"{day.isoformat()}-{name}"
+        file = self.write(query, staged, self._footer(ref, state, spans))
+        final = self.paths.day(ref, day, state.generation) / name
+        relative = self.paths.relative
+        return (relative(staged), relative(final), file.rows, file.size, file.sha256)
+
+    def _footer(
+        self, ref: TableRef, state: TableState, spans: Sequence[OffsetRange]
+    ) -> dict[str, str]:
+        return footer(ref, state.generation, state.schema, spans, self.ledger.newest_number())

@@ -1,0 +1,1 @@
+"""From topics to hot files: poll, decode, buffer, plan, write, commit."""

@@ -1,0 +1,137 @@
+"""One flush: rows to a hot file, and the commit that makes it exist."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from lake.config import TableRef
+from lake.errors import DiskFull, DuckLakeError
+from lake.failpoints import failpoint
+from lake.ledger import Ledger, TableState
+from lake.records import DeadLetter, OffsetRange
+from lake.storage.files import Session, WrittenFile, move_into_place, write_parquet
+from lake.storage.schema import Schema
+
+
+def footer(
+    ref: TableRef,
+    generation: int,
+    schema: Schema,
+    ranges: Sequence[OffsetRange],
+    after: int,
+    building: bool = False,
+) -> dict[str, str]:
+    """What a file's footer says of itself, so that a lost ledger can be rebuilt.
+
+    Args:
+        ref: The table.
+        generation: Of the table.
+        schema: Of the table, in which the file's columns are.
+        ranges: What its commits read; rows of other files may be among them.
+        after: The newest commit number when it was written: a ledger that is older than its files
+            is found out by that.
+        building: Whether the generation is not the current one yet: all others prove that it was.
+    """
+    spans = [[r.topic_id, r.partition, r.first, r.last, r.rows] for r in ranges]
+    about = {
+        "ducklake.table": ref.topic,
+        "ducklake.generation": str(generation),
+        "ducklake.ranges": json.dumps(spans),
+        "ducklake.after": str(after),
+        "ducklake.schema": schema.dump(),
+    }
+    return {**about, "ducklake.building": "yes"} if building else about
+
+
+def commit_flush(
+    ledger: Ledger,
+    session: Session,
+    ref: TableRef,
+    state: TableState,
+    rows: pa.Table | None,
+    ranges: Sequence[OffsetRange],
+    starts: Mapping[int, int | None],
+    schema: Schema,
+    dead_letters: Sequence[DeadLetter],
+) -> int:
+    """Write, sync, rename, sync the folder, then commit; the order is the promise.
+
+    Returns:
+        The commit's number.
+
+    Raises:
+        CommitConflict: Somebody else was faster; the file of this flush is gone again.
+        DiskFull: Nothing was committed; the same flush can be tried again.
+    """
+    failpoint("commit.before_write")
+    file = None
+    if rows is not None:
+        file = write_hot(ledger, session, ref, state.generation, schema, rows, ranges)
+    failpoint("commit.before_ledger")
+    with gone_unless_taken(ledger, file):
+        number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
+    failpoint("commit.after_ledger")
+    return number
+
+
+@contextmanager
+def gone_unless_taken(ledger: Ledger, file: WrittenFile | None) -> Iterator[None]:
+    """A file of one's own that the ledger refuses goes at once.
+
+    Each try on a full disk would leave one more. It stays where the ledger took it after all.
+    """
+    try:
+        yield
+    except DuckLakeError:
+        if file is not None and not ledger.knows(file.path):
+            file.path.unlink(missing_ok=True)
+        raise
+
+
+def write_hot(
+    ledger: Ledger,
+    session: Session,
+    ref: TableRef,
+    generation: int,
+    schema: Schema,
+    rows: pa.Table,
+    ranges: Sequence[OffsetRange],
+    replaces: str = "",
+    building: bool = False,
+) -> WrittenFile:
+    """Write a hot file, durably; it exists once a commit says so.
+
+    Args:
+        ledger: Says how far commits have come.
+        session: The writer's.
+        ref: The table.
+        generation: Of the table.
+        schema: Of the table.
+        rows: Ordered by partition and offset.
+        ranges: The offsets from which they come.
+        replaces: A damaged file whose rows these are, relative to the lake.
+        building: Whether the generation is not the current one yet.
+
+    Raises:
+        DiskFull: Nothing is left of it.
+    """
+    paths = ledger.paths
+    name = f"{session.id}-{secrets.token_hex(8)}.parquet"
+    about = footer(ref, generation, schema, ranges, ledger.newest_number(), building)
+    if replaces:
+        about["ducklake.replaces"] = replaces
+    staged = write_parquet(rows, session.folder / name, about)
+    failpoint("commit.before_move")
+    final = paths.hot(ref) / name
+    try:
+        move_into_place(staged.path, final)
+    except DiskFull:
+        staged.path.unlink(missing_ok=True)
+        final.unlink(missing_ok=True)
+        raise
+    return WrittenFile(final, staged.size, staged.sha256, staged.rows)

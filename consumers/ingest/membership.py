@@ -1,0 +1,196 @@
+"""A worker's place in its consumer groups: through it the worker reads its share of all topics.
+
+Tables and rejects have a group each. Kafka spreads partitions by their number, whatever comes in
+them: the one of the rejects, in which next to nothing comes, would count like one of a table, and
+of two workers the one would read three partitions of four.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from lake.config import Config, Endpoints
+from lake.errors import ServiceUnreachable
+from lake.kafka.topics import identify
+from lake.records import REJECTS_TOPIC
+
+log = structlog.get_logger()
+RETRY_SECONDS = 2.0
+FALLS, FALLS_SECONDS = 5, 60.0
+PATIENCE_SECONDS = 120.0
+KAFKA_SECONDS = 10.0
+
+Answer = TypeVar("Answer")
+Rebalanced = Callable[[Consumer, list[TopicPartition]], None]
+"""Told which partitions come or go; it assigns or unassigns them itself."""
+
+
+class Membership:
+    """A member of the group of the tables and of that of the rejects.
+
+    Args:
+        config: The configuration; its name is part of the groups' names.
+        endpoints: Where Kafka is.
+        client: Asked for the topics' numbers of partitions.
+        topics: All that is read.
+        slot: The worker's number, which makes it a static member; None: a passing one.
+        on_assign: Partitions come.
+        on_revoke: Partitions go, and can still be committed.
+        on_lost: Partitions are gone.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        client: AdminClient,
+        topics: Sequence[str],
+        slot: int | None,
+        on_assign: Rebalanced,
+        on_revoke: Rebalanced,
+        on_lost: Rebalanced,
+    ) -> None:
+        self._name = f"ducklake.{config.settings.name}"
+        self._endpoints = endpoints
+        self._client = client
+        self._topics = topics
+        self._slot = slot
+        self._told = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
+        self._fallen_out: deque[float] = deque(maxlen=FALLS)
+        self._make()
+
+    def _make(self) -> None:
+        member = {} if self._slot is None else {"group_instance_id": self._static_name(self._slot)}
+        self._tables = self._consumer("lake", member)
+        self._rejects = self._consumer("rejects", member)
+
+    def _consumer(self, group: str, member: Mapping[str, str]) -> Consumer:
+        return Consumer(
+            self._endpoints.kafka_client(
+                group_id=f"{self._name}.{group}",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                partition_assignment_strategy="cooperative-sticky",
+                session_timeout_ms=10_000,
+                # With a heartbeat a member hears that partitions move; they do in two rounds.
+                heartbeat_interval_ms=1_000,
+                queued_max_messages_kbytes=16_384,
+                # The default of a second would let the queue run dry while we write.
+                fetch_queue_backoff_ms=10,
+                **member,
+            )
+        )
+
+    def _static_name(self, slot: int) -> str:
+        """The name under which a successor takes over this worker's partitions at once.
+
+        The partitions are part of it: a returning member gets its old assignment, in which a table
+        or a partition that was added since would be missing.
+        """
+        found = retry_until_available(lambda: identify(self._client, self._topics)).values()
+        topics = zlib.crc32(" ".join(sorted(f"{t.name}/{t.partitions}" for t in found)).encode())
+        return f"{self._name}.{slot}.{topics:08x}"
+
+    def join(self) -> None:
+        """Ask for a share; it comes with one of the next calls of `consume`."""
+        self._tables.subscribe([t for t in self._topics if t != REJECTS_TOPIC], **self._told)
+        self._rejects.subscribe([REJECTS_TOPIC], **self._told)
+
+    def join_anew(self, reason: str, stop: threading.Event) -> None:
+        """Begin again as a new member: the client never goes on by itself.
+
+        So it is when another member has this one's name, or when a broker that was away takes it
+        for another one.
+
+        Raises:
+            ServiceUnreachable: It happens again and again.
+        """
+        now = time.monotonic()
+        if len(self._fallen_out) == FALLS and now - self._fallen_out[0] < FALLS_SECONDS:
+            raise ServiceUnreachable(
+                f"Kafka gives this worker up again and again: {reason}.",
+                "Does another one have its name? Start it again.",
+            )
+        self._fallen_out.append(now)
+        log.warning("joins the group anew", reason=reason)
+        self.close()
+        stop.wait(RETRY_SECONDS)
+        self._make()
+        self.join()
+
+    def consume(self, most: int, seconds: float) -> Sequence[Message]:
+        """What has come: records, errors and ends of partitions.
+
+        Args:
+            most: At most so many of each group.
+            seconds: How long to wait for the first one.
+        """
+        rejected: list[Message] = self._rejects.consume(most, 0)
+        read: list[Message] = self._tables.consume(most, 0 if rejected else seconds)
+        return [*rejected, *read] if rejected else read
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        """The oldest offset of a partition, and the next one to be written.
+
+        Raises:
+            KafkaException: The broker does not answer.
+        """
+        wanted = TopicPartition(topic, partition)
+        low, high = self._tables.get_watermark_offsets(wanted, KAFKA_SECONDS)
+        return int(low), int(high)
+
+    def seek(self, topic: str, position: Callable[[int], int | None]) -> None:
+        """Go on elsewhere in those partitions of a topic that are this worker's.
+
+        Args:
+            topic: The topic.
+            position: The next offset of a partition; None where it stays as it is.
+        """
+        consumer = self._of(topic)
+        for assigned in consumer.assignment():
+            if assigned.topic == topic and (offset := position(assigned.partition)) is not None:
+                consumer.seek(TopicPartition(topic, assigned.partition, offset))
+
+    def hint(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Commit offsets to Kafka: for tools, nobody here reads them."""
+        hints = [TopicPartition(topic, number, offset) for number, offset in positions.items()]
+        try:
+            self._of(topic).commit(offsets=hints, asynchronous=True)
+        except KafkaException:
+            log.debug("the hint of offsets was not taken", table=topic)
+
+    def close(self) -> None:
+        """Leave the groups; a static member's partitions wait for its successor."""
+        self._tables.close()
+        self._rejects.close()
+
+    def _of(self, topic: str) -> Consumer:
+        return self._rejects if topic == REJECTS_TOPIC else self._tables
+
+
+def retry_until_available(ask: Callable[[], Answer]) -> Answer:
+    """Ask Kafka until it answers: nothing may be read before it is known from where.
+
+    Raises:
+        ServiceUnreachable: It did not, for long; the successor of this process asks again.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except (KafkaException, ServiceUnreachable) as error:
+            if time.monotonic() > deadline:
+                raise ServiceUnreachable(f"Kafka: {error}.", "Is it up?") from None
+            log.warning("an assignment waits for Kafka", reason=str(error))
+            time.sleep(RETRY_SECONDS)

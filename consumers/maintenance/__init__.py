@@ -1,0 +1,1 @@
+"""Verify, backup, restore, and a rebuilt ledger."""

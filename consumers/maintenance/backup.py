@@ -1,0 +1,152 @@
+"""A backup of what cannot be computed: the ledger, and where each producer stands in its source.
+
+A folder with `ledger.db` as of one moment, `cursors.json` (key to JSON, as in `ducklake.cursors`)
+and `manifest.json`; it appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lake.errors import ConfigError, LedgerError
+from lake.failpoints import failpoint
+from lake.ledger import Ledger
+from lake.ledger.replacing import at_rest, put_in_place
+from lake.storage.files import disk_full_is_transient, make_folder, sync_folder
+from lake.storage.paths import LakePaths
+
+_LEDGER, _CURSORS, _MANIFEST = "ledger.db", "cursors.json", "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup says of itself.
+
+    Attributes:
+        lake: The lake's name.
+        ledger: The ledger's identity.
+        made_at: When, in UTC.
+        commit: The newest commit in it.
+        cursors: How many.
+    """
+
+    lake: str
+    ledger: str
+    made_at: str
+    commit: int
+    cursors: int
+
+
+def must_be_new(folder: Path) -> None:
+    """See that a backup may become this folder.
+
+    Raises:
+        ConfigError: It holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty.", "Name a new folder for each backup.")
+
+
+def write_backup(paths: LakePaths, lake: str, cursors: Mapping[str, str], folder: Path) -> Manifest:
+    """Write a backup beside running processes.
+
+    Args:
+        paths: The lake.
+        lake: Its name.
+        cursors: Key to JSON.
+        folder: A new or an empty one.
+
+    Raises:
+        ConfigError: The folder holds something.
+        LedgerError: There is no ledger.
+        DiskFull: Nothing is left of it.
+    """
+    must_be_new(folder)
+    if not paths.ledger.exists():
+        raise LedgerError(f"{paths.ledger} is missing.", "There is nothing to back up yet.")
+    folder = folder.absolute()
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        with disk_full_is_transient(staged):
+            make_folder(folder.parent)
+            staged.mkdir()
+            with Ledger(paths) as ledger:
+                newest = ledger.copy_to(staged / _LEDGER)
+                moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                about = Manifest(lake, ledger.identity(), moment, newest, len(cursors))
+            (staged / _CURSORS).write_text(json.dumps(cursors, indent=1))
+            (staged / _MANIFEST).write_text(json.dumps(asdict(about), indent=1))
+            for path in staged.iterdir():
+                _sync(path)
+            sync_folder(staged)
+            failpoint("backup.before_rename")
+            staged.rename(folder)  # takes the place of an empty folder
+            sync_folder(folder.parent)
+            failpoint("backup.after_rename")
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return about
+
+
+def read_manifest(folder: Path, lake: str) -> Manifest:
+    """Look at a backup before anything is touched.
+
+    Raises:
+        ConfigError: It is no backup, a damaged one, or another lake's.
+    """
+    try:
+        about = Manifest(**json.loads((folder / _MANIFEST).read_text()))
+        with closing(sqlite3.connect(f"file:{folder / _LEDGER}?mode=ro", uri=True)) as ledger:
+            [(found,)] = ledger.execute("SELECT identity FROM lake").fetchall()
+            # Not the quick check: some versions of SQLite see NULLs that are not there.
+            [(sound,), *_] = ledger.execute("PRAGMA integrity_check").fetchall()
+    except (OSError, TypeError, ValueError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"{folder} is no backup ({error}).", "Name a folder that `ducklake backup` made."
+        ) from None
+    if sound != "ok" or found != about.ledger:
+        raise ConfigError(f"The ledger in {folder} is damaged.", "Take another backup.")
+    if about.lake != lake:
+        raise ConfigError(
+            f"{folder} is a backup of the lake {about.lake!r}, this one is {lake!r}.",
+            "Name another folder.",
+        )
+    return about
+
+
+def restore_ledger_of(folder: Path, paths: LakePaths) -> Path | None:
+    """Put a backup's ledger in the place of the present one, which is kept.
+
+    Returns:
+        The folder of the one before, if there was any.
+
+    Raises:
+        LedgerError: A process is at work.
+        DiskFull: Nothing has changed.
+    """
+    with at_rest(paths):
+        fresh = paths.root / "ledger.db.restored"
+        with disk_full_is_transient(fresh):
+            shutil.copyfile(folder / _LEDGER, fresh)
+            _sync(fresh)
+        return put_in_place(paths, fresh)
+
+
+def cursors_of(folder: Path) -> dict[str, str]:
+    """The cursors in a backup: key to JSON."""
+    found: dict[str, str] = json.loads((folder / _CURSORS).read_text())
+    return found
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,96 @@
+"""The first service of docker-compose.yml: `python -m ducklake.containers`.
+
+It makes what the others need before they start, once: passwords, the SFTP server's host key and
+user, and the shop's files with their dates moved to the present. What is there stays.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from lake.errors import ConfigError
+from lake.storage.atomic_files import write_atomically
+from techstore import place_files
+
+NAMES = ("mysql_root", "mysql", "postgres", "sftp")
+SFTP_USER = "techstore"
+_SHOP_TIME = ZoneInfo("America/Argentina/Buenos_Aires")
+_FORBIDDEN = set(":'\"\\$ \t\r\n")
+
+
+def make_passwords(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The passwords: as they are in the folder, else from the environment, else random.
+
+    Args:
+        folder: Where each gets a file; readable for the services' users, who all differ.
+        environment: May name them (`MYSQL_PASSWORD`, …).
+
+    Raises:
+        ConfigError: One was changed after the first start, or cannot be used.
+    """
+    found = {}
+    for name in NAMES:
+        variable = f"{name.upper()}_PASSWORD"
+        wish = environment.get(variable, "")
+        file = folder / f"{name}_password"
+        if set(wish) & _FORBIDDEN:
+            raise ConfigError(
+                f"{variable} holds a blank, a quote, a colon, a dollar or a backslash.",
+                "The services' own tools cannot all take that; choose another one.",
+            )
+        if file.exists():
+            found[name] = file.read_text(encoding="utf-8")
+            if wish and wish != found[name]:
+                raise ConfigError(
+                    f"{variable} is not the one with which the services were first started.",
+                    "Set it back, or begin anew with `make compose-down`, which deletes all data.",
+                )
+            continue
+        found[name] = wish or secrets.token_urlsafe(18)
+        write_atomically(file, found[name], 0o444)
+    return found
+
+
+def make_sftp(folder: Path, secrets_folder: Path, password: str) -> None:
+    """The SFTP server's user and host key, and what clients have to know of it."""
+    key_file = folder / "ssh_host_ed25519_key"
+    if not key_file.exists():
+        made = Ed25519PrivateKey.generate()
+        pem = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        public = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        known_hosts = secrets_folder / "known_hosts"
+        write_atomically(known_hosts, f"sftp {public.decode()}\n", 0o444)
+        write_atomically(key_file, pem.decode())
+    write_atomically(folder / "users.conf", f"{SFTP_USER}:{password}:1001:100:upload\n")
+
+
+def main() -> None:
+    """Make everything in the volumes of docker-compose.yml."""
+    kept, sftp, files = Path("/run/ducklake"), Path("/etc/sftp"), Path("/upload")
+    passwords = make_passwords(kept, os.environ)
+    make_sftp(sftp, kept, passwords["sftp"])
+    if not (files / "support_tickets.txt").exists():
+        place_files(Path("/project/docker/sftp"), files, datetime.now(_SHOP_TIME).date())
+    for file in files.iterdir():
+        file.chmod(0o644)
+    print("passwords, host key and files are there")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConfigError as error:
+        raise SystemExit(f"ducklake: {error}") from None

@@ -1,0 +1,80 @@
+"""What a container's health check asks: `python -m ducklake.health`.
+
+Healthy is a role whose process is neither stopped nor dead, and whose nearest service answers; the
+API server answers itself. Only the standard library, since it runs every few seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+TIMEOUT = 3.0
+API_PORT = 8080
+_KAFKA = "KAFKA__BOOTSTRAP_SERVERS"
+# role → the variables that hold the address of the service without which it does nothing
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "produce": (_KAFKA,),
+    "consume": (_KAFKA,),
+    "live": (_KAFKA,),
+    "run": (_KAFKA,),
+    "batch": ("POSTGRES__HOST", "POSTGRES__PORT"),
+    "simulate": ("MYSQL__HOST", "MYSQL__PORT"),
+}
+_PORTS = {"POSTGRES__HOST": "5432", "MYSQL__HOST": "3306"}
+
+
+def problem(words: Sequence[str], state: str, environment: Mapping[str, str]) -> str | None:
+    """Why a role is not healthy; None where it is.
+
+    Args:
+        words: The command line of the container's first process.
+        state: Its state as the kernel tells it, one letter.
+        environment: The container's environment.
+    """
+    if state in "TtZX":
+        return f"the process does not run (state {state})"
+    if "techstore.api_server" in words:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{API_PORT}/health", timeout=TIMEOUT):
+                return None
+        except OSError as error:
+            return f"the API does not answer: {error}"
+    role = next((word for word in words if word in _NEEDS), None)
+    address = _address(_NEEDS[role], environment) if role else None
+    if address is None:
+        return None
+    try:
+        socket.create_connection(address, timeout=TIMEOUT).close()
+    except OSError as error:
+        return f"{address[0]}:{address[1]} does not answer: {error}"
+    return None
+
+
+def _address(variables: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, int] | None:
+    named = environment.get(f"DUCKLAKE_SERVICES__{variables[0]}")
+    if not named:
+        return None
+    host, _, port = named.split(",")[0].partition(":")
+    if len(variables) > 1:
+        port = environment.get(f"DUCKLAKE_SERVICES__{variables[1]}", _PORTS[variables[0]])
+    return host, int(port)
+
+
+def main() -> None:
+    """Exit 0 for healthy, else 1 with a line that says why."""
+    words = Path("/proc/1/cmdline").read_text(errors="replace").split("\0")
+    # the name in brackets may hold blanks
+    state = Path("/proc/1/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    found = problem(words, state, os.environ)
+    if found:
+        print(found)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""The raw lake: paths, files, schemas and the ledger that says what exists."""

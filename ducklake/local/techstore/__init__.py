@@ -1,9 +1,0 @@
-"""TechStore, the demo's shop: a seeded year of business as SQL and as SFTP files.
-
-`python -m ducklake.local.techstore` writes docker/mysql/init.sql and docker/sftp/ anew, always
-with the same bytes; `place_files` puts the files where the embedded SFTP server serves them.
-"""
-
-from ducklake.local.techstore.place import place_files
-
-__all__ = ["place_files"]

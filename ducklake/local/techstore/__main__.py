@@ -1,8 +1,0 @@
-"""`python -m ducklake.local.techstore`: write docker/mysql/init.sql and docker/sftp/ anew."""
-
-from pathlib import Path
-
-from ducklake.local.techstore.generate import write
-
-if __name__ == "__main__":
-    write(Path(__file__).parents[3] / "docker")

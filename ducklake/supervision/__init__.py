@@ -1,0 +1,1 @@
+"""The processes of `ducklake run`, kept alive."""

@@ -1,0 +1,1 @@
+"""The ground that all rooms stand on: configuration, errors, records, storage and ledger."""

@@ -1,0 +1,1 @@
+"""Kafka's topics, as everybody needs them."""

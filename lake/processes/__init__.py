@@ -1,0 +1,1 @@
+"""Child processes: started, logged, locked and supervised."""

@@ -1,0 +1,1 @@
+"""Files of the lake: where they lie, how they are written, and what their columns are."""

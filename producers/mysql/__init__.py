@@ -1,0 +1,1 @@
+"""MySQL changes, through Debezium on Kafka Connect."""

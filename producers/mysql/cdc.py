@@ -1,0 +1,218 @@
+"""Debezium's life: made, updated and watched through Kafka Connect's REST API.
+
+The rows travel from MySQL through Connect; this class sees to it that the connector exists as
+configured and runs, and it knows when everything committed in MySQL has reached Kafka.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import structlog
+
+from lake.config import Config, Endpoints, Source
+from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from producers.base import Batch, Connector, Cursors
+from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.query import ask
+from producers.mysql.stall import StallWatch
+
+log = structlog.get_logger()
+TEMPLATE = Path("connect") / "mysql.json"
+_REFERENCE = re.compile(r"\$\{[A-Za-z0-9_-]+:[^}]+\}")
+
+
+class MysqlCdcConnector(Connector):
+    """One Debezium connector for all tables of a MySQL database."""
+
+    writes_records = False
+
+    def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
+        super().__init__(name, source, config, endpoints)
+        self.connector = f"{config.settings.name}-{name}"
+        secrets = (endpoints.mysql.password,)
+        self._connect = ConnectRest(endpoints.connect, self.connector, secrets)
+        self._goal: str | None = None
+        self._stall = StallWatch()
+
+    def close(self) -> None:
+        """Close the connections; the connector goes on in Connect."""
+        self._connect.close()
+
+    def poll(self, cursors: Cursors) -> Iterator[Batch]:
+        """Make the connector what it should be; restart what has failed.
+
+        Raises:
+            ServiceUnreachable: Connect does not answer, or a task failed for a passing reason.
+            SourceError: Connect refuses the configuration.
+        """
+        wanted = self.configuration()
+        current = self._connect.configuration()
+        if current != wanted:
+            self._refuse_new_tables(current, wanted)
+            self._connect.configure(wanted)
+            log.info("connector configured", connector=self.connector)
+        self._watch()
+        yield from ()
+
+    def settled(self) -> bool:
+        """Whether all that MySQL had committed when this was first asked is in Kafka.
+
+        Raises:
+            SourceError: The server numbers no transactions, so that nobody could know.
+        """
+        if self._goal is None:
+            mode, executed = ask(self.endpoints.mysql, "SELECT @@gtid_mode, @@gtid_executed")
+            if mode != "ON":
+                raise SourceError(
+                    f"MySQL has gtid_mode={mode}: it cannot be told when all is in Kafka.",
+                    "Set gtid_mode=ON and enforce_gtid_consistency=ON; without them produce"
+                    " works, but not --once.",
+                )
+            self._goal = str(executed).replace("\n", "")
+        delivered = self._delivered()
+        if delivered is None:
+            return False
+        return self._holds(delivered, self._goal)
+
+    def count(self) -> dict[str, int]:
+        """Ask MySQL for the rows of each table."""
+        return {
+            table: int(ask(self.endpoints.mysql, f"SELECT COUNT(*) FROM `{table}`")[0])
+            for table in self.source.tables
+        }
+
+    def configuration(self) -> dict[str, str]:
+        """The connector's configuration: the template with this source's addresses filled in.
+
+        Raises:
+            SourceError: The template cannot be read.
+            ConfigError: Connect would be given the password itself.
+        """
+        if not _REFERENCE.fullmatch(self.endpoints.connect_mysql_password):
+            raise ConfigError(
+                "services.connect.mysql_password is not a reference: Connect's REST would show the"
+                " password to everybody who asks.",
+                "Name one of Connect's config providers, such as"
+                " $${env:DUCKLAKE_MYSQL_PASSWORD} or $${file:/run/secrets/mysql:password}.",
+            )
+        path = self.config.root / TEMPLATE
+        mysql = self.endpoints.mysql
+        try:
+            template: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SourceError(
+                f"{path}: {error}.", "Restore the connector's template from the repository."
+            ) from None
+        values = {
+            "name": self.config.settings.name,
+            "source": self.name,
+            # Two connectors of one id would throw each other out of the server.
+            "server_id": str(10_000 + zlib.crc32(self.connector.encode()) % 1_000_000_000),
+            "replication_factor": str(self.config.settings.topics.replication_factor),
+            "kafka": self.endpoints.kafka,
+            "host": mysql.host,
+            "port": str(mysql.port),
+            "user": mysql.user,
+            # Connect resolves it: the password is in none of its answers.
+            "password": self.endpoints.connect_mysql_password,
+            "database": mysql.database,
+            "tables": ",".join(f"{mysql.database}.{table}" for table in self.source.tables),
+        }
+        filled = {}
+        for key, text in template.items():
+            for name, value in values.items():
+                text = text.replace(f"<{name}>", value)
+            filled[key] = text
+        return filled | {key: str(value) for key, value in self.source.options.items()}
+
+    # Watching ------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Restart what has failed, and say so.
+
+        Raises:
+            ServiceUnreachable: Something had failed, or somebody has stopped the connector.
+        """
+        status = self._connect.status()
+        tasks = status.get("tasks", [])
+        states = [status.get("connector", {}), *tasks]
+        failed = [part for part in states if part.get("state") == "FAILED"]
+        if failed:
+            reason = self._connect.clean(next((p["trace"] for p in failed if p.get("trace")), ""))
+            self._connect.restart()
+            raise ServiceUnreachable(
+                f"Debezium's connector {self.connector} had failed ({reason}).",
+                "It was restarted; if it fails again, Kafka Connect's log says more.",
+            )
+        for part in states:
+            if part.get("state") in {"PAUSED", "STOPPED"}:
+                raise ServiceUnreachable(
+                    f"Debezium's connector {self.connector} is {part['state'].lower()}.",
+                    f"Let it go on: PUT /connectors/{self.connector}/resume.",
+                )
+
+        self._restart_if_stalled()
+
+    def _restart_if_stalled(self) -> None:
+        delivered = self._delivered()
+        if delivered is None:
+            return  # a snapshot is under way, which has its own pace
+        [executed] = ask(self.endpoints.mysql, "SELECT @@GLOBAL.gtid_executed")
+        caught_up = self._holds(delivered, str(executed).replace("\n", ""))
+        position = repr(self._connect.offsets())
+        if self._stall.look(position, not caught_up, time.monotonic()):
+            self._stall = StallWatch()
+            self._connect.restart(all_of_it=True)
+            raise ServiceUnreachable(
+                f"Debezium's connector {self.connector} was behind and did not move.",
+                "It was restarted; no row is lost or sent twice.",
+            )
+
+    def _refuse_new_tables(self, current: Mapping[str, str] | None, wanted: dict[str, str]) -> None:
+        """Debezium takes its snapshot once: a table that is added later would lack its past."""
+        if not current:
+            return
+        known = set(current.get("table.include.list", "").split(","))
+        new = sorted(set(wanted["table.include.list"].split(",")) - known)
+        if known and new:
+            raise SourceError(
+                f"Source {self.name}: {', '.join(new)} came after the snapshot of the source,"
+                " which is taken once: the rows that are there already would be missing.",
+                "Give the new tables a source section of their own, of type mysql_cdc.",
+            )
+
+    def _holds(self, delivered: str, wanted: str) -> bool:
+        """Whether all rows of some transactions are in Kafka."""
+        # MySQL itself compares the two sets of transactions.
+        [whole] = ask(self.endpoints.mysql, "SELECT GTID_SUBSET(%s, %s)", wanted, delivered)
+        return bool(whole) or self._is_at_the_end()
+
+    def _is_at_the_end(self) -> bool:
+        """Whether Debezium has read the server's log to its end.
+
+        It confirms a transaction with an event that comes after it, and not always: a change of a
+        table's definition, at the very end of the log, may wait there for ever. An offset at the
+        end of the log is a heartbeat's, which Connect sends after all rows before it.
+        """
+        [version] = ask(self.endpoints.mysql, "SELECT VERSION()")
+        numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:2])
+        status = "SHOW BINARY LOG STATUS" if numbers >= (8, 2) else "SHOW MASTER STATUS"
+        end = ask(self.endpoints.mysql, status)[:2]
+        return any((o.get("file"), o.get("pos")) == end for o in self._connect.offsets())
+
+    def _delivered(self) -> str | None:
+        """The transactions that are in Kafka with all their rows; None before the snapshot's end.
+
+        Connect commits an offset in the transaction of the rows before it, and Debezium adds a
+        transaction to the set only with the first event after its last row.
+        """
+        for offset in self._connect.offsets():
+            if offset.get("gtids") is not None and not offset.get("snapshot"):
+                return str(offset["gtids"])
+        return None

@@ -1,0 +1,138 @@
+"""Kafka Connect's REST API, as far as one connector needs it; every refusal has a name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+
+TIMEOUT = (5.0, 30.0)
+CONFLICT_SECONDS = 0.2
+REASON_CHARACTERS = 500
+# What Debezium's validation says when the database does not answer, rather than refuses.
+_NO_ANSWER = ("Failed to establish connection", "Communications link failure")
+
+
+class ConnectRest:
+    """One connector of a Connect cluster.
+
+    Args:
+        url: The REST address.
+        connector: The connector's name.
+        secrets: What must never stand in an error.
+    """
+
+    def __init__(self, url: str, connector: str, secrets: tuple[str, ...] = ()) -> None:
+        self.connector = connector
+        self._url = url
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self._http = requests.Session()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def configuration(self) -> dict[str, str] | None:
+        """The connector's configuration; None where there is no connector."""
+        found = self._get(f"/connectors/{self.connector}/config")
+        return {k: v for k, v in found.items() if k != "name"} if found is not None else None
+
+    def configure(self, wanted: Mapping[str, str]) -> None:
+        """Make the connector, or give it another configuration.
+
+        Raises:
+            SourceError: Connect refuses the configuration, with what is wrong in it.
+            ServiceUnreachable: Connect, or the database that it has to ask, does not answer.
+        """
+        response = self._request("PUT", f"/connectors/{self.connector}/config", wanted)
+        if not response.ok:
+            raise self._explain(wanted, response)
+
+    def status(self) -> dict[str, Any]:
+        """The states of the connector and its tasks; empty where there is no connector."""
+        return self._get(f"/connectors/{self.connector}/status") or {}
+
+    def offsets(self) -> list[dict[str, Any]]:
+        """The source offsets that Connect has committed."""
+        answer = self._get(f"/connectors/{self.connector}/offsets") or {}
+        return [entry.get("offset") or {} for entry in answer.get("offsets", [])]
+
+    def restart(self, all_of_it: bool = False) -> None:
+        """Restart what has failed, or everything."""
+        only = "" if all_of_it else "&onlyFailed=true"
+        path = f"/connectors/{self.connector}/restart?includeTasks=true{only}"
+        response = self._request("POST", path)
+        if not response.ok:
+            raise self._unexpected("POST", path, response.status_code)
+
+    def clean(self, text: str) -> str:
+        """The text's first line without any secret, cut to a readable length."""
+        line = text.strip().partition("\n")[0]
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line[:REASON_CHARACTERS]
+
+    def _get(self, path: str) -> Any:
+        response = self._request("GET", path)
+        if response.status_code == requests.codes.not_found:
+            return None
+        if not response.ok:
+            raise self._unexpected("GET", path, response.status_code)
+        return response.json()
+
+    def _request(
+        self, method: str, path: str, body: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        deadline = time.monotonic() + TIMEOUT[1]
+        while True:
+            try:
+                response = self._http.request(
+                    method, f"{self._url}{path}", json=body, timeout=TIMEOUT
+                )
+            except requests.RequestException as error:
+                raise ServiceUnreachable(
+                    f"Kafka Connect at {self._url}: {type(error).__name__}.", "Is it up?"
+                ) from None
+            # 409: Connect is rebalancing, for a moment
+            if response.status_code != requests.codes.conflict or time.monotonic() > deadline:
+                return response
+            time.sleep(CONFLICT_SECONDS)
+
+    def _unexpected(self, method: str, path: str, status: int) -> DuckLakeError:
+        what = f"Kafka Connect at {self._url}: {method} {path} answered {status}."
+        if status in {requests.codes.unauthorized, requests.codes.forbidden}:
+            return SourceError(what, "Check services.connect.url; it may carry user and password.")
+        return ServiceUnreachable(what, "It is tried again.")
+
+    def _explain(self, wanted: Mapping[str, str], response: requests.Response) -> DuckLakeError:
+        """What is wrong with a configuration that was not taken.
+
+        Connect is asked to validate it: its answer to the PUT itself is a bare 500 where Debezium
+        declares an option that has no value (a NullPointerException while it lists the errors).
+        """
+        path = f"/connector-plugins/{wanted['connector.class'].rpartition('.')[2]}/config/validate"
+        answer = self._request("PUT", path, {**wanted, "name": self.connector})
+        if not answer.ok:
+            status = response.status_code
+            return self._unexpected("PUT", f"/connectors/{self.connector}/config", status)
+        values = [entry.get("value") or {} for entry in answer.json().get("configs", [])]
+        wrong = [
+            f"{value.get('name')}: {self.clean(text)}"
+            for value in values
+            for text in value.get("errors", [])
+        ]
+        if not wrong:
+            status = response.status_code
+            return self._unexpected("PUT", f"/connectors/{self.connector}/config", status)
+        what = f"Kafka Connect refuses the connector {self.connector}: {'; '.join(wrong)}."
+        if any(sign in text for text in wrong for sign in _NO_ANSWER):
+            return ServiceUnreachable(what, "Is MySQL up, as seen from Connect?")
+        return SourceError(
+            what,
+            "Mend services.mysql (Connect has its own copy of the password, see"
+            " services.connect.mysql_password) or the source's options.",
+        )

@@ -1,0 +1,64 @@
+"""One question to the shop's MySQL, and a name for every way in which it is not answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymysql
+from pymysql.constants import ER
+
+from lake.config import MysqlEndpoint
+from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+
+CONNECT_SECONDS = 10
+ANSWER_SECONDS = 60
+_REFUSED = {
+    ER.ACCESS_DENIED_ERROR,
+    ER.DBACCESS_DENIED_ERROR,
+    ER.TABLEACCESS_DENIED_ERROR,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR,
+    ER.BAD_DB_ERROR,
+    ER.NO_SUCH_TABLE,
+    ER.BAD_FIELD_ERROR,
+    ER.PARSE_ERROR,
+}
+
+
+def ask(at: MysqlEndpoint, sql: str, *args: str) -> tuple[Any, ...]:
+    """The first row of the answer; empty where there is none.
+
+    Raises:
+        SourceError: The server refuses the user, or does not know what is asked for.
+        ServiceUnreachable: It does not answer.
+    """
+    try:
+        with (
+            pymysql.connect(
+                host=at.host,
+                port=at.port,
+                user=at.user,
+                password=at.password,
+                database=at.database,
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=ANSWER_SECONDS,
+            ) as db,
+            db.cursor() as cursor,
+        ):
+            cursor.execute(sql, args or None)
+            row: tuple[Any, ...] | None = cursor.fetchone()
+    except pymysql.MySQLError as error:
+        raise _named(error, at) from None
+    return row or ()
+
+
+def _named(error: pymysql.MySQLError, at: MysqlEndpoint) -> DuckLakeError:
+    code = error.args[0] if error.args else 0
+    said = str(error.args[-1]) if error.args else type(error).__name__
+    if at.password:
+        said = said.replace(at.password, "***")
+    what = f"MySQL {at.host}:{at.port}: {said} ({code})."
+    if code in _REFUSED:
+        return SourceError(
+            what, "Check user, password and database under services.mysql, and the user's grants."
+        )
+    return ServiceUnreachable(what, "Is it up?")

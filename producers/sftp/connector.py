@@ -1,0 +1,283 @@
+"""Files that suppliers drop on an SFTP server: read once for each content, never half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import orjson
+import paramiko
+import structlog
+
+from lake.config import Config, Endpoints, Source, Table
+from lake.errors import ConfigError, DiskFull
+from lake.records import Record, Reject
+from producers.base import BATCH_ROWS, REJECT_BYTES, Batch, Connector, Cursors, record_key
+from producers.formats import READERS, BadRow, Row
+from producers.formats.row import UnreadableFile
+from producers.sftp.session import open_session
+
+log = structlog.get_logger()
+SETTLE_SECONDS = 2.0
+BATCH_BYTES = 16 * 1024 * 1024
+ROW_BYTES = 8 * 1024 * 1024
+BLOCK = 1 << 18
+REQUESTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What the server says of a file: its size in bytes and when it was modified (epoch)."""
+
+    size: int
+    mtime: int
+
+
+class SftpConnector(Connector):
+    """Reads one file for each table; `poll` sees new content under the same name."""
+
+    def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
+        super().__init__(name, source, config, endpoints)
+        self._seen: dict[str, tuple[FileState, float]] = {}
+        self._warned: dict[str, str] = {}
+        self._unsettled = False
+        for table, spec in source.tables.items():
+            if not spec.file or Path(spec.file).suffix.lower() not in READERS:
+                raise ConfigError(
+                    f"Source {name}, table {table}: file {spec.file!r} has no known format.",
+                    f"Name a file that ends in {', '.join(READERS)}.",
+                )
+            _try_options(name, table, spec)
+
+    def settled(self) -> bool:
+        """False while a file has not held still long enough to be read."""
+        return not self._unsettled
+
+    def poll(self, cursors: Cursors) -> Iterator[Batch]:
+        """Read the files whose content is new and that have held still.
+
+        A file that is missing, or that the user may not read, stops no other.
+        """
+        self._unsettled = False
+        with open_session(self.endpoints.sftp) as sftp:
+            for table, spec in self.source.tables.items():
+                assert spec.file is not None, "checked at the start"
+                try:
+                    state = self._look(sftp, spec.file)
+                    cursor = cursors.get(f"{table}:{spec.file}", {})
+                    if state is None or _is_read(state, cursor):
+                        continue
+                    if not self._holds_still(spec.file, state):
+                        self._unsettled = True
+                        continue
+                    yield from self._read(sftp, table, spec, state, cursor)
+                    self._warned.pop(spec.file, None)
+                except (FileNotFoundError, PermissionError) as error:
+                    self._warn(spec.file, error.strerror or type(error).__name__)
+
+    def count(self) -> dict[str, int]:
+        """Read every file again and count its rows; what cannot be read has none."""
+        counts = dict.fromkeys(self.source.tables, 0)
+        with open_session(self.endpoints.sftp) as sftp:
+            for table, spec in self.source.tables.items():
+                assert spec.file is not None, "checked at the start"
+                try:
+                    state = self._look(sftp, spec.file)
+                    if state is not None:
+                        with self._downloaded(sftp, spec.file, state) as (content, _):
+                            counts[table] = _count(spec, content)
+                except (FileNotFoundError, PermissionError, UnreadableFile):
+                    continue
+        return counts
+
+    # Looking -------------------------------------------------------------------------------
+
+    def _path(self, file: str) -> str:
+        return str(PurePosixPath(self.source.directory) / file)
+
+    def _look(self, sftp: paramiko.SFTPClient, file: str) -> FileState | None:
+        found = sftp.stat(self._path(file))
+        if not stat.S_ISREG(found.st_mode or 0):
+            self._warn(file, "it is no regular file")
+            return None
+        if found.st_size is None or found.st_mtime is None:
+            self._warn(file, "the server does not tell its size and time")
+            return None
+        return FileState(found.st_size, int(found.st_mtime))
+
+    def _warn(self, file: str, reason: str) -> None:
+        """Once for each reason, not at every poll."""
+        if self._warned.get(file) != reason:
+            self._warned[file] = reason
+            log.warning("file not read", source=self.name, file=self._path(file), reason=reason)
+
+    def _holds_still(self, file: str, state: FileState) -> bool:
+        """Whether two looks, some seconds apart, saw the same: a writer may still be at it.
+
+        The seconds are more than one, which is as fine as the server's clock tells times: a later
+        change has a later time.
+        """
+        now = time.monotonic()
+        seen, since = self._seen.get(file, (None, now))
+        if seen != state:
+            self._seen[file] = (state, now)
+            return False
+        return now - since >= SETTLE_SECONDS
+
+    # Reading -------------------------------------------------------------------------------
+
+    def _read(
+        self,
+        sftp: paramiko.SFTPClient,
+        table: str,
+        spec: Table,
+        state: FileState,
+        cursor: Mapping[str, Any],
+    ) -> Iterator[Batch]:
+        assert spec.file is not None, "checked at the start"
+        with self._downloaded(sftp, spec.file, state) as (content, digest):
+            if digest is None or self._look(sftp, spec.file) != state:
+                self._seen.pop(spec.file, None)
+                self._unsettled = True
+                return
+            known = {"sha256": digest, "size": state.size, "mtime": state.mtime}
+            same = cursor.get("sha256") == digest
+            if same and cursor.get("complete"):
+                yield Batch(table, spec.file, {**cursor, **known})
+                return
+            about: dict[str, Any] = {
+                "file": spec.file,
+                "file_sha256": digest,
+                "source_ts": datetime.fromtimestamp(state.mtime, UTC).isoformat(),
+            }
+            try:
+                # Counted first: each row says how many its file has, so that whoever reads the
+                # lake can tell a whole file from one that is still arriving.
+                about["file_rows"] = _count(spec, content)
+                content.seek(0)
+                done = int(cursor.get("done", 0)) if same else 0
+                yield from self._batches(table, spec, content, known, about, done)
+            except UnreadableFile as error:
+                content.seek(0)
+                reason = f"file {spec.file}: {error}"
+                log.warning("file rejected", source=self.name, reason=reason)
+                reject = Reject(table, content.read(REJECT_BYTES), reason, about)
+                yield Batch(table, spec.file, {**known, "complete": True}, (), [reject])
+
+    def _batches(
+        self,
+        table: str,
+        spec: Table,
+        content: BinaryIO,
+        known: Mapping[str, Any],
+        about: Mapping[str, Any],
+        done: int,
+    ) -> Iterator[Batch]:
+        """The rows from `done` on, a transaction's worth at a time."""
+        assert spec.file is not None, "checked at the start"
+        records: list[Record] = []
+        rejects: list[Reject] = []
+        seen = size = 0
+        for row, length in _rows(spec, content):
+            seen += 1
+            if seen <= done:
+                continue
+            where = {**about, "file_row": row.number}
+            if isinstance(row, BadRow):
+                reason = f"file {spec.file}, row {row.number}: {row.reason}"
+                rejects.append(Reject(table, row.payload[:REJECT_BYTES], reason, where))
+            else:
+                key = record_key(spec, row.values)
+                records.append(Record(table, key, row.values, where))
+            size += length
+            if len(records) + len(rejects) >= BATCH_ROWS or size >= BATCH_BYTES:
+                cursor = {**known, "done": seen, "complete": False}
+                yield Batch(table, spec.file, cursor, records, rejects)
+                records, rejects, size = [], [], 0
+        cursor = {**known, "done": seen, "complete": True}
+        yield Batch(table, spec.file, cursor, records, rejects)
+
+    @contextmanager
+    def _downloaded(
+        self, sftp: paramiko.SFTPClient, file: str, state: FileState
+    ) -> Iterator[tuple[BinaryIO, str | None]]:
+        """A file's content in a temporary file, and its SHA-256; None where it is not whole."""
+        digest = hashlib.sha256()
+        length = 0
+        with tempfile.TemporaryFile() as content:
+            with sftp.open(self._path(file), "rb") as remote:
+                remote.prefetch(state.size, REQUESTS)
+                while block := remote.read(BLOCK):
+                    digest.update(block)
+                    length += len(block)
+                    _write(content, block)
+            content.seek(0)
+            whole = digest.hexdigest() if length == state.size else None
+            yield cast(BinaryIO, content), whole
+
+
+def _is_read(state: FileState, cursor: Mapping[str, Any]) -> bool:
+    return (
+        bool(cursor.get("complete"))
+        and cursor.get("size") == state.size
+        and cursor.get("mtime") == state.mtime
+    )
+
+
+def _rows(spec: Table, content: BinaryIO) -> Iterator[tuple[Row | BadRow, int]]:
+    """The rows of a file with their sizes in bytes; one too large for a message is a bad row."""
+    for row in READERS[Path(spec.file or "").suffix.lower()](content, spec.options):
+        if isinstance(row, BadRow):
+            yield row, len(row.payload)
+            continue
+        try:
+            text = orjson.dumps(row.values, default=str)
+        except TypeError:
+            yield BadRow(row.number, repr(dict(row.values)).encode(), "JSON cannot hold it"), 0
+            continue
+        if len(text) > ROW_BYTES:
+            reason = f"it has {len(text):,} bytes, and {ROW_BYTES:,} is the most"
+            yield BadRow(row.number, text[:REJECT_BYTES], reason), REJECT_BYTES
+        else:
+            yield row, len(text)
+
+
+def _count(spec: Table, content: BinaryIO) -> int:
+    return sum(not isinstance(row, BadRow) for row, _ in _rows(spec, content))
+
+
+def _try_options(source: str, table: str, spec: Table) -> None:
+    """Read nothing with the table's options: a wrong one is said at the start, with its place."""
+    try:
+        for _ in _rows(spec, io.BytesIO()):
+            pass
+    except UnreadableFile:
+        return  # nothing is no file of any format: the options themselves are fine
+    except (LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"sources.{source}.tables.{table}.options: {error}.",
+            "delimiter and quote are one character, encoding is a name that Python knows,"
+            " header_row is a number.",
+        ) from None
+
+
+def _write(content: Any, block: bytes) -> None:
+    try:
+        content.write(block)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFull(
+            f"No room in {tempfile.gettempdir()} for a file from the SFTP server.",
+            "Free some, or name another folder in TMPDIR.",
+        ) from None

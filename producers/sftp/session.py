@@ -1,0 +1,108 @@
+"""A session with the SFTP server: its key is checked, and every refusal has a name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
+
+from lake.config import SftpEndpoint
+from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+
+CONNECT_SECONDS = 15.0
+SILENT_SECONDS = 60.0
+KNOWN_HOSTS = Path("~/.ssh/known_hosts")
+
+# It logs, with a traceback, what is raised here by name.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def open_session(at: SftpEndpoint) -> Iterator[paramiko.SFTPClient]:
+    """Connect, log in, and close at the end.
+
+    Raises:
+        SourceError: The server's key is unknown or another one, or the server refuses the user.
+        ServiceUnreachable: It does not answer, or the connection broke.
+    """
+    client = paramiko.SSHClient()
+    try:
+        try:
+            _connect(client, at)
+        except PermissionError as error:
+            raise SourceError(
+                f"{error.filename or at.host}: {error.strerror}.",
+                "services.sftp.private_key and known_hosts must be readable.",
+            ) from None
+        with client.open_sftp() as sftp:
+            channel = sftp.get_channel()
+            if channel is not None:
+                channel.settimeout(SILENT_SECONDS)
+            yield sftp
+    except (FileNotFoundError, PermissionError):
+        raise  # about a file, not about the server
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise _named(error, at) from None
+    finally:
+        client.close()
+
+
+def _connect(client: paramiko.SSHClient, at: SftpEndpoint) -> None:
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    if at.known_hosts is None:
+        client.load_system_host_keys()
+    elif at.known_hosts.exists():
+        client.load_host_keys(str(at.known_hosts))
+    if at.private_key and not at.private_key.is_file():
+        raise SourceError(f"There is no {at.private_key}.", "Mend services.sftp.private_key.")
+    client.connect(
+        at.host,
+        at.port,
+        at.user,
+        at.password or None,
+        key_filename=str(at.private_key) if at.private_key else None,
+        allow_agent=False,
+        look_for_keys=False,
+        timeout=CONNECT_SECONDS,
+        banner_timeout=CONNECT_SECONDS,
+        auth_timeout=CONNECT_SECONDS,
+    )
+
+
+def _named(error: Exception, at: SftpEndpoint) -> DuckLakeError:
+    server = f"SFTP {at.host}:{at.port}"
+    known_hosts = at.known_hosts or KNOWN_HOSTS
+    match error:
+        case paramiko.BadHostKeyException():
+            return SourceError(
+                f"{server}: the server's key is not the one in {known_hosts}: it was changed, or"
+                " somebody else answers.",
+                "If it was changed on purpose, replace its line there.",
+            )
+        case paramiko.PasswordRequiredException():
+            return SourceError(
+                f"{server}: {at.private_key} is encrypted.",
+                "Put its passphrase into services.sftp.password.",
+            )
+        case paramiko.AuthenticationException():
+            return SourceError(
+                f"{server}: the server refuses the user {at.user!r}.",
+                "Check services.sftp.user, and password or private_key.",
+            )
+        case paramiko.SSHException() if "not found in known_hosts" in str(error):
+            return SourceError(
+                f"{server}: its key is not in {known_hosts}.",
+                f"Add it: ssh-keyscan -p {at.port} {at.host} >> {known_hosts} (and compare it"
+                " with what the server's owner says).",
+            )
+        case IncompatiblePeer():
+            return SourceError(
+                f"{server}: {error}.",
+                "The server offers only algorithms that are no longer safe; update it.",
+            )
+        case _:
+            return ServiceUnreachable(f"{server}: {error or type(error).__name__}.", "Is it up?")

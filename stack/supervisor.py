@@ -1,0 +1,176 @@
+"""The one process that stays after `ducklake up`: starts the services, watches and ends them.
+
+    python -m stack.supervisor --config ducklake.yml [--alive FD]
+
+It leaves its parent's session. Whoever waits for it holds the other end of the pipe FD, which
+closes when it dies, and reads `{stack}/supervisor.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from lake.config import Config, load_config
+from lake.errors import DuckLakeError
+from lake.processes import lock
+from lake.processes.child import CappedLog
+from lake.processes.status_file import StatusFile
+from lake.storage.atomic_files import write_json
+from stack.downloads import cache_dir
+from stack.ports import PortBook
+from stack.secrets import Secrets
+from stack.service import StackContext
+from stack.service_runner import ServiceRunner
+from stack.services import embedded_services
+from stack.tools import Tools
+
+STOP_SECONDS = 8.0
+_FIRST_SECONDS = 1.5
+LOCK = "supervisor.lock"
+STATUS_FILE = "supervisor.json"
+LOG = "supervisor.log"
+PORTS = "ports.json"
+SECRETS = "secrets.json"
+
+
+def wished_ports(config: Config) -> dict[str, int]:
+    """One wish for each embedded service, and one for Kafka's controller."""
+    ports = config.settings.embedded.ports.model_dump()
+    wished = {name: ports[name] for name in config.settings.services.embedded()}
+    if "kafka" in wished:
+        wished["controller"] = wished["kafka"] + 1
+    return wished
+
+
+class Supervisor:
+    """One run of the stack.
+
+    Args:
+        config: What to run, and where.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stop = threading.Event()
+        self._hurry = False
+        self._diary = CappedLog(config.stack_dir / "logs" / LOG)
+        names = config.settings.services.embedded()
+        self._status_file = StatusFile(config.stack_dir / STATUS_FILE, names)
+        self._runners: list[ServiceRunner] = []
+
+    def run(self) -> int:
+        """Start everything, watch until told to stop, and end everything.
+
+        Returns:
+            The exit code.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._told_to_stop)
+        self._config.state_file.unlink(missing_ok=True)
+        try:
+            self._start()
+            self._await_start()
+            if not self._stop.is_set() and not self._status_file.error[0]:
+                self._write_state()
+                self._status_file.enter("up")
+                self._stop.wait()
+        except DuckLakeError as error:
+            self._status_file.fail(error.what, error.remedy)
+        failed = bool(self._status_file.error[0]) and self._status_file.phase == "starting"
+        if not failed:
+            self._status_file.enter("stopping")
+        self._config.state_file.unlink(missing_ok=True)
+        self._end_all()
+        if failed:  # said last, so that whoever reads it finds nothing running
+            self._status_file.enter("failed")
+        return int(failed)
+
+    def _told_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._hurry = self._stop.is_set()
+        self._stop.set()
+        self._status_file.changed.set()
+
+    def _start(self) -> None:
+        folder = self._config.stack_dir
+        ports = PortBook(folder / PORTS, cache_dir() / "ports")
+        site = StackContext(
+            self._config,
+            ports.choose(wished_ports(self._config)),
+            Secrets(folder / SECRETS),
+            Tools.locate(),
+        )
+        self._ports = ports  # its locks last as long as it does
+        for service in embedded_services(site):
+            self._runners.append(ServiceRunner(service, self._status_file, self._stop, self._diary))
+        for runner in self._runners:
+            runner.start()
+
+    def _await_start(self) -> None:
+        while not (
+            self._status_file.all_healthy() or self._status_file.error[0] or self._stop.is_set()
+        ):
+            self._status_file.changed.wait(1)
+            self._status_file.changed.clear()
+
+    def _write_state(self) -> None:
+        services = {runner.service.name: runner.service.endpoint() for runner in self._runners}
+        write_json(
+            self._config.state_file,
+            {"pid": os.getpid(), "started": self._status_file.started, "services": services},
+        )
+
+    def _end_all(self) -> None:
+        self._stop.set()
+        deadline = time.monotonic() + STOP_SECONDS
+        first = [runner for runner in self._runners if runner.service.stops_first]
+        # Connect says goodbye to Kafka, for which Kafka has to be there
+        _ask_to_end(first)
+        self._await_ends(first, min(deadline, time.monotonic() + _FIRST_SECONDS))
+        _ask_to_end([runner for runner in self._runners if not runner.service.stops_first])
+        self._await_ends(self._runners, deadline)
+        for runner in self._runners:
+            if runner.child is not None and runner.child.wait(0) is None:
+                runner.child.kill()
+
+    def _await_ends(self, runners: Sequence[ServiceRunner], deadline: float) -> None:
+        for runner in runners:
+            while runner.is_alive() and not self._hurry and time.monotonic() < deadline:
+                runner.join(0.1)
+
+
+def _ask_to_end(runners: Sequence[ServiceRunner]) -> None:
+    for runner in runners:
+        if runner.child is not None:
+            with suppress(Exception):  # it may be gone, starting, or stuck: the signal decides
+                runner.service.before_stop()
+            runner.child.signal(runner.service.stop_signal)
+
+
+def main() -> int:
+    """Detach, take the lock, and run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--alive", type=int)
+    arguments = parser.parse_args()
+    if arguments.alive is not None:
+        os.set_inheritable(arguments.alive, False)  # a service must not keep it open
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    config = load_config(arguments.config)
+    config.stack_dir.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    if lock.take(config.stack_dir / LOCK) is None:
+        return 0  # another supervisor has this stack; whoever waits will read its board
+    return Supervisor(config).run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

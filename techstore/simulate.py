@@ -1,0 +1,154 @@
+"""Shop traffic against the real MySQL: orders, their progress, prices, addresses, cancellations.
+
+A change is one row inserted, updated or deleted, and so one record on its way through the lake: an
+order with three items is four changes. Each business event is one transaction; who falls behind the
+wished rate puts several of them into one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from lake.config import MysqlEndpoint
+from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from techstore.traffic import Happened, Traffic
+
+OUTAGE_SECONDS = 60.0  # how long MySQL may be away before the traffic gives up
+MAX_ROWS = 200  # in one transaction
+MAX_LAG_SECONDS = 2.0  # what is further behind is forgotten: a burst is no shop traffic
+# A transaction that lost a race is only rolled back; these mean that waiting does not help.
+_REFUSED = {1044, 1045, 1049, 1142, 1143, 1146, 1698, 3118}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the traffic changed, as far as MySQL confirmed it.
+
+    A commit whose answer was lost with the connection is not counted, though it may have happened.
+    """
+
+    changes: int = 0
+    transactions: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+
+
+def simulate(
+    endpoint: MysqlEndpoint,
+    rate: float,
+    stop: threading.Event,
+    seed: int | None = None,
+    on_change: Callable[[str], None] | None = None,
+) -> Counts:
+    """Trade until `stop` is set.
+
+    Args:
+        endpoint: The shop's MySQL.
+        rate: Changed rows per second, evenly paced.
+        stop: Ends the traffic, within a moment and between two transactions.
+        seed: Makes the choices repeatable (on the same data).
+        on_change: Is told each committed event in words.
+
+    Raises:
+        ConfigError: The rate is not positive.
+        ServiceUnreachable: MySQL was away for more than a minute.
+        SourceError: MySQL refuses the user, or it holds no shop.
+    """
+    if not rate > 0:
+        raise ConfigError(f"A rate of {rate:g} changes per second is no traffic.", "Use --rate 5.")
+    rng, counts = Random(seed), Counts()
+    away_since: float | None = None
+    attempt = 0
+    while not stop.is_set():
+        before = counts.transactions
+        try:
+            with _connected(endpoint) as connection:
+                _trade(Traffic(connection, rng), rate, stop, counts, on_change)
+        except (pymysql.OperationalError, pymysql.InterfaceError, OSError) as error:
+            code = _refusal(error, endpoint)
+            now = time.monotonic()
+            if away_since is None or counts.transactions > before:
+                away_since, attempt = now, 0
+            if now - away_since > OUTAGE_SECONDS:
+                raise ServiceUnreachable(
+                    f"MySQL at {endpoint.host}:{endpoint.port} has been away for "
+                    f"{OUTAGE_SECONDS:.0f} s (error {code}).",
+                    "Look at `ducklake status`.",
+                ) from None
+            stop.wait(min(0.1 * 2**attempt, 5.0))
+            attempt += 1
+        except pymysql.MySQLError as error:
+            raise SourceError(
+                f"MySQL at {endpoint.host}:{endpoint.port} rejects the shop's changes "
+                f"(error {_refusal(error, endpoint)}).",
+                "Its tables should be those of docker/mysql/init.sql; `ducklake reset` loads it.",
+            ) from None
+    return counts
+
+
+def _connected(endpoint: MysqlEndpoint) -> Connection[Cursor]:
+    return pymysql.connect(
+        host=endpoint.host,
+        port=endpoint.port,
+        user=endpoint.user,
+        password=endpoint.password,
+        database=endpoint.database,
+        charset="utf8mb4",
+        autocommit=False,
+        connect_timeout=5,
+        read_timeout=30,
+        write_timeout=30,
+    )
+
+
+def _refusal(error: Exception, endpoint: MysqlEndpoint) -> int | str:
+    """The error's code; only that is told on, since a driver's text is not ours to vouch for.
+
+    Raises:
+        SourceError: Waiting will not help.
+    """
+    code = error.args[0] if error.args else type(error).__name__
+    if code in _REFUSED:
+        raise SourceError(
+            f"MySQL at {endpoint.host}:{endpoint.port} refuses user {endpoint.user} or has no "
+            f"shop in database {endpoint.database} (error {code}).",
+            "Check services.mysql in ducklake.yml, and that docker/mysql/init.sql is loaded.",
+        ) from None
+    return code if isinstance(code, int) else type(error).__name__
+
+
+def _trade(
+    shop: Traffic,
+    rate: float,
+    stop: threading.Event,
+    counts: Counts,
+    on_change: Callable[[str], None] | None,
+) -> None:
+    """Make the changes that are due, wait for the next, until stopped or disconnected."""
+    start, done = time.monotonic(), 0
+    while not stop.wait(max(start + done / rate - time.monotonic(), 0)):
+        lag = time.monotonic() - start - done / rate
+        if lag > MAX_LAG_SECONDS:
+            start += lag
+        due = min(lag * rate, MAX_ROWS)
+        rows = 0
+        events: list[Happened] = []
+        while not events or rows < due:
+            events.append(shop.event())
+            rows += events[-1].rows
+        shop.connection.commit()
+        done += rows
+        counts.changes += rows
+        counts.transactions += 1
+        for event in events:
+            counts.events[event.kind] += 1
+            if on_change:
+                on_change(event.words)
