@@ -13,7 +13,7 @@ from tests.crash.readers import LedgerReader, PublicReader
 
 ROOT = Path(__file__).resolve().parents[2]
 POINT = re.compile(r'failpoint\(\s*"([a-z_.]+)"\s*\)')
-PACKAGES = ("consumers", "ducklake")
+PACKAGES = ("consumers", "lake", "ducklake")
 LATER = 4
 # Where a point is hit by one of the two alone; a name that nobody lists is tried with both.
 ONLY = {
