@@ -1,0 +1,217 @@
+"""Lakes of earlier releases: opened, exact, finished where they were half-way, gone on with.
+
+`tests/fixtures/*/make.py` says how they were made, `expected.json` what the old code found in them.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from batcher.publish import Publisher
+from consumers.compaction.compactor import Compactor
+from consumers.ingest.flush import commit_flush
+from consumers.maintenance.backup import cursors_of, read_manifest
+from consumers.maintenance.ledger_rebuild import restore_ledger
+from consumers.maintenance.verify import Verifier
+from lake.config import Config, TableRef, load_config
+from lake.ledger import Ledger
+from lake.records import OffsetRange
+from lake.storage.checksum import checksum_query
+from lake.storage.files import Session
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema, source_column
+from lake.storage.sql import rows_query
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+ORDERS, STOCK = TableRef("shop", "orders"), TableRef("shop", "stock")
+TABLES = {"lake_v3": "{orders: {}}", "lake_v4": "{orders: {}, stock: {}}"}
+
+
+@dataclass(frozen=True)
+class OldLake:
+    """A lake of an earlier release, unpacked, and what its own code found in it."""
+
+    config: Config
+    expected: dict[str, Any]
+
+    @property
+    def paths(self) -> LakePaths:
+        return LakePaths(self.config.data_dir)
+
+
+def unpacked(name: str, folder: Path) -> OldLake:
+    with tarfile.open(FIXTURES / name / "lake.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    settings = f"name: old\nsources: {{shop: {{type: plain, tables: {TABLES[name]}}}}}\n"
+    (folder / "ducklake.yml").write_text(settings)
+    expected = json.loads((FIXTURES / name / "expected.json").read_text())
+    return OldLake(load_config(folder / "ducklake.yml"), expected)
+
+
+@pytest.fixture
+def v4(tmp_path: Path) -> OldLake:
+    return unpacked("lake_v4", tmp_path)
+
+
+@pytest.fixture
+def v3(tmp_path: Path) -> OldLake:
+    return unpacked("lake_v3", tmp_path)
+
+
+def rows_and_checksum(lake: OldLake, ref: TableRef) -> tuple[list[list[int]], str]:
+    """The places of a table's rows, and its order-free checksum, through the ledger."""
+    with Ledger(lake.paths) as ledger, duckdb.connect() as db:
+        state = ledger.table(ref.topic)
+        assert state is not None
+        columns = state.schema.relation("plain")
+        parts = [
+            rows_query(columns, [new.path], new.ranges)
+            for new in ledger.new_rows(ref.topic, 0, ledger.last_commit())
+        ]
+        query = "(" + " UNION ALL BY NAME ".join(parts) + ")"
+        db.execute("SET TimeZone = 'UTC'")
+        found = db.execute(checksum_query([n for n, _ in columns], query)).fetchall()
+        places = db.execute(f"SELECT _partition, _offset FROM {query} ORDER BY ALL").fetchall()
+        return [list(place) for place in places], str(found[0][1])
+
+
+def assert_as_recorded(lake: OldLake) -> None:
+    for ref in (ORDERS, STOCK):
+        expected = lake.expected[ref.topic]
+        assert rows_and_checksum(lake, ref) == (expected["places"], expected["checksum"])
+        assert len(expected["places"]) == expected["rows"] > 0
+
+
+def assert_exact(lake: OldLake) -> None:
+    assert Verifier(lake.config, None).verify(list(lake.config.tables())).differences == ()
+
+
+def commit(lake: OldLake, ref: TableRef, topic_id: str) -> None:
+    """Two more rows of each partition, from where the ledger stands."""
+    with Ledger(lake.paths) as ledger, Session(lake.paths) as session:
+        known = ledger.table(ref.topic)
+        assert known is not None
+        state = ledger.open_table(ref.topic, topic_id, known.partitions)
+        places = [(p, at + n) for p, at in sorted(state.positions.items()) for n in (0, 1)]
+        stamps = pa.array([datetime(2026, 1, 7, tzinfo=UTC)] * len(places))
+        rows = pa.table(
+            {
+                "order_id": pa.array([offset for _, offset in places], pa.int64()),
+                "_op": ["r"] * len(places),
+                "_source_ts": stamps,
+                "_kafka_ts": stamps,
+                "_topic": [ref.topic] * len(places),
+                "_partition": pa.array([p for p, _ in places], pa.int32()),
+                "_offset": pa.array([offset for _, offset in places], pa.int64()),
+                "_topic_epoch": pa.array([0] * len(places), pa.int32()),
+                "note": ["new"] * len(places),
+            }
+        )
+        spans = [OffsetRange(topic_id, p, at, at + 1, 2) for p, at in state.positions.items()]
+        starts = dict(state.positions)
+        schema = state.schema.merged([source_column("note", "VARCHAR")])
+        commit_flush(ledger, session, ref, state, rows, spans, starts, schema, ())
+
+
+def test_a_lake_of_the_previous_release_opens_and_is_exact(v4: OldLake) -> None:
+    assert_as_recorded(v4)
+    assert_exact(v4)
+    with Ledger(v4.paths) as ledger:
+        for topic in ("shop.orders", "shop.stock"):
+            expected, state = v4.expected[topic], ledger.table(topic)
+            assert state is not None
+            assert {str(p): n for p, n in state.positions.items()} == expected["positions"]
+            assert state.generation == expected["generation"]
+            lost = [[s.partition, s.first, s.last] for s in ledger.losses(topic)]
+            assert lost == expected["losses"]
+            assert ledger.epochs(topic) == expected["epochs"]
+        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters(1 << 60)]
+        assert letters == v4.expected["dead_letters"]
+        generations = [[g.topic, g.number, g.state, g.rows] for g in ledger.generations()]
+        assert generations == v4.expected["generations"]
+        assert ledger.identity() == v4.expected["identity"]
+        assert ledger.last_commit() == v4.expected["last_commit"]
+
+
+def test_what_the_previous_release_published_is_known(v4: OldLake) -> None:
+    with Ledger(v4.paths) as ledger:
+        found = Publisher(v4.config, ledger).current()
+    assert {
+        name: [v4.paths.relative(s.path), s.rows, s.digest] for name, s in found.items()
+    } == v4.expected["published"]
+    assert all(snapshot.path.exists() for snapshot in found.values())
+
+
+def test_recovery_finishes_what_the_previous_release_had_begun(v4: OldLake) -> None:
+    with Ledger(v4.paths) as ledger:
+        assert len(ledger.open_seals()) == v4.expected["open_compactions"] == 1
+        assert len(ledger.open_days()) == v4.expected["open_date_rewrites"] == 1
+    Compactor(v4.config).close()
+    with Ledger(v4.paths) as ledger:
+        assert ledger.open_seals() == [] and ledger.open_days() == []
+    day = v4.paths.day(ORDERS, date(2026, 1, 5), 1)
+    names = sorted(path.name for path in day.iterdir())
+    assert names == [f"t{'ab' * 16}-0-0-5.parquet", f"t{'ab' * 16}-1-0-5.parquet"]
+    assert_as_recorded(v4)
+    assert_exact(v4)
+
+
+@pytest.mark.parametrize("recovered", [False, True])
+def test_ingestion_goes_on_from_the_positions_of_the_previous_release(
+    v4: OldLake, recovered: bool
+) -> None:
+    if recovered:
+        Compactor(v4.config).close()
+    for ref, topic_id in ((ORDERS, "ab" * 16), (STOCK, "cd" * 16)):
+        before, _ = rows_and_checksum(v4, ref)
+        commit(v4, ref, topic_id)
+        after, _ = rows_and_checksum(v4, ref)
+        new = [p for p in after if p not in before]
+        at = v4.expected[ref.topic]["positions"]
+        assert new == [[p, at[str(p)] + n] for p in (0, 1) for n in (0, 1)]
+        assert len(after) == len(before) + 4
+    compactor = Compactor(v4.config)
+    compactor.pass_once(force=True)
+    compactor.close()
+    assert_exact(v4)
+
+
+def test_a_ledger_of_version_3_is_migrated(v3: OldLake) -> None:
+    assert_exact(v3)
+    with Ledger(v3.paths) as ledger:
+        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters(1 << 60)]
+        assert letters == v3.expected["dead_letters"]
+        state = ledger.table(ORDERS.topic)
+        assert state is not None
+        assert state.schema == Schema((source_column("order_id", "BIGINT"),))
+        assert {str(p): n for p, n in state.positions.items()} == v3.expected["positions"]
+    places, _ = rows_and_checksum(v3, ORDERS)
+    assert places == [[p, offset] for _, p, offset in v3.expected["rows"]]
+    commit(v3, ORDERS, "ab" * 16)
+    compactor = Compactor(v3.config)
+    compactor.pass_once(force=True)
+    compactor.close()
+    assert_exact(v3)
+
+
+def test_a_ledger_is_made_anew_from_the_files_of_the_previous_release(v4: OldLake) -> None:
+    for path in v4.paths.root.glob("ledger.db*"):
+        path.unlink()
+    restore_ledger(v4.paths, {})
+    assert_as_recorded(v4)
+
+
+def test_a_backup_of_the_previous_release_is_known(v4: OldLake) -> None:
+    folder = v4.paths.root / "backups" / "first"
+    about = read_manifest(folder, "old")
+    assert (about.ledger, about.commit, about.cursors) == (v4.expected["identity"], 11, 1)
+    assert cursors_of(folder) == {"shop": '{"n": 1}'}
