@@ -111,7 +111,7 @@ def ours(lake: Config, reveal: Callable[[], None], workers: int, count: int) -> 
                 process.terminate()
         for process in processes:
             process.wait(30)
-    with sqlite3.connect(ledger) as database:
+    with contextlib.closing(sqlite3.connect(ledger)) as database:
         end = database.execute(
             "SELECT max(committed_at) FROM commits WHERE records > 0"
         ).fetchone()[0]

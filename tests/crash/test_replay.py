@@ -6,7 +6,7 @@ import json
 import signal
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import psutil
@@ -208,7 +208,7 @@ FILLING = ("replay.before_fill", "replay.in_fill", "replay.after_fill", "replay.
 
 
 def sql(lake: LakeUnderTest, statement: str, *values: object) -> list[Any]:
-    with sqlite3.connect(lake.paths.ledger) as ledger:
+    with closing(sqlite3.connect(lake.paths.ledger)) as ledger, ledger:
         return ledger.execute(statement, values).fetchall()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -93,14 +94,14 @@ class Lake:
             assert self.ledger.drop_abandoned(*left)
 
     def books(self, generation: int) -> list[tuple[int, int, int]]:
-        with sqlite3.connect(self.ledger.paths.ledger) as db:
+        with closing(sqlite3.connect(self.ledger.paths.ledger)) as db:
             return db.execute(
                 "SELECT first, last, rows FROM ranges WHERE generation = ? ORDER BY first",
                 (generation,),
             ).fetchall()
 
     def files(self, generation: int) -> list[tuple[str, int]]:
-        with sqlite3.connect(self.ledger.paths.ledger) as db:
+        with closing(sqlite3.connect(self.ledger.paths.ledger)) as db:
             return db.execute(
                 "SELECT path, rows FROM files WHERE generation = ? AND obsolete_at IS NULL",
                 (generation,),
@@ -216,7 +217,7 @@ def test_offsets_without_a_row_are_carried_too(lake: Lake) -> None:
 def test_dead_letters_come_along_with_their_ranges(lake: Lake) -> None:
     lake.flush(6, dead_letters=(2, 5))
     assert lake.carry(Stretch(0, 5, 6)) == 4
-    with sqlite3.connect(lake.ledger.paths.ledger) as db:
+    with closing(sqlite3.connect(lake.ledger.paths.ledger)) as db:
         found = db.execute("SELECT offset FROM dead_letters WHERE generation = 1").fetchall()
     assert found == [(2,)]
 

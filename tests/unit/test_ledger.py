@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,9 +65,8 @@ def test_a_zombie_is_fenced_and_leaves_nothing(ledger: Ledger) -> None:
 
 def test_a_range_is_unique_even_where_the_position_was_lost(ledger: Ledger) -> None:
     commit(ledger, 0, 9)
-    with sqlite3.connect(ledger.paths.ledger) as tampered:
+    with closing(sqlite3.connect(ledger.paths.ledger)) as tampered, tampered:
         tampered.execute("DELETE FROM positions")
-    tampered.close()
     with pytest.raises(sqlite3.IntegrityError):
         commit(ledger, 0, 9, "again")
     assert ledger.row_count(TOPIC) == 10
