@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumers.ingest.buffer import TableBuffer
-from consumers.ingest.decode import TableDecoder
+from consumers.ingest.decoding import Decoder, make_decoder
 from consumers.ingest.flush import commit_flush
 from consumers.ingest.membership import KAFKA_SECONDS, Membership, retry_until_available
 from consumers.ingest.memory import FetchSizer, GarbageCollection, keep_freed_memory
@@ -102,16 +102,16 @@ class LakeWriter:
             self._on_lost,
         )
 
-    def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, TableDecoder]]:
+    def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, Decoder]]:
         decoders = []
         for ref, table in self.config.tables():
             kind = self.config.kind(ref)
             if kind == "cdc" and ref.source not in self._changes:
                 self._changes[ref.source] = SchemaChanges(endpoints, ref.source)
-            decoder = TableDecoder(ref, table, kind, self._changes.get(ref.source))
+            decoder = make_decoder(ref, table, kind, self._changes.get(ref.source))
             decoders.append((ref.topic, decoder))
         rejects = TableRef(*REJECTS_TOPIC.split("."))
-        return [*decoders, (REJECTS_TOPIC, TableDecoder(rejects, Table(), "rejects"))]
+        return [*decoders, (REJECTS_TOPIC, make_decoder(rejects, Table(), "rejects"))]
 
     def close(self) -> None:
         """Leave the group and let go of the session; what is not committed is read again."""

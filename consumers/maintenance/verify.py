@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from consumers.ingest.decode import Decoded, TableDecoder
+from consumers.ingest.decoding import Decoded, make_decoder
 from consumers.replay.range_reader import KafkaReader
 from consumers.replay.row_diff import RowDiff
 from lake.config import Config, Endpoints, Table, TableRef
@@ -248,7 +248,7 @@ class Verifier:
         if found is None or found.topic_id != state.topic_id:
             return  # the topic is another one by now: nothing to compare with
         kind = self._config.kind(ref)
-        decoder = TableDecoder(ref, table, kind)
+        decoder = make_decoder(ref, table, kind)
         columns = state.schema.relation(kind)
         for partition, position in state.positions.items():
             low = kafka.oldest(ref.topic, partition)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import structlog
 from confluent_kafka import Message
 
-from consumers.ingest.decode import TableDecoder
+from consumers.ingest.decoding import Decoder
 from consumers.ingest.flush import gone_unless_taken, write_hot
 from consumers.replay.offset_ranges import Bounds, Stretch, runs, uncovered_ranges
 from consumers.replay.range_reader import KafkaReader
@@ -211,7 +211,7 @@ class Replay:
         ledger: Ledger,
         session: Session,
         kafka: KafkaReader,
-        decoder: TableDecoder,
+        decoder: Decoder,
         state: TableState,
     ) -> None:
         """Write lost and damaged files again, from Kafka: their rows are committed already."""
@@ -253,7 +253,7 @@ class Replay:
     def _rows_of(
         self,
         kafka: KafkaReader,
-        decoder: TableDecoder,
+        decoder: Decoder,
         state: TableState,
         file: CommittedFile,
         listed: Sequence[CommittedFile],
@@ -300,7 +300,7 @@ class Replay:
         self,
         ledger: Ledger,
         session: Session,
-        decoder: TableDecoder,
+        decoder: Decoder,
         part: Stretch,
         batch: Sequence[Message],
     ) -> None:

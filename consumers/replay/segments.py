@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.ingest.decode import Decoded
+from consumers.ingest.decoding import Decoded
 from consumers.ingest.flush import footer
 from lake.config import TableRef
 from lake.failpoints import failpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from consumers.ingest.decode import TableDecoder
+from consumers.ingest.decoding import Decoder, make_decoder
 from consumers.ingest.schema_changes import SchemaChanges
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.errors import LedgerError
@@ -29,12 +29,12 @@ def known_table(ledger: Ledger, ref: TableRef) -> TableState:
 @contextmanager
 def decoder_of(
     config: Config, endpoints: Endpoints, ref: TableRef, table: Table
-) -> Iterator[TableDecoder]:
+) -> Iterator[Decoder]:
     """A decoder as the live consumer has it, for a table."""
     kind = config.kind(ref)
     changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
     try:
-        yield TableDecoder(ref, table, kind, changes)
+        yield make_decoder(ref, table, kind, changes)
     finally:
         if changes is not None:
             changes.close()

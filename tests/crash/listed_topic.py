@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from consumers.ingest.decode import Decoded
+from consumers.ingest.decoding import Decoded
 from lake.config import TableRef
 from lake.storage.schema import Column, Schema
 
@@ -91,7 +91,7 @@ class ListReader:
 
 
 class ListDecoder:
-    """What `TableDecoder` is to a replay."""
+    """What a `Decoder` is to a replay."""
 
     def decode(self, records: Sequence[Produced], schema: Schema, epoch: int) -> Decoded:
         schema = schema_of(records, schema)

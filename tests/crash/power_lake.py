@@ -22,7 +22,7 @@ import pyarrow as pa
 from consumers.compaction import planning
 from consumers.compaction.compactor import Compactor
 from consumers.compaction.date_rewrite import rewrite_date
-from consumers.ingest.decode import Decoded
+from consumers.ingest.decoding import Decoded
 from consumers.ingest.flush import commit_flush, write_hot
 from consumers.maintenance.backup import restore_ledger_of, write_backup
 from consumers.maintenance.ledger_rebuild import restore_ledger

@@ -13,10 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Message
 
-from consumers.ingest.decode import Decoded, TableDecoder
+from consumers.ingest.decoding import Decoded, make_decoder
+from consumers.ingest.decoding.careful import CarefulDecoder
+from consumers.ingest.decoding.columns import KnownColumns
+from consumers.ingest.decoding.database import connect
+from consumers.ingest.decoding.debezium import Debezium
+from consumers.ingest.decoding.fast import FastDecoder
+from consumers.ingest.decoding.plain import PlainJson
+from consumers.ingest.decoding.record_format import RecordFormat
 from lake.config import Table, TableRef
+from lake.records import PROVENANCE_HEADER
 from lake.storage.files import write_parquet
-from lake.storage.schema import Column, Schema, cast_expression
+from lake.storage.schema import Column, Schema, cast_expression, provenance_column
 
 NUMBERS = [
     "0",
@@ -57,13 +65,39 @@ NUMBERS = [
 ]
 
 
-def _message(offset: int, value: bytes | None) -> Message:
-    return Message("s.t", 0, offset, b"k", value, None, None, (1, 1_700_000_000_000), 0.0, 0)
+ORDERS = Schema(
+    (
+        Column("id", "BIGINT", "id"),
+        Column("amount", "DECIMAL(10,2)", "amount"),
+        Column("about", "JSON", "about"),
+    )
+)
+
+
+def _message(offset: int, value: bytes | None, **provenance: object) -> Message:
+    headers = [(PROVENANCE_HEADER, orjson.dumps(provenance))] if provenance else None
+    return Message("s.t", 0, offset, b"k", value, headers, None, (1, 1_700_000_000_000), 0.0, 0)
+
+
+def _row(number: int) -> dict[str, object]:
+    return {"id": number, "amount": f"{number}.50", "about": {"n": number}}
+
+
+def _event(operation: str, number: int) -> bytes:
+    """A change event as Debezium writes it: a deletion has its row in `before` alone."""
+    return orjson.dumps(
+        {
+            "op": operation,
+            "before": None if operation == "c" else _row(number),
+            "after": None if operation == "d" else _row(number),
+            "source": {"ts_ms": 1_600_000_000_000, "file": "binlog.7", "pos": number, "row": 1},
+        }
+    )
 
 
 def _decode(schema: Schema, *values: bytes | None) -> Decoded:
     declared = {column.name: column.type for column in schema.columns}
-    decoder = TableDecoder(TableRef("s", "t"), Table(columns=declared), "plain")
+    decoder = make_decoder(TableRef("s", "t"), Table(columns=declared), "plain")
     return decoder.decode([_message(n, v) for n, v in enumerate(values)], schema)
 
 
@@ -108,10 +142,62 @@ def test_one_bad_value_is_a_dead_letter_and_the_others_are_rows() -> None:
     values[4] = b'{"id": 4, "amount": "459e8"}'
     values[5] = b'{"id": '
     decoded = _decode(schema, *values)
-    assert [letter.offset for letter in decoded.dead_letters] == [1, 2, 3, 4, 5]
+    assert [d.offset for d in decoded.dead_letters] == [1, 2, 3, 4, 5]
     assert decoded.rows is not None
     assert decoded.rows.column("id").to_pylist() == [0, 6, 7]
     assert decoded.rows.column("_offset").to_pylist() == [0, 6, 7]
+
+
+@pytest.mark.parametrize("record_format", [Debezium(), PlainJson()], ids=lambda f: f.kind)
+def test_the_fast_way_and_the_careful_way_make_the_same_rows(record_format: RecordFormat) -> None:
+    schema = ORDERS
+    if record_format.has_provenance:
+        schema = ORDERS.merged([provenance_column("file"), provenance_column("file_row")])
+        values = [orjson.dumps(_row(n)) for n in range(6)]
+    else:
+        values = [_event(operation, n) for n, operation in enumerate("cuddru")]
+    messages = [
+        _message(n, value, source_ts="2026-01-02T03:04:05Z", file="a.csv", file_row=n)
+        for n, value in enumerate(values)
+    ]
+    known = KnownColumns(TableRef("s", "t"), Table(), None)
+    fast = FastDecoder(connect(), record_format, known).decode(messages, schema)
+    careful, grown, undecodable = CarefulDecoder(connect(), record_format, known).decode(
+        messages, schema
+    )
+    assert fast is not None and fast.equals(careful)
+    assert grown == schema and not undecodable
+    assert fast.column("id").to_pylist() == [0, 1, 2, 3, 4, 5]
+    assert fast.column("amount").to_pylist() == [Decimal(f"{n}.50") for n in range(6)]
+    assert None not in fast.column("_source_ts").to_pylist()
+
+
+def test_a_deletion_has_the_row_that_was_there_and_its_place_in_the_binlog() -> None:
+    decoder = make_decoder(TableRef("s", "t"), Table(), "cdc")
+    decoded = decoder.decode([_message(0, _event("c", 1)), _message(1, _event("d", 1))], ORDERS)
+    assert decoded.rows is not None
+    assert decoded.rows.column("_op").to_pylist() == ["c", "d"]
+    assert decoded.rows.column("amount").to_pylist() == [Decimal("1.50")] * 2
+    assert decoded.rows.column("_binlog_file").to_pylist() == ["binlog.7"] * 2
+
+
+def test_a_change_event_without_its_row_is_a_dead_letter() -> None:
+    decoder = make_decoder(TableRef("s", "t"), Table(), "cdc")
+    events = [_event("u", 0), b'{"op": "u", "after": null}', b'{"op": "d", "before": null}']
+    decoded = decoder.decode([_message(n, e) for n, e in enumerate(events)], ORDERS)
+    assert decoded.rows is not None and decoded.rows.column("_offset").to_pylist() == [0]
+    assert [d.offset for d in decoded.dead_letters] == [1, 2]
+    assert {d.source_table for d in decoded.dead_letters} == {"s.t"}
+
+
+def test_a_reject_is_a_dead_letter_of_the_table_it_was_meant_for() -> None:
+    decoder = make_decoder(TableRef("ducklake", "rejects"), Table(), "rejects")
+    message = _message(3, b"a;b", source_table="sftp.stock", reason="row 2 has 2 fields, not 3")
+    decoded = decoder.decode([message], Schema())
+    [found] = decoded.dead_letters
+    assert decoded.rows is None and decoded.schema == Schema()
+    assert (found.topic, found.offset, found.value) == ("ducklake.rejects", 3, b"a;b")
+    assert (found.source_table, found.reason) == ("sftp.stock", "row 2 has 2 fields, not 3")
 
 
 def test_large_records_are_decoded_in_parts_with_one_schema() -> None:
@@ -126,7 +212,7 @@ def test_large_records_are_decoded_in_parts_with_one_schema() -> None:
     assert decoded.rows.column("id").to_pylist() == ["0", "1", "2", "four"]
     assert decoded.rows.column("late").to_pylist() == [None, None, None, 1]
     assert decoded.rows.column("text").to_pylist() == [long] * 4
-    assert [letter.offset for letter in decoded.dead_letters] == [3]
+    assert [d.offset for d in decoded.dead_letters] == [3]
     assert {c.name: c.type for c in decoded.schema.columns}["id"] == "VARCHAR"
 
 

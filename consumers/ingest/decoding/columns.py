@@ -1,0 +1,85 @@
+"""What is known of a table's columns beside its records: declared ones, and announced ones.
+
+Every column that a schema gains while records are decoded is added here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from lake.config import Table, TableRef
+from lake.storage.schema import Column, Schema, declared_type, provenance_column, source_column
+
+
+class Changes(Protocol):
+    """Where a source announces new columns and their exact types."""
+
+    def has_grown(self) -> bool: ...  # noqa: D102
+    def columns(self, table: str) -> list[Column]: ...  # noqa: D102
+
+
+class KnownColumns:
+    """The columns of one table that its configuration or its source names.
+
+    Args:
+        ref: The table.
+        table: Its configuration: declared types.
+        changes: The source's own schema changes; None where it does not announce any.
+
+    Raises:
+        ConfigError: A declared type is none.
+    """
+
+    def __init__(self, ref: TableRef, table: Table, changes: Changes | None) -> None:
+        self._table = ref.table
+        self._declared = tuple(
+            source_column(name, declared_type(ref.table, name, type_))
+            for name, type_ in table.columns.items()
+        )
+        self._changes = changes
+
+    @property
+    def are_announced(self) -> bool:
+        """Whether the source says by itself when a column is new."""
+        return self._changes is not None
+
+    def may_be_new(self) -> bool:
+        """Whether the source may have announced columns that a schema does not have yet."""
+        return self._changes is not None and self._changes.has_grown()
+
+    def initial(self, schema: Schema) -> Schema:
+        """A schema with what is known before the first record is read."""
+        return self.announced(schema.merged(self._declared))
+
+    def announced(self, schema: Schema) -> Schema:
+        """A schema with the newest word of the source about its columns."""
+        if self._changes is None:
+            return schema
+        return schema.merged(self._changes.columns(self._table))
+
+    def found(
+        self, schema: Schema, fields: Mapping[str, str], provenance: Iterable[str] = ()
+    ) -> Schema:
+        """A schema with columns for keys that were found in records.
+
+        Args:
+            schema: The schema so far.
+            fields: Key of the row's JSON object to its type.
+            provenance: Keys of the provenance header.
+        """
+        new = [source_column(key, type_) for key, type_ in fields.items()]
+        new += map(provenance_column, provenance)
+        return schema.merged(new) if new else schema
+
+    def widened(self, schema: Schema, columns: Iterable[Column]) -> Schema:
+        """A schema in which columns are text whose type was only inferred and does not fit.
+
+        A type that was declared stays, and one that the source announced: `announced` has its
+        newest word already.
+        """
+        if self._changes is not None:
+            return schema
+        declared = {c.field for c in self._declared}
+        inferred = {c for c in columns if not c.provenance and c.field not in declared}
+        return schema.merged(Column(c.name, "VARCHAR", c.field) for c in inferred)

@@ -1,0 +1,37 @@
+"""Debezium's envelope: a row before and after its change, and where the binlog has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from consumers.ingest.decoding.record_format import RecordFormat, RowImage
+from consumers.ingest.decoding.row_sql import shape
+from lake.records import Kind
+
+_ENVELOPE = {
+    "op": "VARCHAR",
+    "source": {"ts_ms": "BIGINT", "file": "VARCHAR", "pos": "BIGINT", "row": "INTEGER"},
+}
+
+
+class Debezium(RecordFormat):
+    """A change event: the row is in `after`, but that of a deletion in `before`."""
+
+    kind: ClassVar[Kind] = "cdc"
+    images = (
+        RowImage("$.after", "e.after", "(e.after IS NULL AND e.op IS DISTINCT FROM 'd')"),
+        RowImage("$.before", "e.before", "e.before IS NULL", operation="d"),
+    )
+    has_provenance = False
+    infers_types = False  # the source announces its types
+    envelope = f"from_json(v, {shape(_ENVELOPE)})"
+    row = "CASE WHEN e.op = 'd' THEN v -> '$.before' ELSE v -> '$.after' END"
+    no_row = "the value is not a change event with its row"
+    operation = "e.op"
+    source_ts = "make_timestamptz(e.source.ts_ms * 1000)"
+    position = ("e.source.file", "e.source.pos", "e.source.row")
+
+    def parsed(self, image: RowImage, fields: Mapping[str, str]) -> str:
+        """Parse envelope and row in one go."""
+        return f"from_json(v, {shape({**_ENVELOPE, image.path.removeprefix('$.'): fields})}) AS e"

@@ -1,0 +1,124 @@
+"""The fast way: one query takes a batch for what it should be, and says where it is not.
+
+Every field is taken out of the JSON as text once, and cast to its column's type once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Message
+
+from consumers.ingest.arrow_batch import columns_of, values_of
+from consumers.ingest.decoding.columns import KnownColumns
+from consumers.ingest.decoding.database import distinct_keys, registered
+from consumers.ingest.decoding.record_format import RecordFormat, RowImage
+from consumers.ingest.decoding.row_sql import (
+    known_provenance,
+    parsed_provenance,
+    system_columns,
+    value_shapes,
+)
+from lake.storage.schema import Schema, checked_cast, plain_cast, storage_type
+from lake.storage.sql import quoted
+
+SAMPLE_EVERY = 64
+_UNEXPECTED = "_unexpected"
+
+
+class FastDecoder:
+    """Decodes batches in which everything is as expected.
+
+    Args:
+        db: Where its queries run.
+        record_format: How the records hold their rows.
+        known: What is known of the columns.
+    """
+
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, record_format: RecordFormat, known: KnownColumns
+    ) -> None:
+        self._db = db
+        self._format = record_format
+        self._known = known
+
+    def decode(self, messages: Sequence[Message], schema: Schema) -> pa.Table | None:
+        """All rows of a batch, without the constant columns; None where one is not as expected."""
+        if not schema.columns:
+            return None
+        try:
+            values = values_of(messages)
+            if values is None:
+                return None
+            batch = columns_of(messages, values, provenance=self._format.has_provenance)
+            rows = self._rows(batch, schema)
+        except (pa.ArrowInvalid, duckdb.Error):
+            return None
+        unexpected = pc.any(rows.column(_UNEXPECTED)).as_py()
+        if unexpected or self._may_have_unknown_keys(batch, schema):
+            return None
+        return rows.drop_columns([_UNEXPECTED])
+
+    def _rows(self, batch: pa.Table, schema: Schema) -> pa.Table:
+        """The rows of all images, ordered by partition and offset."""
+        usual, *others = self._format.images
+        rows = self._query(batch, schema, usual)
+        for image in others:
+            elsewhere = pc.equal(rows.column("_op"), image.operation)
+            if pc.any(elsewhere).as_py():
+                more = self._query(batch.filter(elsewhere), schema, image)
+                rows = pa.concat_tables([rows.filter(pc.invert(elsewhere)), more])
+                rows = rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+        return rows
+
+    def _query(self, batch: pa.Table, schema: Schema, image: RowImage) -> pa.Table:
+        """Fields as text out of one parse of each record, cast to their types."""
+        parsed = [self._format.parsed(image, value_shapes(schema))]
+        if self._format.has_provenance:
+            parsed.append(parsed_provenance(schema))
+        texts = [
+            (c, f"{'y' if c.provenance else image.row}.{quoted(c.field)}") for c in schema.columns
+        ]
+        # Each cast is a column of its own before anything asks for it: DuckDB would cast again in
+        # every branch of a CASE or an OR.
+        plain = [f"{plain_cast(text, c.type)} AS a{n}" for n, (c, text) in enumerate(texts)]
+        casts = [
+            f"{checked_cast(f'a{n}', text, c.type)} AS b{n}" for n, (c, text) in enumerate(texts)
+        ]
+        columns = [f"b{n} AS {quoted(c.name)}" for n, c in enumerate(schema.columns)]
+        tests = [
+            f"({text} IS NOT NULL AND b{n} IS NULL)"
+            for n, (c, text) in enumerate(texts)
+            if storage_type(c.type) != "VARCHAR"
+        ]
+        tests.append(image.is_missing)
+        columns += system_columns(self._format)
+        with registered(self._db, batch):
+            return self._db.execute(
+                f"SELECT {', '.join(columns)}, ({' OR '.join(tests)}) AS {_UNEXPECTED}"
+                f" FROM (SELECT *, {', '.join(casts)} FROM (SELECT *, {', '.join(plain)}"
+                f" FROM (SELECT {', '.join(parsed)}, t, p, o FROM batch)))"
+            ).to_arrow_table(batch.num_rows)
+
+    def _may_have_unknown_keys(self, batch: pa.Table, schema: Schema) -> bool:
+        """Whether a record may hold a key that has no column.
+
+        A source that announces its changes is believed, and sampled all the same; any other is
+        looked at record by record.
+        """
+        if self._known.may_be_new():
+            return True
+        if self._known.are_announced:
+            batch = batch.take(list(range(0, batch.num_rows, SAMPLE_EVERY)))
+        with registered(self._db, batch):
+            for image in self._format.images:
+                keys = distinct_keys(self._db, f"json_keys(v, '{image.path}')", "batch")
+                if keys - schema.fields():
+                    return True
+            if self._format.has_provenance:
+                keys = distinct_keys(self._db, "json_keys(h)", "batch")
+                return bool(keys - known_provenance(schema))
+        return False

@@ -1,0 +1,69 @@
+"""SQL that every format and both ways of decoding have in common: shapes, texts, system columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from consumers.ingest.decoding.record_format import RecordFormat
+from lake.storage.schema import JSON_TEXT, Schema, row_columns
+from lake.storage.sql import literal
+
+SOURCE_TS = "source_ts"
+"""The field of the provenance header that is `_source_ts` and no column of its own."""
+_CONSTANT = frozenset({"_topic", "_topic_epoch"})
+
+
+def shape(fields: Any) -> str:
+    """The structure argument of DuckDB's `from_json`, as an SQL string."""
+    return literal(orjson.dumps(fields).decode())
+
+
+def value_shapes(schema: Schema) -> Mapping[str, str]:
+    """The keys of a row's JSON object, each taken as text."""
+    return {
+        c.field: "JSON" if c.type == JSON_TEXT else "VARCHAR"
+        for c in schema.columns
+        if not c.provenance
+    }
+
+
+def parsed_provenance(schema: Schema) -> str:
+    """SQL (`… AS y`) that parses the provenance header `h`, each field as text."""
+    fields = {c.field: "VARCHAR" for c in schema.columns if c.provenance}
+    return f"from_json(h, {shape({SOURCE_TS: 'VARCHAR', **fields})}) AS y"
+
+
+def known_provenance(schema: Schema) -> frozenset[str]:
+    """The keys of the provenance header that are known."""
+    return schema.fields(provenance=True) | {SOURCE_TS}
+
+
+def system_columns(of: RecordFormat) -> list[str]:
+    """SQL (`… AS name`) of the system columns that differ from record to record."""
+    own = [c for c in row_columns(of.kind) if c[0] not in _CONSTANT]
+    expressions = [of.operation, of.source_ts, "t", "p", "o", *of.position]
+    return [
+        f"({expression})::{type_} AS {name}"
+        for (name, type_), expression in zip(own, expressions, strict=True)
+    ]
+
+
+def with_constants(rows: pa.Table, record_format: RecordFormat, topic: str, epoch: int) -> pa.Table:
+    """Add the system columns that hold one value in the whole batch, in their places."""
+    count = rows.num_rows
+    index = pa.array(np.zeros(count, np.int8))
+    constant = {
+        "_topic": pa.DictionaryArray.from_arrays(index, pa.array([topic])).cast(pa.string()),
+        "_topic_epoch": pa.array(np.full(count, epoch, np.int32)),
+    }
+    own = row_columns(record_format.kind)
+    place = rows.num_columns - len(own) + len(constant)
+    for at, (name, _) in enumerate(own, place):
+        if name in constant:
+            rows = rows.add_column(at, name, constant[name])
+    return rows
