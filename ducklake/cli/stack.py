@@ -6,25 +6,18 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ducklake.cli.options import ConfigOption, JsonOption, YesOption
 from lake.config import Config, load_config
 from lake.errors import StackError
 from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.progress import PlainLines, for_stderr
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="DUCKLAKE_CONFIG", help="The configuration file."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One line of JSON on standard output.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def up(config: ConfigOption = None, as_json: JsonOption = False) -> None:

@@ -1,0 +1,16 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="DUCKLAKE_CONFIG", help="The configuration file."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One line of JSON on standard output.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of what is there now.")]

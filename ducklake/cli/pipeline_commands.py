@@ -1,0 +1,172 @@
+"""Commands that run a part of the way from the sources to PostgreSQL, or all of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ducklake.cli.options import ConfigOption, JsonOption, OnceOption
+from ducklake.cli.output import note
+from ducklake.cli.signals import stop_on_signals
+from lake.config import load_config
+from lake.errors import ConfigError
+
+
+def produce(
+    sources: Annotated[list[str] | None, typer.Argument(help="Sources; all by default.")] = None,
+    config: ConfigOption = None,
+    once: OnceOption = False,
+) -> None:
+    """Bring new rows from the sources into Kafka."""
+    from producers.runner import SourceRunner
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    runner = SourceRunner(settings, settings.endpoints(), sources, _sent)
+    runner.run(stop, once)
+
+
+def consume(
+    config: ConfigOption = None,
+    once: OnceOption = False,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Processes that share it.")] = 1,
+) -> None:
+    """Write what is in Kafka into the raw lake, exactly once."""
+    from consumers.ingest.lake_writer import LakeWriter
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    if workers > 1 and once:
+        raise ConfigError(
+            "--once is one process: it ends with everything public.",
+            "Leave out --workers; or leave out --once, and several share the work for ever.",
+        )
+    if workers > 1:
+        from ducklake.supervision.roles import RoleSupervisor, consume_roles
+
+        RoleSupervisor(settings, consume_roles(workers)).keep(stop)
+        return
+    writer = LakeWriter(settings, settings.endpoints(), once)
+    try:
+        writer.run(stop)
+    finally:
+        writer.close()
+    if once:
+        _compact(settings.path, stop, now=True)
+
+
+def live(config: ConfigOption = None) -> None:
+    """Count the shop's orders and revenue by the minute, into the topic live.kpis."""
+    try:
+        from consumers.live.worker import LiveWorker
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The live figures need the Python package {error.name}.",
+            "Install it with `pip install -e '.[live]'`.",
+        ) from None
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    LiveWorker(settings, settings.endpoints()).run(stop)
+
+
+def compact(
+    config: ConfigOption = None,
+    now: Annotated[bool, typer.Option("--now", help="Seal all hot files, and end.")] = False,
+    days: Annotated[
+        str | None,
+        typer.Option("--days", help="Merge the files of old days: 2026-10-01..2026-10-31."),
+    ] = None,
+) -> None:
+    """Turn hot files into large public ones."""
+    if days is not None:
+        from ducklake.cli.checks import compact_days
+
+        compact_days(load_config(config), days)
+    else:
+        _compact(config, stop_on_signals(), now)
+
+
+def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
+    from consumers.compaction.compactor import Compactor
+
+    compactor = Compactor(load_config(config))
+    try:
+        if now:
+            made = compactor.pass_once(force=True)
+            print(f"{made} public files made", file=sys.stderr)
+            compactor.must_be_undamaged()
+        else:
+            compactor.run(stop)
+    finally:
+        compactor.close()
+
+
+def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
+    """Run dbt on what is new, publish what passed, and export it to PostgreSQL."""
+    from batcher.cycle import Batch
+    from batcher.cycle import once as one_cycle
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    worker = Batch(settings, settings.endpoints(), lambda step: note(f"{step} ..."))
+    try:
+        if once:
+            summary = one_cycle(worker).summary()
+            note(json.dumps(summary))
+            if summary["failed"]:
+                raise typer.Exit(1)
+        else:
+            worker.run(stop)
+    finally:
+        worker.close()
+
+
+def run(config: ConfigOption = None) -> None:
+    """Run producers, consumer, compactor and batch under one supervisor."""
+    from ducklake.cli.demo import run_roles
+    from ducklake.supervision.roles import RoleSupervisor
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    settings.endpoints()  # says now what a role would only say in its log
+    run_roles(settings, stop, RoleSupervisor(settings))
+
+
+def simulate(
+    rate: Annotated[float, typer.Option(help="Changed rows per second.")] = 5.0,
+    config: ConfigOption = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
+) -> None:
+    """Trade in the demo shop: orders, status, price and address changes, cancellations."""
+    from techstore.simulate import simulate as trade
+
+    stop = stop_on_signals()
+    counts = trade(load_config(config).endpoints().mysql, rate, stop, seed)
+    note(f"{counts.changes:,} rows changed in {counts.transactions:,} transactions")
+
+
+def demo(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="One full pass, then stop.")] = False,
+    as_json: JsonOption = False,
+    rate: Annotated[float, typer.Option(help="Changed rows per second of the shop.")] = 5.0,
+) -> None:
+    """Start the stack and take everything through it: for ever, or once."""
+    from ducklake.cli import demo as job
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    if once:
+        job.demo_once(settings, stop, as_json)
+    else:
+        job.demo(settings, stop, rate)
+
+
+def _sent(topic: str, rows: int) -> None:
+    note(f"{topic}: {rows:,} records sent")
