@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from tests.compose.engine import Engine, NoEngine, an_engine
+from tests.compose.engine import Engine, NoEngine, WrongAddress, an_engine, bridge_address
 from tests.compose.images import ROOT, provide_images
 
 # MySQL through Connect and Kafka into the lake, and transactions; the services are containers
@@ -25,15 +25,17 @@ def main() -> int:
             began = time.monotonic()
             replaced = provide_images(engine)
             spent = time.monotonic() - began
-            print(
-                f"images in {spent:.0f} s; stand-ins: {', '.join(replaced) or 'none'}", flush=True
-            )
+            print(f"images in {spent:.0f} s; stand-ins: {', '.join(replaced) or 'none'}")
+            print(f"the bridge is at {bridge_address(engine)}", flush=True)
             return _pytest(engine, "tests/compose") or _pytest(
                 engine, *BOTH_WAYS, SERVICES="docker"
             )
     except NoEngine as reason:
         print(f"the tests in containers are left out: {reason}")
         return 0
+    except WrongAddress as reason:
+        print(f"the tests in containers cannot work: {reason}")
+        return 1
 
 
 def _pytest(engine: Engine, *words: str, **environment: str) -> int:

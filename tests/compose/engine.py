@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from stack.downloads import cache_dir
 
@@ -24,6 +28,10 @@ _DRIVERS = ("overlay2", "vfs")
 
 class NoEngine(Exception):
     """There is no engine and there can be none, or no images for it; says why, in one line."""
+
+
+class WrongAddress(Exception):
+    """Containers and this machine have no address in common; says which one was tried."""
 
 
 @dataclass
@@ -63,6 +71,24 @@ class Engine:
         if shutil.which("docker") is None:
             return False
         return self.run(["docker", "info"], check=False, timeout=30).returncode == 0
+
+
+def bridge_address(engine: Engine) -> str:
+    """The address of Docker's bridge: where this machine and the containers find the same service.
+
+    Read from the interface. The engine's own description of the bridge lacks the gateway where the
+    daemon had to make the bridge, which is its first start on a machine (moby/moby#26799). An empty
+    one would make `BOOTSTRAP_SERVERS=:41353`, and Java takes that for 127.0.0.1.
+
+    Raises:
+        WrongAddress: The bridge is not an interface of this machine, or has no IPv4 address.
+    """
+    [described] = json.loads(engine.docker("network", "inspect", "bridge"))
+    name = described["Options"].get("com.docker.network.bridge.name", "docker0")
+    for found in psutil.net_if_addrs().get(name, ()):
+        if found.family == socket.AF_INET:
+            return str(found.address)
+    raise WrongAddress(f"the engine's bridge {name} has no IPv4 address on this machine")
 
 
 @contextmanager

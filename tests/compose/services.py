@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ import yaml
 from ducklake import containers
 from lake.config import Config, load_config
 from techstore import place_files
-from tests.compose.engine import Engine, an_engine
+from tests.compose.engine import Engine, WrongAddress, an_engine, bridge_address
 from tests.compose.images import ROOT, provide_images
 
 PORTS: Mapping[str, int] = {
@@ -46,9 +46,7 @@ def container_services(project: Path) -> Iterator[Config]:
         engine = started.enter_context(an_engine())
         provide_images(engine)
         os.environ |= {**engine.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}
-        gateway = engine.docker(
-            "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"
-        )
+        gateway = bridge_address(engine)
         ports = {name: _free_port(gateway) for name in PORTS}
         folder = project / "containers"
         passwords = _prepare(project, folder, gateway, ports["sftp"])
@@ -58,6 +56,8 @@ def container_services(project: Path) -> Iterator[Config]:
             published = {PORTS[name]: (gateway, ports[name])}
             made = started.enter_context(_container(spec, folder, project, published))
             _wait_healthy(engine, made, spec["healthcheck"]["test"])
+            if name == "kafka":
+                _check_reach(engine, made, gateway, ports[name])
         path = project / "ducklake.yml"
         settings = yaml.safe_load(path.read_text())
         settings["services"] = _addresses(settings["services"], gateway, ports, passwords, folder)
@@ -116,8 +116,6 @@ def _container(
     made = DockerContainer(spec["image"])
     made.env = dict(spec["environment"])
     made.ports = cast(dict[str, int | None], dict(published))  # docker takes the address, too
-    # As compose does: Connect ends where the broker is not to be reached for 30 s.
-    made.with_kwargs(restart_policy={"Name": spec.get("restart", "no")})
     if spec.get("command"):
         made.with_command(spec["command"])
     for volume in spec.get("volumes", ()):
@@ -131,20 +129,23 @@ def _container(
 
 
 def _wait_healthy(engine: Engine, container: str, test: list[str]) -> None:
-    """As compose would: the service's own health command, within it."""
-
-    def healthy() -> bool:
-        command = ["docker", "exec", container, *test[1:]]
-        return engine.run(command, check=False, timeout=30).returncode == 0
-
-    _until(healthy, lambda: engine.docker("logs", "--tail", "30", container, check=False))
-
-
-def _until(reached: Callable[[], bool], why: Callable[[], str]) -> None:
+    """As compose would, by the service's own health command; one that ends does not get healthy."""
+    command = ["docker", "exec", container, *test[1:]]
     deadline = time.monotonic() + START_SECONDS
-    while not reached():
-        assert time.monotonic() < deadline, why()
+    while engine.run(command, check=False, timeout=30).returncode != 0:
+        state = engine.docker("inspect", "--format", "{{.State.Status}}", container)
+        if state != "running" or time.monotonic() > deadline:
+            said = engine.run(["docker", "logs", "--tail", "30", container])
+            raise AssertionError(f"not healthy, {state}\n{said.stdout}{said.stderr}")
         time.sleep(0.5)
+
+
+def _check_reach(engine: Engine, container: str, host: str, port: int) -> None:
+    """Ask from within a container, before Connect tries it for 30 s and ends."""
+    knock = f"exec 3<>/dev/tcp/{host}/{port}"
+    words = ["docker", "exec", container, "timeout", "10", "bash", "-c", knock]
+    if engine.run(words, check=False, timeout=30).returncode != 0:
+        raise WrongAddress(f"containers do not reach Kafka, which is healthy, at {host}:{port}")
 
 
 def _addresses(
