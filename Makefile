@@ -3,19 +3,18 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-	2>/dev/null && { echo $$p; break; }; done)
+PYTHON ?= $(shell .ci/pythons | head -n 1 | cut -d ' ' -f 2-)
 BIN := .venv/bin
 READY := .venv/.ready
 PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests
 
-.PHONY: help demo test check lint soak sabotage bench lock clean install compose-demo compose-down test-compose
+.PHONY: help demo test check check-pythons lint soak sabotage bench lock clean install compose-demo compose-down test-compose
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
 	@echo "make test                    all tests: the embedded stack, then containers"
 	@echo "make check                   lint, types and unit tests"
+	@echo "make check-pythons           unit tests on every other Python from 3.11 to 3.13 that is here"
 	@echo "make soak MINUTES=60         random kills under load, for long"
 	@echo "make sabotage                breaks the lake on purpose: a test must notice each break"
 	@echo "make compose-demo            everything in containers: docker compose up"
@@ -24,14 +23,22 @@ help:
 	@echo "make lock                    resolve requirements.lock anew"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
+# $(call install,FOLDER,PYTHON): a virtual environment of the locked packages
+define install
+	@echo "installing into $(1) with $(2) ..." >&2
+	@started=$$(date +%s%N); \
+	"$(2)" -m venv $(1) >&2 && \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock >&2 && \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2 && \
+	echo $$(( ($$(date +%s%N) - started) / 1000000 )) > $(1)/.install-milliseconds && touch $(1)/.ready
+endef
+
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 with venv is needed (on Debian: apt install python3-venv); or say which: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@echo "installing into .venv with $(PYTHON) ..." >&2
-	@started=$$(date +%s%N); \
-	$(PYTHON) -m venv .venv >&2 && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock >&2 && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2 && \
-	echo $$(( ($$(date +%s%N) - started) / 1000000 )) > .venv/.install-milliseconds && touch $(READY)
+	$(call install,.venv,$(PYTHON))
+
+.venv-%/.ready: requirements.lock pyproject.toml
+	$(call install,.venv-$*,$(shell .ci/pythons | sed -n 's/^$* //p'))
 
 install: $(READY)
 	@:
@@ -50,6 +57,17 @@ test: check
 
 check: $(READY) lint
 	@$(BIN)/pytest -q tests/unit
+
+check-pythons: $(READY)
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); ran=; absent=; \
+	for version in 3.11 3.12 3.13; do \
+		if [ $$version = $$own ]; then continue; fi; \
+		if ! .ci/pythons | grep -q "^$$version "; then absent="$$absent $$version"; continue; fi; \
+		$(MAKE) --no-print-directory .venv-$$version/.ready && \
+		.venv-$$version/bin/pytest -q tests/unit || { echo "unit tests failed on Python $$version" >&2; exit 1; }; \
+		ran="$$ran $$(.venv-$$version/bin/python -c 'import platform; print(platform.python_version())')"; \
+	done; \
+	echo "unit tests passed on Python:$${ran:- none but $$own, see make check}$${absent:+; not on this machine:$$absent}"
 
 soak: $(READY)
 	@DUCKLAKE_POWER_STATES=0 $(BIN)/pytest -q tests/crash/test_power_loss.py
@@ -81,7 +99,7 @@ lock: $(READY)
 
 clean:
 	@test ! -x $(BIN)/ducklake || $(BIN)/ducklake reset --yes
-	@rm -rf .venv
+	@rm -rf .venv .venv-3.*
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
