@@ -107,7 +107,11 @@ class Batch:
                     done = cycle.commit if cycle.export_error is None else -1
                     _log(cycle)
                 except DuckLakeError as error:
-                    log.error("cycle failed", reason=str(error))
+                    log.error(
+                        "cycle_failed",
+                        message="A cycle failed; the next one is tried.",
+                        reason=str(error),
+                    )
             stop.wait(LOOK_SECONDS)
 
     def cycle(self, full: bool = False) -> Cycle:
@@ -163,6 +167,11 @@ def once(batch: Batch) -> Cycle:
 def _log(cycle: Cycle) -> None:
     summary = cycle.summary()
     held = summary.pop("held_back")
-    log.info("cycle", **summary)
+    log.info("cycle_completed", message="A cycle is complete.", **summary)
     for relation, reason in held.items():
-        log.warning("held back", relation=relation, reason=reason)
+        log.warning(
+            "model_held_back",
+            message="Its last good state stays published.",
+            relation=relation,
+            reason=reason,
+        )

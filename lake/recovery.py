@@ -82,7 +82,12 @@ def drop_abandoned(ledger: Ledger) -> None:
         # Files that it had not announced yet have names only there.
         tree = ledger.paths.raw(TableRef(*topic.split(".", 1)), generation)
         shutil.rmtree(tree, ignore_errors=True)
-        log.warning("a rebuild that was killed is dropped", table=topic, generation=generation)
+        log.warning(
+            "abandoned_rebuild_dropped",
+            message="What a killed rebuild left is deleted.",
+            table=topic,
+            generation=generation,
+        )
 
 
 def delete_replaced(ledger: Ledger) -> None:
@@ -113,10 +118,17 @@ def _aside(paths: LakePaths, path: Path) -> int:
     except FileNotFoundError:
         return 0  # another process recovered at the same moment
     except DiskFull as error:
-        log.warning("an orphan stays where it is", file=str(path), reason=str(error))
+        log.warning(
+            "orphan_not_moved",
+            message="There is no room to move an orphaned file aside; it stays.",
+            file=str(path),
+            reason=str(error),
+        )
         return 0  # it harms nobody there
     failpoint("recover.after_move")
-    log.warning("orphan moved aside", file=str(target))
+    log.warning(
+        "orphan_moved", message="A file that no commit knows was moved aside.", file=str(target)
+    )
     return 1
 
 

@@ -125,7 +125,11 @@ class SourceRunner:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                log.warning("source does not answer and is left", source=thread.name)
+                log.warning(
+                    "source_unresponsive",
+                    message="A source does not end in time and is abandoned.",
+                    source=thread.name,
+                )
         failed = list(self.failed.values())
         if failed:
             # A fenced producer first: its exit code tells the supervisor not to start it again.
@@ -140,13 +144,23 @@ class SourceRunner:
                 source.close()
         except DuckLakeError as error:
             self.failed[name] = error
-            log.error("source stopped", source=name, reason=str(error))
+            log.error(
+                "source_stopped",
+                message="The source is not read any more; the others are.",
+                source=name,
+                reason=str(error),
+            )
         except Exception as error:  # a thread must not die unseen
             # Where it broke, not its message: that may quote a row.
             place = traceback.extract_tb(error.__traceback__)[-1]
             what = f"Source {name}: {type(error).__name__} in {place.name}, line {place.lineno}."
             self.failed[name] = SourceError(what, "This is a defect of the connector.")
-            log.error("source stopped", source=name, reason=str(self.failed[name]))
+            log.error(
+                "source_stopped",
+                message="The source is not read any more; the others are.",
+                source=name,
+                reason=str(self.failed[name]),
+            )
 
     def _poll_until(self, source: Connector, stop: threading.Event, once: bool) -> None:
         writer: TransactionalWriter | None = None
@@ -164,7 +178,12 @@ class SourceRunner:
                 tries += 1
                 if once and tries >= ONCE_TRIES:
                     raise
-                log.warning("source will be asked again", source=source.name, reason=str(error))
+                log.warning(
+                    "source_failed",
+                    message="A source failed and is tried again.",
+                    source=source.name,
+                    reason=str(error),
+                )
                 # Only where this one is of no more use: a new one would fence a successor of it.
                 writer = writer if writer and writer.usable else None
                 stop.wait(RETRY_SECONDS)

@@ -171,7 +171,12 @@ class ArgentinaConnector(Connector):
             ) from None
         if status == requests.codes.not_found:
             if url not in self._absent:
-                log.warning("nothing at this address yet", source=self.name, url=url)
+                log.warning(
+                    "url_not_found",
+                    message="The API has nothing at this address yet.",
+                    source=self.name,
+                    url=url,
+                )
             self._absent.add(url)
             return None
         if status != requests.codes.ok:

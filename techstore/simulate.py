@@ -65,8 +65,7 @@ def simulate(
     if not rate > 0:
         raise ConfigError(f"A rate of {rate:g} changes per second is no traffic.", "Use --rate 5.")
     rng, counts = Random(seed), Counts()
-    away_since: float | None = None
-    attempt = 0
+    outage = _Outage(endpoint)
     while not stop.is_set():
         before = counts.transactions
         try:
@@ -74,17 +73,7 @@ def simulate(
                 _trade(Traffic(connection, rng), rate, stop, counts, on_change)
         except (pymysql.OperationalError, pymysql.InterfaceError, OSError) as error:
             code = _refusal(error, endpoint)
-            now = time.monotonic()
-            if away_since is None or counts.transactions > before:
-                away_since, attempt = now, 0
-            if now - away_since > OUTAGE_SECONDS:
-                raise ServiceUnreachable(
-                    f"MySQL at {endpoint.host}:{endpoint.port} has been away for "
-                    f"{OUTAGE_SECONDS:.0f} s (error {code}).",
-                    "Look at `ducklake status`.",
-                ) from None
-            stop.wait(min(0.1 * 2**attempt, 5.0))
-            attempt += 1
+            stop.wait(outage.next_wait(code, is_new=counts.transactions > before))
         except pymysql.MySQLError as error:
             raise SourceError(
                 f"MySQL at {endpoint.host}:{endpoint.port} rejects the shop's changes "
@@ -92,6 +81,41 @@ def simulate(
                 "Its tables should be those of docker/mysql/init.sql; `ducklake reset` loads it.",
             ) from None
     return counts
+
+
+class _Outage:
+    """Since when MySQL has been away, and how often it was tried.
+
+    Args:
+        endpoint: The server.
+    """
+
+    def __init__(self, endpoint: MysqlEndpoint) -> None:
+        self._endpoint = endpoint
+        self._since: float | None = None
+        self._attempts = 0
+
+    def next_wait(self, code: int | str, is_new: bool) -> float:
+        """Seconds to wait before the next attempt.
+
+        Args:
+            code: Of the error that was met now.
+            is_new: Whether the server has answered since the last one.
+
+        Raises:
+            ServiceUnreachable: It has been away for too long.
+        """
+        now = time.monotonic()
+        if self._since is None or is_new:
+            self._since, self._attempts = now, 0
+        if now - self._since > OUTAGE_SECONDS:
+            raise ServiceUnreachable(
+                f"MySQL at {self._endpoint.host}:{self._endpoint.port} has been away for "
+                f"{OUTAGE_SECONDS:.0f} s (error {code}).",
+                "Look at `ducklake status`.",
+            ) from None
+        self._attempts += 1
+        return float(min(0.1 * 2 ** (self._attempts - 1), 5.0))
 
 
 def _connected(endpoint: MysqlEndpoint) -> Connection[Cursor]:

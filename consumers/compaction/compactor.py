@@ -118,7 +118,11 @@ class Compactor:
             try:
                 self.pass_once(force=False)
             except TransientError as error:
-                log.warning("compaction will be tried again", reason=str(error))
+                log.warning(
+                    "compaction_failed",
+                    message="A compaction failed and is tried again.",
+                    reason=str(error),
+                )
             stop.wait(LOOK_SECONDS)
 
     def pass_once(self, force: bool) -> int:
@@ -175,7 +179,9 @@ class Compactor:
                 if file not in whole and file.file_id in live:
                     self._damaged[file.file_id] = self.paths.relative(file.path)
                     log.error(
-                        "a file is missing or damaged; `ducklake replay` writes it again",
+                        "file_damaged",
+                        message="A file is missing or damaged and is left out of the compaction;"
+                        " `ducklake replay` writes it again.",
                         table=ref.topic,
                         file=self._damaged[file.file_id],
                     )

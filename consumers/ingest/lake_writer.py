@@ -36,7 +36,7 @@ from lake.failpoints import failpoint
 from lake.kafka.topics import admin, identify, make_topics
 from lake.ledger import Ledger
 from lake.ledger.staleness import assert_ledger_current
-from lake.records import REJECTS_TOPIC
+from lake.records import REJECTS_TOPIC, DeadLetter
 from lake.recovery import recover
 from lake.storage.files import Session
 from lake.storage.paths import LakePaths
@@ -190,7 +190,9 @@ class LakeWriter:
                 ),
             )
         else:
-            log.warning("kafka", topic=topic, reason=error.str())
+            log.warning(
+                "kafka_error", message="Kafka reports an error.", table=topic, reason=error.str()
+            )
 
     def _flush_due(self, hurry: bool) -> None:
         now = time.monotonic()
@@ -234,26 +236,28 @@ class LakeWriter:
                 )
                 break
             except DiskFull as error:
-                log.error("waiting for room on the disk", table=topic, reason=str(error))
+                log.error(
+                    "waiting_for_disk",
+                    message="A commit waits for room on the disk.",
+                    table=topic,
+                    reason=str(error),
+                )
                 if self._stop.wait(RETRY_SECONDS):
                     return  # nothing of it is committed: it is read again
             except TableHeld:
                 if self._stop.wait(HELD_SECONDS):
                     return
             except CommitConflict as error:
-                log.warning("another worker was faster", table=topic, reason=str(error))
+                log.warning(
+                    "commit_conflict",
+                    message="Another process has committed these offsets;"
+                    " reading goes on from the ledger's position.",
+                    table=topic,
+                    reason=str(error),
+                )
                 self._behind.add(topic)
                 return
-        if decoded.dead_letters:
-            first = decoded.dead_letters[0]
-            log.warning(
-                "dead letters",
-                table=topic,
-                count=len(decoded.dead_letters),
-                reason=first.reason,
-                partition=first.partition,
-                offset=first.offset,
-            )
+        _log_dead_letters(topic, decoded.dead_letters)
         if decoded.rows is not None:
             self._progress(decoded.rows.num_rows)
         self._reload(topic)
@@ -280,7 +284,12 @@ class LakeWriter:
                 raise _deleted(topic)
             self._ledger.open_table(topic, found.topic_id, found.partitions)
         except ServiceUnreachable as error:
-            log.warning("a commit waits for Kafka", table=topic, reason=str(error))
+            log.warning(
+                "commit_waiting_for_kafka",
+                message="A commit waits for Kafka.",
+                table=topic,
+                reason=str(error),
+            )
             return False
         except TerminalError as error:
             self._halt(topic, error)
@@ -353,7 +362,12 @@ class LakeWriter:
     def _halt(self, topic: str | None, error: TerminalError) -> None:
         if topic is not None and topic not in self.halted:
             self.halted[topic] = error
-            log.error("table stopped", table=topic, reason=str(error))
+            log.error(
+                "table_halted",
+                message="The table is not read any more; the others are.",
+                table=topic,
+                reason=str(error),
+            )
 
     # A run up to now -------------------------------------------------------------------------
 
@@ -397,4 +411,19 @@ def _deleted(topic: str) -> DataLoss:
     return DataLoss(
         f"Topic {topic} was deleted.",
         f"Start its producer, which makes it anew, then `ducklake accept-loss {topic}`.",
+    )
+
+
+def _log_dead_letters(topic: str, dead_letters: Sequence[DeadLetter]) -> None:
+    if not dead_letters:
+        return
+    first = dead_letters[0]
+    log.warning(
+        "dead_letters_committed",
+        message="Records could not be decoded and are in raw.dead_letters.",
+        table=topic,
+        count=len(dead_letters),
+        reason=first.reason,
+        partition=first.partition,
+        offset=first.offset,
     )

@@ -123,7 +123,9 @@ class Membership:
                 "Does another one have its name? Start it again.",
             )
         self._fallen_out.append(now)
-        log.warning("joins the group anew", reason=reason)
+        log.warning(
+            "rejoining_group", message="The worker joins its consumer group again.", reason=reason
+        )
         self.close()
         stop.wait(RETRY_SECONDS)
         self._make()
@@ -168,7 +170,11 @@ class Membership:
         try:
             self._of(topic).commit(offsets=hints, asynchronous=True)
         except KafkaException:
-            log.debug("the hint of offsets was not taken", table=topic)
+            log.debug(
+                "advisory_offsets_not_committed",
+                message="Kafka did not take the advisory offsets.",
+                table=topic,
+            )
 
     def close(self) -> None:
         """Leave the groups; a static member's partitions wait for its successor."""
@@ -192,5 +198,9 @@ def retry_until_available(ask: Callable[[], Answer]) -> Answer:
         except (KafkaException, ServiceUnreachable) as error:
             if time.monotonic() > deadline:
                 raise ServiceUnreachable(f"Kafka: {error}.", "Is it up?") from None
-            log.warning("an assignment waits for Kafka", reason=str(error))
+            log.warning(
+                "assignment_waiting_for_kafka",
+                message="An assignment waits for Kafka.",
+                reason=str(error),
+            )
             time.sleep(RETRY_SECONDS)

@@ -164,7 +164,12 @@ class LiveWorker:
 
     async def _run(self, stop: threading.Event) -> None:
         await self.app.start()
-        log.info("live figures", orders=self._source, figures=KPI_TOPIC)
+        log.info(
+            "live_figures_started",
+            message="The live figures are being counted.",
+            orders=self._source,
+            figures=KPI_TOPIC,
+        )
         try:
             while not stop.is_set() and not self.app.should_stop and not self._second():
                 await asyncio.sleep(LOOK_SECONDS)
@@ -207,7 +212,8 @@ class LiveWorker:
             self._unknown += 1
             if self._unknown == 1:
                 log.warning(
-                    "a record that is no order is left out; the lake has it",
+                    "record_skipped",
+                    message="A record that is no order is not counted; the lake has it.",
                     topic=self._source,
                     partition=event.message.partition,
                     offset=event.message.offset,

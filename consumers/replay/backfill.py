@@ -228,7 +228,8 @@ class Replay:
             if count != file.rows:
                 self._still_lost += spans
                 log.error(
-                    "a file cannot be written again from Kafka",
+                    "file_not_recoverable",
+                    message="Kafka no longer holds all rows of a lost file.",
                     table=state.topic,
                     file=name,
                     rows=file.rows,

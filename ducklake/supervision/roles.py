@@ -70,7 +70,11 @@ class RoleSupervisor:
         """Start what is not running and may be; call it often."""
         ended = self._watch.look(self.processes().values())
         if ended is not None:
-            log.error("a process held the ledger's write lock and did not move: ended", pid=ended)
+            log.error(
+                "write_lock_holder_ended",
+                message="A process that was stopped with the ledger's write lock was ended.",
+                pid=ended,
+            )
         now = time.monotonic()
         for role in self._roles:
             if role.ended_for_good:
@@ -115,9 +119,20 @@ class RoleSupervisor:
         where = str(role.log.path)
         if code == FENCED:
             role.ended_for_good = True
-            log.error("role ended for good: another one has taken over", role=role.name, log=where)
+            log.error(
+                "role_superseded",
+                message="Another process has taken over; the role is not started again.",
+                role=role.name,
+                log=where,
+            )
             return
         pause = _BACKOFF[min(role.failures, len(_BACKOFF) - 1)]
         role.failures += 1
         role.start_at = now + pause
-        log.warning("role ended; starting again", role=role.name, exit=code, log=where)
+        log.warning(
+            "role_ended",
+            message="A role ended and is started again.",
+            role=role.name,
+            exit=code,
+            log=where,
+        )

@@ -56,7 +56,11 @@ class MysqlCdcConnector(Connector):
         if current != wanted:
             self._refuse_new_tables(current, wanted)
             self._connect.configure(wanted)
-            log.info("connector configured", connector=self.connector)
+            log.info(
+                "connector_configured",
+                message="The connector has a new configuration.",
+                connector=self.connector,
+            )
         self._watch()
         yield from ()
 

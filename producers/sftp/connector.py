@@ -119,7 +119,13 @@ class SftpConnector(Connector):
         """Once for each reason, not at every poll."""
         if self._warned.get(file) != reason:
             self._warned[file] = reason
-            log.warning("file not read", source=self.name, file=self._path(file), reason=reason)
+            log.warning(
+                "file_not_read",
+                message="A file cannot be read yet.",
+                source=self.name,
+                file=self._path(file),
+                reason=reason,
+            )
 
     def _holds_still(self, file: str, state: FileState) -> bool:
         """Whether two looks, some seconds apart, saw the same: a writer may still be at it.
@@ -170,7 +176,12 @@ class SftpConnector(Connector):
             except UnreadableFile as error:
                 content.seek(0)
                 reason = f"file {spec.file}: {error}"
-                log.warning("file rejected", source=self.name, reason=reason)
+                log.warning(
+                    "file_rejected",
+                    message="A file cannot be parsed and is rejected.",
+                    source=self.name,
+                    reason=reason,
+                )
                 reject = Reject(table, content.read(REJECT_BYTES), reason, about)
                 yield Batch(table, spec.file, {**known, "complete": True}, (), [reject])
 

@@ -81,7 +81,7 @@ def test_a_worker_that_hangs_and_comes_back_is_fenced(
     lake.start("consume")
     lake.await_caught_up()  # once the group has given the zombie's partitions to the other one
     zombie.signal(signal.SIGCONT)
-    until(lambda: "another worker was faster" in zombie.text(), "the fence")
+    until(lambda: "commit_conflict" in zombie.text(), "the fence")
     lake.loader.burst()
     lake.await_caught_up()
     assert zombie.exit_code() is None, lake.show_logs()
@@ -106,7 +106,7 @@ def test_a_worker_that_hangs_beyond_the_poll_interval_comes_back(
     other = lake.start("consume")
     lake.await_caught_up()  # by the other one, which got all partitions
     hanging.signal(signal.SIGCONT)
-    until(lambda: "another worker was faster" in hanging.text(), "the fence")
+    until(lambda: "commit_conflict" in hanging.text(), "the fence")
     until(lambda: "maximum poll interval" in hanging.text(), "Kafka's word of it")
     lake.loader.burst()
     lake.await_caught_up()
@@ -197,7 +197,7 @@ def test_a_worker_whose_name_another_takes_joins_anew(
 
     def is_robbed() -> bool:
         thief.consume(10, 0.1)
-        return "joins the group anew" in worker.text()
+        return "rejoining_group" in worker.text()
 
     until(is_robbed, "the worker to notice")
     thief.close()
@@ -231,10 +231,10 @@ def test_two_workers_that_meet_new_columns_at_once_keep_both_in_silence(
     end = lake.loader.truths[topic].ends()[of_first]
     until(lambda: _positions(lake, topic)[of_first] == end, "the first worker's new column")
     second.signal(signal.SIGCONT)
-    until(lambda: "another worker was faster" in second.text(), "the schema's fence")
+    until(lambda: "commit_conflict" in second.text(), "the schema's fence")
     lake.await_caught_up()
     lake.stop()
-    assert not any(w.exit_code() or "table stopped" in w.text() for w in (first, second))
+    assert not any(w.exit_code() or "table_halted" in w.text() for w in (first, second))
     lake.check()  # no dead letter, too
     with Ledger(lake.paths) as ledger:
         files = [str(f.path) for f in ledger.live_files(topic)]
@@ -292,7 +292,7 @@ def _truncate(broker: Broker, topic: str, partition: int, before: int) -> None:
 def _halts(worker: Worker, topic: str, *words: str) -> None:
     def said() -> bool:
         return any(
-            "table stopped" in line and topic in line and all(w in line for w in words)
+            "table_halted" in line and topic in line and all(w in line for w in words)
             for line in worker.text().splitlines()
         )
 
@@ -372,7 +372,7 @@ def test_an_idle_table_whose_topic_expired_goes_on_in_silence(
     lake.loader.burst()
     lake.await_caught_up()
     lake.stop()
-    assert "table stopped" not in worker.text()
+    assert "table_halted" not in worker.text()
     lake.check()
 
 
