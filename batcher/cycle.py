@@ -16,15 +16,21 @@ from batcher.dbt_build import DbtProject, Outcome
 from batcher.postgres import PostgresExport
 from batcher.publish import Publisher
 from lake.config import Config, Endpoints
-from lake.errors import DuckLakeError, ServiceUnreachable
+from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.ledger import Ledger
 from lake.ledger.staleness import assert_ledger_current
+from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
 from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.5
 SETTLE_SECONDS = 1.0
+IDLE_WITHIN = 120.0
+"""Seconds within which the loop moves between two cycles."""
+STEP_WITHIN = 3600.0
+"""Seconds that one model, the publication or the export may take: nothing is heard within them."""
+CYCLE = "cycle"
 
 Progress = Callable[[str], None]
 
@@ -66,19 +72,25 @@ class Batch:
         config: The configuration.
         endpoints: Where PostgreSQL is.
         progress: Called with the name of each step as it begins.
+        heartbeat: Told that the loop moves, and whether its cycles fail.
     """
 
     def __init__(
-        self, config: Config, endpoints: Endpoints, progress: Progress = lambda step: None
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        progress: Progress = lambda step: None,
+        heartbeat: Heartbeat = SILENT,
     ) -> None:
         self._config = config
         self._progress = progress
+        self._heartbeat = heartbeat
         paths = LakePaths(config.data_dir)
         (paths.root / "work").mkdir(parents=True, exist_ok=True)
         self._ledger = Ledger(paths)
         assert_ledger_current(self._ledger)
         self._session = Session(paths)
-        self._dbt = DbtProject(config)
+        self._dbt = DbtProject(config, lambda: heartbeat.beat("dbt", STEP_WITHIN))
         self._publisher = Publisher(config, self._ledger)
         self._export = PostgresExport(config, endpoints.postgres, self._ledger)
 
@@ -97,6 +109,7 @@ class Batch:
         done = -1
         next_at = 0.0
         while not stop.is_set():
+            self._heartbeat.beat("waiting for commits", IDLE_WITHIN)
             newest = self._ledger.last_commit()
             if newest != done and time.monotonic() >= next_at:
                 next_at = time.monotonic() + self._config.settings.batch.interval_seconds
@@ -106,13 +119,31 @@ class Batch:
                     cycle = self.cycle()
                     done = cycle.commit if cycle.export_error is None else -1
                     _log(cycle)
-                except DuckLakeError as error:
-                    log.error(
-                        "cycle_failed",
-                        message="A cycle failed; the next one is tried.",
-                        reason=str(error),
-                    )
+                    self._tell_export(cycle.export_error)
+                except Exception as error:  # the next cycle is a new try, whatever it was
+                    self._failed(error)
             stop.wait(LOOK_SECONDS)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, DuckLakeError):
+            error = UnexpectedError.of("the cycle", error, "This is a defect of the batch.")
+        log.error(
+            "cycle_failed",
+            message="A cycle failed; the next one is tried.",
+            reason=str(error),
+        )
+        part = Part("step", RETRYING, reason=error.what, remedy=error.remedy)
+        self._heartbeat.part(CYCLE, part)
+
+    def _tell_export(self, error: str | None) -> None:
+        if error is None:
+            self._heartbeat.forget(CYCLE)
+        else:
+            self._heartbeat.part(CYCLE, Part("step", RETRYING, reason=error))
+
+    def _begin(self, step: str) -> None:
+        self._progress(step)
+        self._heartbeat.beat(step, STEP_WITHIN)
 
     def cycle(self, full: bool = False) -> Cycle:
         """Run one cycle.
@@ -128,14 +159,14 @@ class Batch:
         previous = self._ledger.last_cycle()
         commit = self._ledger.pin(self._session.id)
         try:
-            self._progress("dbt")
+            self._begin("dbt")
             refresh_raw(self._config, self._ledger, commit)
             outcome = self._dbt.build(full)
             seconds["dbt"] = time.time() - started
-            self._progress("publish")
+            self._begin("publish")
             snapshots = self._publisher.publish(outcome.passed, commit)
             seconds["publish"] = time.time() - started - seconds["dbt"]
-            self._progress("export")
+            self._begin("export")
             error: str | None = None
             try:
                 self._export.export(snapshots, commit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +52,18 @@ class Outcome:
 
 
 class DbtProject:
-    """The dbt project, called in this process so that parsing and imports are paid once."""
+    """The dbt project, called in this process so that parsing and imports are paid once.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: The configuration.
+        moved: Called whenever dbt has something to say, as before and after each model.
+
+    Raises:
+        BatchError: There is no dbt project.
+    """
+
+    def __init__(self, config: Config, moved: Callable[[], None] = lambda: None) -> None:
+        self._moved = moved
         self._project = config.dbt_project
         self._paths = LakePaths(config.data_dir)
         self._threads = config.settings.batch.threads
@@ -70,7 +79,7 @@ class DbtProject:
             self._environment()
             from dbt.cli.main import dbtRunner
 
-            self._runner = dbtRunner()
+            self._runner = dbtRunner(callbacks=[lambda event: self._moved()])
 
     def build(self, full: bool = False) -> Outcome:
         """Build all models and run their tests.

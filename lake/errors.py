@@ -9,7 +9,9 @@ DuckLakeError
 └── TerminalError           stop: somebody has to decide
     ├── ConfigError         ducklake.yml, or a value in the environment
     ├── StackError          the embedded stack (a port, a download, a library, the platform)
-    │   └── StackNotRunning
+    │   ├── StackNotRunning
+    │   └── ProcessFailed   a supervised process ended, or does not answer
+    ├── AlreadyRunning      another process does the same for this data folder
     ├── SourceError         a source cannot be read as configured
     │   └── CursorMissing   a topic has rows and its cursor is gone
     ├── ProducerFenced      another producer took over this transactional id
@@ -18,10 +20,14 @@ DuckLakeError
     │   └── PartitionsChanged
     ├── LedgerError         the ledger and the files do not fit together
     ├── BatchError          dbt, publication or export could not run
+    ├── UnexpectedError     a defect: an exception that nobody has named
     └── Interrupted         told to stop; nothing has changed
 """
 
 from __future__ import annotations
+
+import traceback
+from pathlib import Path
 
 
 class DuckLakeError(Exception):
@@ -77,6 +83,14 @@ class StackNotRunning(StackError):
     """A service is set to `embedded` and the stack is not up."""
 
 
+class ProcessFailed(StackError):
+    """A supervised process ended, or does not answer."""
+
+
+class AlreadyRunning(TerminalError):
+    """Another process does the same for this data folder."""
+
+
 class SourceError(TerminalError):
     """A source cannot be read as configured."""
 
@@ -107,6 +121,29 @@ class LedgerError(TerminalError):
 
 class BatchError(TerminalError):
     """dbt, publication or export could not run."""
+
+
+class UnexpectedError(TerminalError):
+    """A defect: an exception that nobody has named."""
+
+    @classmethod
+    def of(cls, where: str, error: BaseException, remedy: str) -> UnexpectedError:
+        """Name an exception by its type and place; its message may quote a row.
+
+        Args:
+            where: What was being done, such as a source and its connector.
+            error: The exception.
+            remedy: What the reader should do about it.
+        """
+        return cls(f"{where}: {type(error).__name__} in {_place(error)}.", remedy)
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    last = frames[-1]
+    return f"{last.name}, line {last.lineno} of {Path(last.filename).name}"
 
 
 class Interrupted(TerminalError):

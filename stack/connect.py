@@ -20,7 +20,7 @@ _CLIENTS = ("", "producer.", "consumer.", "admin.")
 class Connect(Service):
     """The worker."""
 
-    name: ClassVar[str] = "connect"
+    name = "connect"
     needs: ClassVar[tuple[str, ...]] = ("kafka",)
     stops_first: ClassVar[bool] = True
 

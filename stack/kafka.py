@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import uuid
-from typing import Any, ClassVar
+from typing import Any
 
 from stack.java import java, write_properties
 from stack.service import Service, on_loopback
@@ -17,7 +17,7 @@ _MB = 1024 * 1024
 class Kafka(Service):
     """The broker."""
 
-    name: ClassVar[str] = "kafka"
+    name = "kafka"
 
     def prepare(self) -> None:
         """Write the settings and format the storage once."""

@@ -46,6 +46,7 @@ _OURS = (
     "ledger.lock",
     "lake.duckdb*",
     "compactor.lock",
+    "run",
 )
 
 
@@ -77,7 +78,7 @@ def is_up(config: Config) -> bool:
     wanted = config.settings.services.embedded()
     report = _current(config)
     return not wanted or (
-        report is not None and report.phase == "up" and set(wanted) <= set(report.services)
+        report is not None and report.phase == "up" and set(wanted) <= set(report.processes)
     )
 
 
@@ -126,16 +127,16 @@ def down(config: Config) -> bool:
     Raises:
         StackError: A process could not be ended.
     """
-    lock_file, board = config.stack_dir / LOCK, config.stack_dir / STATUS_FILE
+    lock_file = config.stack_dir / LOCK
     pid = lock.holder(lock_file)
     if pid is not None:
         _signal(pid, signal.SIGTERM)
         if not _released(lock_file, STOP_SECONDS + 2):
             _signal(pid, signal.SIGKILL)
             _released(lock_file, 2)
-    report = Report.read(board)
+    report = Report.read(config.stack_dir / STATUS_FILE)
     left = []
-    for name, entry in report.services.items() if report else ():
+    for name, entry in report.processes.items() if report else ():
         if entry.pid is not None and not end_process(entry.pid, entry.started, 3):
             left.append(f"{name} ({entry.pid})")
     if left:
@@ -151,7 +152,7 @@ def status(config: Config) -> StackStatus:
         return StackStatus(up=False, pid=None, started="", services=())
     seen = []
     for service in services(config):
-        entry = report.services.get(service.name)
+        entry = report.processes.get(service.name)
         if entry is not None:
             seen.append(
                 ServiceStatus(
@@ -260,7 +261,7 @@ def _await_up(config: Config, alive: int, reporter: Reporter) -> None:
             time.sleep(0.1)  # somebody else's supervisor: only its file can be watched
         report = _current(config)
         if report is not None:
-            reporter.services({name: entry.state for name, entry in report.services.items()})
+            reporter.services({name: entry.state for name, entry in report.processes.items()})
             if report.phase == "up":
                 _check_complete(config, report)
                 return
@@ -273,7 +274,7 @@ def _await_up(config: Config, alive: int, reporter: Reporter) -> None:
 
 
 def _check_complete(config: Config, report: Report) -> None:
-    lacking = set(config.settings.services.embedded()) - set(report.services)
+    lacking = set(config.settings.services.embedded()) - set(report.processes)
     if lacking:
         raise StackError(
             f"The running stack was started without {', '.join(sorted(lacking))}.",

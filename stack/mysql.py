@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pymysql
 from pymysql.constants import CLIENT
@@ -22,7 +22,7 @@ INIT_SQL = Path("docker", "mysql", "init.sql")
 class Mysql(Service):
     """The shop's database server."""
 
-    name: ClassVar[str] = "mysql"
+    name = "mysql"
 
     @property
     def _data(self) -> Path:

@@ -28,7 +28,7 @@ _VANISH_SECONDS = 5.0
 class Postgres(Service):
     """The target database server."""
 
-    name: ClassVar[str] = "postgres"
+    name = "postgres"
     stop_signal: ClassVar[int] = SIGINT  # SIGTERM would wait for every client to leave
 
     @property

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGTERM
-from typing import Any, ClassVar
+from typing import Any
 
 from lake.config import Config
 from lake.errors import StackError
-from lake.processes.child import CappedLog, run_to_end
+from lake.processes.child import run_to_end
+from lake.processes.program import Program, tail
 from stack.ports import LOOPBACK
 from stack.secrets import Secrets
 from stack.tools import Tools
@@ -33,51 +33,29 @@ class StackContext:
         return self.config.stack_dir
 
 
-class Service(ABC):
-    """One service: how it is prepared, run, asked for its health, and reached.
-
-    `prepare` and `finish` must bear being interrupted anywhere and called again.
-    """
-
-    name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()  # services that must be healthy before it starts
-    stop_signal: ClassVar[int] = SIGTERM
-    stops_first: ClassVar[bool] = False
+class Service(Program):
+    """One service: how it is prepared, run, asked for its health, and reached."""
 
     def __init__(self, site: StackContext) -> None:
+        super().__init__(site.folder / self.name, site.folder / "logs" / f"{self.name}.log")
         self.site = site
-        self.folder = site.folder / self.name
-        self.log = site.folder / "logs" / f"{self.name}.log"
 
     @property
     def port(self) -> int:
         """The port on loopback."""
         return self.site.ports[self.name]
 
-    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
-        """Before every start: make what must exist (data directory, keys, settings)."""
-
-    @abstractmethod
-    def command(self) -> list[str]:
-        """Program and arguments, without secrets: everybody can read them in `ps`."""
-
-    def environment(self) -> dict[str, str]:
-        """Variables beside those of the supervisor."""
-        return {}
-
-    def identity(self) -> str:
-        """As whom it runs, see `launch`."""
-        return "same"
-
     @abstractmethod
     def healthy(self) -> bool:
         """Whether it answers now; an exception counts as no."""
 
-    def finish(self) -> None:  # noqa: B027 - most have nothing to load
-        """Once it answers after a start: load what the first start has to load."""
+    def answers(self, pid: int) -> bool:
+        """Whether the service answers now, by whatever process."""
+        return self.healthy()
 
-    def before_stop(self) -> None:  # noqa: B027 - most need no more than their signal
-        """Just before `stop_signal`: what lets it end fast; an exception is ignored."""
+    def cause(self, pid: int) -> str:
+        """A known cause in the last lines of its log."""
+        return reason(self.log).removeprefix(": ")
 
     @abstractmethod
     def endpoint(self) -> dict[str, Any]:
@@ -97,7 +75,7 @@ class Service(ABC):
             command,
             {**os.environ, **environment},
             self.folder,
-            CappedLog(self.log),
+            self.output,
             self.identity(),
         )
         if code != 0:
@@ -118,13 +96,8 @@ _SIGNS = {
 
 def reason(log: Path) -> str:
     """A known cause in the last lines of a log, as `: cause`; empty if there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            tail = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return next((f": {cause}" for sign, cause in _SIGNS.items() if sign in tail), "")
+    text = tail(log)
+    return next((f": {cause}" for sign, cause in _SIGNS.items() if sign in text), "")
 
 
 def on_loopback(port: int) -> str:

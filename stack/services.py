@@ -7,7 +7,7 @@ import socket
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import requests
@@ -28,7 +28,7 @@ _SHOP_TIME = ZoneInfo("America/Argentina/Buenos_Aires")
 class Sftp(Service):
     """The suppliers' file server, with the shop's sample files."""
 
-    name: ClassVar[str] = "sftp"
+    name = "sftp"
 
     @property
     def upload(self) -> Path:
@@ -109,7 +109,7 @@ class Sftp(Service):
 class Api(Service):
     """The server that answers like the two public APIs."""
 
-    name: ClassVar[str] = "api"
+    name = "api"
 
     def command(self) -> list[str]:
         """The server's module."""

@@ -12,9 +12,6 @@ import argparse
 import os
 import signal
 import threading
-import time
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,18 +19,18 @@ from lake.config import Config, load_config
 from lake.errors import DuckLakeError
 from lake.processes import lock
 from lake.processes.child import CappedLog
+from lake.processes.managed_process import RestartPolicy
 from lake.processes.status_file import StatusFile
+from lake.processes.supervisor import ProcessSupervisor
 from lake.storage.atomic_files import write_json
 from stack.downloads import cache_dir
 from stack.ports import PortBook
 from stack.secrets import Secrets
-from stack.service import StackContext
-from stack.service_runner import ServiceRunner
+from stack.service import Service, StackContext
 from stack.services import embedded_services
 from stack.tools import Tools
 
 STOP_SECONDS = 8.0
-_FIRST_SECONDS = 1.5
 LOCK = "supervisor.lock"
 STATUS_FILE = "supervisor.json"
 LOG = "supervisor.log"
@@ -61,10 +58,14 @@ class Supervisor:
         self._config = config
         self._stop = threading.Event()
         self._hurry = False
-        self._diary = CappedLog(config.stack_dir / "logs" / LOG)
+        logs = config.stack_dir / "logs"
+        self._journal = CappedLog(logs / LOG)
         names = config.settings.services.embedded()
-        self._status_file = StatusFile(config.stack_dir / STATUS_FILE, names)
-        self._runners: list[ServiceRunner] = []
+        self._status_file = StatusFile(
+            config.stack_dir / STATUS_FILE, {name: logs / f"{name}.log" for name in names}
+        )
+        self._services: list[Service] = []
+        self._processes: ProcessSupervisor | None = None
 
     def run(self) -> int:
         """Start everything, watch until told to stop, and end everything.
@@ -88,9 +89,10 @@ class Supervisor:
         if not failed:
             self._status_file.enter("stopping")
         self._config.state_file.unlink(missing_ok=True)
-        self._end_all()
-        if failed:  # said last, so that whoever reads it finds nothing running
-            self._status_file.enter("failed")
+        if self._processes is not None:
+            self._processes.stop(STOP_SECONDS, lambda: self._hurry)
+        # said last, so that whoever reads it finds nothing running
+        self._status_file.enter("failed" if failed else "ended")
         return int(failed)
 
     def _told_to_stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -108,10 +110,15 @@ class Supervisor:
             Tools.locate(),
         )
         self._ports = ports  # its locks last as long as it does
-        for service in embedded_services(site):
-            self._runners.append(ServiceRunner(service, self._status_file, self._stop, self._diary))
-        for runner in self._runners:
-            runner.start()
+        self._services = embedded_services(site)
+        self._processes = ProcessSupervisor(
+            self._services,
+            self._status_file,
+            self._journal,
+            RestartPolicy(must_start=True),
+            self._stop,
+        )
+        self._processes.start()
 
     def _await_start(self) -> None:
         while not (
@@ -121,37 +128,11 @@ class Supervisor:
             self._status_file.changed.clear()
 
     def _write_state(self) -> None:
-        services = {runner.service.name: runner.service.endpoint() for runner in self._runners}
+        services = {service.name: service.endpoint() for service in self._services}
         write_json(
             self._config.state_file,
             {"pid": os.getpid(), "started": self._status_file.started, "services": services},
         )
-
-    def _end_all(self) -> None:
-        self._stop.set()
-        deadline = time.monotonic() + STOP_SECONDS
-        first = [runner for runner in self._runners if runner.service.stops_first]
-        # Connect says goodbye to Kafka, for which Kafka has to be there
-        _ask_to_end(first)
-        self._await_ends(first, min(deadline, time.monotonic() + _FIRST_SECONDS))
-        _ask_to_end([runner for runner in self._runners if not runner.service.stops_first])
-        self._await_ends(self._runners, deadline)
-        for runner in self._runners:
-            if runner.child is not None and runner.child.wait(0) is None:
-                runner.child.kill()
-
-    def _await_ends(self, runners: Sequence[ServiceRunner], deadline: float) -> None:
-        for runner in runners:
-            while runner.is_alive() and not self._hurry and time.monotonic() < deadline:
-                runner.join(0.1)
-
-
-def _ask_to_end(runners: Sequence[ServiceRunner]) -> None:
-    for runner in runners:
-        if runner.child is not None:
-            with suppress(Exception):  # it may be gone, starting, or stuck: the signal decides
-                runner.service.before_stop()
-            runner.child.signal(runner.service.stop_signal)
 
 
 def main() -> int:
@@ -168,7 +149,7 @@ def main() -> int:
     config = load_config(arguments.config)
     config.stack_dir.joinpath("logs").mkdir(parents=True, exist_ok=True)
     if lock.take(config.stack_dir / LOCK) is None:
-        return 0  # another supervisor has this stack; whoever waits will read its board
+        return 0  # another supervisor has this stack; whoever waits will read its status file
     return Supervisor(config).run()
 
 

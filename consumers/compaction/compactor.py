@@ -31,6 +31,7 @@ from lake.errors import (
 from lake.failpoints import failpoint
 from lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
 from lake.ledger.staleness import assert_ledger_current
+from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
 from lake.records import OffsetRange
 from lake.recovery import (
     delete_replaced,
@@ -52,17 +53,24 @@ from lake.storage.sql import literal, rows_query, spilling
 
 log = structlog.get_logger()
 LOOK_SECONDS = 1.0
+MOVES_WITHIN = 1800.0
+"""Seconds within which the loop moves: a public file is read, sorted and written in one go."""
 
 
 class Compactor:
     """Seals the tables of one lake; only one runs at a time (a lock says so).
 
+    Args:
+        config: The configuration.
+        heartbeat: Told that the loop moves.
+
     Raises:
         TerminalError: Another compactor of this lake is running.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, heartbeat: Heartbeat = SILENT) -> None:
         self.config = config
+        self._heartbeat = heartbeat
         self.paths = LakePaths(config.data_dir)
         self.ledger = Ledger(self.paths)
         self._lock = (self.paths.root / "compactor.lock").open("w")
@@ -117,12 +125,15 @@ class Compactor:
         while not stop.is_set():
             try:
                 self.pass_once(force=False)
+                self._heartbeat.forget("compaction")
             except TransientError as error:
                 log.warning(
                     "compaction_failed",
                     message="A compaction failed and is tried again.",
                     reason=str(error),
                 )
+                part = Part("step", RETRYING, reason=error.what, remedy=error.remedy)
+                self._heartbeat.part("compaction", part)
             stop.wait(LOOK_SECONDS)
 
     def pass_once(self, force: bool) -> int:
@@ -138,9 +149,11 @@ class Compactor:
         self._finish_announced()
         made = 0
         for ref, _ in self.config.tables():
+            self._heartbeat.beat(f"looking at {ref.topic}", MOVES_WITHIN)
             hot = self._hot(ref)
             with suppress(CommitConflict):  # rebuilt meanwhile: at the next look
                 while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
+                    self._heartbeat.beat(f"sealing {ref.topic}", MOVES_WITHIN)
                     portion = self.sound(ref, self._portion(hot))
                     made += self._seal(ref, portion) if portion else 0
                     hot = self._hot(ref)

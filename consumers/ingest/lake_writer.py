@@ -36,6 +36,7 @@ from lake.failpoints import failpoint
 from lake.kafka.topics import admin, identify, make_topics
 from lake.ledger import Ledger
 from lake.ledger.staleness import assert_ledger_current
+from lake.processes.heartbeat import SILENT, STOPPED, Heartbeat, Part
 from lake.records import REJECTS_TOPIC, DeadLetter
 from lake.recovery import recover
 from lake.storage.files import Session
@@ -47,6 +48,9 @@ POLL_MESSAGES, POLL_BYTES = 5_000, 16 * 1024 * 1024
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 HELD_SECONDS = 0.1
+HALTED_LOOK_SECONDS = 5.0
+MOVES_WITHIN = 300.0
+"""Seconds within which the loop moves: one step of it waits up to two minutes for Kafka."""
 
 # Called without a lookup for each message: these run once for every record there is.
 _topic, _error = Message.topic, Message.error
@@ -62,6 +66,7 @@ class LakeWriter:
         endpoints: Where Kafka is.
         once: End at what is in Kafka when `run` begins.
         progress: Called with the number of rows of each commit.
+        heartbeat: Told that the loop moves, and which tables have stopped.
     """
 
     def __init__(
@@ -70,7 +75,10 @@ class LakeWriter:
         endpoints: Endpoints,
         once: bool = False,
         progress: Progress = lambda rows: None,
+        heartbeat: Heartbeat = SILENT,
     ) -> None:
+        self._heartbeat = heartbeat
+        self._next_halted_look = 0.0
         self._once = once
         self._stop = threading.Event()
         self._garbage = GarbageCollection()
@@ -136,10 +144,12 @@ class LakeWriter:
         goals = self._high_watermarks() if once else {}
         self._member.join()
         while not stop.is_set() and not (once and self._reached(goals)):
+            self._heartbeat.beat("reading", MOVES_WITHIN)
             self._take(self._member.consume(self._fetch_sizer.messages(), POLL_SECONDS))
             self._read_again()
             self._flush_due(hurry=once)
             self._read_again()
+            self._look_at_halted()
             self._garbage.run_if_due()
         self._flush_all()
         if once and self.halted:
@@ -151,9 +161,12 @@ class LakeWriter:
         Raises:
             ServiceUnreachable: It happens again and again.
         """
+        self._begin_anew(lambda: self._member.join_anew(reason, self._stop))
+
+    def _begin_anew(self, join: Callable[[], None]) -> None:
         self._buffers.clear()
         self._behind.clear()
-        self._member.join_anew(reason, self._stop)
+        join()
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = time.monotonic()
@@ -216,6 +229,7 @@ class LakeWriter:
         buffer = self._buffers.get(topic)
         if buffer is None or self._is_set_aside(topic) or not buffer.starts():
             return
+        self._heartbeat.beat(f"committing {topic}", MOVES_WITHIN)
         decoder, state = self._decoders[topic], buffer.state
         if not self._verify_topic_identity(topic):
             return
@@ -242,6 +256,7 @@ class LakeWriter:
                     table=topic,
                     reason=str(error),
                 )
+                self._heartbeat.beat("waiting for room on the disk", MOVES_WITHIN)
                 if self._stop.wait(RETRY_SECONDS):
                     return  # nothing of it is committed: it is read again
             except TableHeld:
@@ -315,6 +330,7 @@ class LakeWriter:
         )
         assigned, halted = [], []
         for wanted in partitions:
+            self._heartbeat.beat("taking over partitions", MOVES_WITHIN)
             topic, number = wanted.topic, wanted.partition
             ask = partial(consumer.get_watermark_offsets, wanted, KAFKA_SECONDS)
             low, high = retry_until_available(ask)
@@ -361,13 +377,54 @@ class LakeWriter:
 
     def _halt(self, topic: str | None, error: TerminalError) -> None:
         if topic is not None and topic not in self.halted:
-            self.halted[topic] = error
+            self._tell_halted(topic, error)
             log.error(
                 "table_halted",
                 message="The table is not read any more; the others are.",
                 table=topic,
                 reason=str(error),
             )
+
+    def _tell_halted(self, topic: str, error: TerminalError) -> None:
+        self.halted[topic] = error
+        self._heartbeat.part(topic, Part("table", STOPPED, reason=error.what, remedy=error.remedy))
+
+    def _look_at_halted(self) -> None:
+        """Let a table go on whose loss somebody has accepted meanwhile.
+
+        It goes on as after a start: as a new member, whose partitions are all looked at anew.
+        """
+        now = time.monotonic()
+        if not self.halted or self._once or now < self._next_halted_look:
+            return
+        self._next_halted_look = now + HALTED_LOOK_SECONDS
+        healed = [topic for topic in list(self.halted) if self._is_healed(topic)]
+        if not healed:
+            return
+        self._flush_all()
+        for topic in healed:
+            del self.halted[topic]
+            self._heartbeat.forget(topic)
+            log.info(
+                "table_resumed", message="The table's loss was accepted; it goes on.", table=topic
+            )
+        self._begin_anew(self._member.begin_anew)
+
+    def _is_healed(self, topic: str) -> bool:
+        try:
+            found = identify(self._admin, [topic], KAFKA_SECONDS).get(topic)
+            if found is None:
+                raise _deleted(topic)
+            state = self._ledger.open_table(topic, found.topic_id, found.partitions)
+            for number in range(found.partitions):
+                marks = Watermarks(*self._member.watermarks(topic, number))
+                self._check_loss(topic, number, state.positions.get(number), marks)
+        except TerminalError as error:
+            self._tell_halted(topic, error)  # it may have another remedy by now
+            return False
+        except (KafkaException, ServiceUnreachable):
+            return False
+        return True
 
     # A run up to now -------------------------------------------------------------------------
 

@@ -126,8 +126,12 @@ class Membership:
         log.warning(
             "rejoining_group", message="The worker joins its consumer group again.", reason=reason
         )
+        self.begin_anew(lambda: stop.wait(RETRY_SECONDS))
+
+    def begin_anew(self, pause: Callable[[], object] = lambda: None) -> None:
+        """Leave the groups and join them again: all partitions are assigned anew."""
         self.close()
-        stop.wait(RETRY_SECONDS)
+        pause()
         self._make()
         self.join()
 

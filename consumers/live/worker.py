@@ -28,6 +28,7 @@ from consumers.live.figures import MinuteFigures, parse
 from lake.config import Config, Endpoints
 from lake.errors import ConfigError, ServiceUnreachable, TerminalError
 from lake.kafka.topics import TIMEOUT, admin, identify, make_topics
+from lake.processes.heartbeat import SILENT, Heartbeat
 
 log = structlog.get_logger()
 KPI_TOPIC = "live.kpis"
@@ -40,6 +41,8 @@ _KPI_SETTINGS = {
 }
 PUBLISH_SECONDS = 1.0
 LOOK_SECONDS = 0.2
+MOVES_WITHIN = 120.0
+"""Seconds within which the event loop moves, whatever Kafka does."""
 SECOND_SECONDS = 15.0
 _QUIET = ("faust", "mode", "aiokafka", "asyncio")
 
@@ -146,8 +149,12 @@ class LiveWorker:
         self.app.agent(self._orders)(self._count)
         self.app.timer(PUBLISH_SECONDS)(self._publish)
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, heartbeat: Heartbeat = SILENT) -> None:
         """Count until told to stop.
+
+        Args:
+            stop: Ends it.
+            heartbeat: Told that the loop moves.
 
         Raises:
             ServiceUnreachable: The broker does not answer.
@@ -156,13 +163,13 @@ class LiveWorker:
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            asyncio.run(self._run(stop))
+            asyncio.run(self._run(stop, heartbeat))
         except KafkaError as error:
             raise ServiceUnreachable(
                 f"Kafka at {self._kafka}: {type(error).__name__}.", "Is it up?"
             ) from None
 
-    async def _run(self, stop: threading.Event) -> None:
+    async def _run(self, stop: threading.Event, heartbeat: Heartbeat) -> None:
         await self.app.start()
         log.info(
             "live_figures_started",
@@ -172,6 +179,7 @@ class LiveWorker:
         )
         try:
             while not stop.is_set() and not self.app.should_stop and not self._second():
+                heartbeat.beat("counting", MOVES_WITHIN)
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             await self.app.stop()

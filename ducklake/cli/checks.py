@@ -91,7 +91,7 @@ def accept_loss(config: Config, table: str, yes: bool) -> None:
         lost = ledger.accept(ref.topic, found.topic_id, lows)
     for span in lost:
         print(f"{ref.topic}, partition {span.partition}: offsets {span.first} to {span.last} lost")
-    print(f"{ref.topic} goes on with the next start of `ducklake consume`")
+    print(f"{ref.topic} goes on: in a running `ducklake consume` within seconds, or with its start")
 
 
 def compact_days(config: Config, days: str) -> None:

@@ -117,16 +117,16 @@ def _seconds(steps: Steps) -> dict[str, float | None]:
 def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None:
     """Bring everything up with a shop that sells, and keep it running until told to stop."""
     was_up = lifecycle.is_up(config)
+    supervisor = RoleSupervisor(config, {**ROLES, "simulate": ("simulate", "--rate", str(rate))})
     try:
         lifecycle.up(config)
         if stop.is_set():
             return
-        roles = {**ROLES, "simulate": ("simulate", "--rate", str(rate))}
         print("The shop is open. In another terminal:")
         for line in next_commands(config):
             print(f"  {line}")
         print("Ctrl-C ends everything.", flush=True)
-        run_roles(config, stop, RoleSupervisor(config, roles))
+        run_roles(config, stop, supervisor)
     finally:
         # From here on Ctrl-C must not leave anything behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -138,6 +138,7 @@ def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None
 def run_roles(config: Config, stop: threading.Event, supervisor: RoleSupervisor) -> None:
     """Look after the roles and show what arrives, until told to stop."""
     view = LiveView(config, sys.stderr)
+    supervisor.start()
     try:
         while not stop.wait(view.wait_seconds):
             supervisor.look()

@@ -13,6 +13,7 @@ import typer
 from ducklake.cli.options import ConfigOption, JsonOption, OnceOption
 from ducklake.cli.output import note
 from ducklake.cli.signals import stop_on_signals
+from ducklake.supervision.beating import beating
 from lake.config import load_config
 from lake.errors import ConfigError
 
@@ -27,8 +28,9 @@ def produce(
 
     stop = stop_on_signals()
     settings = load_config(config)
-    runner = SourceRunner(settings, settings.endpoints(), sources, _sent)
-    runner.run(stop, once)
+    with beating(settings, "produce", once) as heartbeat:
+        runner = SourceRunner(settings, settings.endpoints(), sources, _sent, heartbeat)
+        runner.run(stop, once)
 
 
 def consume(
@@ -47,15 +49,16 @@ def consume(
             "Leave out --workers; or leave out --once, and several share the work for ever.",
         )
     if workers > 1:
-        from ducklake.supervision.roles import RoleSupervisor, consume_roles
+        from ducklake.supervision.roles import WORKERS, RoleSupervisor, consume_roles
 
-        RoleSupervisor(settings, consume_roles(workers)).keep(stop)
+        RoleSupervisor(settings, consume_roles(workers), WORKERS).keep(stop)
         return
-    writer = LakeWriter(settings, settings.endpoints(), once)
-    try:
-        writer.run(stop)
-    finally:
-        writer.close()
+    with beating(settings, "consume", once) as heartbeat:
+        writer = LakeWriter(settings, settings.endpoints(), once, heartbeat=heartbeat)
+        try:
+            writer.run(stop)
+        finally:
+            writer.close()
     if once:
         _compact(settings.path, stop, now=True)
 
@@ -72,7 +75,8 @@ def live(config: ConfigOption = None) -> None:
 
     stop = stop_on_signals()
     settings = load_config(config)
-    LiveWorker(settings, settings.endpoints()).run(stop)
+    with beating(settings, "live") as heartbeat:
+        LiveWorker(settings, settings.endpoints()).run(stop, heartbeat)
 
 
 def compact(
@@ -95,16 +99,18 @@ def compact(
 def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
     from consumers.compaction.compactor import Compactor
 
-    compactor = Compactor(load_config(config))
-    try:
-        if now:
-            made = compactor.pass_once(force=True)
-            print(f"{made} public files made", file=sys.stderr)
-            compactor.must_be_undamaged()
-        else:
-            compactor.run(stop)
-    finally:
-        compactor.close()
+    settings = load_config(config)
+    with beating(settings, "compact", now) as heartbeat:
+        compactor = Compactor(settings, heartbeat)
+        try:
+            if now:
+                made = compactor.pass_once(force=True)
+                print(f"{made} public files made", file=sys.stderr)
+                compactor.must_be_undamaged()
+            else:
+                compactor.run(stop)
+        finally:
+            compactor.close()
 
 
 def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
@@ -114,17 +120,18 @@ def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
 
     stop = stop_on_signals()
     settings = load_config(config)
-    worker = Batch(settings, settings.endpoints(), lambda step: note(f"{step} ..."))
-    try:
-        if once:
-            summary = one_cycle(worker).summary()
-            note(json.dumps(summary))
-            if summary["failed"]:
-                raise typer.Exit(1)
-        else:
-            worker.run(stop)
-    finally:
-        worker.close()
+    with beating(settings, "batch", once) as heartbeat:
+        worker = Batch(settings, settings.endpoints(), lambda step: note(f"{step} ..."), heartbeat)
+        try:
+            if once:
+                summary = one_cycle(worker).summary()
+                note(json.dumps(summary))
+                if summary["failed"]:
+                    raise typer.Exit(1)
+            else:
+                worker.run(stop)
+        finally:
+            worker.close()
 
 
 def run(config: ConfigOption = None) -> None:
@@ -147,7 +154,10 @@ def simulate(
     from techstore.simulate import simulate as trade
 
     stop = stop_on_signals()
-    counts = trade(load_config(config).endpoints().mysql, rate, stop, seed)
+    settings = load_config(config)
+    with beating(settings, "simulate") as heartbeat:
+        heartbeat.beat("trading")
+        counts = trade(settings.endpoints().mysql, rate, stop, seed)
     note(f"{counts.changes:,} rows changed in {counts.transactions:,} transactions")
 
 

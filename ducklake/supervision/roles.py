@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +12,14 @@ import structlog
 from ducklake.cli.signals import FENCED
 from ducklake.supervision.stuck_writer import StuckWriterWatch
 from lake.config import Config
-from lake.processes.child import CappedLog, Child
+from lake.errors import AlreadyRunning
+from lake.processes import lock
+from lake.processes.child import CappedLog
+from lake.processes.heartbeat import ROLE, forget_the_dead, report_of
+from lake.processes.managed_process import RestartPolicy
+from lake.processes.program import Program, last_line
+from lake.processes.status_file import StatusFile
+from lake.processes.supervisor import ProcessSupervisor
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
@@ -25,6 +29,13 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "compact": ("compact",),
     "batch": ("batch",),
 }
+RUN, WORKERS = "run", "workers"
+"""Names of supervisors: that of `ducklake run`, and that of `ducklake consume --workers`."""
+SUPERVISOR = ".supervisor.json"
+
+STOP_SECONDS = 5.0
+LOOK_SECONDS = 0.2
+_POLICY = RestartPolicy(final_codes=frozenset({FENCED}), first_pause=1.0)
 
 
 def consume_roles(workers: int) -> dict[str, tuple[str, ...]]:
@@ -32,42 +43,91 @@ def consume_roles(workers: int) -> dict[str, tuple[str, ...]]:
     return {f"consume-{number}": ("consume",) for number in range(1, workers + 1)}
 
 
-STOP_SECONDS = 5.0
-LOOK_SECONDS = 0.2
-_BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
+class Role(Program):
+    """A command of the project, kept running; its heartbeat says whether it moves.
 
+    Args:
+        config: The configuration, handed on to the command.
+        name: The role's name.
+        arguments: The command's words.
+    """
 
-class _Role:
-    def __init__(self, name: str, arguments: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, config: Config, name: str, arguments: tuple[str, ...]) -> None:
+        paths = LakePaths(config.data_dir)
+        super().__init__(config.root, paths.logs / f"{name}.log")
         self.name = name
-        self.arguments = arguments
-        self.log = CappedLog(folder / f"{name}.log")
-        self.child: Child | None = None
-        self.failures = 0
-        self.start_at = 0.0
-        self.ended_for_good = False
+        self._config = config
+        self._arguments = arguments
+        self._run = paths.run
+
+    def command(self) -> list[str]:
+        """The command line."""
+        return [sys.executable, "-m", "ducklake.cli", *self._arguments]
+
+    def environment(self) -> dict[str, str]:
+        """The configuration, and the name under which it tells how it is."""
+        return {"DUCKLAKE_CONFIG": str(self._config.path), ROLE: self.name}
+
+    def answers(self, pid: int) -> bool:
+        """Whether its heart beats."""
+        report = report_of(self._run, pid)
+        return report is not None and report.alive
+
+    def hangs(self, pid: int) -> str | None:
+        """Why it counts as hanging."""
+        report = report_of(self._run, pid)
+        return report.hangs() if report is not None else None
+
+    def cause(self, pid: int) -> str:
+        """Its last words: the error that ended it, or the last line of its log."""
+        report = report_of(self._run, pid)
+        if report is not None and report.reason:
+            return f"{report.reason} {report.remedy}".strip()
+        return last_line(self.log).removeprefix("ducklake: ")
 
 
 class RoleSupervisor:
     """Keeps one process for each role; a role that dies is started again, a fenced one is not.
 
-    Children die with this process (the kernel sees to it), and with the thread that made it: use
-    it from the main thread.
-
     Args:
         config: The configuration, handed on to every role.
         roles: Role to command line arguments.
+        name: Which supervisor this is; a data folder has one of each name.
+
+    Raises:
+        AlreadyRunning: Another one of this name runs on this data folder.
     """
 
-    def __init__(self, config: Config, roles: Mapping[str, tuple[str, ...]] = ROLES) -> None:
-        self._config = config
-        self.folder = config.data_dir / "logs"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._watch = StuckWriterWatch(LakePaths(config.data_dir).ledger)
-        self._roles = [_Role(name, words, self.folder) for name, words in roles.items()]
+    def __init__(
+        self, config: Config, roles: Mapping[str, tuple[str, ...]] = ROLES, name: str = RUN
+    ) -> None:
+        paths = LakePaths(config.data_dir)
+        for folder in (paths.logs, paths.run):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.stop_event = threading.Event()
+        self._lock_file = paths.run / f"{name}.supervisor.lock"
+        self._descriptor = _only_one(self._lock_file, name, config.data_dir)
+        forget_the_dead(paths.run)
+        programs = [Role(config, role, words) for role, words in roles.items()]
+        self._status = StatusFile(
+            paths.run / f"{name}{SUPERVISOR}", {role.name: role.log for role in programs}
+        )
+        self._processes = ProcessSupervisor(
+            programs,
+            self._status,
+            CappedLog(paths.logs / f"{name}.log"),
+            _POLICY,
+            self.stop_event,
+        )
+        self._watch = StuckWriterWatch(paths.ledger)
+
+    def start(self) -> None:
+        """Start all roles."""
+        self._processes.start()
+        self._status.enter("up")
 
     def look(self) -> None:
-        """Start what is not running and may be; call it often."""
+        """End a role that stands in the way of all others; call it often."""
         ended = self._watch.look(self.processes().values())
         if ended is not None:
             log.error(
@@ -75,21 +135,10 @@ class RoleSupervisor:
                 message="A process that was stopped with the ledger's write lock was ended.",
                 pid=ended,
             )
-        now = time.monotonic()
-        for role in self._roles:
-            if role.ended_for_good:
-                continue
-            if role.child is not None:
-                code = role.child.wait(0)
-                if code is None:
-                    continue
-                role.child = None
-                self._ended(role, code, now)
-            elif now >= role.start_at:
-                role.child = self._start(role)
 
     def keep(self, stop: threading.Event) -> None:
         """Look after the roles until told to stop, then stop them."""
+        self.start()
         try:
             while not stop.wait(LOOK_SECONDS):
                 self.look()
@@ -98,41 +147,28 @@ class RoleSupervisor:
 
     def stop(self) -> None:
         """Ask all to finish what they hold; end what does not within some seconds."""
-        running = [role.child for role in self._roles if role.child is not None]
-        for child in running:
-            child.signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for child in running:
-            if child.wait(max(0.0, deadline - time.monotonic())) is None:
-                child.kill()
+        self._status.enter("stopping")
+        self._processes.stop(STOP_SECONDS)
+        self._status.enter("ended")
+        lock.release(self._lock_file, self._descriptor)
 
     def processes(self) -> dict[str, int]:
         """Process ids by role."""
-        return {role.name: role.child.pid for role in self._roles if role.child is not None}
+        return self._processes.pids()
 
-    def _start(self, role: _Role) -> Child:
-        command = [sys.executable, "-m", "ducklake.cli", *role.arguments]
-        environment = {**os.environ, "DUCKLAKE_CONFIG": str(self._config.path)}
-        return Child(command, environment, self._config.root, role.log)
 
-    def _ended(self, role: _Role, code: int, now: float) -> None:
-        where = str(role.log.path)
-        if code == FENCED:
-            role.ended_for_good = True
-            log.error(
-                "role_superseded",
-                message="Another process has taken over; the role is not started again.",
-                role=role.name,
-                log=where,
-            )
-            return
-        pause = _BACKOFF[min(role.failures, len(_BACKOFF) - 1)]
-        role.failures += 1
-        role.start_at = now + pause
-        log.warning(
-            "role_ended",
-            message="A role ended and is started again.",
-            role=role.name,
-            exit=code,
-            log=where,
-        )
+def _only_one(lock_file: Path, name: str, data_dir: Path) -> int:
+    descriptor = lock.take(lock_file)
+    if descriptor is not None:
+        return descriptor
+    pid = lock.holder(lock_file)
+    command = "`ducklake run`" if name == RUN else "`ducklake consume --workers`"
+    who = f" (process {pid})" if pid else ""
+    raise AlreadyRunning(
+        (
+            f"Another {command} or `ducklake demo` keeps the roles of {data_dir} running{who}."
+            if name == RUN
+            else f"Another {command} of {data_dir} is running{who}."
+        ),
+        "Stop it first, or give this one a data_dir of its own.",
+    )

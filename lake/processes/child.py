@@ -20,10 +20,10 @@ LOG_BYTES = 10 * 1024 * 1024
 
 
 class CappedLog:
-    """A log file and one older one beside it (`.1`).
+    """A log file and one older one beside it (`.1`); it outlives the processes that write to it.
 
     Args:
-        path: The file; appended to.
+        path: The file; opened at the first line, and appended to.
         limit: Bytes after which it becomes the older one.
     """
 
@@ -31,25 +31,37 @@ class CappedLog:
         self.path = path
         self._limit = limit
         self._lock = threading.Lock()
-        self._file: IO[bytes] = path.open("ab")
+        self._file: IO[bytes] | None = None
 
     def write(self, data: bytes) -> None:
         """Append; a full disk loses log lines, never the service."""
         with self._lock:
             try:
-                if self._file.tell() + len(data) > self._limit:
-                    self._file.close()
+                file = self._opened()
+                if file.tell() + len(data) > self._limit:
+                    self._shut()
                     self.path.replace(self.path.with_name(self.path.name + ".1"))
-                    self._file = self.path.open("ab")
-                self._file.write(data)
-                self._file.flush()
+                    file = self._opened()
+                file.write(data)
+                file.flush()
             except OSError:
-                return
+                self._shut()  # whatever it was, the next line begins with a new file
 
     def close(self) -> None:
-        """Nothing more comes."""
-        with self._lock, suppress(OSError):
-            self._file.close()
+        """Let go of the file; what still comes opens it again."""
+        with self._lock:
+            self._shut()
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = self.path.open("ab")
+        return self._file
+
+    def _shut(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
 
 def _wrapped(command: Sequence[str], identity: str) -> list[str]:
@@ -64,7 +76,7 @@ class Child:
         command: Program and arguments; no secrets in them.
         environment: The whole environment.
         folder: Where it runs.
-        log: Takes what it prints, and is closed at its end.
+        log: Takes what it prints; it stays the caller's, who may give it to the next child.
         identity: `same`, `namespace` or `nobody` (see `launch`).
     """
 
@@ -95,7 +107,6 @@ class Child:
         while data := os.read(stream.fileno(), 65_536):
             log.write(data)
         stream.close()
-        log.close()
 
     def wait(self, seconds: float | None) -> int | None:
         """The exit code, or None if it still runs after that time (None waits for ever)."""
@@ -109,6 +120,18 @@ class Child:
     def signal(self, number: int) -> None:
         """Send a signal; nothing happens if it has ended."""
         self._process.send_signal(number)
+
+    def end(self, number: int, seconds: float) -> int | None:
+        """Ask it to end, kill it where it does not in time, and wait for that.
+
+        Args:
+            number: The signal that asks.
+            seconds: How long it may take.
+        """
+        self.signal(number)
+        if self.wait(seconds) is None:
+            self.kill()
+        return self.wait(1)
 
     def kill(self) -> None:
         """End it at once, and wait for that."""

@@ -91,6 +91,16 @@ class LakePaths:
         return self.root / "workers"
 
     @property
+    def run(self) -> Path:
+        """What supervisors and roles tell of themselves, and the locks that say who lives."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the roles of `ducklake run`."""
+        return self.root / "logs"
+
+    @property
     def published(self) -> Path:
         """Immutable Parquet snapshots of the models."""
         return self.root / "published"

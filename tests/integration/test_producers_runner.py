@@ -14,7 +14,8 @@ import structlog
 from lake.config import Config
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 from lake.records import Record
-from producers import runner as module
+from producers import runner
+from producers import source_loop as module
 from producers.base import Batch, Connector, Cursors
 from producers.runner import SourceRunner
 from producers.transactions import TransactionalWriter
@@ -64,9 +65,9 @@ def fail(error: BaseException) -> Callable[[], None]:
 
 
 def run(lab: Lab, once: bool = True, stop: threading.Event | None = None) -> SourceRunner:
-    runner = SourceRunner(lab.config, lab.endpoints)
-    runner.run(stop or threading.Event(), once)
-    return runner
+    sources = SourceRunner(lab.config, lab.endpoints)
+    sources.run(stop or threading.Event(), once)
+    return sources
 
 
 def test_a_failing_source_stops_no_other(tmp_path: Path, stack_config: Config) -> None:
@@ -89,7 +90,7 @@ def test_a_source_that_is_down_at_the_start_is_asked_again(
             super().__init__(*args)
             made.append(self.source)
 
-    monkeypatch.setattr(module, "TransactionalWriter", Counted)
+    monkeypatch.setattr(runner, "TransactionalWriter", Counted)
     Scripted.first = [fail(ServiceUnreachable("down"))] * 3
     run(lab)
     assert len(lab.rows("things")) == 1
@@ -115,7 +116,7 @@ def test_after_an_unknown_commit_a_new_writer_asks_kafka(
                 self.usable = False
                 raise ServiceUnreachable("no answer")
 
-    monkeypatch.setattr(module, "TransactionalWriter", Unlucky)
+    monkeypatch.setattr(runner, "TransactionalWriter", Unlucky)
     run(lab)
     assert len(made) == 2
     assert sorted(seen.row["n"] for seen in lab.rows("things")) == [1, 2], "none twice"
@@ -134,8 +135,8 @@ def test_a_source_that_stays_down_ends_one_pass_with_its_error(
 def stopped_in(lab: Lab, waiting: Callable[[], bool]) -> float:
     """Seconds from the stop to the end of a runner that waits for something."""
     stop = threading.Event()
-    runner = SourceRunner(lab.config, lab.endpoints)
-    thread = threading.Thread(target=runner.run, args=(stop,))
+    sources = SourceRunner(lab.config, lab.endpoints)
+    thread = threading.Thread(target=sources.run, args=(stop,))
     thread.start()
     try:
         wait_until(waiting, "it waits")
@@ -143,7 +144,7 @@ def stopped_in(lab: Lab, waiting: Callable[[], bool]) -> float:
         stop.set()
         began = time.monotonic()
         thread.join(30)
-    assert not runner.failed
+    assert not sources.failed
     return time.monotonic() - began
 
 

@@ -72,7 +72,7 @@ def children(config: Config) -> list[psutil.Process]:
     """The processes of the services."""
     report = Report.read(config.stack_dir / "supervisor.json")
     assert report is not None
-    return [psutil.Process(entry.pid) for entry in report.services.values() if entry.pid]
+    return [psutil.Process(entry.pid) for entry in report.processes.values() if entry.pid]
 
 
 def runs(process: psutil.Process) -> bool:

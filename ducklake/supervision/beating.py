@@ -1,0 +1,35 @@
+"""A command that runs for ever tells how it is while it runs, and why it ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lake.config import Config
+from lake.processes.heartbeat import ROLE, SILENT, Heartbeat, RoleHeartbeat
+from lake.storage.paths import LakePaths
+
+
+@contextmanager
+def beating(config: Config, role: str, once: bool = False) -> Iterator[Heartbeat]:
+    """The heartbeat of this process.
+
+    Args:
+        config: The configuration.
+        role: What the process is; a supervisor may have given it another name.
+        once: A command that ends by itself tells nobody but its caller.
+    """
+    if once:
+        yield SILENT
+        return
+    heartbeat = RoleHeartbeat(LakePaths(config.data_dir).run, os.environ.get(ROLE, role))
+    try:
+        yield heartbeat
+    except Exception as error:
+        heartbeat.close(error)
+        raise
+    except BaseException:
+        heartbeat.close()
+        raise
+    heartbeat.close()

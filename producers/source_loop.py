@@ -1,0 +1,192 @@
+"""One source, polled for ever: whatever it raises stops it alone, and it is asked again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+
+import structlog
+
+from lake.errors import DuckLakeError, ProducerFenced, TransientError, UnexpectedError
+from lake.processes.backoff import Backoff
+from lake.processes.heartbeat import RETRYING, RUNNING, STOPPED, Heartbeat, Part
+from producers.base import Connector
+from producers.transactions import TransactionalWriter
+
+log = structlog.get_logger()
+RETRY_SECONDS = 2.0
+MOST_SECONDS = 300.0
+"""The longest pause between two tries: so long a source that somebody has mended may still wait."""
+TRANSIENT_MOST_SECONDS = 60.0
+"""The same for what mends itself, such as a server that restarts."""
+ONCE_SECONDS = 0.2
+ONCE_TRIES = 5
+SOON_SECONDS = 1.0
+MOVES_WITHIN = 1800.0
+"""Seconds within which a poll yields a batch or ends: servers time out far earlier, but an
+`extract()` may fetch whole tables in one go."""
+
+Progress = Callable[[str, int], None]
+
+
+class SourceLoop:
+    """Polls one source and writes what it yields.
+
+    Args:
+        name: The source.
+        make: Makes its connector; called anew after an error that is not transient.
+        open_writer: Opens its transactional producer.
+        heartbeat: Told in which state the source is.
+        progress: Called with a topic and the number of records sent.
+
+    Attributes:
+        failed: What ended it for good.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Connector],
+        open_writer: Callable[[], TransactionalWriter],
+        heartbeat: Heartbeat,
+        progress: Progress,
+    ) -> None:
+        self.name = name
+        self.failed: DuckLakeError | None = None
+        self._make = make
+        self._open_writer = open_writer
+        self._heartbeat = heartbeat
+        self._progress = progress
+        self._source: Connector | None = None
+        self._writer: TransactionalWriter | None = None
+        self._backoff = Backoff(RETRY_SECONDS, MOST_SECONDS)
+        self._error: DuckLakeError | None = None  # of the last try
+
+    def run(self, stop: threading.Event, once: bool) -> None:
+        """Poll until told to stop, or (once) until all that is there has been read.
+
+        Only another producer that has taken over ends it for good, and in a `once` run any error
+        that is not transient.
+        """
+        try:
+            while not stop.is_set():
+                try:
+                    if self._poll(stop, once):
+                        return
+                except Exception as error:  # whatever a connector raises is its own affair
+                    pause = self._failed(error, once)
+                    if pause is None:
+                        return
+                    stop.wait(pause)
+        finally:
+            self._let_go()
+
+    def _poll(self, stop: threading.Event, once: bool) -> bool:
+        """Poll once, and wait for the next time; whether there is none."""
+        self._tell(within=MOVES_WITHIN)
+        source = self._source = self._source or self._make()
+        if source.writes_records and self._writer is None:
+            self._writer = self._open_writer()
+        self._write_batches(source, stop)
+        if self._error is not None:
+            log.info("source_resumed", message="The source answers again.", source=self.name)
+        self._error = None
+        self._backoff.reset()
+        if once and not stop.is_set() and source.settled():
+            return True
+        pause = _pause(source, once)
+        self._tell(within=None)  # it waits, however long
+        stop.wait(pause)
+        return False
+
+    def _write_batches(self, source: Connector, stop: threading.Event) -> None:
+        batches = source.poll(self._writer.view() if self._writer else {})
+        try:
+            for batch in batches:
+                assert self._writer is not None, "a connector that yields batches writes records"
+                if stop.is_set():
+                    return
+                self._writer.write(batch)
+                self._tell(within=MOVES_WITHIN)
+                if batch.records:
+                    self._progress(f"{source.name}.{batch.table}", len(batch.records))
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()  # now, not some time: it may hold a session open
+
+    def _failed(self, error: Exception, once: bool) -> float | None:
+        """Note an error; the seconds to wait before the next try, or None if there is none."""
+        named = self._error = self._named(error)
+        transient = isinstance(named, TransientError)
+        fenced = isinstance(named, ProducerFenced)
+        # Only where it is of no more use: a new one would fence a successor of this process.
+        self._writer = self._writer if self._writer and self._writer.usable else None
+        pause = self._backoff.pause()
+        last_try = once and (not transient or self._backoff.failures >= ONCE_TRIES)
+        if fenced or last_try:
+            self.failed = named
+            self._tell(STOPPED)
+            log.error(
+                "source_stopped",
+                message="The source is not read any more; the others are.",
+                source=self.name,
+                reason=str(named),
+            )
+            return None
+        if not transient:
+            self._let_go()  # the next try begins afresh
+        pause = min(pause, TRANSIENT_MOST_SECONDS) if transient else pause
+        self._tell(next_attempt=time.time() + pause)
+        log.warning(
+            "source_failed",
+            message="A source failed and is tried again.",
+            source=self.name,
+            reason=str(named),
+            seconds=round(pause, 1),
+        )
+        return pause
+
+    def _named(self, error: Exception) -> DuckLakeError:
+        if isinstance(error, DuckLakeError):
+            return error
+        source = self._source
+        kind = f" ({type(source).__module__}.{type(source).__name__})" if source else ""
+        return UnexpectedError.of(
+            f"Source {self.name}{kind}",
+            error,
+            "This is a defect of the connector, or something in the source that it does not"
+            " expect; the source is asked again by itself.",
+        )
+
+    def _tell(
+        self, state: str = "", within: float | None = None, next_attempt: float | None = None
+    ) -> None:
+        error = self._error
+        if not state:  # one that is being asked again has not answered yet
+            state = RUNNING if error is None else RETRYING
+        reason, remedy = (error.what, error.remedy) if error else ("", "")
+        part = Part("source", state, 0.0, reason, remedy, next_attempt, within=within)
+        self._heartbeat.part(self.name, part)
+
+    def _let_go(self) -> None:
+        source, self._source = self._source, None
+        if source is None:
+            return
+        try:
+            source.close()
+        except Exception as error:  # it is thrown away in any case
+            log.warning(
+                "source_not_closed",
+                message="A source's connector failed while it was closed; it is dropped.",
+                source=self.name,
+                reason=type(error).__name__,
+            )
+
+
+def _pause(source: Connector, once: bool) -> float:
+    if once:
+        return ONCE_SECONDS
+    if source.writes_records and not source.settled():
+        return min(SOON_SECONDS, source.source.poll_seconds)  # a file is still being written
+    return source.source.poll_seconds
