@@ -250,14 +250,7 @@ class LakeWriter:
                 )
                 break
             except DiskFull as error:
-                log.error(
-                    "waiting_for_disk",
-                    message="A commit waits for room on the disk.",
-                    table=topic,
-                    reason=str(error),
-                )
-                self._heartbeat.beat("waiting for room on the disk", MOVES_WITHIN)
-                if self._stop.wait(RETRY_SECONDS):
+                if self._is_told_to_stop_waiting(topic, error):
                     return  # nothing of it is committed: it is read again
             except TableHeld:
                 if self._stop.wait(HELD_SECONDS):
@@ -278,6 +271,16 @@ class LakeWriter:
         self._reload(topic)
         failpoint("commit.before_advisory_offsets")
         self._member.hint(topic, {r.partition: r.next_offset for r in ranges})
+
+    def _is_told_to_stop_waiting(self, topic: str, error: DiskFull) -> bool:
+        log.error(
+            "waiting_for_disk",
+            message="A commit waits for room on the disk.",
+            table=topic,
+            reason=str(error),
+        )
+        self._heartbeat.beat("waiting for room on the disk", MOVES_WITHIN)
+        return self._stop.wait(RETRY_SECONDS)
 
     def _reload(self, topic: str) -> TableBuffer:
         """Empty a table's buffer; it goes on from where the ledger stands."""

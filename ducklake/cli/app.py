@@ -15,7 +15,7 @@ from ducklake.cli.options import ConfigOption
 from ducklake.cli.output import note
 from ducklake.cli.signals import FENCED, INTERRUPTED
 from lake.config import CONFIG_NAME, json_schema, load_config
-from lake.errors import DuckLakeError, ProducerFenced
+from lake.errors import DuckLakeError, ProducerFenced, UnexpectedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -95,6 +95,10 @@ def main() -> None:
         sys.exit(FENCED)
     except DuckLakeError as error:
         note(f"ducklake: {error}")
+        sys.exit(1)
+    except Exception as error:  # its message may quote a row: its type and place are enough
+        remedy = "This is a defect; what was committed is safe. Run it again, and report this line."
+        note(f"ducklake: {UnexpectedError.of('Unexpected error', error, remedy)}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -112,10 +112,11 @@ class RoleSupervisor:
         self._status = StatusFile(
             paths.run / f"{name}{SUPERVISOR}", {role.name: role.log for role in programs}
         )
+        self._journal = CappedLog(paths.logs / f"{name}.log")
         self._processes = ProcessSupervisor(
             programs,
             self._status,
-            CappedLog(paths.logs / f"{name}.log"),
+            self._journal,
             _POLICY,
             self.stop_event,
         )
@@ -149,6 +150,7 @@ class RoleSupervisor:
         """Ask all to finish what they hold; end what does not within some seconds."""
         self._status.enter("stopping")
         self._processes.stop(STOP_SECONDS)
+        self._journal.close()
         self._status.enter("ended")
         lock.release(self._lock_file, self._descriptor)
 

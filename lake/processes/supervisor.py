@@ -13,6 +13,7 @@ from lake.processes.program import Program
 from lake.processes.status_file import StatusFile
 
 _FIRST_SECONDS = 1.5
+_LAST_SECONDS = 1.0  # for the last line in the journal
 
 
 class ProcessSupervisor:
@@ -72,6 +73,8 @@ class ProcessSupervisor:
         for process in self._processes:
             if process.child is not None and process.child.wait(0) is None:
                 process.child.kill()
+            if process.ident is not None:  # it was started
+                process.join(_LAST_SECONDS)
             process.program.output.close()
 
 
