@@ -18,7 +18,14 @@ from lake.processes.child import CappedLog
 from lake.processes.heartbeat import ROLE, forget_the_dead, report_of
 from lake.processes.managed_process import RestartPolicy
 from lake.processes.program import Program, last_line
-from lake.processes.status_file import StatusFile
+from lake.processes.status_file import (
+    CRASH_LOOPING,
+    HANGING,
+    RESTARTING,
+    STOPPED,
+    ProcessEntry,
+    StatusFile,
+)
 from lake.processes.supervisor import ProcessSupervisor
 from lake.storage.paths import LakePaths
 
@@ -121,6 +128,7 @@ class RoleSupervisor:
             self.stop_event,
         )
         self._watch = StuckWriterWatch(paths.ledger)
+        self._logged: dict[str, tuple[str, int]] = {}
 
     def start(self) -> None:
         """Start all roles."""
@@ -128,13 +136,45 @@ class RoleSupervisor:
         self._status.enter("up")
 
     def look(self) -> None:
-        """End a role that stands in the way of all others; call it often."""
+        """Log what has happened, and end a role that is in the way of all others; call it often."""
+        for name, entry in self._status.entries().items():
+            if self._logged.get(name) != (entry.state, entry.restarts):
+                self._log_change(name, entry)
+                self._logged[name] = (entry.state, entry.restarts)
         ended = self._watch.look(self.processes().values())
         if ended is not None:
             log.error(
                 "write_lock_holder_ended",
                 message="A process that was stopped with the ledger's write lock was ended.",
                 pid=ended,
+            )
+
+    @staticmethod
+    def _log_change(name: str, entry: ProcessEntry) -> None:
+        if entry.state == STOPPED:
+            log.error(
+                "role_superseded",
+                message="Another process has taken over; the role is not started again.",
+                role=name,
+                reason=entry.reason,
+                log=entry.log,
+            )
+        elif entry.state == HANGING:
+            log.error(
+                "role_hanging",
+                message="A role does not move; it is ended and started again.",
+                role=name,
+                reason=entry.reason,
+                log=entry.log,
+            )
+        elif entry.state in (RESTARTING, CRASH_LOOPING):
+            log.warning(
+                "role_ended",
+                message="A role ended and is started again.",
+                role=name,
+                exit=entry.exit_code,
+                reason=entry.reason,
+                log=entry.log,
             )
 
     def keep(self, stop: threading.Event) -> None:

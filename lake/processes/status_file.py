@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -162,6 +162,11 @@ class StatusFile:
         with self._lock:
             self.phase = phase
             self._write()
+
+    def entries(self) -> dict[str, ProcessEntry]:
+        """All processes as they are now."""
+        with self._lock:
+            return {name: replace(entry) for name, entry in self._processes.items()}
 
     def await_healthy(self, name: str, seconds: float) -> bool:
         """Wait for a process; True at once if it is not one of this supervisor's."""

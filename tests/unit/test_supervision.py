@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         one.stop()
 
 
+def says(log: Path, text: str) -> bool:
+    return text in log.read_text()
+
+
 LOUD = """
 import os, sys, time
 print("life", os.getpid(), flush=True)
@@ -132,7 +137,8 @@ def test_a_process_killed_three_times_has_one_log_and_never_waits_for_its_reader
         pid = running.pid()
         pids.append(pid)
         # each life prints more than 200 KB, and a pipe that nobody reads holds 64 KB
-        until(lambda end=f"all said by {pid}\n": end in program.log.read_text())
+        end = f"all said by {pid}\n"
+        until(partial(says, program.log, end))
         if len(pids) < 4:
             running.kill()
     text = program.log.read_text()
