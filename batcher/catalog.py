@@ -45,7 +45,7 @@ def raw_columns(
     config: Config, ledger: Ledger, ref: TableRef, commit: int
 ) -> tuple[tuple[str, str], ...]:
     """(name, type) of a raw table's columns at a commit, also of one that has no row yet."""
-    schema, kind = ledger.schema(ref.topic, commit), config.kind(ref)
+    schema, kind = ledger.tables.schema_at(ref.topic, commit), config.kind(ref)
     return schema.relation(kind) if schema else row_columns(kind)
 
 
@@ -64,17 +64,17 @@ def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
     with opened(ledger.paths.warehouse) as database:
         database.execute("CREATE SCHEMA IF NOT EXISTS raw")
         for ref, _ in config.tables():
-            found = ledger.new_rows(ref.topic, 0, commit)
+            found = ledger.files.new_rows(ref.topic, 0, commit)
             columns = raw_columns(config, ledger, ref, commit)
             # A file that a later commit shares (it was sealed meanwhile) is cut to its offsets.
-            later = {rows.path for rows in ledger.new_rows(ref.topic, commit, NOW)}
+            later = {rows.path for rows in ledger.files.new_rows(ref.topic, commit, NOW)}
             whole = [rows.path for rows in found if rows.path not in later]
             query = rows_query(columns, whole)
             for rows in found:
                 if rows.path in later:
                     query += f" UNION ALL BY NAME {rows_query(columns, [rows.path], rows.ranges)}"
             database.execute(f"CREATE OR REPLACE VIEW raw.{quoted(ref.table)} AS {query}")
-            counts[ref.topic] = ledger.row_count(ref.topic, commit)
+            counts[ref.topic] = ledger.offsets.row_count(ref.topic, commit)
         rejected = dead_letter_table(ledger, commit)
         database.register("dead_letters", rejected)
         database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM dead_letters")
@@ -83,7 +83,7 @@ def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
 
 def dead_letter_table(ledger: Ledger, commit: int) -> pa.Table:
     """Dead letters up to a commit, as raw.dead_letters has them."""
-    rows = ledger.dead_letters(commit)
+    rows = ledger.dead_letters.up_to(commit)
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(DEAD_LETTERS)
     arrays = []
     for field, values in zip(DEAD_LETTERS, columns, strict=True):

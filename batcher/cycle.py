@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import structlog
 
@@ -17,9 +15,11 @@ from batcher.postgres import PostgresExport
 from batcher.publish import Publisher
 from lake.config import Config, Endpoints
 from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
+from lake.formats import RunSummary
 from lake.ledger import Ledger
 from lake.ledger.staleness import assert_ledger_current
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
+from lake.recovery import pinned
 from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 
@@ -51,18 +51,18 @@ class Cycle:
     seconds: dict[str, float] = field(default_factory=dict)
     export_error: str | None = None
 
-    def summary(self) -> dict[str, Any]:
-        """As it stands in the ledger's diary."""
-        return {
-            "commit": self.commit,
-            "models": self.outcome.models,
-            "tests": self.outcome.tests,
-            "failed": self.outcome.failed,
-            "warned": self.outcome.warned,
-            "held_back": dict(self.outcome.held_back),
-            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-            "export_error": self.export_error,
-        }
+    def summary(self) -> RunSummary:
+        """As the run history keeps it."""
+        return RunSummary(
+            commit=self.commit,
+            models=self.outcome.models,
+            tests=self.outcome.tests,
+            failed=self.outcome.failed,
+            warned=self.outcome.warned,
+            held_back=dict(self.outcome.held_back),
+            seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            export_error=self.export_error,
+        )
 
 
 class Batch:
@@ -96,7 +96,7 @@ class Batch:
 
     def close(self) -> None:
         """Let go of the pin and the ledger."""
-        self._ledger.unpin(self._session.id)
+        self._ledger.pins.unpin(self._session.id)
         self._session.close()
         self._ledger.close()
 
@@ -110,7 +110,7 @@ class Batch:
         next_at = 0.0
         while not stop.is_set():
             self._heartbeat.beat("waiting for commits", IDLE_WITHIN)
-            newest = self._ledger.last_commit()
+            newest = self._ledger.commits.last()
             if newest != done and time.monotonic() >= next_at:
                 next_at = time.monotonic() + self._config.settings.batch.interval_seconds
                 # Commits come in groups (an order and its items): let them settle.
@@ -156,9 +156,8 @@ class Batch:
         """
         started = time.time()
         seconds: dict[str, float] = {}
-        previous = self._ledger.last_cycle()
-        commit = self._ledger.pin(self._session.id)
-        try:
+        previous = self._ledger.runs.last()
+        with pinned(self._ledger, self._session) as commit:
             self._begin("dbt")
             refresh_raw(self._config, self._ledger, commit)
             outcome = self._dbt.build(full)
@@ -173,13 +172,9 @@ class Batch:
             except DuckLakeError as failed:  # DuckDB is published all the same
                 error = str(failed)
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
-        finally:
-            self._ledger.unpin(self._session.id)
         cycle = Cycle(commit, outcome, seconds, error)
-        first = previous[3] if previous else 0
-        self._ledger.record_cycle(
-            started, time.time() - started, first, commit, json.dumps(cycle.summary())
-        )
+        first = previous.last_commit if previous else 0
+        self._ledger.runs.record(started, time.time() - started, first, cycle.summary())
         return cycle
 
 
@@ -196,7 +191,7 @@ def once(batch: Batch) -> Cycle:
 
 
 def _log(cycle: Cycle) -> None:
-    summary = cycle.summary()
+    summary = asdict(cycle.summary())
     held = summary.pop("held_back")
     log.info("cycle_completed", message="A cycle is complete.", **summary)
     for relation, reason in held.items():

@@ -7,7 +7,6 @@ has not changed is not written again.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from batcher.catalog import dead_letter_table, opened, raw_columns
 from batcher.dbt_build import Model
 from lake.config import Config
+from lake.formats import PublishedIndex, PublishedModel
 from lake.ledger import Ledger
 from lake.storage.files import make_folder, move_into_place
 from lake.storage.paths import files_below
@@ -56,12 +56,12 @@ class Publisher:
     def current(self) -> dict[str, Snapshot]:
         """The published snapshots by relation."""
         try:
-            entries = json.loads(self._index.read_text())
+            index = PublishedIndex.load(self._index.read_text())
         except FileNotFoundError:
             return {}
         return {
-            relation: Snapshot(relation, self._paths.root / path, rows, digest)
-            for relation, (path, rows, digest) in entries.items()
+            relation: Snapshot(relation, self._paths.root / m.path, m.rows, m.digest)
+            for relation, m in index.models.items()
         }
 
     def publish(self, passed: Iterable[Model], commit: int) -> dict[str, Snapshot]:
@@ -110,7 +110,7 @@ class Publisher:
         with opened(staged) as database:
             database.execute("CREATE SCHEMA raw; CREATE SCHEMA staging; CREATE SCHEMA consume")
             for ref, _ in self._config.tables():
-                generation = self._ledger.generation(ref.topic, commit) or 0
+                generation = self._ledger.tables.generation_at(ref.topic, commit) or 0
                 folder = self._paths.raw(ref, generation)
                 # The tree only grows, so a glob stays right while sealing goes on.
                 is_empty = not any(files_below(folder, ".parquet"))
@@ -131,12 +131,13 @@ class Publisher:
         staged.replace(self._paths.lake_db)
 
     def _write_index(self, snapshots: dict[str, Snapshot]) -> None:
-        entries = {
-            s.relation: (self._paths.relative(s.path), s.rows, s.digest) for s in snapshots.values()
+        models = {
+            s.relation: PublishedModel(self._paths.relative(s.path), s.rows, s.digest)
+            for s in snapshots.values()
         }
         make_folder(self._index.parent)  # not there yet where nothing has passed so far
         staged = self._index.with_suffix(".tmp")
-        staged.write_text(json.dumps(entries, indent=1))
+        staged.write_text(PublishedIndex(models).dump())
         staged.replace(self._index)
 
     def _clean(self, snapshots: dict[str, Snapshot]) -> None:

@@ -82,7 +82,7 @@ class _Writer:
     def __init__(self, ledger: Ledger, session: Session) -> None:
         self._ledger = ledger
         self._session = session
-        self._state = ledger.open_table(REF.topic, TOPIC_ID, 1)
+        self._state = ledger.tables.open(REF.topic, TOPIC_ID, 1)
 
     def flush(self, count: int, moment: float) -> float:
         """Commit some rows; returns the seconds that it took."""
@@ -94,7 +94,7 @@ class _Writer:
         starts = {0: state.positions.get(0)}
         commit_flush(self._ledger, self._session, REF, state, rows, [span], starts, SCHEMA, ())
         took = time.perf_counter() - began
-        again = self._ledger.table(REF.topic)
+        again = self._ledger.tables.get(REF.topic)
         assert again is not None, "it was just written"
         self._state = again
         return took
@@ -102,7 +102,7 @@ class _Writer:
 
 def _add_files(ledger: Ledger, count: int) -> None:
     """Give the ledger a history: files of other tables that were committed before."""
-    db = ledger._db
+    db = ledger._core.db
     db.execute("PRAGMA synchronous = OFF")
     db.execute("BEGIN IMMEDIATE")
     numbers = range(1, count + 1)
@@ -157,7 +157,7 @@ def read_day_ratio(folder: Path, flushes: int, rows: int = 20) -> float:
     with _clock(moment):
         compactor = Compactor(config)
         ledger, session = compactor.ledger, compactor.session
-        ledger._db.execute("PRAGMA synchronous = OFF")
+        ledger._core.db.execute("PRAGMA synchronous = OFF")
         writer = _Writer(ledger, session)
         for number in range(flushes):
             moment[0] = DAY + number * step

@@ -38,7 +38,7 @@ class Run:
 
 
 def _positions(ledger: Ledger, topic: str) -> int:
-    state = ledger.table(topic)
+    state = ledger.tables.get(topic)
     return sum(state.positions.values()) if state else 0
 
 

@@ -62,8 +62,8 @@ def watch(lake: Config, feed: Feed, after: int = 0) -> tuple[list[float], int]:
     with Ledger(LakePaths(lake.data_dir)) as ledger:
         deadline = time.monotonic() + START_SECONDS + feed._count / feed.rate
         while len(seen) < feed._count and time.monotonic() < deadline:
-            newest = ledger.last_commit()
-            for rows in ledger.new_rows(topic, after, newest):
+            newest = ledger.commits.last()
+            for rows in ledger.files.new_rows(topic, after, newest):
                 table = pq.read_table(rows.path, columns=["_partition", "_offset"])
                 now = time.time()
                 pairs = zip(*(table.column(n).to_pylist() for n in table.column_names), strict=True)

@@ -5,6 +5,7 @@ DuckLakeError
 │   ├── ServiceUnreachable  a broker, database or server does not answer
 │   ├── CommitConflict      the ledger moved under this writer (a zombie is fenced)
 │   ├── TableHeld           a rebuild is about to switch; going on in a moment
+│   ├── DateHeld            a date's folders change places; going on in a moment
 │   └── DiskFull            no room; going on once there is
 └── TerminalError           stop: somebody has to decide
     ├── ConfigError         ducklake.yml, or a value in the environment
@@ -19,6 +20,7 @@ DuckLakeError
     │   ├── TopicRecreated
     │   └── PartitionsChanged
     ├── LedgerError         the ledger and the files do not fit together
+    │   └── UnsupportedFormatVersion  a later release wrote it
     ├── BatchError          dbt, publication or export could not run
     ├── UnexpectedError     a defect: an exception that nobody has named
     └── Interrupted         told to stop; nothing has changed
@@ -61,6 +63,10 @@ class CommitConflict(TransientError):
 
 class TableHeld(TransientError):
     """A rebuild of the table is at its switch: the same commit can be tried again in a moment."""
+
+
+class DateHeld(TransientError):
+    """The folders of a date change places: files can be pinned again in a moment."""
 
 
 class DiskFull(TransientError):
@@ -117,6 +123,10 @@ class PartitionsChanged(DataLoss):
 
 class LedgerError(TerminalError):
     """The ledger and the files do not fit together."""
+
+
+class UnsupportedFormatVersion(LedgerError):
+    """A later release wrote the ledger, or a file."""
 
 
 class BatchError(TerminalError):

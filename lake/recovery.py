@@ -1,32 +1,39 @@
-"""What a killed process left: half-done compactions are finished, orphans are moved aside."""
+"""What a killed process left: half-done compactions are finished, orphans go to quarantine."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import math
 import os
 import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import structlog
 
 from lake.config import TableRef
-from lake.errors import DiskFull, LedgerError, ServiceUnreachable, TerminalError
+from lake.errors import DateHeld, DiskFull, LedgerError, ServiceUnreachable, TerminalError
 from lake.failpoints import failpoint
-from lake.ledger import Ledger, SealIntent
+from lake.ledger import Ledger
+from lake.ledger.entries import OpenCompaction
 from lake.storage.files import (
+    Session,
     make_folder,
-    move_aside,
     move_into_place,
+    quarantine,
     session_is_alive,
     sync_folder,
 )
 from lake.storage.paths import LakePaths, unknown_files
 
 log = structlog.get_logger()
+EXCHANGE_SECONDS = 30.0
+LOOK_SECONDS = 0.02
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -40,30 +47,30 @@ def _found(folder: Path, pattern: str) -> list[Path]:
 
 
 def recover(ledger: Ledger) -> int:
-    """Move aside what sessions with a free lock left; files of living sessions are not touched.
+    """Quarantine what sessions with a free lock left; files of living sessions are not touched.
 
     Files first, then whether their session lives, and the ledger last: what a dead session has
-    not committed or announced by then it never will.
+    not committed or recorded by then it never will.
 
     Returns:
-        How many files were moved to the orphans.
+        How many files were quarantined.
     """
     paths = ledger.paths
     left = [p for p in (paths.root / "hot").glob("*/*/*.parquet") if not _is_owned(paths, p)]
     folders = [f for f in paths.staging.glob("[!.]*") if not session_is_alive(paths, f.name)]
     left += [p for folder in folders for p in _found(folder, "*.parquet")]
     failpoint("recover.before_look")
-    # A folder beside that was never announced holds only links and copies of what is there.
-    announced_days = {json.loads(text)[1] for _, _, text in ledger.open_days()}
+    # A date's staging folder that no intent names holds only links and copies of what is there.
+    intended_folders = {rewrite.intent.staging for rewrite in ledger.date_rewrites.open()}
     for folder in folders:
-        for beside in _found(folder, "day-*"):
-            if paths.relative(beside) not in announced_days:
-                shutil.rmtree(beside, ignore_errors=True)
-    # Announced before known: what flips in between is in both.
-    announced = ledger.announced_paths()
-    known = announced | ledger.known_paths("hot")
+        for date_folder in _found(folder, "day-*"):
+            if paths.relative(date_folder) not in intended_folders:
+                shutil.rmtree(date_folder, ignore_errors=True)
+    # Intents before known files: what flips in between is in both.
+    intended = ledger.intended_paths()
+    known = intended | ledger.files.known_paths("hot")
     orphans = unknown_files((paths.relative(p) for p in left), known)
-    moved = sum(_aside(paths, paths.root / relative) for relative in orphans)
+    moved = sum(_quarantine(paths, paths.root / relative) for relative in orphans)
     failpoint("recover.before_remove")
     for folder in folders:
         if not _found(folder, "*.parquet") and not _found(folder, "day-*"):
@@ -75,11 +82,11 @@ def recover(ledger: Ledger) -> int:
 def drop_abandoned(ledger: Ledger) -> None:
     """Forget what a killed rebuild left; its rows are still in Kafka and in the old generation."""
     alive = partial(session_is_alive, ledger.paths)
-    for topic, generation, session in ledger.abandoned(alive):
-        if not ledger.drop_abandoned(topic, generation, session):
+    for topic, generation, session in ledger.generations.abandoned(alive):
+        if not ledger.generations.drop_abandoned(topic, generation, session):
             continue
         delete_replaced(ledger)
-        # Files that it had not announced yet have names only there.
+        # Files that it had not added yet have names only there.
         tree = ledger.paths.raw(TableRef(*topic.split(".", 1)), generation)
         shutil.rmtree(tree, ignore_errors=True)
         log.warning(
@@ -93,16 +100,16 @@ def drop_abandoned(ledger: Ledger) -> None:
 def delete_replaced(ledger: Ledger) -> None:
     """Delete files that were replaced, once no living reader has pinned an older state."""
     oldest = math.inf
-    for session, pinned_at in ledger.pins():
+    for session, pinned_at in ledger.pins.all():
         if session_is_alive(ledger.paths, session):
             oldest = min(oldest, pinned_at)
         else:
-            ledger.unpin(session)
-    for file in ledger.obsolete_files(before=oldest):
+            ledger.pins.unpin(session)
+    for file in ledger.files.obsolete(before=oldest):
         failpoint("seal.before_delete")
         file.path.unlink(missing_ok=True)
         failpoint("seal.before_forget")
-        ledger.forget_file(file.file_id)
+        ledger.files.forget(file.file_id)
         failpoint("seal.after_forget")
 
 
@@ -111,10 +118,10 @@ def _is_owned(paths: LakePaths, hot: Path) -> bool:
     return session_is_alive(paths, hot.name.partition("-")[0])
 
 
-def _aside(paths: LakePaths, path: Path) -> int:
+def _quarantine(paths: LakePaths, path: Path) -> int:
     failpoint("recover.before_move")
     try:
-        target = move_aside(paths, path)
+        target = quarantine(paths, path)
     except FileNotFoundError:
         return 0  # another process recovered at the same moment
     except DiskFull as error:
@@ -127,24 +134,63 @@ def _aside(paths: LakePaths, path: Path) -> int:
         return 0  # it harms nobody there
     failpoint("recover.after_move")
     log.warning(
-        "orphan_moved", message="A file that no commit knows was moved aside.", file=str(target)
+        "orphan_quarantined",
+        message="A file that no commit knows was moved to orphans/.",
+        file=str(target),
     )
     return 1
 
 
-def finish_seal(ledger: Ledger, seal: int, topic: str, intent: SealIntent) -> None:
-    """Rename what is announced and flip; every step can be redone.
+@contextmanager
+def pinned(ledger: Ledger, session: Session) -> Iterator[int]:
+    """Keep every file that is live now, for the time of the block; gives the newest commit.
+
+    Where the files of a date are being exchanged, it waits; what a process left that was killed
+    while it did, is finished here.
 
     Raises:
-        LedgerError: A file of the announced compaction is in neither place, or in both.
+        ServiceUnreachable: The exchange does not end.
     """
+    try:
+        yield _pin(ledger, session)
+    finally:
+        ledger.pins.unpin(session.id)
+
+
+def _pin(ledger: Ledger, session: Session) -> int:
+    deadline = time.monotonic() + EXCHANGE_SECONDS
+    while True:
+        try:
+            return ledger.pins.pin(session.id)
+        except DateHeld:
+            if time.monotonic() > deadline:
+                raise ServiceUnreachable(
+                    f"The files of a date have been exchanged for {EXCHANGE_SECONDS:.0f} s.",
+                    "A stopped `ducklake compact --days` may hold them: let it go on, or kill it.",
+                ) from None
+        with suppress(ServiceUnreachable):  # the one who is at it still runs
+            finish_date_rewrites(ledger, session, claimed=True)
+        threading.Event().wait(LOOK_SECONDS)
+
+
+def finish_compactions(ledger: Ledger) -> None:
+    """Rename what open intents name and flip; every step can be redone.
+
+    Raises:
+        LedgerError: A file of an intent is in neither place, or in both.
+    """
+    for compaction in ledger.compactions.open():
+        _finish_compaction(ledger, compaction)
+
+
+def _finish_compaction(ledger: Ledger, compaction: OpenCompaction) -> None:
     root = ledger.paths.root
-    for staged, final, *_ in intent.moves:
+    for out in compaction.intent.outputs:
         failpoint("seal.before_move")
-        _put(root / staged, root / final)
+        _put(root / out.staged, root / out.final)
         failpoint("seal.after_move")
     failpoint("seal.before_flip")
-    ledger.flip_seal(seal, topic, intent)
+    ledger.compactions.flip(compaction.number, compaction.topic, compaction.intent)
     failpoint("seal.after_flip")
 
 
@@ -152,61 +198,67 @@ def _put(staged: Path, final: Path) -> None:
     if final.exists():
         if staged.exists() and not staged.samefile(final):
             raise LedgerError(
-                f"{final} is announced and there already; a public file is never replaced.",
+                f"{final} is there already, and an intent in the ledger names it; a public file is"
+                " never replaced.",
                 f"Find out who put it there, move it out of the lake, and start again: {staged}"
-                " is the announced one.",
+                " is the one that is meant.",
             )
         # Whoever renamed it may have died before the name was safe.
         make_folder(final.parent)
         sync_folder(final.parent)
         staged.unlink(missing_ok=True)  # the same file, by its old name
     elif staged.exists():
-        move_into_place(staged, final, announced=True)
+        move_into_place(staged, final, intended=True)
     else:
         raise LedgerError(
-            f"{final} was announced and is neither there nor at {staged}.",
+            f"An intent in the ledger names {final}, and it is neither there nor at {staged}.",
             "Restore the file from a backup; the hot files that it replaces are still there.",
         )
 
 
-def finish_date_rewrites(ledger: Ledger) -> None:
-    """Swap what is announced and flip it in the ledger; every step can be redone.
+def finish_date_rewrites(ledger: Ledger, session: Session, claimed: bool = False) -> None:
+    """Exchange the folders that open intents name and flip; every step can be redone.
+
+    Args:
+        ledger: The ledger.
+        session: Whose claim on the exchange it is.
+        claimed: Only what somebody has claimed already.
 
     Raises:
-        ServiceUnreachable: A reader has pinned files; the announcement stays.
+        ServiceUnreachable: A reader has pinned files, or another process is at it.
+        TerminalError: The file system cannot exchange two folders.
     """
-    root = ledger.paths.root
-    for number, topic, text in ledger.open_days():
-        folder, beside, inputs, moves, commits = json.loads(text)
-
-        done = ledger.flip_day(
-            number,
-            topic,
-            inputs,
-            [tuple(move) for move in moves],
-            commits,
-            lambda session: session_is_alive(ledger.paths, session),
-            partial(_swap, root / folder, root / beside, root / moves[0][1]),
-        )
-        if not done:
-            raise ServiceUnreachable(
-                f"{folder} cannot be swapped: a reader has pinned the lake's files.",
-                "Run it again once the batch's cycle is over.",
-            )
+    alive = partial(session_is_alive, ledger.paths)
+    for rewrite in ledger.date_rewrites.open():
+        if claimed and not rewrite.claimed_by:
+            continue
+        if not ledger.date_rewrites.claim(rewrite.number, session.id, alive):
+            continue
+        failpoint("days.after_claim")
+        root, intent = ledger.paths.root, rewrite.intent
+        new_file = root / intent.outputs[0].final
+        try:
+            _exchange(root / intent.folder, root / intent.staging, new_file)
+        except (OSError, TerminalError):
+            if not new_file.exists():
+                ledger.date_rewrites.release(rewrite.number, session.id)
+            raise
+        ledger.date_rewrites.flip(rewrite, session.id)
         failpoint("days.before_remove")
-        shutil.rmtree(root / beside, ignore_errors=True)
+        shutil.rmtree(root / intent.staging, ignore_errors=True)
 
 
-def _swap(day: Path, beside: Path, new_file: Path) -> None:
+def _exchange(folder: Path, staging: Path, new_file: Path) -> None:
+    """Let two folders change places, unless they did before."""
     failpoint("days.before_swap")
     if not new_file.exists():
-        _exchange(day, beside)
-    for changed in (day, beside, day.parent, beside.parent):
+        _exchange_names(folder, staging)
+    for changed in (folder, staging, folder.parent, staging.parent):
         sync_folder(changed)
     failpoint("days.after_swap")
 
 
-def _exchange(one: Path, other: Path) -> None:
+def _exchange_names(one: Path, other: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     paths = (os.fsencode(one), os.fsencode(other))
     if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
@@ -214,6 +266,6 @@ def _exchange(one: Path, other: Path) -> None:
     number = ctypes.get_errno()
     if number in (errno.EINVAL, errno.ENOSYS):
         raise TerminalError(
-            f"The file system of {one} cannot swap two folders.", "Use ext4, XFS or Btrfs."
+            f"The file system of {one} cannot exchange two folders.", "Use ext4, XFS or Btrfs."
         )
     raise OSError(number, os.strerror(number), str(one))

@@ -77,10 +77,13 @@ class PostgresExport:
         relation = f"raw.{ref.table}"
         columns = raw_columns(self._config, self._ledger, ref, commit)
         exported = int(states[relation]) if relation in states else None
-        generation = self._ledger.generation(ref.topic, commit)
-        if exported is not None and self._ledger.generation(ref.topic, exported) != generation:
+        generation = self._ledger.tables.generation_at(ref.topic, commit)
+        if (
+            exported is not None
+            and self._ledger.tables.generation_at(ref.topic, exported) != generation
+        ):
             exported = None  # rebuilt since then: all of it is new
-        new = self._ledger.new_rows(ref.topic, exported or 0, commit)
+        new = self._ledger.files.new_rows(ref.topic, exported or 0, commit)
         if exported is not None and not new:
             return None
         parts = [rows_query(columns, [rows.path], rows.ranges) for rows in new]

@@ -1,7 +1,8 @@
 """Hot files become sealed public ones: its own loop, beside the writers.
 
-Write aside, announce in the ledger, rename all, flip hot to sealed in one transaction, and delete
-the hot files once no pinned reader lists them. Recovery rolls forward from the announcement.
+Write in staging, record the intent in the ledger, rename all, flip hot to sealed in one
+transaction, and delete the hot files once no pinned reader lists them. Recovery rolls forward from
+the intent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from pathlib import Path
 import structlog
 
 from consumers.compaction.planning import merge_is_due, seal_is_due
-from consumers.ingest.flush import footer
 from lake.config import Config, TableRef
 from lake.errors import (
     CommitConflict,
@@ -29,15 +29,16 @@ from lake.errors import (
     TransientError,
 )
 from lake.failpoints import failpoint
-from lake.ledger import LakeFile, Ledger, Move, SealIntent, TableState
+from lake.formats import CompactionIntent, Footer, PlannedFile
+from lake.ledger import LakeFile, Ledger, TableState
 from lake.ledger.staleness import assert_ledger_current
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
 from lake.records import OffsetRange
 from lake.recovery import (
     delete_replaced,
     drop_abandoned,
+    finish_compactions,
     finish_date_rewrites,
-    finish_seal,
     recover,
 )
 from lake.storage.files import (
@@ -83,7 +84,7 @@ class Compactor:
         self.session = Session(self.paths)
         self._db = spilling(self.session, 1024)
         assert_ledger_current(self.ledger)
-        self._finish_announced()
+        self._finish_open()
         recover(self.ledger)
         self._damaged: dict[int, str] = {}
 
@@ -92,7 +93,7 @@ class Compactor:
         """The size of a public file."""
         return self.config.settings.consumer.target_file_mb * 1024 * 1024
 
-    def write(self, query: str, path: Path, about: dict[str, str]) -> WrittenFile:
+    def write(self, query: str, path: Path, about: Footer) -> WrittenFile:
         """Write the rows of a query, as they come: they need not fit into memory.
 
         Args:
@@ -111,7 +112,7 @@ class Compactor:
         except BaseException:
             sink.discard()
             raise
-        return sink.close(about)
+        return sink.close(about.dump())
 
     def close(self) -> None:
         """Let go of the lock and the ledger."""
@@ -146,7 +147,7 @@ class Compactor:
             The number of public files made.
         """
         # One that a full disk stopped half-way: its inputs must not be sealed a second time.
-        self._finish_announced()
+        self._finish_open()
         made = 0
         for ref, _ in self.config.tables():
             self._heartbeat.beat(f"looking at {ref.topic}", MOVES_WITHIN)
@@ -177,7 +178,7 @@ class Compactor:
             )
 
     def _hot(self, ref: TableRef) -> tuple[LakeFile, ...]:
-        known = self.ledger.hot_files(ref.topic)
+        known = self.ledger.files.hot(ref.topic)
         return tuple(f for f in known if f.file_id not in self._damaged)
 
     def sound(self, ref: TableRef, files: Sequence[LakeFile]) -> list[LakeFile]:
@@ -187,7 +188,7 @@ class Compactor:
         """
         whole = [f for f in files if is_whole(f.path, f.sha256)]
         if len(whole) < len(files):
-            live = {f.file_id for f in self.ledger.live_files(ref.topic)}  # not replaced meanwhile
+            live = {f.file_id for f in self.ledger.files.live(ref.topic)}  # not replaced meanwhile
             for file in files:
                 if file not in whole and file.file_id in live:
                     self._damaged[file.file_id] = self.paths.relative(file.path)
@@ -200,18 +201,17 @@ class Compactor:
                     )
         return whole
 
-    def _finish_announced(self) -> None:
-        for seal, topic, intent in self.ledger.open_seals():
-            finish_seal(self.ledger, seal, topic, intent)
+    def _finish_open(self) -> None:
+        finish_compactions(self.ledger)
         with suppress(ServiceUnreachable):  # while somebody reads: at the next look
-            finish_date_rewrites(self.ledger)
+            finish_date_rewrites(self.ledger, self.session)
 
     def _of_one_topic(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
         """The files whose rows come from the oldest file's topic.
 
         A topic that was made anew counts its offsets from 0 again: its rows get their own files.
         """
-        topics = self.ledger.topic_ids(f.file_id for f in hot)
+        topics = self.ledger.files.topic_ids(f.file_id for f in hot)
         return [f for f in hot if topics[f.file_id] == topics[hot[0].file_id]]
 
     def _portion(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
@@ -230,10 +230,10 @@ class Compactor:
         self, ref: TableRef, hot: Sequence[LakeFile]
     ) -> tuple[TableState, list[tuple[int, OffsetRange]], str]:
         """The table of some hot files, the ranges of their commits, a query of their rows."""
-        state = self.ledger.table(ref.topic)
+        state = self.ledger.tables.get(ref.topic)
         assert state is not None, "a table with hot files is in the ledger"
         columns = state.schema.relation(self.config.kind(ref))
-        ranges = self.ledger.ranges_of(f.file_id for f in hot)
+        ranges = self.ledger.offsets.of_files(f.file_id for f in hot)
         return state, ranges, rows_query(columns, [f.path for f in hot])
 
     def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
@@ -242,18 +242,17 @@ class Compactor:
             f"SELECT _partition, _kafka_ts::DATE, max(_offset) FROM ({source})"
             " GROUP BY ALL ORDER BY ALL"
         ).fetchall()
-        moves: list[Move] = []
-        commits = []
-        with self._unannounced(moves):
+        outputs: list[PlannedFile] = []
+        with self._gone_without_intent(outputs):
             for partition, day, last in days:
                 own = [(number, span) for number, span in ranges if span.partition == partition]
                 spans = [span for _, span in own]
                 spans += self._without_rows(state, spans, ranges, partition)
-                moves.append(self._write(ref, state, source, partition, day, last, spans))
-                commits.append(tuple(number for number, _ in own))
-            self._announce(ref, state.generation, hot, moves, commits)
-        self._finish_announced()
-        return len(moves)
+                file, final = self._write(ref, state, source, partition, day, last, spans)
+                outputs.append(self.planned(file, final, tuple(number for number, _ in own)))
+            self._record_intent(ref, state.generation, hot, outputs)
+        self._finish_open()
+        return len(outputs)
 
     def _without_rows(
         self,
@@ -264,17 +263,17 @@ class Compactor:
     ) -> list[OffsetRange]:
         """Ranges that no file has a row of: they stand in a neighbour's footer, or nowhere."""
         found = [s for _, s in ranges if s.partition != partition and not s.rows]
-        return found + self.ledger.empty_ranges(state.topic, state.generation, own)
+        return found + self.ledger.offsets.without_rows(state.topic, state.generation, own)
 
     @contextmanager
-    def _unannounced(self, moves: Sequence[Move]) -> Iterator[None]:
-        """Files that are not announced in the end go at once: each try would leave some more."""
+    def _gone_without_intent(self, outputs: Sequence[PlannedFile]) -> Iterator[None]:
+        """Files that no intent names in the end go at once: each try would leave some more."""
         try:
             yield
         except DuckLakeError:
-            announced = {m for _, _, intent in self.ledger.open_seals() for m in intent.moves}
-            for move in set(moves) - announced:
-                (self.paths.root / move[0]).unlink(missing_ok=True)
+            intended = {o for open_ in self.ledger.compactions.open() for o in open_.intent.outputs}
+            for output in set(outputs) - intended:
+                (self.paths.root / output.staged).unlink(missing_ok=True)
             raise
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
@@ -283,29 +282,31 @@ class Compactor:
         query = f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
         name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
         spans = [span for _, span in ranges]
-        about = self._footer(ref, state, spans)
+        about = self.footer(ref, state, spans)
         file = self.write(query, self.session.folder / name, about)
         final = self.paths.hot(ref) / name
-        relative = self.paths.relative
-        move = (relative(file.path), relative(final), file.rows, file.size, file.sha256)
-        with self._unannounced([move]):
-            commits = tuple(sorted({number for number, _ in ranges}))
-            self._announce(ref, state.generation, small, [move], [commits])
-        self._finish_announced()
+        output = self.planned(file, final, tuple(sorted({number for number, _ in ranges})))
+        with self._gone_without_intent([output]):
+            self._record_intent(ref, state.generation, small, [output])
+        self._finish_open()
 
-    def _announce(
+    def planned(self, file: WrittenFile, final: Path, commits: tuple[int, ...]) -> PlannedFile:
+        """A staged file with its place, as an intent names it."""
+        staged, place = self.paths.relative(file.path), self.paths.relative(final)
+        return PlannedFile(staged, place, file.rows, file.size, file.sha256, commits)
+
+    def _record_intent(
         self,
         ref: TableRef,
         generation: int,
         old: Sequence[LakeFile],
-        moves: Sequence[Move],
-        commits: Sequence[tuple[int, ...]],
+        outputs: Sequence[PlannedFile],
     ) -> None:
-        """Say what will be renamed and flipped; from here on recovery rolls it forward."""
+        """Record what will be renamed and flipped; from here on recovery rolls it forward."""
         sync_folder(self.session.folder)  # the names must be there after a power cut, too
         failpoint("seal.before_intent")
-        intent = SealIntent(tuple(f.file_id for f in old), tuple(moves), tuple(commits))
-        self.ledger.begin_seal(ref.topic, generation, intent)
+        intent = CompactionIntent(tuple(f.file_id for f in old), tuple(outputs))
+        self.ledger.compactions.record_intent(ref.topic, generation, intent)
         failpoint("seal.after_intent")
 
     def _write(
@@ -317,19 +318,18 @@ class Compactor:
         day: date,
         last: int,
         spans: Sequence[OffsetRange],
-    ) -> Move:
+    ) -> tuple[WrittenFile, Path]:
+        """A public file in staging, and its place."""
         query = (
             f"SELECT * FROM ({source}) WHERE _partition = {partition}"
             f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"
         )
         name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
         staged = self.session.folder / f"{day.isoformat()}-{name}"
-        file = self.write(query, staged, self._footer(ref, state, spans))
-        final = self.paths.day(ref, day, state.generation) / name
-        relative = self.paths.relative
-        return (relative(staged), relative(final), file.rows, file.size, file.sha256)
+        file = self.write(query, staged, self.footer(ref, state, spans))
+        return file, self.paths.day(ref, day, state.generation) / name
 
-    def _footer(
-        self, ref: TableRef, state: TableState, spans: Sequence[OffsetRange]
-    ) -> dict[str, str]:
-        return footer(ref, state.generation, state.schema, spans, self.ledger.newest_number())
+    def footer(self, ref: TableRef, state: TableState, spans: Sequence[OffsetRange]) -> Footer:
+        """What a file of these ranges says of itself."""
+        newest = self.ledger.commits.newest_number()
+        return Footer(ref.topic, state.generation, tuple(spans), newest, state.schema)

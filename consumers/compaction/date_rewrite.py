@@ -1,13 +1,12 @@
 """Old days on explicit demand: their many public files become few, in one swap of the folder.
 
-The new files are written into a folder beside, announced, and the two folders change places in one
-call of the kernel: a glob sees the old day or the new one, each row once. Nobody may have pinned
-files meanwhile, since the old ones go at once.
+The new files are written into a staging folder, the intent is recorded, and the two folders change
+places in one call of the kernel: a glob sees the old day or the new one, each row once. Nobody may
+have pinned files meanwhile, since the old ones go at once.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections import defaultdict
@@ -16,10 +15,10 @@ from datetime import date
 from pathlib import Path
 
 from consumers.compaction.compactor import Compactor
-from consumers.ingest.flush import footer
 from lake.config import TableRef
 from lake.failpoints import failpoint
-from lake.ledger import LakeFile, Move
+from lake.formats import DateRewriteIntent, PlannedFile
+from lake.ledger import LakeFile
 from lake.recovery import finish_date_rewrites
 from lake.storage.files import make_folder, sync_folder
 from lake.storage.paths import SealedName
@@ -42,48 +41,46 @@ def rewrite_date(compactor: Compactor, ref: TableRef, day: date) -> int:
         TerminalError: The file system cannot swap two folders.
     """
     ledger, paths = compactor.ledger, compactor.paths
-    finish_date_rewrites(ledger)
-    state = ledger.table(ref.topic)
+    finish_date_rewrites(ledger, compactor.session)
+    state = ledger.tables.get(ref.topic)
     if state is None:
         return 0
     folder = paths.day(ref, day, state.generation)
-    groups = _groups(ledger.live_files(ref.topic), folder, compactor.public_bytes)
+    groups = _groups(ledger.files.live(ref.topic), folder, compactor.public_bytes)
     merged = [group for group in groups if len(group) > 1]
     if not merged or any(len(compactor.sound(ref, group)) < len(group) for group in merged):
         return 0
-    beside = compactor.session.folder / f"day-{secrets.token_hex(4)}"
-    make_folder(beside)
+    staging = compactor.session.folder / f"day-{secrets.token_hex(4)}"
+    make_folder(staging)
     columns = state.schema.relation(compactor.config.kind(ref))
-    moves: list[Move] = []
-    commits: list[list[int]] = []
+    outputs: list[PlannedFile] = []
     for group in groups:
         if len(group) == 1:
-            os.link(group[0].path, beside / group[0].path.name)
+            os.link(group[0].path, staging / group[0].path.name)
             continue
         first, last = (SealedName.parse(f.path.name) for f in (group[0], group[-1]))
         name = SealedName(first.topic_id, first.partition, first.first, last.last).name()
         query = f"{rows_query(columns, [f.path for f in group])} ORDER BY _offset"
         own = [
             (number, span)
-            for number, span in ledger.ranges_of(f.file_id for f in group)
+            for number, span in ledger.offsets.of_files(f.file_id for f in group)
             if span.partition == first.partition
         ]
         spans = [span for _, span in own]
-        about = footer(ref, state.generation, state.schema, spans, ledger.newest_number())
-        file = compactor.write(query, beside / name, about)
-        final = paths.relative(folder / name)
-        moves.append((paths.relative(beside / name), final, file.rows, file.size, file.sha256))
-        commits.append([number for number, _ in own])
-    sync_folder(beside)
-    sync_folder(beside.parent)
-    inputs = [file.file_id for group in merged for file in group]
-    places = (paths.relative(folder), paths.relative(beside))
+        file = compactor.write(query, staging / name, compactor.footer(ref, state, spans))
+        numbers = tuple(number for number, _ in own)
+        outputs.append(compactor.planned(file, folder / name, numbers))
+    sync_folder(staging)
+    sync_folder(staging.parent)
+    inputs = tuple(file.file_id for group in merged for file in group)
     failpoint("days.before_intent")
-    intent = json.dumps([*places, inputs, moves, commits])
-    ledger.begin_day(ref.topic, state.generation, intent)
+    intent = DateRewriteIntent(
+        paths.relative(folder), paths.relative(staging), inputs, tuple(outputs)
+    )
+    ledger.date_rewrites.record_intent(ref.topic, state.generation, intent)
     failpoint("days.after_intent")
-    finish_date_rewrites(ledger)
-    return len(inputs) - len(moves)
+    finish_date_rewrites(ledger, compactor.session)
+    return len(inputs) - len(outputs)
 
 
 def _groups(live: Sequence[LakeFile], folder: Path, limit: float) -> list[list[LakeFile]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,40 +11,11 @@ import pyarrow as pa
 from lake.config import TableRef
 from lake.errors import DiskFull, DuckLakeError
 from lake.failpoints import failpoint
+from lake.formats import Footer
 from lake.ledger import Ledger, TableState
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.files import Session, WrittenFile, move_into_place, write_parquet
 from lake.storage.schema import Schema
-
-
-def footer(
-    ref: TableRef,
-    generation: int,
-    schema: Schema,
-    ranges: Sequence[OffsetRange],
-    after: int,
-    building: bool = False,
-) -> dict[str, str]:
-    """What a file's footer says of itself, so that a lost ledger can be rebuilt.
-
-    Args:
-        ref: The table.
-        generation: Of the table.
-        schema: Of the table, in which the file's columns are.
-        ranges: What its commits read; rows of other files may be among them.
-        after: The newest commit number when it was written: a ledger that is older than its files
-            is found out by that.
-        building: Whether the generation is not the current one yet: all others prove that it was.
-    """
-    spans = [[r.topic_id, r.partition, r.first, r.last, r.rows] for r in ranges]
-    about = {
-        "ducklake.table": ref.topic,
-        "ducklake.generation": str(generation),
-        "ducklake.ranges": json.dumps(spans),
-        "ducklake.after": str(after),
-        "ducklake.schema": schema.dump(),
-    }
-    return {**about, "ducklake.building": "yes"} if building else about
 
 
 def commit_flush(
@@ -74,7 +44,7 @@ def commit_flush(
         file = write_hot(ledger, session, ref, state.generation, schema, rows, ranges)
     failpoint("commit.before_ledger")
     with gone_unless_taken(ledger, file):
-        number = ledger.commit(state, session.id, ranges, starts, file, schema, dead_letters)
+        number = ledger.commits.add(state, session.id, ranges, starts, file, schema, dead_letters)
     failpoint("commit.after_ledger")
     return number
 
@@ -88,7 +58,7 @@ def gone_unless_taken(ledger: Ledger, file: WrittenFile | None) -> Iterator[None
     try:
         yield
     except DuckLakeError:
-        if file is not None and not ledger.knows(file.path):
+        if file is not None and not ledger.files.knows(file.path):
             file.path.unlink(missing_ok=True)
         raise
 
@@ -122,10 +92,9 @@ def write_hot(
     """
     paths = ledger.paths
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
-    about = footer(ref, generation, schema, ranges, ledger.newest_number(), building)
-    if replaces:
-        about["ducklake.replaces"] = replaces
-    staged = write_parquet(rows, session.folder / name, about)
+    newest = ledger.commits.newest_number()
+    about = Footer(ref.topic, generation, tuple(ranges), newest, schema, building, replaces)
+    staged = write_parquet(rows, session.folder / name, about.dump())
     failpoint("commit.before_move")
     final = paths.hot(ref) / name
     try:

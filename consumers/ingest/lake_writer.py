@@ -284,7 +284,7 @@ class LakeWriter:
 
     def _reload(self, topic: str) -> TableBuffer:
         """Empty a table's buffer; it goes on from where the ledger stands."""
-        state = self._ledger.table(topic)
+        state = self._ledger.tables.get(topic)
         assert state is not None, "a table with a buffer is in the ledger"
         known = self._buffers.get(topic)
         buffer = self._buffers[topic] = TableBuffer(state, known.firsts if known else {})
@@ -300,7 +300,7 @@ class LakeWriter:
             found = identify(self._admin, [topic], KAFKA_SECONDS).get(topic)
             if found is None:
                 raise _deleted(topic)
-            self._ledger.open_table(topic, found.topic_id, found.partitions)
+            self._ledger.tables.open(topic, found.topic_id, found.partitions)
         except ServiceUnreachable as error:
             log.warning(
                 "commit_waiting_for_kafka",
@@ -341,7 +341,7 @@ class LakeWriter:
                 found = identities.get(topic)
                 if found is None:
                     raise _deleted(topic)
-                state = self._ledger.open_table(topic, found.topic_id, found.partitions)
+                state = self._ledger.tables.open(topic, found.topic_id, found.partitions)
                 self._check_loss(topic, number, state.positions.get(number), Watermarks(low, high))
                 # The partition may come back from another worker: its position is the ledger's.
                 self._flush(topic)
@@ -418,7 +418,7 @@ class LakeWriter:
             found = identify(self._admin, [topic], KAFKA_SECONDS).get(topic)
             if found is None:
                 raise _deleted(topic)
-            state = self._ledger.open_table(topic, found.topic_id, found.partitions)
+            state = self._ledger.tables.open(topic, found.topic_id, found.partitions)
             for number in range(found.partitions):
                 marks = Watermarks(*self._member.watermarks(topic, number))
                 self._check_loss(topic, number, state.positions.get(number), marks)
@@ -447,7 +447,7 @@ class LakeWriter:
         for topic, wanted in goals.items():
             if topic in self.halted:
                 continue
-            state = self._ledger.table(topic)
+            state = self._ledger.tables.get(topic)
             open_goals = {p: g for p, g in wanted.items() if g > 0}
             if not all_read(state.positions if state else {}, open_goals):
                 return False

@@ -13,36 +13,17 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lake.errors import ConfigError, LedgerError
 from lake.failpoints import failpoint
-from lake.ledger import Ledger
+from lake.formats import BackupManifest
+from lake.ledger import LedgerReader
 from lake.ledger.replacing import at_rest, put_in_place
 from lake.storage.files import disk_full_is_transient, make_folder, sync_folder
 from lake.storage.paths import LakePaths
 
 _LEDGER, _CURSORS, _MANIFEST = "ledger.db", "cursors.json", "manifest.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a backup says of itself.
-
-    Attributes:
-        lake: The lake's name.
-        ledger: The ledger's identity.
-        made_at: When, in UTC.
-        commit: The newest commit in it.
-        cursors: How many.
-    """
-
-    lake: str
-    ledger: str
-    made_at: str
-    commit: int
-    cursors: int
 
 
 def must_be_new(folder: Path) -> None:
@@ -55,7 +36,9 @@ def must_be_new(folder: Path) -> None:
         raise ConfigError(f"{folder} is not empty.", "Name a new folder for each backup.")
 
 
-def write_backup(paths: LakePaths, lake: str, cursors: Mapping[str, str], folder: Path) -> Manifest:
+def write_backup(
+    paths: LakePaths, lake: str, cursors: Mapping[str, str], folder: Path
+) -> BackupManifest:
     """Write a backup beside running processes.
 
     Args:
@@ -78,12 +61,12 @@ def write_backup(paths: LakePaths, lake: str, cursors: Mapping[str, str], folder
         with disk_full_is_transient(staged):
             make_folder(folder.parent)
             staged.mkdir()
-            with Ledger(paths) as ledger:
+            with LedgerReader(paths) as ledger:
                 newest = ledger.copy_to(staged / _LEDGER)
                 moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                about = Manifest(lake, ledger.identity(), moment, newest, len(cursors))
+                about = BackupManifest(lake, ledger.identity(), moment, newest, len(cursors))
             (staged / _CURSORS).write_text(json.dumps(cursors, indent=1))
-            (staged / _MANIFEST).write_text(json.dumps(asdict(about), indent=1))
+            (staged / _MANIFEST).write_text(about.dump())
             for path in staged.iterdir():
                 _sync(path)
             sync_folder(staged)
@@ -97,14 +80,15 @@ def write_backup(paths: LakePaths, lake: str, cursors: Mapping[str, str], folder
     return about
 
 
-def read_manifest(folder: Path, lake: str) -> Manifest:
+def read_manifest(folder: Path, lake: str) -> BackupManifest:
     """Look at a backup before anything is touched.
 
     Raises:
         ConfigError: It is no backup, a damaged one, or another lake's.
+        UnsupportedFormatVersion: A later release made it.
     """
     try:
-        about = Manifest(**json.loads((folder / _MANIFEST).read_text()))
+        about = BackupManifest.load((folder / _MANIFEST).read_text())
         with closing(sqlite3.connect(f"file:{folder / _LEDGER}?mode=ro", uri=True)) as ledger:
             [(found,)] = ledger.execute("SELECT identity FROM lake").fetchall()
             # Not the quick check: some versions of SQLite see NULLs that are not there.

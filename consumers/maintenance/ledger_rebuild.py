@@ -6,7 +6,6 @@ were read without a row (markers, aborted records) between two files. `ducklake 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from consumers.replay.offset_ranges import Stretch, uncovered_ranges
+from lake.errors import LedgerError
 from lake.failpoints import failpoint
+from lake.formats import Footer
 from lake.kafka.topics import TopicIdentity
-from lake.ledger import Ledger
+from lake.ledger.core import LedgerCore
 from lake.ledger.replacing import at_rest, put_in_place
-from lake.ledger.restoring import KnownTable, RestoredFile
+from lake.ledger.restoring import KnownTable, RestoredFile, restore
 from lake.records import OffsetRange
-from lake.storage.files import WrittenFile, footer_of, move_aside, sha256_of
+from lake.storage.files import WrittenFile, footer_of, quarantine, sha256_of
 from lake.storage.paths import LakePaths, SealedName
 from lake.storage.schema import Schema
 
@@ -114,7 +115,7 @@ def _restore(
         return result
     for relative in result.aside:
         failpoint("restore.before_aside")
-        move_aside(paths, paths.root / relative)
+        quarantine(paths, paths.root / relative)
     newest = max((f.after for files in by_key.values() for f in files), default=0)
     _write(paths, tables, newest)
     return result
@@ -134,21 +135,26 @@ def _drop_replaced(paths: LakePaths, files: list[FoundFile]) -> list[Path]:
 def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFile] | None:
     relative = paths.relative(path)
     try:
-        about = footer_of(path)
-        if "ducklake.ranges" not in about:
+        about = Footer.load(footer_of(path), relative)
+        if about is None:
             result.unknown.append(f"{relative} is not the lake's: left where it is.")
             return None
-        spans = [OffsetRange(*span) for span in json.loads(about["ducklake.ranges"])]
+        spans = list(about.ranges)
         places = _read_all(path)
     except (OSError, pa.ArrowInvalid) as error:
         result.aside.append(relative)
         result.unknown.append(
             f"{relative} is damaged ({type(error).__name__}): its rows are missing, and it goes to"
-            " the orphans. `ducklake replay` fills what Kafka still holds."
+            " orphans/. `ducklake replay` fills what Kafka still holds."
         )
         return None
     tier = "hot" if relative.startswith("hot/") else "sealed"
-    generation = written_in = int(about["ducklake.generation"])
+    if about.schema is None:
+        raise LedgerError(
+            f"{relative} was written by one of the first releases: it does not name its columns.",
+            "Bring back a backup of the ledger with `ducklake restore`.",
+        )
+    generation = about.generation
     if tier == "sealed":
         generation = int(relative.split("/")[1]) if relative.startswith("generations/") else 0
         partition = SealedName.parse(path.name).partition
@@ -160,14 +166,14 @@ def _look(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundFil
         tier,
         generation,
         places.num_rows,
-        int(about.get("ducklake.after", 0)),
-        Schema.load(about["ducklake.schema"]),
+        about.after,
+        about.schema,
         epoch,
-        about.get("ducklake.replaces", ""),
+        about.replaces,
         _count(places, spans),
-        written_in == generation and "ducklake.building" not in about,
+        about.generation == generation and not about.building,
     )
-    return about["ducklake.table"], found
+    return about.table, found
 
 
 def _read_all(path: Path) -> pa.Table:
@@ -431,10 +437,10 @@ def _say_what_is_unknown(
 
 
 def _write(paths: LakePaths, tables: Sequence[KnownTable], newest: int) -> None:
-    """Write the ledger aside, and put it in the place of the old one, which is kept."""
+    """Write the new ledger, and put it in the place of the old one, which is kept."""
     fresh = paths.root / "ledger.db.restored"
     for suffix in ("", "-wal", "-shm"):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
-    with Ledger(paths, fresh) as ledger:
-        ledger.restore(tables, newest)
+    with LedgerCore(paths, fresh) as core:
+        restore(core, tables, newest)
     put_in_place(paths, fresh)

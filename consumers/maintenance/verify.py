@@ -16,9 +16,10 @@ from consumers.replay.range_reader import KafkaReader
 from consumers.replay.row_diff import RowDiff
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.kafka.topics import TopicIdentity, admin, identify
-from lake.ledger import LakeFile, Ledger, TableState, pinned
+from lake.ledger import LakeFile, Ledger, TableState
 from lake.ledger.staleness import assert_ledger_current
 from lake.records import OffsetRange
+from lake.recovery import pinned
 from lake.storage.files import Session, sha256_of
 from lake.storage.paths import LakePaths, files_below, unknown_files
 from lake.storage.sql import rows_query, spilling
@@ -132,10 +133,10 @@ class Verifier:
                 self._topics = identify(admin(self._endpoints), [ref.topic for ref, _ in tables])
             for ref, table in tables:
                 self._progress(ref.topic)
-                state = ledger.table(ref.topic)
+                state = ledger.tables.get(ref.topic)
                 if state is None:
                     continue
-                live = ledger.live_files(ref.topic)
+                live = ledger.files.live(ref.topic)
                 files += len(live)
                 rows += sum(file.rows for file in live)
                 damaged = list(self._files(ref, live))
@@ -167,18 +168,18 @@ class Verifier:
     def _strangers(self, ledger: Ledger, ref: TableRef, generation: int) -> Iterator[Difference]:
         public = self._paths.raw(ref, generation)
         found = map(self._paths.relative, files_below(public))
-        for relative in unknown_files(found, ledger.known_paths("sealed")):
+        for relative in unknown_files(found, ledger.files.known_paths("sealed")):
             yield Difference(
                 ref.topic, "unknown-file", relative, "a glob reads it, no commit made it"
             )
 
     def _positions(self, ledger: Ledger, state: TableState) -> Iterator[Difference]:
-        ends = ledger.ends(state.topic)
+        ends = ledger.offsets.ends(state.topic)
         for partition, stands_at in state.positions.items():
             if (state.topic_id, partition) not in ends:
                 detail = f"the position is {stands_at}, and no range leads there"
                 yield Difference(state.topic, "position", f"partition {partition}", detail)
-        for found in ledger.breaks(state.topic):
+        for found in ledger.offsets.breaks(state.topic):
             where = f"partition {found.partition}, offset {found.before}"
             if found.first > found.before:
                 detail = f"nothing is known of the offsets up to {found.first - 1}"
@@ -196,7 +197,7 @@ class Verifier:
         self, ledger: Ledger, ref: TableRef, state: TableState, live: tuple[LakeFile, ...]
     ) -> Iterator[Difference]:
         if not live:
-            if ledger.row_count(ref.topic):
+            if ledger.offsets.row_count(ref.topic):
                 yield Difference(
                     ref.topic, "row-count", "all", "rows were committed, no file is left"
                 )
@@ -256,7 +257,7 @@ class Verifier:
                 decoded = decoder.decode(batch, state.schema, state.epoch)
                 self._compared += len(batch)
                 span = OffsetRange(state.topic_id, partition, low, batch[-1].offset(), len(batch))
-                held = ledger.files_within(ref.topic, state.generation, span)
+                held = ledger.files.within(ref.topic, state.generation, span)
                 lake = rows_query(columns, [f.path for f in held], [span])
                 yield from self._compare(ledger, ref, columns, lake, decoded, span, state.epoch)
                 low = batch[-1].offset() + 1
@@ -271,7 +272,7 @@ class Verifier:
         span: OffsetRange,
         epoch: int,
     ) -> Iterator[Difference]:
-        dead_letters = ledger.dead_letter_offsets(ref.topic, span)
+        dead_letters = ledger.dead_letters.offsets(ref.topic, span)
         held = f"SELECT * FROM ({lake}) WHERE _topic_epoch = {epoch}"
         sides = RowDiff(self._db)
         relation = decoded.schema.relation(self._config.kind(ref))
@@ -290,8 +291,8 @@ class Verifier:
 
 def _ranges(ledger: Ledger, topic: str) -> Iterator[pa.RecordBatch]:
     """All ranges of a table, as they come: of years, they need not fit into memory."""
-    epochs = ledger.epochs(topic)
-    spans = ledger.history(topic)
+    epochs = ledger.tables.epochs(topic)
+    spans = ledger.offsets.history(topic)
     while some := list(islice(spans, BATCH_RANGES)):
         rows = [(epochs[s.topic_id], s.partition, s.first, s.last, s.rows) for s in some]
         yield pa.record_batch(

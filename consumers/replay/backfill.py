@@ -27,12 +27,10 @@ from lake.config import Config, Endpoints, Table, TableRef
 from lake.errors import Interrupted, LedgerError
 from lake.failpoints import failpoint
 from lake.kafka.topics import admin, identify
-from lake.ledger import NOW, Ledger, TableState, pinned
-from lake.ledger.generations import Gap
-from lake.ledger.reading import CommittedFile
+from lake.ledger import NOW, CommittedFile, Gap, Ledger, TableState
 from lake.ledger.staleness import assert_ledger_current
 from lake.records import DeadLetter, OffsetRange
-from lake.recovery import delete_replaced, drop_abandoned
+from lake.recovery import delete_replaced, drop_abandoned, pinned
 from lake.storage.files import Session, is_whole
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema
@@ -184,8 +182,10 @@ class Replay:
         """Gaps where Kafka has forgotten: nobody will ever fill them."""
         if not any(map(len, gone)):
             return
-        ends = ledger.ends(state.topic)
-        open_ = [(b.topic_id, b.partition, b.before, b.first) for b in ledger.breaks(state.topic)]
+        ends = ledger.offsets.ends(state.topic)
+        open_ = [
+            (b.topic_id, b.partition, b.before, b.first) for b in ledger.offsets.breaks(state.topic)
+        ]
         for part in gone:
             end = ends.get((state.topic_id, part.partition))
             behind = [] if end is None else [(state.topic_id, part.partition, end, part.end)]
@@ -215,7 +215,7 @@ class Replay:
         state: TableState,
     ) -> None:
         """Write lost and damaged files again, from Kafka: their rows are committed already."""
-        listed = ledger.contents(state.topic, state.generation, 0, NOW)
+        listed = ledger.files.contents(state.topic, state.generation, 0, NOW)
         for file in listed:
             if file.topic_id != state.topic_id or not self._is_asked_for(file):
                 continue
@@ -241,7 +241,7 @@ class Replay:
                 )
                 failpoint("replay.before_replace")
                 with gone_unless_taken(ledger, made):
-                    ledger.replace_file(state.topic, state.generation, file.file_id, made)
+                    ledger.files.replace(state.topic, state.generation, file.file_id, made)
                 self._found.repaired.append(name)
 
     def _is_asked_for(self, file: CommittedFile) -> bool:
@@ -309,9 +309,9 @@ class Replay:
         state = known_table(ledger, self._ref)
         decoded = decoder.decode(batch, state.schema, state.epoch)
         span = OffsetRange(state.topic_id, part.partition, part.first, part.end - 1, 0)
-        dead_letters = ledger.dead_letter_offsets(state.topic, span)
+        dead_letters = ledger.dead_letters.offsets(state.topic, span)
         with pinned(ledger, session):
-            covered = ledger.ranges_within(state.topic, state.generation, span)
+            covered = ledger.offsets.within(state.topic, state.generation, span)
             self._sides.load(
                 decoded.rows,
                 decoded.schema.relation(self._kind),
@@ -365,7 +365,7 @@ class Replay:
             file = write_hot(ledger, session, self._ref, state.generation, schema, rows, spans)
         failpoint("replay.before_fill")
         with gone_unless_taken(ledger, file):
-            ledger.fill(state, session.id, gaps, file, schema, fresh)
+            ledger.commits.backfill(state, session.id, gaps, file, schema, fresh)
         failpoint("replay.after_fill")
         self._found.filled += len(missing) + len(fresh)
 
@@ -432,7 +432,7 @@ class Replay:
         """A query of the rows that the lake has of a range; lost files have none."""
         files = [
             f.path
-            for f in ledger.files_within(state.topic, state.generation, span)
+            for f in ledger.files.within(state.topic, state.generation, span)
             if f.path.exists()
         ]
         query = rows_query(state.schema.relation(self._kind), files, [span])

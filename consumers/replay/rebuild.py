@@ -31,8 +31,8 @@ from lake.errors import (
     TerminalError,
 )
 from lake.failpoints import failpoint
-from lake.ledger import Ledger, Segment, TableState
-from lake.ledger.generations import HOLD_SECONDS, BuiltFile
+from lake.ledger import BuiltFile, Ledger, Segment, TableState
+from lake.ledger.generations import HOLD_SECONDS
 from lake.ledger.staleness import assert_ledger_current
 from lake.records import OffsetRange
 from lake.recovery import delete_replaced, drop_abandoned
@@ -135,18 +135,18 @@ class Rebuild:
             except BaseException:
                 self._give_up(ledger, target)
                 raise
-            rows = ledger.row_count(self._ref.topic)
-            dead_letters = ledger.dead_letter_count(self._ref.topic)
+            rows = ledger.offsets.row_count(self._ref.topic)
+            dead_letters = ledger.dead_letters.count(self._ref.topic)
             folder = paths.raw(self._ref, generation)
             return Rebuilt(generation, rows - carrier.rows, carrier.rows, dead_letters, folder)
 
     def _begin(self, ledger: Ledger, session: Session) -> int:
-        """Announce the rebuild; one that was killed a moment ago may seem to live for another."""
+        """Begin the rebuild; one that was killed a moment ago may seem to live for another."""
         deadline = time.monotonic() + LAST_BREATH_SECONDS
         while True:
             drop_abandoned(ledger)
             try:
-                return ledger.begin_generation(self._ref.topic, session.id)
+                return ledger.generations.begin(self._ref.topic, session.id)
             except LedgerError:
                 if time.monotonic() > deadline:
                     raise
@@ -156,10 +156,10 @@ class Rebuild:
         """Leave nothing of a rebuild that did not get to its switch."""
         for left in target.folder.glob("generation-*"):
             left.unlink(missing_ok=True)
-        current = ledger.table(self._ref.topic)
+        current = ledger.tables.get(self._ref.topic)
         if current is not None and current.generation == target.generation:
             return  # it did: the error came after it
-        ledger.drop_generation(self._ref.topic, target.generation, lambda session: False)
+        ledger.generations.drop(self._ref.topic, target.generation, lambda session: False)
         delete_replaced(ledger)
         shutil.rmtree(ledger.paths.raw(self._ref, target.generation), ignore_errors=True)
 
@@ -213,7 +213,9 @@ class Rebuild:
                     f"The rebuild of {self._ref.topic} was stopped.",
                     "Nothing has changed. The same command starts it again.",
                 )
-            self._progress(ledger.built_offsets(self._ref.topic, target.generation), total)
+            self._progress(
+                ledger.generations.built_offsets(self._ref.topic, target.generation), total
+            )
 
         pieces = shares(stretches, helpers.count + 1, LARGE_STRETCH)
         built = build_all(pieces, plan, helpers, look)
@@ -232,13 +234,13 @@ class Rebuild:
     ) -> None:
         """Catch up with the live consumer, which waits for the last moment of it."""
         deadline = time.monotonic() + SWITCH_SECONDS
-        hold = partial(ledger.hold, self._ref.topic, target.generation, session.id)
+        hold = partial(ledger.generations.hold, self._ref.topic, target.generation, session.id)
         while True:
             self._catch_up(ledger, session, target, kafka, self._state(ledger, target), stop)
             hold(HOLD_SECONDS)
             failpoint("replay.after_hold")
             state = self._state(ledger, target)
-            up_to = ledger.newest_number()
+            up_to = ledger.commits.newest_number()
             self._catch_up(ledger, session, target, kafka, state, stop)
             carrier.carry(state, self._carried_to, up_to)
             self._carried_to = up_to
@@ -247,7 +249,7 @@ class Rebuild:
                 schema = schema.with_missing(state.schema)
             failpoint("replay.before_switch")
             try:
-                ledger.switch(state, target.generation, session.id, schema, up_to)
+                ledger.generations.switch(state, target.generation, session.id, schema, up_to)
                 failpoint("replay.after_switch")
                 return
             except CommitConflict as error:  # a compaction, or we were too slow
@@ -326,7 +328,7 @@ class Rebuild:
                     )
                     files.append(BuiltFile("hot", file, (0,)))
                 dead_letters = tuple((0, letter) for letter in decoded.dead_letters)
-                ledger.add_segment(
+                ledger.generations.add_segment(
                     self._ref.topic,
                     target.generation,
                     session.id,

@@ -10,14 +10,14 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from consumers.ingest.flush import footer
 from consumers.replay.segments import Target
 from lake.errors import LedgerError
 from lake.failpoints import failpoint
-from lake.ledger import Ledger, Segment, TableState, pinned
-from lake.ledger.generations import BuiltFile
-from lake.ledger.reading import CommittedFile, joined
+from lake.formats import Footer
+from lake.ledger import BuiltFile, CommittedFile, Ledger, Segment, TableState
+from lake.ledger.files import joined
 from lake.records import Kind, OffsetRange
+from lake.recovery import pinned
 from lake.storage.files import (
     ROW_GROUP_ROWS,
     ParquetSink,
@@ -69,9 +69,9 @@ class Carrier:
                 is damaged.
         """
         with pinned(self._ledger, self._session):
-            files = self._ledger.contents(state.topic, state.generation, after, up_to)
+            files = self._ledger.files.contents(state.topic, state.generation, after, up_to)
             commits: dict[int, tuple[OffsetRange, ...]] = {}
-            ranges = self._ledger.committed(state.topic, state.generation, after, up_to)
+            ranges = self._ledger.offsets.committed(state.topic, state.generation, after, up_to)
             for number, spans in ranges.items():
                 kept = [part for span in spans for part in self._keep(span)]
                 if kept:
@@ -83,7 +83,7 @@ class Carrier:
             for folder in {b.file.path.parent for b in built}:
                 sync_folder(folder)
         failpoint("replay.before_carry")
-        self._ledger.add_segment(
+        self._ledger.generations.add_segment(
             state.topic,
             self._target.generation,
             self._target.session,
@@ -181,11 +181,11 @@ class Carrier:
                 last = batch.column("_offset")[-1].as_py()
         if sink is None:
             return None
-        newest = self._ledger.newest_number()
+        newest = self._ledger.commits.newest_number()
         target = self._target
-        made = sink.close(
-            footer(target.ref, target.generation, state.schema, kept, newest, building=True)
-        )
+        topic, number = target.ref.topic, target.generation
+        about = Footer(topic, number, tuple(kept), newest, state.schema, building=True)
+        made = sink.close(about.dump())
         first = min(span.first for span in kept)
         name = SealedName(kept[0].topic_id, kept[0].partition, first, last).name()
         final = self._place(file, name)

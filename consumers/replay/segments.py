@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.ingest.decoding import Decoded
-from consumers.ingest.flush import footer
 from lake.config import TableRef
 from lake.failpoints import failpoint
-from lake.ledger import Ledger, Segment
-from lake.ledger.generations import BuiltFile
+from lake.formats import Footer
+from lake.ledger import BuiltFile, Ledger, Segment
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, move_into_place
 from lake.storage.paths import SealedName
@@ -154,10 +153,10 @@ class SegmentWriter:
     def _close(self, sink: ParquetSink, day: date, last: int, span: OffsetRange) -> WrittenFile:
         """Give a file its name."""
         target, paths = self._target, self._ledger.paths
-        newest = self._ledger.newest_number()
-        file = sink.close(
-            footer(target.ref, target.generation, self._schema, [span], newest, building=True)
-        )
+        newest = self._ledger.commits.newest_number()
+        topic, number = target.ref.topic, target.generation
+        about = Footer(topic, number, (span,), newest, self._schema, building=True)
+        file = sink.close(about.dump())
         name = SealedName(target.topic_id, self._partition, span.first, last).name()
         final = paths.day(target.ref, day, target.generation) / name
         failpoint("replay.before_move")
@@ -174,7 +173,9 @@ class SegmentWriter:
         )
         failpoint("replay.before_segment")
         target = self._target
-        self._ledger.add_segment(target.ref.topic, target.generation, target.session, segment)
+        self._ledger.generations.add_segment(
+            target.ref.topic, target.generation, target.session, segment
+        )
         failpoint("replay.after_segment")
         self._first, self._rows = span.next_offset, 0
 

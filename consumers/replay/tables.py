@@ -18,7 +18,7 @@ def known_table(ledger: Ledger, ref: TableRef) -> TableState:
     Raises:
         LedgerError: It has not.
     """
-    state = ledger.table(ref.topic)
+    state = ledger.tables.get(ref.topic)
     if state is None:
         raise LedgerError(
             f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."

@@ -88,7 +88,7 @@ def accept_loss(config: Config, table: str, yes: bool) -> None:
     with KafkaReader(endpoints) as kafka:
         lows = {number: kafka.oldest(ref.topic, number) for number in range(found.partitions)}
     with Ledger(LakePaths(config.data_dir)) as ledger:
-        lost = ledger.accept(ref.topic, found.topic_id, lows)
+        lost = ledger.tables.accept_loss(ref.topic, found.topic_id, lows)
     for span in lost:
         print(f"{ref.topic}, partition {span.partition}: offsets {span.first} to {span.last} lost")
     print(f"{ref.topic} goes on: in a running `ducklake consume` within seconds, or with its start")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TextIO
 
@@ -49,7 +48,9 @@ class LiveView:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
         else:
-            rows = sum(self._ledger.row_count(ref.topic) for ref, _ in self._config.tables())
+            rows = sum(
+                self._ledger.offsets.row_count(ref.topic) for ref, _ in self._config.tables()
+            )
             self._console.print(f"{rows:,} rows in the lake; {self._cycle()}", markup=False)
 
     def close(self) -> None:
@@ -64,19 +65,18 @@ class LiveView:
         table.add_column("Rows", justify="right")
         table.add_column("Last commit", justify="right")
         for ref, _ in self._config.tables():
-            newest = self._ledger.newest_commit_time(ref.topic)
+            newest = self._ledger.commits.newest_time(ref.topic)
             age = "" if newest is None else f"{time.time() - newest:.0f} s ago"
-            table.add_row(ref.topic, f"{self._ledger.row_count(ref.topic):,}", age)
+            table.add_row(ref.topic, f"{self._ledger.offsets.row_count(ref.topic):,}", age)
         return table
 
     def _cycle(self) -> str:
-        found = self._ledger.last_cycle()
+        found = self._ledger.runs.last()
         if found is None:
             return "none yet"
-        number, started, seconds, _, text = found
-        summary = json.loads(text)
-        state = "all tests passed" if not summary["failed"] else f"{summary['failed']} failed"
-        if summary["export_error"]:
-            state += f"; {summary['export_error']}"
-        ago = time.time() - started - seconds
-        return f"number {number}, {seconds:.1f} s, ended {ago:.0f} s ago, {state}"
+        summary = found.summary
+        state = "all tests passed" if not summary.failed else f"{summary.failed} failed"
+        if summary.export_error:
+            state += f"; {summary.export_error}"
+        ago = time.time() - found.started_at - found.seconds
+        return f"number {found.number}, {found.seconds:.1f} s, ended {ago:.0f} s ago, {state}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -125,8 +126,8 @@ def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
         try:
             if once:
                 summary = one_cycle(worker).summary()
-                note(json.dumps(summary))
-                if summary["failed"]:
+                note(json.dumps(asdict(summary)))
+                if summary.failed:
                     raise typer.Exit(1)
             else:
                 worker.run(stop)

@@ -74,7 +74,7 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
     tables = chosen(config, wish.table)
     if wish.table is None:
         with Ledger(LakePaths(config.data_dir)) as ledger:
-            tables = [(ref, spec) for ref, spec in tables if ledger.table(ref.topic)]
+            tables = [(ref, spec) for ref, spec in tables if ledger.tables.get(ref.topic)]
     endpoints = config.endpoints()
     if wish.rebuild:
         [(ref, spec)] = tables
@@ -224,7 +224,7 @@ def list_generations(config: Config, as_json: bool) -> None:
     """Print all generations of all tables."""
     paths = LakePaths(config.data_dir)
     with Ledger(paths) as ledger:
-        found = ledger.generations()
+        found = ledger.generations.all()
     listed = [
         {
             **asdict(g),
@@ -266,15 +266,16 @@ def remove_generation(config: Config, table: str, generation: int, yes: bool) ->
     with Ledger(paths) as ledger:
         assert_ledger_current(ledger)
         drop_abandoned(ledger)
-        cycle = ledger.last_cycle()
-        if cycle is not None and ledger.generation(ref.topic, cycle[3]) == generation:
+        run = ledger.runs.last()
+        shown = run and ledger.tables.generation_at(ref.topic, run.last_commit)
+        if run is not None and shown == generation:
             raise LedgerError(
                 f"{paths.lake_db} still shows generation {generation} of {ref.topic}.",
                 "Run `ducklake batch --once` first.",
             )
         if not yes:
             typer.confirm(f"Delete generation {generation} of {ref.topic} for good?", abort=True)
-        ledger.drop_generation(ref.topic, generation, partial(session_is_alive, paths))
+        ledger.generations.drop(ref.topic, generation, partial(session_is_alive, paths))
         delete_replaced(ledger)
     folder = paths.raw(ref, generation)
     left = [path for path in folder.rglob("*") if path.is_file()]

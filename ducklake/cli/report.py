@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,15 +132,15 @@ def gather(config: Config, endpoints: Endpoints | None) -> Report:
 
 def _ask_lake(config: Config, ledger: Ledger, paths: LakePaths, report: Report) -> None:
     now = time.time()
-    cycle = ledger.last_cycle()
-    if cycle is not None:
-        summary = json.loads(cycle[4])
-        report.dbt = {name: summary[name] for name in ("models", "tests", "failed")}
-        report.held_back = summary["held_back"]
+    run = ledger.runs.last()
+    if run is not None:
+        summary = run.summary
+        report.dbt = {name: getattr(summary, name) for name in ("models", "tests", "failed")}
+        report.held_back = dict(summary.held_back)
     with opened(paths.lake_db, read_only=True) as database:
         for ref, _ in config.tables():
             report.raw[ref.topic] = _count(database, f"raw.{quoted(ref.table)}")
-            newest = ledger.newest_commit_time(ref.topic)
+            newest = ledger.commits.newest_time(ref.topic)
             report.age[ref.topic] = None if newest is None else now - newest
         report.dead_letters = _count(database, "raw.dead_letters")
         for layer, counts in (("staging", report.staging), ("consume", report.consume)):

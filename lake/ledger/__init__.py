@@ -1,25 +1,28 @@
 """The ledger: which files exist, which offsets they hold, and where each partition stands."""
 
-from lake.ledger.database import (
+from lake.ledger.entries import (
+    NOW,
+    BuiltFile,
+    CommittedFile,
+    Gap,
+    Generation,
     LakeFile,
-    Move,
     NewRows,
-    SealIntent,
+    Segment,
     TableState,
 )
-from lake.ledger.generations import Generation, Segment
-from lake.ledger.reading import NOW, pinned
-from lake.ledger.writing import Ledger
+from lake.ledger.ledger import Ledger, LedgerReader
 
 __all__ = [
     "NOW",
+    "BuiltFile",
+    "CommittedFile",
+    "Gap",
     "Generation",
     "LakeFile",
     "Ledger",
-    "Move",
+    "LedgerReader",
     "NewRows",
-    "SealIntent",
     "Segment",
     "TableState",
-    "pinned",
 ]

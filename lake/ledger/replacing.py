@@ -1,6 +1,6 @@
 """The ledger's file is replaced while nobody has it open, and opened while nobody replaces it.
 
-Whoever went on with a ledger that was moved aside would publish rows that the new one does not know
+Whoever went on with a ledger that was replaced would publish rows that the new one does not know
 of. The locks are the kernel's (flock): they end with the process, however that ends.
 """
 
@@ -72,16 +72,16 @@ def put_in_place(paths: LakePaths, fresh: Path) -> Path | None:
     Returns:
         The folder of the one before, if there was any.
     """
-    aside = _set_aside(paths)
+    kept = _quarantine(paths)
     failpoint("restore.before_rename")
     fresh.rename(paths.ledger)
     sync_folder(paths.root)
     failpoint("restore.after_rename")
-    return aside
+    return kept
 
 
-def _set_aside(paths: LakePaths) -> Path | None:
-    """Move a ledger that is to be replaced to the orphans; gives its new folder.
+def _quarantine(paths: LakePaths) -> Path | None:
+    """Quarantine a ledger that is to be replaced; gives its new folder.
 
     What is left of a lost one goes there, too: SQLite would apply its log to the new ledger.
     """
@@ -92,7 +92,7 @@ def _set_aside(paths: LakePaths) -> Path | None:
         return None
     folder = paths.orphans / f"ledger-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
     for part in left:
-        move_into_place(part, folder / part.name, announced=True)
+        move_into_place(part, folder / part.name, intended=True)
         sync_folder(paths.root)
         failpoint("restore.after_part_aside")
     return folder

@@ -1,4 +1,4 @@
-"""Bytes on disk: written aside, synced, renamed, and the folder synced; in one place.
+"""Bytes on disk: written in staging, synced, renamed, and the folder synced; in one place.
 
 A file is visible under its final name only when it is whole: the order is temporary file, fsync,
 rename, fsync of the folder (and of the parents that had to be made).
@@ -212,13 +212,13 @@ def _is_stepping(type_: pa.DataType) -> bool:
     )
 
 
-def move_into_place(source: Path, target: Path, announced: bool = False) -> None:
+def move_into_place(source: Path, target: Path, intended: bool = False) -> None:
     """Give a file its place on one file system, and make the new name durable.
 
     Args:
         source: Where it is.
         target: Its place.
-        announced: Somebody knows that the file is in one of the two, and looks in both. A rename
+        intended: An intent in the ledger names both places, and recovery looks in both. A rename
             changes two folders, and a power cut may keep the one change and lose the other: the
             old name goes only once the new one is durable. Until then there are both.
 
@@ -228,13 +228,13 @@ def move_into_place(source: Path, target: Path, announced: bool = False) -> None
     with disk_full_is_transient(target.parent):
         make_folder(target.parent)
         failpoint("move.before_rename")
-        if announced:
+        if intended:
             os.link(source, target)
         else:
             source.rename(target)
         failpoint("move.before_sync")
         sync_folder(target.parent)
-        if announced:
+        if intended:
             source.unlink()
         failpoint("move.after_sync")
 
@@ -256,7 +256,7 @@ class Session:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             failpoint("session.before_name")
             unnamed.rename(self.folder)
-            sync_folder(paths.staging)  # what is announced from here must be found after a crash
+            sync_folder(paths.staging)  # what an intent names must be found after a crash
             failpoint("session.after_name")
 
     def close(self) -> None:
@@ -287,8 +287,8 @@ def session_is_alive(paths: LakePaths, session: str) -> bool:
         return False
 
 
-def move_aside(paths: LakePaths, path: Path) -> Path:
-    """Move what nobody knows to the orphans; nothing is deleted.
+def quarantine(paths: LakePaths, path: Path) -> Path:
+    """Move what nobody knows out of the way, to `orphans/`; nothing is deleted.
 
     Raises:
         LedgerError: It lies outside of the lake.

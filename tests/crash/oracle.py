@@ -22,7 +22,8 @@ from consumers.compaction.compactor import Compactor
 from consumers.maintenance.verify import Difference, Verifier
 from lake.config import Config, TableRef, load_config
 from lake.kafka.topics import make_topics
-from lake.ledger import NOW, Ledger, pinned
+from lake.ledger import NOW, Ledger
+from lake.recovery import pinned
 from lake.storage.files import Session, session_is_alive
 from lake.storage.paths import LakePaths, files_below
 from lake.storage.sql import rows_query
@@ -156,7 +157,7 @@ class LakeUnderTest:
             return False
         with Ledger(self.paths) as ledger:
             for topic in topics or self.topics:
-                state = ledger.table(topic)
+                state = ledger.tables.get(topic)
                 held = state.positions if state else {}
                 if any(held.get(p, 0) < end for p, end in self.loader.truths[topic].ends().items()):
                     return False
@@ -167,7 +168,7 @@ class LakeUnderTest:
         if not self.paths.ledger.exists():
             return 0
         with Ledger(self.paths) as ledger:
-            return ledger.last_commit()
+            return ledger.commits.last()
 
     def await_caught_up(self, topics: Iterable[str] | None = None) -> None:
         chosen = list(topics or self.topics)
@@ -195,11 +196,11 @@ class LakeUnderTest:
             pinned(ledger, session) as last,
         ):
             found = list(self.read(ledger, topic, last))
-            state = ledger.table(topic)
+            state = ledger.tables.get(topic)
             assert state is not None
             dead_letters = [
                 ((row[1], row[2]), row[7])
-                for row in ledger.dead_letters(1 << 60)
+                for row in ledger.dead_letters.up_to(1 << 60)
                 if row[0] == topic
             ]
         self._same(topic, found, "the ledger")
@@ -210,19 +211,19 @@ class LakeUnderTest:
 
     def read(self, ledger: Ledger, topic: str, up_to: int, after: int = 0) -> Iterator[Any]:
         """Rows through the ledger, as everything downstream reads them."""
-        state = ledger.table(topic)
+        state = ledger.tables.get(topic)
         if state is None or not state.schema.columns:
             return
         columns = state.schema.relation(self.config.kind(self.refs[topic]))
         with duckdb.connect() as db:
-            for new in ledger.new_rows(topic, after, up_to):
+            for new in ledger.files.new_rows(topic, after, up_to):
                 query = rows_query(columns, [new.path], new.ranges)
                 yield from db.execute(f"SELECT {COLUMNS} FROM ({query})").fetchall()
 
     def check_public(self, topic: str, all_of_it: bool = True) -> None:
         """What a plain glob finds is the same, and each row lies in the folder of its day."""
         with Ledger(self.paths) as ledger:
-            generation = ledger.generation(topic, NOW) or 0
+            generation = ledger.tables.generation_at(topic, NOW) or 0
         public = self.paths.raw(self.refs[topic], generation)
         if not any(public.rglob("*.parquet")):
             self._same(topic, [], "a glob", all_of_it)
@@ -271,7 +272,7 @@ class LakeUnderTest:
         with Ledger(self.paths) as ledger:
             for tier, folders in (("hot", ["hot"]), ("sealed", ["raw", "generations"])):
                 found = {self.paths.relative(p) for f in folders for p in self._parquet(f)}
-                assert found == ledger.known_paths(tier), f"files in {folders}"
+                assert found == ledger.files.known_paths(tier), f"files in {folders}"
         assert not list(self._parquet("staging"))
 
     def _parquet(self, folder: str) -> Iterator[Path]:
@@ -293,8 +294,8 @@ class LakeUnderTest:
     def left_behind(self) -> dict[str, str]:
         """Path to checksum of what killed processes wrote and neither committed nor announced."""
         with Ledger(self.paths) as ledger:
-            known = ledger.known_paths("hot")
-            known |= {p for _, _, i in ledger.open_seals() for m in i.moves for p in m[:2]}
+            known = ledger.files.known_paths("hot")
+            known |= ledger.intended_paths()
         sessions = {p: p.name.partition("-")[0] for p in self._parquet("hot")}
         sessions |= {p: p.parent.name for p in self._parquet("staging")}
         left = {}

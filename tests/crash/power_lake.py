@@ -31,8 +31,8 @@ from consumers.replay.segments import SegmentWriter, Target
 from lake import failpoints
 from lake.config import Config, TableRef, load_config
 from lake.kafka.topics import TopicIdentity
-from lake.ledger import NOW, Ledger, TableState
-from lake.ledger.generations import HOLD_SECONDS, Gap
+from lake.ledger import NOW, Gap, Ledger, TableState
+from lake.ledger.generations import HOLD_SECONDS
 from lake.ledger.staleness import assert_ledger_current
 from lake.records import OffsetRange
 from lake.recovery import delete_replaced, recover
@@ -138,7 +138,7 @@ class SmallLake:
             assert_ledger_current(ledger)
             recover(ledger)
             for _ in range(count):
-                state = ledger.open_table(REF.topic, TOPIC_ID, len(PARTITIONS))
+                state = ledger.tables.open(REF.topic, TOPIC_ID, len(PARTITIONS))
                 flush(ledger, session, state, without)
                 self.say(commits=state.positions.get(0, 0) // ROWS + 1)
 
@@ -164,39 +164,39 @@ class SmallLake:
     def rebuild(self) -> None:
         """`ducklake replay --rebuild`: the first partition read again, the second one carried."""
         with Ledger(self.paths) as ledger, Session(self.paths) as session:
-            state = ledger.table(REF.topic)
+            state = ledger.tables.get(REF.topic)
             assert state is not None
-            generation = ledger.begin_generation(REF.topic, session.id)
+            generation = ledger.generations.begin(REF.topic, session.id)
             target = Target(REF, generation, TOPIC_ID, session.id, session.folder, 1e6)
             end = state.positions[0]
             writer = SegmentWriter(ledger, target, 0, 0)
             rows = table([(0, offset) for offset in range(end)], rebuilt=end // ROWS)
             writer.add(Decoded(rows, SCHEMA, ()), end)
             writer.finish(end)
-            ledger.hold(REF.topic, generation, session.id, HOLD_SECONDS)
+            ledger.generations.hold(REF.topic, generation, session.id, HOLD_SECONDS)
             carrier = Carrier(
                 ledger, session, target, "plain", lambda span: [span] if span.partition else []
             )
-            carrier.carry(state, 0, ledger.newest_number())
+            carrier.carry(state, 0, ledger.commits.newest_number())
             failpoints.failpoint("replay.before_switch")
-            ledger.switch(state, generation, session.id, SCHEMA)
+            ledger.generations.switch(state, generation, session.id, SCHEMA)
             self.say(generation=generation)
 
     def fill(self) -> None:
         """`ducklake replay`, where a row is missing within a commit."""
         partition, offset = HOLE
         with Ledger(self.paths) as ledger, Session(self.paths) as session:
-            state = ledger.table(REF.topic)
+            state = ledger.tables.get(REF.topic)
             assert state is not None
             old = next(
                 r
-                for r in ledger.history(REF.topic)
+                for r in ledger.offsets.history(REF.topic)
                 if r.partition == partition and r.first <= offset <= r.last
             )
             kept = tuple(OffsetRange(TOPIC_ID, 0, o, o, 1) for o in (old.first, old.last))
             span = OffsetRange(TOPIC_ID, partition, offset, offset, 1)
             file = write_hot(ledger, session, REF, state.generation, SCHEMA, table([HOLE]), [span])
-            ledger.fill(state, session.id, [Gap(span, (old,), kept)], file, SCHEMA)
+            ledger.commits.backfill(state, session.id, [Gap(span, (old,), kept)], file, SCHEMA)
             self.say(filled=True)
 
     def lose_a_file(self) -> None:
@@ -209,9 +209,9 @@ class SmallLake:
         """`ducklake replay`, where a file is missing: the same rows in a file of another name."""
         with Ledger(self.paths) as ledger, Session(self.paths) as session:
             recover(ledger)
-            state = ledger.table(REF.topic)
+            state = ledger.tables.get(REF.topic)
             assert state is not None
-            for lost in ledger.contents(REF.topic, state.generation, 0, NOW):
+            for lost in ledger.files.contents(REF.topic, state.generation, 0, NOW):
                 if lost.path.exists():
                     continue
                 places = [(s.partition, o) for s in lost.ranges for o in range(s.first, s.last + 1)]
@@ -225,7 +225,7 @@ class SmallLake:
                     lost.ranges,
                     self.paths.relative(lost.path),
                 )
-                ledger.replace_file(REF.topic, state.generation, lost.file_id, made)
+                ledger.files.replace(REF.topic, state.generation, lost.file_id, made)
             self.say(repaired=True)
             delete_replaced(ledger)
 

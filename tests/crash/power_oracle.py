@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 import sqlite3
@@ -95,7 +94,7 @@ class Examination:
                 commits = self._look(ledger, whole=False)
                 assert commits >= self._said["commits"], "an acknowledged commit is lost"
                 with Session(paths) as session:
-                    opened = ledger.open_table(REF.topic, TOPIC_ID, len(PARTITIONS))
+                    opened = ledger.tables.open(REF.topic, TOPIC_ID, len(PARTITIONS))
                     flush(ledger, session, opened)
                 compactor.pass_once(force=True)
                 assert self._look(ledger, whole=True) == commits + 1, "it does not go on"
@@ -131,7 +130,9 @@ class Examination:
             assert cursors_of(backup) == {"shop": "{}"}
 
     def _filled(self, ledger: Ledger) -> set[Place]:
-        return {(r.partition, r.first) for r in ledger.history(REF.topic) if r.first == r.last}
+        return {
+            (r.partition, r.first) for r in ledger.offsets.history(REF.topic) if r.first == r.last
+        }
 
     def _look(self, ledger: Ledger, whole: bool) -> int:
         """Compare everything with what was committed; all of it is public if `whole`.
@@ -139,11 +140,11 @@ class Examination:
         Returns:
             How many commits there are.
         """
-        state = ledger.table(REF.topic)
+        state = ledger.tables.get(REF.topic)
         if state is None:
             return 0
         ends = dict.fromkeys(PARTITIONS, 0)
-        for span in ledger.history(REF.topic):
+        for span in ledger.offsets.history(REF.topic):
             assert span.first == ends[span.partition], f"a gap or an overlap at {span}"
             ends[span.partition] = span.next_offset
         assert {p: state.positions.get(p, 0) for p in PARTITIONS} == ends, "positions"
@@ -154,9 +155,9 @@ class Examination:
         if self._said["gap"] and HOLE not in self._filled(ledger):
             assert not self._said.get("filled"), "an acknowledged fill is lost"
             del wanted[HOLE]
-        paths = [new.path for new in ledger.new_rows(REF.topic, 0, ledger.last_commit())]
+        paths = [new.path for new in ledger.files.new_rows(REF.topic, 0, ledger.commits.last())]
         assert _rows(paths) == wanted, "rows of the ledger"
-        for file in ledger.live_files(REF.topic):
+        for file in ledger.files.live(REF.topic):
             content = file.path.read_bytes()
             assert len(content) == file.bytes, f"{file.path} has another size"
             assert hashlib.sha256(content).hexdigest() == file.sha256, f"{file.path}"
@@ -198,9 +199,9 @@ def _contents(paths: LakePaths) -> dict[str, str]:
 def _may_go(ledger: Ledger) -> set[str]:
     """Relative paths of what is replaced, or is going to be; or was never finished."""
     paths = ledger.paths
-    inputs = {i for _, _, intent in ledger.open_seals() for i in intent.inputs}
-    inputs |= {i for _, _, text in ledger.open_days() for i in json.loads(text)[2]}
-    known = {g.number for g in ledger.generations() if g.state != "building"}
+    inputs = {i for found in ledger.compactions.open() for i in found.intent.inputs}
+    inputs |= {i for found in ledger.date_rewrites.open() for i in found.intent.inputs}
+    known = {g.number for g in ledger.generations.all() if g.state != "building"}
     with closing(sqlite3.connect(paths.ledger)) as db:
         files = db.execute("SELECT file_id, path, generation, obsolete_at FROM files").fetchall()
     gone = {p for i, p, g, at in files if at is not None or i in inputs or g not in known}

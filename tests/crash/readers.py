@@ -12,7 +12,8 @@ from types import TracebackType
 import duckdb
 import pyarrow.parquet as pq
 
-from lake.ledger import Ledger, pinned
+from lake.ledger import Ledger
+from lake.recovery import pinned
 from lake.storage.files import Session
 from lake.storage.paths import files_below
 from lake.storage.sql import literal
@@ -150,7 +151,9 @@ class LedgerReader(Reader):
             for topic in self._lake.topics:
                 everything = self._read(db, ledger, topic, 0, last)
                 fresh = self._read(db, ledger, topic, self._at, last)
-                if ledger.generation(topic, self._at) != ledger.generation(topic, last):
+                if ledger.tables.generation_at(topic, self._at) != ledger.tables.generation_at(
+                    topic, last
+                ):
                     self._new[topic] = set()  # rebuilt meanwhile: all of it is new
                 again = self._new[topic] & set(fresh)
                 assert not again, f"{topic}: new twice: {sorted(again)[:5]}"
@@ -159,7 +162,7 @@ class LedgerReader(Reader):
                 twice = [key for key, n in counts.items() if n > 1]
                 assert not twice, f"{topic}: through the ledger twice: {sorted(twice)[:5]}"
                 assert set(counts) == self._new[topic], f"{topic}: the whole is not its parts"
-                assert len(counts) == ledger.row_count(topic, last), topic
+                assert len(counts) == ledger.offsets.row_count(topic, last), topic
             self._at = last
 
     @staticmethod
@@ -167,7 +170,7 @@ class LedgerReader(Reader):
         db: duckdb.DuckDBPyConnection, ledger: Ledger, topic: str, after: int, up_to: int
     ) -> list[Key]:
         rows: list[Key] = []
-        for new in ledger.new_rows(topic, after, up_to):
+        for new in ledger.files.new_rows(topic, after, up_to):
             wanted = " OR ".join(
                 f"(_partition = {r.partition} AND _offset BETWEEN {r.first} AND {r.last})"
                 for r in new.ranges

@@ -16,9 +16,12 @@ import pytest
 from consumers.compaction.compactor import Compactor
 from consumers.ingest.flush import commit_flush
 from consumers.maintenance.verify import Verifier
+from lake import recovery
 from lake.config import Config, TableRef, load_config
-from lake.ledger import Ledger, pinned
+from lake.errors import ServiceUnreachable
+from lake.ledger import Ledger
 from lake.records import OffsetRange
+from lake.recovery import finish_date_rewrites, pinned
 from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
@@ -35,7 +38,7 @@ def flush(config: Config, day: date) -> None:
     """Commit some rows of each of two partitions, and seal them."""
     moment = datetime.combine(day, datetime.min.time(), UTC) + timedelta(hours=5)
     with Ledger(LakePaths(config.data_dir)) as ledger, Session(ledger.paths) as session:
-        state = ledger.open_table(REF.topic, TOPIC_ID, 2)
+        state = ledger.tables.open(REF.topic, TOPIC_ID, 2)
         starts = {p: state.positions.get(p) for p in (0, 1)}
         firsts = {p: state.positions.get(p, 0) for p in (0, 1)}
         pairs = [(p, firsts[p] + n) for p in (0, 1) for n in range(ROWS)]
@@ -109,6 +112,7 @@ def test_a_day_of_many_files_becomes_one_for_each_partition(lake: Config) -> Non
     [
         "days.before_intent",
         "days.after_intent",
+        "days.after_claim",
         "days.before_swap",
         "days.after_swap",
         "days.before_remove",
@@ -125,10 +129,42 @@ def test_a_kill_at_any_step_of_a_day_s_merge_shows_each_row_once(lake: Config, p
     assert_exact(lake)
 
 
+@pytest.mark.parametrize("point", ["days.after_claim", "days.after_swap"])
+def test_a_reader_finishes_the_exchange_that_a_killed_one_had_begun(
+    lake: Config, point: str
+) -> None:
+    """It would wait for ever, or be told of files that are not there any more."""
+    died = run(lake, "compact", "--days", OLD.isoformat(), failpoint=point)
+    assert died.returncode == -9, died.stderr
+    assert_exact(lake)
+    with Ledger(LakePaths(lake.data_dir)) as ledger:
+        assert ledger.date_rewrites.open() == [] and ledger.pins.all() == []
+    assert len(public(lake)) == 4
+
+
+def test_nobody_pins_while_a_living_process_exchanges(
+    lake: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = LakePaths(lake.data_dir)
+    monkeypatch.setattr(recovery, "EXCHANGE_SECONDS", 0.2)
+    died = run(lake, "compact", "--days", OLD.isoformat(), failpoint="days.after_intent")
+    assert died.returncode == -9, died.stderr
+    with Ledger(paths) as ledger, Session(paths) as other, Session(paths) as session:
+        [rewrite] = ledger.date_rewrites.open()
+        assert ledger.date_rewrites.claim(rewrite.number, other.id, lambda _: True)
+        with pytest.raises(ServiceUnreachable, match="exchanged for"), pinned(ledger, session):
+            pass
+        assert ledger.pins.all() == []
+        with pytest.raises(ServiceUnreachable, match="Another process"):
+            finish_date_rewrites(ledger, session)
+        finish_date_rewrites(ledger, other)
+    assert_exact(lake)
+
+
 def test_a_day_is_not_swapped_under_a_reader_that_has_pinned_it(lake: Config) -> None:
     paths = LakePaths(lake.data_dir)
     with Ledger(paths) as ledger, Session(paths) as session, pinned(ledger, session):
-        files = [file.path for file in ledger.live_files(REF.topic)]
+        files = [file.path for file in ledger.files.live(REF.topic)]
         refused = run(lake, "compact", "--days", OLD.isoformat())
         assert refused.returncode == 1
         assert "pinned" in refused.stderr

@@ -237,7 +237,7 @@ def test_two_workers_that_meet_new_columns_at_once_keep_both_in_silence(
     assert not any(w.exit_code() or "table_halted" in w.text() for w in (first, second))
     lake.check()  # no dead letter, too
     with Ledger(lake.paths) as ledger:
-        files = [str(f.path) for f in ledger.live_files(topic)]
+        files = [str(f.path) for f in ledger.files.live(topic)]
     with duckdb.connect() as db:
         found = db.execute(
             "SELECT colour, weight, count(*) FROM read_parquet(?, union_by_name = true)"
@@ -311,7 +311,7 @@ def test_records_lost_while_nobody_read_stop_their_table_alone(
     lake.loader.send(broken, 100, partition=0)
     end = lake.loader.truths[broken].ends()[0]
     with Ledger(lake.paths) as ledger:
-        state = ledger.table(broken)
+        state = ledger.tables.get(broken)
     assert state is not None
     _truncate(broker, broken, 0, end - 40)
     lake.loader.forget(broken, 0, state.positions[0], end - 40)
@@ -339,7 +339,7 @@ def test_records_lost_under_a_reader_stop_its_table(
     lake.await_caught_up([sound])
     lake.stop()
     with Ledger(lake.paths) as ledger:
-        state = ledger.table(broken)
+        state = ledger.tables.get(broken)
     assert state is not None
     lake.loader.forget(broken, 0, state.positions.get(0, 0), end)
     _accept_and_go_on(lake, broken)
@@ -378,7 +378,7 @@ def test_an_idle_table_whose_topic_expired_goes_on_in_silence(
 
 def _positions(lake: LakeUnderTest, topic: str) -> dict[int, int]:
     with Ledger(lake.paths) as ledger:
-        state = ledger.table(topic)
+        state = ledger.tables.get(topic)
     return dict(state.positions) if state else {}
 
 
@@ -423,7 +423,7 @@ def test_a_recreated_topic_stops_its_table_until_accepted(
     lake.seal()
     assert lake.verify() == ()
     with Ledger(lake.paths) as ledger:
-        files = [str(f.path) for f in ledger.live_files(broken)]
+        files = [str(f.path) for f in ledger.files.live(broken)]
     with duckdb.connect() as db:
         found = db.execute(
             "SELECT _topic_epoch, _partition, _offset, id FROM read_parquet(?)", [files]

@@ -211,8 +211,8 @@ def test_generations_are_told_apart(make_lake: LakeMaker) -> None:
     text = rebuild(lake)
     assert "generation 2 was not complete" in text
     with Ledger(lake.paths) as ledger:
-        assert ledger.generation(topic, NOW) == 1
-        assert {g.number: g.state for g in ledger.generations() if g.topic == topic} == {
+        assert ledger.tables.generation_at(topic, NOW) == 1
+        assert {g.number: g.state for g in ledger.generations.all() if g.topic == topic} == {
             0: "old",
             1: "current",
         }

@@ -15,7 +15,8 @@ from confluent_kafka import TopicPartition
 
 from consumers.replay.segments import OPEN_FILES
 from lake.config import TableRef
-from lake.ledger import NOW, Ledger, pinned
+from lake.ledger import NOW, Ledger
+from lake.recovery import pinned
 from lake.storage.files import Session
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, utc
@@ -99,7 +100,7 @@ def test_a_rebuild_beside_workers_and_compactor_misses_and_repeats_nothing(
     lake.stop()
     for topic in lake.topics:
         with Ledger(lake.paths) as ledger:
-            assert ledger.generation(topic, NOW) == 2
+            assert ledger.tables.generation_at(topic, NOW) == 2
     lake.check()
 
 
@@ -192,11 +193,11 @@ def test_a_rebuild_killed_anywhere_has_changed_nothing_or_is_done(
 ) -> None:
     lake, [topic] = expired, expired.topics
     with Ledger(lake.paths) as ledger:
-        before = ledger.generation(topic, NOW)
+        before = ledger.tables.generation_at(topic, NOW)
     killed = lake.start("replay", topic, "--rebuild", "--workers", "1", failpoint=step)
     assert killed.await_end() == -signal.SIGKILL, killed.text()
     with Ledger(lake.paths) as ledger:
-        now = ledger.generation(topic, NOW)
+        now = ledger.tables.generation_at(topic, NOW)
     assert (now == before) is (step != "replay.after_switch")
     lake.check_ledger(topic)
     lake.check_public(topic, all_of_it=False)
@@ -242,7 +243,7 @@ def test_what_is_missing_is_committed_once_and_is_new(make_lake: LakeMaker, step
     lake.stop()
     rows = _make_a_hole(lake, topic)
     with Ledger(lake.paths) as ledger:
-        last = ledger.newest_number()
+        last = ledger.commits.newest_number()
     counted = said(lake, "replay", topic, "--dry-run", code=1)
     assert counted["missing"] >= rows and counted["filled"] == 0
     if step:
@@ -254,7 +255,7 @@ def test_what_is_missing_is_committed_once_and_is_new(make_lake: LakeMaker, step
     assert found["exact"] and filled == counted["missing"]
     assert (found["filled"] < counted["missing"]) is (step == "replay.after_fill")
     with Ledger(lake.paths) as ledger:
-        fresh = sum(r.rows for new in ledger.new_rows(topic, last, NOW) for r in new.ranges)
+        fresh = sum(r.rows for new in ledger.files.new_rows(topic, last, NOW) for r in new.ranges)
     assert fresh == rows
     assert said(lake, "replay", topic)["missing"] == 0
     lake.check()
@@ -366,15 +367,15 @@ def test_a_reader_sees_one_generation_from_beginning_to_end(make_lake: LakeMaker
     [topic] = lake.topics
     with Ledger(lake.paths) as ledger, Session(lake.paths) as session:
         with pinned(ledger, session) as last:
-            old = {new.path for new in ledger.new_rows(topic, 0, last)}
+            old = {new.path for new in ledger.files.new_rows(topic, 0, last)}
             said(lake, "replay", topic, "--rebuild", "--workers", "1")
-            assert {new.path for new in ledger.new_rows(topic, 0, last)} == old
-            assert ledger.row_count(topic, last) == len(lake.loader.truths[topic].rows)
+            assert {new.path for new in ledger.files.new_rows(topic, 0, last)} == old
+            assert ledger.offsets.row_count(topic, last) == len(lake.loader.truths[topic].rows)
             assert all(path.exists() for path in old)
             refused = lake.start("generations", "remove", topic, "0", "--yes")
             assert refused.await_end() == 1 and "pinned" in refused.text()
             assert len(list(lake.read(ledger, topic, last))) == len(lake.loader.truths[topic].rows)
-        new = ledger.new_rows(topic, last, NOW)  # all of it is new to whoever had the old one
+        new = ledger.files.new_rows(topic, last, NOW)  # all of it is new to whoever had the old one
         assert new and not {n.path for n in new} & old
         removed = lake.start("generations", "remove", topic, "0", "--yes")
         assert removed.await_end() == 0, removed.text()

@@ -44,7 +44,7 @@ from lake.config import load_config
 from lake.errors import CommitConflict, DiskFull, ServiceUnreachable, TableHeld, TerminalError
 from lake.kafka.topics import TopicIdentity
 from lake.ledger import Ledger, TableState
-from lake.ledger import database as ledger_module
+from lake.ledger import core as ledger_module
 from lake.records import OffsetRange
 from lake.recovery import delete_replaced, recover
 from lake.storage.files import Session, session_is_alive
@@ -114,7 +114,7 @@ class Worker:
         self.ledger = Ledger(paths)
         self.session = Session(paths)
         recover(self.ledger)
-        self.state: TableState = self.ledger.open_table(REF.topic, topic.id, PARTITIONS)
+        self.state: TableState = self.ledger.tables.open(REF.topic, topic.id, PARTITIONS)
         self.next: dict[int, int] = {}
         self.firsts: dict[int, int] = {}
         self.buffer: list[Produced] = []
@@ -131,7 +131,7 @@ class Worker:
 
     def resume(self) -> None:
         """Drop what was read, and go on from the ledger's positions."""
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         assert state is not None
         self.state, self.buffer = state, []
         for partition in self.next:
@@ -339,12 +339,12 @@ class Lake(RuleBasedStateMachine):
     @rule()
     def read_with_a_pin(self) -> None:
         """A reader that takes its time: its files stay until it is done."""
-        last = self.ledger.pin(self.reader.id)
-        self.held = {new.path for new in self.ledger.new_rows(REF.topic, 0, last)}
+        last = self.ledger.pins.pin(self.reader.id)
+        self.held = {new.path for new in self.ledger.files.new_rows(REF.topic, 0, last)}
 
     @rule()
     def end_reading(self) -> None:
-        self.ledger.unpin(self.reader.id)
+        self.ledger.pins.unpin(self.reader.id)
         self.held = set()
 
     @rule(seconds=st.sampled_from([-100_000.0, -5.0, 5.0, 100_000.0]))
@@ -356,7 +356,7 @@ class Lake(RuleBasedStateMachine):
     def recreate_the_topic(self) -> None:
         """Deleted and made again, and accepted; the workers find out when they start again."""
         self.topic = Topic(self.topic.epoch + 1, records=self.topic.records)
-        self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+        self.ledger.tables.accept_loss(REF.topic, self.topic.id, self.topic.lows)
         for worker in range(2):
             self._restart(worker, None)
 
@@ -365,13 +365,13 @@ class Lake(RuleBasedStateMachine):
     def expire_the_topic(self, partition: int) -> None:
         """Retention takes everything; what was not read is lost, and accepted as lost."""
         end = self.topic.ends[partition]
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         assert state is not None
         at = state.positions.get(partition, self.topic.lows[partition])
         never_read = partition not in state.positions
         self.lost |= {(self.topic.epoch, partition, o) for o in range(at, end)}
         self.topic.lows[partition] = end
-        lost = self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+        lost = self.ledger.tables.accept_loss(REF.topic, self.topic.id, self.topic.lows)
         assert [(r.first, r.next_offset) for r in lost] == (
             [] if never_read or at == end else [(at, end)]
         )
@@ -382,7 +382,7 @@ class Lake(RuleBasedStateMachine):
 
     @invariant()
     def the_lake_holds_what_was_committed_each_row_once(self) -> None:
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         assert state is not None
         positions = {(self.topic.epoch, p): n for p, n in state.positions.items()}
         expected = {
@@ -398,7 +398,7 @@ class Lake(RuleBasedStateMachine):
         names = [name for name, _ in columns]
         found: Counter[tuple[int, int, int]] = Counter()
         with duckdb.connect() as db:
-            for new in self.ledger.new_rows(REF.topic, 0, self.ledger.last_commit()):
+            for new in self.ledger.files.new_rows(REF.topic, 0, self.ledger.commits.last()):
                 query = rows_query(columns, [new.path], new.ranges)
                 for values in db.execute(query).fetchall():
                     row = dict(zip(names, values, strict=True))
@@ -410,7 +410,7 @@ class Lake(RuleBasedStateMachine):
                         assert row[record.extra] == record.number, "a column was lost"
         assert set(found.values()) <= {1}, "a row twice"
         assert set(found) == set(expected), "a row is missing"
-        assert sum(found.values()) == self.ledger.row_count(REF.topic)
+        assert sum(found.values()) == self.ledger.offsets.row_count(REF.topic)
 
     def _was_read(self, record: Produced) -> bool:
         """Of a topic that is gone: the ledger's ranges are all that is known."""
@@ -419,14 +419,14 @@ class Lake(RuleBasedStateMachine):
             s.topic_id == topic_id
             and s.partition == record.partition
             and s.first <= record.place <= s.last
-            for s in self.ledger.history(REF.topic)
+            for s in self.ledger.offsets.history(REF.topic)
         )
 
     @invariant()
     def public_files_are_whole_never_change_and_hold_each_row_once(self) -> None:
         trees = {
             self.paths.raw(REF, g.number)
-            for g in self.ledger.generations()
+            for g in self.ledger.generations.all()
             if g.state != "building"
         }
         by_tree = {tree: {p for p in tree.rglob("*") if p.is_file()} for tree in trees}
@@ -455,9 +455,7 @@ class Lake(RuleBasedStateMachine):
     @invariant()
     def a_living_process_leaves_no_file_behind(self) -> None:
         """On a disk that is full each try would leave one more."""
-        known = self.ledger.known_paths("hot")
-        for _, _, intent in self.ledger.open_seals():
-            known |= {path for move in intent.moves for path in move[:2]}
+        known = self.ledger.files.known_paths("hot") | self.ledger.intended_paths()
         files = {p: p.name.partition("-")[0] for p in (self.paths.root / "hot").rglob("*.parquet")}
         files |= {p: p.parent.name for p in self.paths.staging.rglob("*.parquet")}
         left = [
@@ -475,7 +473,7 @@ class Lake(RuleBasedStateMachine):
     @invariant()
     def offsets_are_known_without_gap_or_overlap(self) -> None:
         ends: dict[tuple[str, int], int] = {}
-        spans = [*self.ledger.history(REF.topic), *self.ledger.losses(REF.topic)]
+        spans = [*self.ledger.offsets.history(REF.topic), *self.ledger.offsets.losses(REF.topic)]
         for span in sorted(spans, key=lambda s: (s.topic_id, s.partition, s.first)):
             key = (span.topic_id, span.partition)
             if span.topic_id in self.forgotten:
@@ -483,7 +481,7 @@ class Lake(RuleBasedStateMachine):
             else:
                 assert ends.get(key, span.first) == span.first, "a gap or an overlap"
             ends[key] = span.next_offset
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         assert state is not None
         for partition, position in state.positions.items():
             assert ends[state.topic_id, partition] == position
@@ -508,7 +506,7 @@ class RebuiltLake(Lake):
         again: tuple[int, int | None],
     ) -> None:
         """Some offsets are read again, the rest is carried over; others are at work meanwhile."""
-        if self.ledger.last_commit() == 0:
+        if self.ledger.commits.last() == 0:
             return
 
         def work() -> None:
@@ -523,7 +521,7 @@ class RebuiltLake(Lake):
             self.beside, crash, full = work, (beside, 1), False
         parts = range(PARTITIONS)
         bounds = Bounds(dict.fromkeys(parts, again[0]), dict.fromkeys(parts, again[1]))
-        before = self.ledger.table(REF.topic)
+        before = self.ledger.tables.get(REF.topic)
         assert before is not None
         endpoints, [(ref, table)] = self.config.endpoints(), list(self.config.tables())
         build = partial(Rebuild(self.config, endpoints, ref, table, bounds).run, STOP)
@@ -533,7 +531,7 @@ class RebuiltLake(Lake):
         except TerminalError as error:  # a compaction that a full disk stopped, or one beside
             assert "could not switch" in str(error), error
         self.beside = None
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         assert state is not None
         self.rebuild_died = not done
         if done and not full:
@@ -544,22 +542,22 @@ class RebuiltLake(Lake):
     def remove_old_generations(self) -> None:
         """All but the current one; not while a reader has pinned them."""
         alive = partial(session_is_alive, self.paths)
-        for old in [g for g in self.ledger.generations() if g.state == "old"]:
+        for old in [g for g in self.ledger.generations.all() if g.state == "old"]:
             try:
-                self.ledger.drop_generation(old.topic, old.number, alive)
+                self.ledger.generations.drop(old.topic, old.number, alive)
             except ServiceUnreachable:
-                assert self.ledger.pins()
+                assert self.ledger.pins.all()
         delete_replaced(self.ledger)
 
     @rule(crash=CRASHES)
     def replay(self, crash: tuple[str, int] | None) -> None:
         """Nothing is missing, and nothing is filled."""
-        if self.ledger.last_commit():
-            newest = self.ledger.last_commit()
+        if self.ledger.commits.last():
+            newest = self.ledger.commits.last()
             found: list[Comparison] = []
             if self._survives(lambda: found.append(self._replayed()), crash):
                 assert found[0].exact and not found[0].missing, found
-            assert self.ledger.last_commit() == newest
+            assert self.ledger.commits.last() == newest
 
     def _replayed(self) -> Comparison:
         [(ref, table)] = list(self.config.tables())
@@ -585,13 +583,13 @@ class RebuiltLake(Lake):
             restore_ledger(self.paths, identities)
         self.held, self.seen = set(), {}
         self.ledger, self.reader = Ledger(self.paths), Session(self.paths)
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         if state is not None:
             if state.topic_id != self.topic.id:
-                self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+                self.ledger.tables.accept_loss(REF.topic, self.topic.id, self.topic.lows)
             recover(self.ledger)
             self._replayed()
-            self.ledger.accept(REF.topic, self.topic.id, self.topic.lows)
+            self.ledger.tables.accept_loss(REF.topic, self.topic.id, self.topic.lows)
             assert self._replayed().exact
         self.workers = [Worker(self.paths, self.topic) for _ in range(2)]
         self.compactor = Compactor(self.config)
@@ -604,7 +602,7 @@ class RebuiltLake(Lake):
         columns = [("_topic_epoch", "INTEGER"), ("_partition", "INTEGER"), ("_offset", "BIGINT")]
         found: set[tuple[int, int, int]] = set()
         with duckdb.connect() as db:
-            for new in self.ledger.new_rows(REF.topic, 0, self.ledger.last_commit()):
+            for new in self.ledger.files.new_rows(REF.topic, 0, self.ledger.commits.last()):
                 found |= set(db.execute(rows_query(columns, [new.path], new.ranges)).fetchall())
         return found
 
@@ -671,7 +669,7 @@ def test_a_compaction_interrupted_at_any_step(told: Lake, step: str, full: bool)
         _look(told)
     told.compact(True, None, False)
     _look(told)
-    assert told.ledger.hot_files(REF.topic) == ()
+    assert told.ledger.files.hot(REF.topic) == ()
 
 
 def test_rows_of_a_topic_made_anew_get_files_of_their_own(told: Lake) -> None:
@@ -735,7 +733,7 @@ def test_a_rebuild_interrupted_at_any_step(told: RebuiltLake) -> None:
         assert told.rebuild_died is not full, f"{step} was not reached"
         _look(told)
         told.compact(False, None, False)  # drops what the killed one left
-        assert "building" not in {g.state for g in told.ledger.generations()}
+        assert "building" not in {g.state for g in told.ledger.generations.all()}
     told.rebuild(0, None, None, False, (0, None))
     told.remove_old_generations()
     _look(told)

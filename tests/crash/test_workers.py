@@ -131,7 +131,9 @@ def test_a_backlog_of_large_records_passes_in_bounded_memory(
         nonlocal memory
         memory = max(memory, psutil.Process(worker.pid).memory_info().rss)
         with Ledger(lake.paths) as ledger:
-            return ledger.table(topic) is not None and ledger.row_count(topic) == records
+            return (
+                ledger.tables.get(topic) is not None and ledger.offsets.row_count(topic) == records
+            )
 
     until(all_there, "all records", 120)
     assert records * size > memory > 0

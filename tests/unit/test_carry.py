@@ -46,7 +46,7 @@ class Lake:
 
     def flush(self, count: int, end: int | None = None, dead_letters: tuple[int, ...] = ()) -> None:
         """Commit rows of partition 0 from its position on, and nothing up to an end."""
-        state = self.ledger.open_table(REF.topic, ID, 1)
+        state = self.ledger.tables.open(REF.topic, ID, 1)
         first = state.positions.get(0, 0)
         offsets = [o for o in range(first, first + count) if o not in dead_letters]
         end = max(first + count, end or 0)
@@ -80,18 +80,18 @@ class Lake:
 
     def carry(self, again: Stretch) -> int:
         """Take over all but some offsets into a generation that is begun here."""
-        number = self.ledger.begin_generation(REF.topic, self.session.id)
+        number = self.ledger.generations.begin(REF.topic, self.session.id)
         target = Target(REF, number, ID, self.session.id, self.session.folder, 1e9)
         carrier = Carrier(self.ledger, self.session, target, "plain", partial(_outside, again))
-        state = self.ledger.table(REF.topic)
+        state = self.ledger.tables.get(REF.topic)
         assert state is not None
-        carrier.carry(state, 0, self.ledger.newest_number())
+        carrier.carry(state, 0, self.ledger.commits.newest_number())
         return carrier.rows
 
     def give_up(self) -> None:
         """Forget what is being built."""
-        for left in self.ledger.abandoned(lambda session: False):
-            assert self.ledger.drop_abandoned(*left)
+        for left in self.ledger.generations.abandoned(lambda session: False):
+            assert self.ledger.generations.drop_abandoned(*left)
 
     def books(self, generation: int) -> list[tuple[int, int, int]]:
         with closing(sqlite3.connect(self.ledger.paths.ledger)) as db:
@@ -287,4 +287,4 @@ def test_a_rebuild_that_was_killed_half_way_is_not_taken_for_the_table(
     result = restore_ledger(paths, {REF.topic: TopicIdentity(REF.topic, ID, 1)})
     assert any("generation 1 was not complete" in text for text in result.unknown)
     with Ledger(paths) as ledger:
-        assert ledger.row_count(REF.topic) == 20
+        assert ledger.offsets.row_count(REF.topic) == 20

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lake.errors import CommitConflict, LedgerError, ServiceUnreachable, TableHeld
-from lake.ledger import Ledger, SealIntent, Segment, TableState
-from lake.ledger import database as module
-from lake.ledger.generations import HOLD_SECONDS, BuiltFile, Gap
+from lake.formats import CompactionIntent, DateRewriteIntent, PlannedFile
+from lake.ledger import BuiltFile, Gap, Ledger, Segment, TableState
+from lake.ledger.generations import HOLD_SECONDS
 from lake.records import DeadLetter, OffsetRange
 from lake.recovery import drop_abandoned
 from lake.storage.files import WrittenFile
@@ -26,13 +26,13 @@ BUILDER = "builder"
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(LakePaths(tmp_path)) as ledger:
-        ledger.open_table(TOPIC, ID, 2)
+        ledger.tables.open(TOPIC, ID, 2)
         commit(ledger, 0, 9)
         yield ledger
 
 
 def table(ledger: Ledger) -> TableState:
-    state = ledger.table(TOPIC)
+    state = ledger.tables.get(TOPIC)
     assert state is not None
     return state
 
@@ -50,12 +50,12 @@ def commit(ledger: Ledger, first: int, last: int, state: TableState | None = Non
     r = span(first, last)
     starts = {0: state.positions.get(0)}
     file = file_of(ledger, f"{state.generation}-{first}", r.rows)
-    return ledger.commit(state, "worker", [r], starts, file, EMPTY)
+    return ledger.commits.add(state, "worker", [r], starts, file, EMPTY)
 
 
 def build(ledger: Ledger, *ranges: OffsetRange) -> int:
     """Begin a generation that covers these ranges."""
-    number = ledger.begin_generation(TOPIC, BUILDER)
+    number = ledger.generations.begin(TOPIC, BUILDER)
     for r in ranges:
         add(ledger, number, r)
     return number
@@ -64,7 +64,7 @@ def build(ledger: Ledger, *ranges: OffsetRange) -> int:
 def add(ledger: Ledger, number: int, r: OffsetRange, session: str = BUILDER) -> None:
     file = file_of(ledger, f"new-{number}-{r.first}", r.rows)
     files = (BuiltFile("sealed", file, (0,)),) if r.rows else ()
-    ledger.add_segment(TOPIC, number, session, Segment(((r,),), files))
+    ledger.generations.add_segment(TOPIC, number, session, Segment(((r,),), files))
 
 
 def letter(offset: int) -> DeadLetter:
@@ -73,11 +73,11 @@ def letter(offset: int) -> DeadLetter:
 
 
 def switch(ledger: Ledger, number: int) -> int:
-    return ledger.switch(table(ledger), number, BUILDER, EMPTY)
+    return ledger.generations.switch(table(ledger), number, BUILDER, EMPTY)
 
 
 def names(ledger: Ledger, after: int, up_to: int) -> set[str]:
-    return {new.path.name for new in ledger.new_rows(TOPIC, after, up_to)}
+    return {new.path.name for new in ledger.files.new_rows(TOPIC, after, up_to)}
 
 
 def everybody_is_alive(session: str) -> bool:
@@ -94,30 +94,30 @@ def everybody_is_dead(session: str) -> bool:
 def test_nobody_sees_a_generation_before_the_switch_and_all_of_it_is_new_after(
     ledger: Ledger,
 ) -> None:
-    old = ledger.last_commit()
+    old = ledger.commits.last()
     number = build(ledger, span(0, 4), span(5, 9, 0))
-    assert names(ledger, 0, ledger.last_commit()) == {"0-0.parquet"}
-    assert ledger.row_count(TOPIC) == 10
+    assert names(ledger, 0, ledger.commits.last()) == {"0-0.parquet"}
+    assert ledger.offsets.row_count(TOPIC) == 10
     switched = switch(ledger, number)
     assert names(ledger, 0, old) == {"0-0.parquet"}, "whoever has pinned it still reads the old one"
     assert names(ledger, old, switched) == {"new-1-0.parquet"}
     assert names(ledger, switched, switched) == set()
-    assert ledger.row_count(TOPIC) == 5 and ledger.row_count(TOPIC, old) == 10
+    assert ledger.offsets.row_count(TOPIC) == 5 and ledger.offsets.row_count(TOPIC, old) == 10
     assert table(ledger).positions == {0: 10}
     commit(ledger, 10, 10)
-    assert names(ledger, switched, ledger.last_commit()) == {"1-10.parquet"}
+    assert names(ledger, switched, ledger.commits.last()) == {"1-10.parquet"}
 
 
 def test_only_one_builds_and_only_the_builder_adds(ledger: Ledger) -> None:
     number = build(ledger, span(0, 9))
     with pytest.raises(LedgerError, match="being rebuilt already"):
-        ledger.begin_generation(TOPIC, "other")
+        ledger.generations.begin(TOPIC, "other")
     with pytest.raises(LedgerError, match="not being built by this process"):
         add(ledger, number, span(10, 10), session="other")
     with pytest.raises(LedgerError, match="not being built by this process"):
-        ledger.hold(TOPIC, number, "other", HOLD_SECONDS)
+        ledger.generations.hold(TOPIC, number, "other", HOLD_SECONDS)
     with pytest.raises(LedgerError, match="not being built by this process"):
-        ledger.switch(table(ledger), number, "other", EMPTY)
+        ledger.generations.switch(table(ledger), number, "other", EMPTY)
 
 
 def test_a_switch_waits_for_what_was_committed_meanwhile(ledger: Ledger) -> None:
@@ -125,12 +125,12 @@ def test_a_switch_waits_for_what_was_committed_meanwhile(ledger: Ledger) -> None
     built_up_to = table(ledger)
     commit(ledger, 10, 12)
     with pytest.raises(CommitConflict, match="moved on"):
-        ledger.switch(built_up_to, number, BUILDER, EMPTY)
+        ledger.generations.switch(built_up_to, number, BUILDER, EMPTY)
     assert table(ledger).generation == 0
-    last = ledger.last_commit()
+    last = ledger.commits.last()
     add(ledger, number, span(10, 12))
     switched = switch(ledger, number)
-    assert ledger.row_count(TOPIC) == 13
+    assert ledger.offsets.row_count(TOPIC) == 13
     # All of it is new, also what was built before the old generation's last commit.
     assert names(ledger, last, switched) == {"new-1-0.parquet", "new-1-10.parquet"}
 
@@ -146,26 +146,26 @@ def test_a_generation_that_is_too_short_is_not_switched_to(ledger: Ledger) -> No
 def test_a_switch_waits_for_a_compaction(ledger: Ledger, what: str) -> None:
     number = build(ledger, span(0, 9))
     if what == "seal":
-        ledger.begin_seal(TOPIC, 0, SealIntent((), (), ()))
+        ledger.compactions.record_intent(TOPIC, 0, CompactionIntent((), ()))
     else:
-        ledger.begin_day(TOPIC, 0, "[]")
+        ledger.date_rewrites.record_intent(TOPIC, 0, DateRewriteIntent("", "", (), ()))
     with pytest.raises(CommitConflict, match="half-way"):
         switch(ledger, number)
     assert table(ledger).generation == 0
 
 
-def test_a_compaction_of_the_old_generation_is_not_announced(ledger: Ledger) -> None:
+def test_a_compaction_of_the_old_generation_is_refused(ledger: Ledger) -> None:
     switch(ledger, build(ledger, span(0, 9)))
     with pytest.raises(CommitConflict, match="another generation"):
-        ledger.begin_seal(TOPIC, 0, SealIntent((), (), ()))
-    assert ledger.open_seals() == []
+        ledger.compactions.record_intent(TOPIC, 0, CompactionIntent((), ()))
+    assert ledger.compactions.open() == []
 
 
-def test_a_day_of_the_old_generation_is_not_announced(ledger: Ledger) -> None:
+def test_a_day_of_the_old_generation_is_refused(ledger: Ledger) -> None:
     switch(ledger, build(ledger, span(0, 9)))
     with pytest.raises(CommitConflict, match="another generation"):
-        ledger.begin_day(TOPIC, 0, "[]")
-    assert ledger.open_days() == []
+        ledger.date_rewrites.record_intent(TOPIC, 0, DateRewriteIntent("", "", (), ()))
+    assert ledger.date_rewrites.open() == []
 
 
 def test_a_writer_of_the_old_generation_is_fenced(ledger: Ledger) -> None:
@@ -173,45 +173,45 @@ def test_a_writer_of_the_old_generation_is_fenced(ledger: Ledger) -> None:
     switch(ledger, build(ledger, span(0, 9)))
     with pytest.raises(CommitConflict, match="another generation"):
         commit(ledger, 10, 12, state=old)
-    assert ledger.row_count(TOPIC) == 10
+    assert ledger.offsets.row_count(TOPIC) == 10
 
 
 def test_a_held_table_takes_no_commit_until_the_hold_ends(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lake.ledger import generations, writing
+    from lake.ledger import commits, generations
 
     now = 1_790_000_000.0
-    for place in (module, generations, writing):
+    for place in (commits, generations):
         monkeypatch.setattr(place, "now", lambda: now)
     number = build(ledger, span(0, 9))
-    ledger.hold(TOPIC, number, BUILDER, 3600)
+    ledger.generations.hold(TOPIC, number, BUILDER, 3600)
     now += 1
     with pytest.raises(TableHeld):
         commit(ledger, 10, 10)
-    ledger.hold(TOPIC, number, BUILDER, 0)
+    ledger.generations.hold(TOPIC, number, BUILDER, 0)
     commit(ledger, 10, 10)
-    ledger.hold(TOPIC, number, BUILDER, 3600)
+    ledger.generations.hold(TOPIC, number, BUILDER, 3600)
     now += HOLD_SECONDS  # a builder that was killed ends it by nothing else
     commit(ledger, 11, 11)
-    ledger.hold(TOPIC, number, BUILDER, 3600)
+    ledger.generations.hold(TOPIC, number, BUILDER, 3600)
     now -= 86_400  # and a clock that is set back does not make it longer
     commit(ledger, 12, 12)
 
 
 def test_losses_and_dead_letters_come_along(ledger: Ledger) -> None:
     state = table(ledger)
-    ledger.commit(state, "worker", [span(10, 11, 0)], {0: 10}, None, EMPTY, [letter(10)])
-    [lost] = ledger.accept(TOPIC, ID, {0: 20, 1: 0})
+    ledger.commits.add(state, "worker", [span(10, 11, 0)], {0: 10}, None, EMPTY, [letter(10)])
+    [lost] = ledger.tables.accept_loss(TOPIC, ID, {0: 20, 1: 0})
     number = build(ledger)
     segment = Segment(((span(0, 9, 0),), (span(10, 11, 0),)), (), dead_letters_from=0)
-    ledger.add_segment(TOPIC, number, BUILDER, segment)
-    before = ledger.last_commit()
-    assert [row[2] for row in ledger.dead_letters(before)] == [10]
+    ledger.generations.add_segment(TOPIC, number, BUILDER, segment)
+    before = ledger.commits.last()
+    assert [row[2] for row in ledger.dead_letters.up_to(before)] == [10]
     switched = switch(ledger, number)
-    assert [row[2] for row in ledger.dead_letters(switched)] == [10]
-    assert [row[2] for row in ledger.dead_letters(before)] == [10]
-    assert ledger.losses(TOPIC) == [lost] and table(ledger).positions == {0: 20}
+    assert [row[2] for row in ledger.dead_letters.up_to(switched)] == [10]
+    assert [row[2] for row in ledger.dead_letters.up_to(before)] == [10]
+    assert ledger.offsets.losses(TOPIC) == [lost] and table(ledger).positions == {0: 20}
 
 
 # Dropped -----------------------------------------------------------------------------------------
@@ -222,24 +222,24 @@ def test_the_current_generation_and_one_that_is_being_built_are_not_dropped(
 ) -> None:
     number = build(ledger, span(0, 9))
     with pytest.raises(LedgerError, match="being built"):
-        ledger.drop_generation(TOPIC, number, everybody_is_alive)
+        ledger.generations.drop(TOPIC, number, everybody_is_alive)
     switch(ledger, number)
     with pytest.raises(LedgerError, match="is at generation"):
-        ledger.drop_generation(TOPIC, number, everybody_is_dead)
+        ledger.generations.drop(TOPIC, number, everybody_is_dead)
     with pytest.raises(LedgerError, match="has no generation"):
-        ledger.drop_generation(TOPIC, 7, everybody_is_dead)
+        ledger.generations.drop(TOPIC, 7, everybody_is_dead)
 
 
 def test_an_old_generation_stays_while_somebody_reads(ledger: Ledger) -> None:
     switch(ledger, build(ledger, span(0, 9)))
-    ledger.pin("reader")
+    ledger.pins.pin("reader")
     with pytest.raises(ServiceUnreachable, match="pinned"):
-        ledger.drop_generation(TOPIC, 0, everybody_is_alive)
-    assert [g.number for g in ledger.generations()] == [0, 1]
-    ledger.drop_generation(TOPIC, 0, everybody_is_dead)
-    assert [g.number for g in ledger.generations()] == [1]
-    assert [f.path.name for f in ledger.obsolete_files(1e12)] == ["0-0.parquet"]
-    assert ledger.row_count(TOPIC) == 10
+        ledger.generations.drop(TOPIC, 0, everybody_is_alive)
+    assert [g.number for g in ledger.generations.all()] == [0, 1]
+    ledger.generations.drop(TOPIC, 0, everybody_is_dead)
+    assert [g.number for g in ledger.generations.all()] == [1]
+    assert [f.path.name for f in ledger.files.obsolete(1e12)] == ["0-0.parquet"]
+    assert ledger.offsets.row_count(TOPIC) == 10
 
 
 def test_what_a_killed_rebuild_left_is_dropped(ledger: Ledger) -> None:
@@ -248,37 +248,37 @@ def test_what_a_killed_rebuild_left_is_dropped(ledger: Ledger) -> None:
     left.parent.mkdir()
     left.touch()
     drop_abandoned(ledger)  # nobody holds the lock of the builder's session
-    assert [g.number for g in ledger.generations()] == [0]
-    assert not left.exists() and not ledger.knows(left)
+    assert [g.number for g in ledger.generations.all()] == [0]
+    assert not left.exists() and not ledger.files.knows(left)
     assert build(ledger, span(0, 9)) == 1
-    assert ledger.row_count(TOPIC) == 10
+    assert ledger.offsets.row_count(TOPIC) == 10
 
 
 def test_a_new_rebuild_is_not_taken_for_the_one_that_was_killed(ledger: Ledger) -> None:
     """Two processes find what a killed one left; before the slower one acts, a third begins."""
     build(ledger, span(0, 4))
-    [left] = ledger.abandoned(everybody_is_dead)
+    [left] = ledger.generations.abandoned(everybody_is_dead)
     drop_abandoned(ledger)
-    assert not ledger.drop_abandoned(*left)
-    assert ledger.begin_generation(TOPIC, "another") == left[1]
-    assert not ledger.drop_abandoned(*left)
-    assert [g.session for g in ledger.generations()][1:] == ["another"]
+    assert not ledger.generations.drop_abandoned(*left)
+    assert ledger.generations.begin(TOPIC, "another") == left[1]
+    assert not ledger.generations.drop_abandoned(*left)
+    assert [g.session for g in ledger.generations.all()][1:] == ["another"]
 
 
 # Gaps -------------------------------------------------------------------------------------------
 
 
 def test_a_hole_is_filled_once_and_its_rows_are_new(ledger: Ledger) -> None:
-    ledger.accept(TOPIC, ID, {0: 20, 1: 0})
-    before = ledger.last_commit()
+    ledger.tables.accept_loss(TOPIC, ID, {0: 20, 1: 0})
+    before = ledger.commits.last()
     state = table(ledger)
     gap = Gap(span(12, 14))
-    number = ledger.fill(state, "s", [gap], file_of(ledger, "filled", 3), EMPTY)
+    number = ledger.commits.backfill(state, "s", [gap], file_of(ledger, "filled", 3), EMPTY)
     assert names(ledger, before, number) == {"filled.parquet"}
-    assert [(r.first, r.last) for r in ledger.losses(TOPIC)] == [(10, 11), (15, 19)]
+    assert [(r.first, r.last) for r in ledger.offsets.losses(TOPIC)] == [(10, 11), (15, 19)]
     with pytest.raises(CommitConflict, match="in the lake already"):
-        ledger.fill(state, "s", [Gap(span(14, 15))], file_of(ledger, "again", 2), EMPTY)
-    assert ledger.row_count(TOPIC) == 13
+        ledger.commits.backfill(state, "s", [Gap(span(14, 15))], file_of(ledger, "again", 2), EMPTY)
+    assert ledger.offsets.row_count(TOPIC) == 13
     assert table(ledger).positions == {0: 20}
 
 
@@ -286,56 +286,56 @@ def test_a_hole_within_a_range_cuts_it(ledger: Ledger) -> None:
     """The range said ten rows, and its file has eight."""
     state = table(ledger)
     gap = Gap(span(4, 5), (span(0, 9),), (span(0, 3), span(6, 9)))
-    ledger.fill(state, "s", [gap], file_of(ledger, "filled", 2), EMPTY)
-    assert [(r.first, r.last, r.rows) for r in ledger.history(TOPIC)] == [
+    ledger.commits.backfill(state, "s", [gap], file_of(ledger, "filled", 2), EMPTY)
+    assert [(r.first, r.last, r.rows) for r in ledger.offsets.history(TOPIC)] == [
         (0, 3, 4),
         (4, 5, 2),
         (6, 9, 4),
     ]
-    assert ledger.row_count(TOPIC) == 10
+    assert ledger.offsets.row_count(TOPIC) == 10
     with pytest.raises(CommitConflict, match="changed meanwhile"):
-        ledger.fill(state, "s", [gap], file_of(ledger, "again", 2), EMPTY)
+        ledger.commits.backfill(state, "s", [gap], file_of(ledger, "again", 2), EMPTY)
 
 
 def test_a_fill_into_an_old_generation_is_refused(ledger: Ledger) -> None:
-    ledger.accept(TOPIC, ID, {0: 20, 1: 0})
+    ledger.tables.accept_loss(TOPIC, ID, {0: 20, 1: 0})
     state = table(ledger)
     number = build(ledger, span(0, 9))
     switch(ledger, number)
     with pytest.raises(CommitConflict, match="another generation"):
-        ledger.fill(state, "s", [Gap(span(12, 14))], None, EMPTY)
+        ledger.commits.backfill(state, "s", [Gap(span(12, 14))], None, EMPTY)
 
 
 def test_a_replaced_file_is_not_read_any_more(ledger: Ledger) -> None:
-    [lost] = ledger.live_files(TOPIC)
-    last = ledger.last_commit()
-    ledger.replace_file(TOPIC, 0, lost.file_id, file_of(ledger, "again", 10))
-    assert [f.path.name for f in ledger.live_files(TOPIC)] == ["again.parquet"]
+    [lost] = ledger.files.live(TOPIC)
+    last = ledger.commits.last()
+    ledger.files.replace(TOPIC, 0, lost.file_id, file_of(ledger, "again", 10))
+    assert [f.path.name for f in ledger.files.live(TOPIC)] == ["again.parquet"]
     assert names(ledger, 0, last) == {"again.parquet"}
-    assert [f.file_id for f in ledger.obsolete_files(1e12)] == [lost.file_id]
+    assert [f.file_id for f in ledger.files.obsolete(1e12)] == [lost.file_id]
     with pytest.raises(CommitConflict, match="replaced meanwhile"):
-        ledger.replace_file(TOPIC, 0, lost.file_id, file_of(ledger, "twice", 10))
+        ledger.files.replace(TOPIC, 0, lost.file_id, file_of(ledger, "twice", 10))
 
 
 def test_a_file_that_a_compaction_is_about_to_replace_is_left_to_it(ledger: Ledger) -> None:
     """Else the compaction could not be finished: one of its inputs would be gone."""
-    [lost] = ledger.live_files(TOPIC)
-    move = ("staging/x", "raw/x.parquet", 10, 1, "sha")
-    intent = SealIntent((lost.file_id,), (move,), ((1,),))
-    seal = ledger.begin_seal(TOPIC, 0, intent)
+    [lost] = ledger.files.live(TOPIC)
+    output = PlannedFile("staging/x", "raw/x.parquet", 10, 1, "sha", (1,))
+    intent = CompactionIntent((lost.file_id,), (output,))
+    seal = ledger.compactions.record_intent(TOPIC, 0, intent)
     with pytest.raises(CommitConflict, match="half-way"):
-        ledger.replace_file(TOPIC, 0, lost.file_id, file_of(ledger, "again", 10))
-    ledger.flip_seal(seal, TOPIC, intent)
-    assert [f.path.name for f in ledger.live_files(TOPIC)] == ["x.parquet"]
+        ledger.files.replace(TOPIC, 0, lost.file_id, file_of(ledger, "again", 10))
+    ledger.compactions.flip(seal, TOPIC, intent)
+    assert [f.path.name for f in ledger.files.live(TOPIC)] == ["x.parquet"]
 
 
 def test_a_table_that_is_being_rebuilt_takes_no_fill(ledger: Ledger) -> None:
     """The rebuild may have taken over already what lay around the gap."""
-    ledger.accept(TOPIC, ID, {0: 20, 1: 0})
+    ledger.tables.accept_loss(TOPIC, ID, {0: 20, 1: 0})
     state = table(ledger)
     build(ledger, span(0, 9))
     with pytest.raises(CommitConflict, match="being rebuilt"):
-        ledger.fill(state, "s", [Gap(span(12, 14))], None, EMPTY)
-    assert ledger.row_count(TOPIC) == 10
+        ledger.commits.backfill(state, "s", [Gap(span(12, 14))], None, EMPTY)
+    assert ledger.offsets.row_count(TOPIC) == 10
     drop_abandoned(ledger)
-    ledger.fill(state, "s", [Gap(span(12, 14))], None, EMPTY)
+    ledger.commits.backfill(state, "s", [Gap(span(12, 14))], None, EMPTY)

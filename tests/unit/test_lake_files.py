@@ -21,8 +21,8 @@ from lake.recovery import recover
 from lake.storage.files import (
     Session,
     make_folder,
-    move_aside,
     move_into_place,
+    quarantine,
     session_is_alive,
     write_parquet,
 )
@@ -127,13 +127,13 @@ def test_orphans_of_the_same_name_are_all_kept(tmp_path: Path) -> None:
     for _ in range(2):
         (tmp_path / "hot").mkdir(exist_ok=True)
         (tmp_path / "hot" / "x").write_text("x")
-        move_aside(paths, tmp_path / "hot" / "x")
+        quarantine(paths, tmp_path / "hot" / "x")
     assert len(list(paths.orphans.rglob("x*"))) == 2
 
 
 def test_what_is_outside_of_the_lake_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="not part of the lake"):
-        move_aside(LakePaths(tmp_path / "lake"), tmp_path / "x")
+        quarantine(LakePaths(tmp_path / "lake"), tmp_path / "x")
 
 
 def test_an_announced_file_keeps_its_old_name_until_the_new_one_is_safe(
@@ -149,7 +149,7 @@ def test_an_announced_file_keeps_its_old_name_until_the_new_one_is_safe(
         "sync_folder",
         lambda folder: synced.append((folder.name, source.exists(), target.exists())),
     )
-    move_into_place(source, target, announced=True)
+    move_into_place(source, target, intended=True)
     assert synced[-1] == ("raw", True, True)
     assert not source.exists() and target.read_bytes() == b"rows"
 

@@ -13,8 +13,9 @@ import pytest
 
 from lake.config import TableRef
 from lake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
-from lake.ledger import Ledger, SealIntent
-from lake.ledger import database as module
+from lake.formats import CompactionIntent, PlannedFile
+from lake.ledger import Ledger
+from lake.ledger import core as module
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.files import WrittenFile
 from lake.storage.paths import LakePaths
@@ -27,39 +28,39 @@ EMPTY = Schema()
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(LakePaths(tmp_path)) as ledger:
-        ledger.open_table(TOPIC, ID, 2)
+        ledger.tables.open(TOPIC, ID, 2)
         yield ledger
 
 
 def commit(ledger: Ledger, first: int, last: int, name: str = "", partition: int = 0) -> int:
-    state = ledger.table(TOPIC)
+    state = ledger.tables.get(TOPIC)
     assert state is not None
     span = OffsetRange(state.topic_id, partition, first, last, last - first + 1)
     path = ledger.paths.root / "hot" / f"{name or f'{partition}-{first}'}.parquet"
     starts = {partition: state.positions.get(partition)}
-    return ledger.commit(
+    return ledger.commits.add(
         state, "session", [span], starts, WrittenFile(path, 1, "sha", span.rows), EMPTY
     )
 
 
 def test_a_commit_moves_the_position_and_is_found_by_its_number(ledger: Ledger) -> None:
     one, two = commit(ledger, 0, 9), commit(ledger, 10, 14)
-    state = ledger.table(TOPIC)
+    state = ledger.tables.get(TOPIC)
     assert state is not None and state.positions == {0: 15}
-    [new] = ledger.new_rows(TOPIC, one, two)
+    [new] = ledger.files.new_rows(TOPIC, one, two)
     assert [(r.first, r.last) for r in new.ranges] == [(10, 14)]
-    assert ledger.row_count(TOPIC) == 15
-    assert ledger.new_rows(TOPIC, two, two) == ()
+    assert ledger.offsets.row_count(TOPIC) == 15
+    assert ledger.files.new_rows(TOPIC, two, two) == ()
 
 
 def test_a_zombie_is_fenced_and_leaves_nothing(ledger: Ledger) -> None:
-    zombie = ledger.table(TOPIC)
+    zombie = ledger.tables.get(TOPIC)
     assert zombie is not None
     commit(ledger, 0, 9)
     span = OffsetRange(ID, 0, 0, 5, 6)
     with pytest.raises(CommitConflict):
-        ledger.commit(zombie, "zombie", [span], {0: None}, None, EMPTY)
-    assert ledger.row_count(TOPIC) == 10
+        ledger.commits.add(zombie, "zombie", [span], {0: None}, None, EMPTY)
+    assert ledger.offsets.row_count(TOPIC) == 10
     commit(ledger, 10, 11)  # the failed transaction is not in the way
 
 
@@ -69,94 +70,96 @@ def test_a_range_is_unique_even_where_the_position_was_lost(ledger: Ledger) -> N
         tampered.execute("DELETE FROM positions")
     with pytest.raises(sqlite3.IntegrityError):
         commit(ledger, 0, 9, "again")
-    assert ledger.row_count(TOPIC) == 10
+    assert ledger.offsets.row_count(TOPIC) == 10
 
 
 def test_two_workers_that_change_the_schema_do_not_overwrite_each_other(ledger: Ledger) -> None:
-    state = ledger.table(TOPIC)
+    state = ledger.tables.get(TOPIC)
     assert state is not None
 
     def add(column: str, partition: int) -> None:
         span = OffsetRange(ID, partition, 0, 0, 0)
         schema = state.schema.merged([Column(column, "BIGINT", column)])
-        ledger.commit(state, "s", [span], {partition: None}, None, schema)
+        ledger.commits.add(state, "s", [span], {partition: None}, None, schema)
 
     add("a", 0)
     with pytest.raises(CommitConflict, match="schema"):
         add("b", 1)
-    now = ledger.table(TOPIC)
+    now = ledger.tables.get(TOPIC)
     assert now is not None and now.schema.fields() == {"a"}
     add("a", 1)  # it has found the same: no reason to read it again
 
 
 def test_dead_letters_are_committed_with_their_range(ledger: Ledger) -> None:
-    state = ledger.table(TOPIC)
+    state = ledger.tables.get(TOPIC)
     assert state is not None
     letter = DeadLetter(
         TOPIC, 0, 3, datetime(2026, 1, 1, tzinfo=UTC), TOPIC, "why", b"k", b"v", "{}"
     )
-    number = ledger.commit(
+    number = ledger.commits.add(
         state, "s", [OffsetRange(ID, 0, 0, 3, 0)], {0: None}, None, EMPTY, [letter]
     )
-    assert ledger.dead_letter_offsets(TOPIC, OffsetRange(ID, 0, 0, 9, 0)) == [3]
-    [row] = ledger.dead_letters(number)
+    assert ledger.dead_letters.offsets(TOPIC, OffsetRange(ID, 0, 0, 9, 0)) == [3]
+    [row] = ledger.dead_letters.up_to(number)
     assert row[5:8] == ("why", b"k", b"v")
-    assert ledger.last_commit() == number, "downstream must hear of it"
+    assert ledger.commits.last() == number, "downstream must hear of it"
 
 
 def test_a_recreated_topic_and_more_partitions_are_named(ledger: Ledger) -> None:
     with pytest.raises(TopicRecreated, match="ducklake accept-loss"):
-        ledger.open_table(TOPIC, OTHER_ID, 2)
+        ledger.tables.open(TOPIC, OTHER_ID, 2)
     with pytest.raises(PartitionsChanged, match="2 partitions and now has 3"):
-        ledger.open_table(TOPIC, ID, 3)
+        ledger.tables.open(TOPIC, ID, 3)
 
 
 def test_accepting_begins_an_epoch_and_keeps_what_is_there(ledger: Ledger) -> None:
     commit(ledger, 0, 9)
-    assert ledger.accept(TOPIC, OTHER_ID, {0: 0, 1: 0}) == []
-    state = ledger.open_table(TOPIC, OTHER_ID, 2)
+    assert ledger.tables.accept_loss(TOPIC, OTHER_ID, {0: 0, 1: 0}) == []
+    state = ledger.tables.open(TOPIC, OTHER_ID, 2)
     assert (state.epoch, dict(state.positions)) == (1, {})
     commit(ledger, 0, 4, "new")
-    assert ledger.epochs(TOPIC) == {ID: 0, OTHER_ID: 1}
-    assert ledger.row_count(TOPIC) == 15
-    topics = ledger.topic_ids(f.file_id for f in ledger.hot_files(TOPIC))
+    assert ledger.tables.epochs(TOPIC) == {ID: 0, OTHER_ID: 1}
+    assert ledger.offsets.row_count(TOPIC) == 15
+    topics = ledger.files.topic_ids(f.file_id for f in ledger.files.hot(TOPIC))
     assert sorted(topics.values()) == [ID, OTHER_ID]
 
 
 def test_an_accepted_loss_is_remembered(ledger: Ledger) -> None:
     commit(ledger, 0, 9)
-    [lost] = ledger.accept(TOPIC, ID, {0: 20, 1: 0})
+    [lost] = ledger.tables.accept_loss(TOPIC, ID, {0: 20, 1: 0})
     assert (lost.first, lost.last) == (10, 19)
-    assert ledger.losses(TOPIC) == [lost]
-    state = ledger.table(TOPIC)
+    assert ledger.offsets.losses(TOPIC) == [lost]
+    state = ledger.tables.get(TOPIC)
     assert state is not None and state.positions == {0: 20}
 
 
 def _seal(ledger: Ledger, name: str) -> None:
-    hot = ledger.hot_files(TOPIC)
-    move = (f"staging/{name}", f"raw/{name}.parquet", sum(f.rows for f in hot), 1, "sha")
-    numbers = tuple(number for number, _ in ledger.ranges_of(f.file_id for f in hot))
-    intent = SealIntent(tuple(f.file_id for f in hot), (move,), (numbers,))
-    seal = ledger.begin_seal(TOPIC, 0, intent)
-    ledger.flip_seal(seal, TOPIC, intent)
-    ledger.flip_seal(seal, TOPIC, intent)  # redone by recovery: nothing happens
+    hot = ledger.files.hot(TOPIC)
+    numbers = tuple(number for number, _ in ledger.offsets.of_files(f.file_id for f in hot))
+    places = (f"staging/{name}", f"raw/{name}.parquet")
+    output = PlannedFile(*places, sum(f.rows for f in hot), 1, "sha", numbers)
+    intent = CompactionIntent(tuple(f.file_id for f in hot), (output,))
+    seal = ledger.compactions.record_intent(TOPIC, 0, intent)
+    ledger.compactions.flip(seal, TOPIC, intent)
+    ledger.compactions.flip(seal, TOPIC, intent)  # redone by recovery: nothing happens
 
 
 def test_a_flip_is_done_once(ledger: Ledger) -> None:
     commit(ledger, 0, 9)
     _seal(ledger, "one")
-    assert [f.tier for f in ledger.live_files(TOPIC)] == ["sealed"]
-    assert ledger.open_seals() == []
+    assert [f.tier for f in ledger.files.live(TOPIC)] == ["sealed"]
+    assert ledger.compactions.open() == []
 
 
 def test_files_that_were_replaced_already_are_not_replaced_again(ledger: Ledger) -> None:
     commit(ledger, 0, 9)
-    inputs = tuple(f.file_id for f in ledger.hot_files(TOPIC))
+    inputs = tuple(f.file_id for f in ledger.files.hot(TOPIC))
     _seal(ledger, "one")
-    intent = SealIntent(inputs, (("staging/x", "raw/x.parquet", 10, 1, "sha"),), ((1,),))
+    output = PlannedFile("staging/x", "raw/x.parquet", 10, 1, "sha", (1,))
+    intent = CompactionIntent(inputs, (output,))
     with pytest.raises(LedgerError, match="replaced before"):
-        ledger.flip_seal(ledger.begin_seal(TOPIC, 0, intent), TOPIC, intent)
-    assert len(ledger.live_files(TOPIC)) == 1
+        ledger.compactions.flip(ledger.compactions.record_intent(TOPIC, 0, intent), TOPIC, intent)
+    assert len(ledger.files.live(TOPIC)) == 1
 
 
 @pytest.mark.parametrize("jump", [-7200.0, 0.0, 7200.0])
@@ -166,24 +169,14 @@ def test_a_pin_keeps_what_is_replaced_after_it_whatever_the_clock_says(
     now = 1_790_000_000.0
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now))
     commit(ledger, 0, 9)
-    ledger.pin("reader")
+    ledger.pins.pin("reader")
     now += jump
     _seal(ledger, "one")
-    [(_, pinned_at)] = ledger.pins()
-    assert ledger.obsolete_files(before=pinned_at) == ()
-    ledger.pin("later")
-    later = dict(ledger.pins())["later"]
-    assert len(ledger.obsolete_files(before=later)) == 1
-
-
-def test_a_ledger_of_the_first_version_is_carried_on(tmp_path: Path) -> None:
-    with Ledger(LakePaths(tmp_path)) as ledger:
-        ledger.open_table(TOPIC, ID, 2)
-    old = sqlite3.connect(tmp_path / "ledger.db")
-    old.executescript("DROP TABLE epochs; PRAGMA user_version = 1;")
-    old.close()
-    with Ledger(LakePaths(tmp_path)) as ledger:
-        assert ledger.epochs(TOPIC) == {ID: 0}
+    [(_, pinned_at)] = ledger.pins.all()
+    assert ledger.files.obsolete(before=pinned_at) == ()
+    ledger.pins.pin("later")
+    later = dict(ledger.pins.all())["later"]
+    assert len(ledger.files.obsolete(before=later)) == 1
 
 
 def test_a_ledger_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
@@ -199,9 +192,9 @@ def test_a_generation_whose_tree_is_still_there_is_not_made_again(ledger: Ledger
     """Killed before the tree was removed: what is in it would be public beside the new rows."""
     source, table = TOPIC.split(".", 1)
     for _ in range(2):
-        number = ledger.begin_generation(TOPIC, "session")
+        number = ledger.generations.begin(TOPIC, "session")
         tree = ledger.paths.raw(TableRef(source, table), number)
         assert tree.is_dir()
         (tree / "left.parquet").touch()
-        ledger.drop_generation(TOPIC, number, lambda session: False)
+        ledger.generations.drop(TOPIC, number, lambda session: False)
     assert number == 2

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lake.ledger import Ledger, SealIntent
+from lake.formats import CompactionIntent, PlannedFile
+from lake.ledger import Ledger
+from lake.ledger.statements import add_file
 from lake.records import OffsetRange
 from lake.storage.files import WrittenFile
 from lake.storage.paths import LakePaths
@@ -28,14 +30,14 @@ class Lake:
 
     def __init__(self, folder: Path, commits: int) -> None:
         self.ledger = Ledger(LakePaths(folder))
-        self.ledger.open_table(TOPIC, ID, PARTITIONS)
+        self.ledger.tables.open(TOPIC, ID, PARTITIONS)
         self._write_history(commits)
         self.end = commits * OFFSETS
         for _ in range(2):
             self.commit()
 
     def _write_history(self, commits: int) -> None:
-        db = self.ledger._db
+        db = self.ledger._core.db
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
         for number in range(1, commits + 1):
@@ -54,14 +56,14 @@ class Lake:
             for partition in range(PARTITIONS):
                 file = WrittenFile(Path(), 1, "sha", len(numbers) * OFFSETS)
                 path = f"raw/shop/orders/{partition}-{begin}.parquet"
-                self.ledger._add_file(db, (TOPIC, 0), "sealed", path, file, numbers, 0.0)
+                add_file(db, (TOPIC, 0), "sealed", path, file, numbers, 0.0)
         for partition in range(PARTITIONS):
             place = (TOPIC, ID, partition, commits * OFFSETS)
             db.execute("INSERT INTO positions VALUES (?, 0, ?, ?, ?)", place)
         db.execute("COMMIT")
 
     def commit(self) -> int:
-        state = self.ledger.table(TOPIC)
+        state = self.ledger.tables.get(TOPIC)
         assert state is not None
         spans = [
             OffsetRange(ID, partition, at, at + OFFSETS - 1, OFFSETS)
@@ -70,24 +72,25 @@ class Lake:
         path = self.ledger.paths.root / f"hot/shop/orders/{spans[0].first}.parquet"
         file = WrittenFile(path, 1, "sha", PARTITIONS * OFFSETS)
         starts = dict(state.positions)
-        return self.ledger.commit(state, "s", spans, starts, file, Schema())
+        return self.ledger.commits.add(state, "s", spans, starts, file, Schema())
 
     def seal(self) -> None:
         """What a compaction asks and says, of the files that are hot."""
         ledger = self.ledger
-        hot = ledger.hot_files(TOPIC)
+        hot = ledger.files.hot(TOPIC)
         ids = tuple(file.file_id for file in hot)
-        assert len(ids) == 2 and set(ledger.topic_ids(ids).values()) == {ID}
-        spans = ledger.ranges_of(ids)
+        assert len(ids) == 2 and set(ledger.files.topic_ids(ids).values()) == {ID}
+        spans = ledger.offsets.of_files(ids)
         own = [span for _, span in spans if span.partition == 0]
-        assert ledger.empty_ranges(TOPIC, 0, own) == []
-        move = ("staging/s/x.parquet", "raw/shop/orders/new.parquet", 20, 1, "sha")
+        assert ledger.offsets.without_rows(TOPIC, 0, own) == []
         commits = tuple(sorted({number for number, _ in spans}))
-        ledger.begin_seal(TOPIC, 0, SealIntent(ids, (move,), (commits,)))
-        [(seal, topic, intent)] = ledger.open_seals()
-        ledger.flip_seal(seal, topic, intent)
-        for file in ledger.obsolete_files(1e12):
-            ledger.forget_file(file.file_id)
+        places = ("staging/s/x.parquet", "raw/shop/orders/new.parquet")
+        output = PlannedFile(*places, 20, 1, "sha", commits)
+        ledger.compactions.record_intent(TOPIC, 0, CompactionIntent(ids, (output,)))
+        [found] = ledger.compactions.open()
+        ledger.compactions.flip(found.number, found.topic, found.intent)
+        for file in ledger.files.obsolete(1e12):
+            ledger.files.forget(file.file_id)
 
     def steps_of(self, action: Callable[[Lake], object]) -> int:
         """Steps of SQLite's machine that something takes."""
@@ -97,11 +100,11 @@ class Lake:
             nonlocal ticks
             ticks += 1
 
-        self.ledger._db.set_progress_handler(tick, GRAIN)
+        self.ledger._core.db.set_progress_handler(tick, GRAIN)
         try:
             action(self)
         finally:
-            self.ledger._db.set_progress_handler(None, GRAIN)
+            self.ledger._core.db.set_progress_handler(None, GRAIN)
         return ticks * GRAIN
 
 
@@ -114,21 +117,21 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Lake
 
 
 def _what_is_new(lake: Lake) -> None:
-    last = lake.ledger.last_commit()
-    assert len(lake.ledger.new_rows(TOPIC, last - 2, last)) >= 1
-    assert lake.ledger.newest_commit_time(TOPIC) is not None
+    last = lake.ledger.commits.last()
+    assert len(lake.ledger.files.new_rows(TOPIC, last - 2, last)) >= 1
+    assert lake.ledger.commits.newest_time(TOPIC) is not None
 
 
 def _around(lake: Lake, at: int) -> None:
     span = OffsetRange(ID, 0, at, at + 2 * OFFSETS - 1, 0)
-    assert len(lake.ledger.ranges_within(TOPIC, 0, span)) == 3
-    assert lake.ledger.files_within(TOPIC, 0, span)
+    assert len(lake.ledger.offsets.within(TOPIC, 0, span)) == 3
+    assert lake.ledger.files.within(TOPIC, 0, span)
 
 
 def _pin(lake: Lake) -> None:
-    lake.ledger.pin("reader")
-    assert lake.ledger.pins()
-    lake.ledger.unpin("reader")
+    lake.ledger.pins.pin("reader")
+    assert lake.ledger.pins.all()
+    lake.ledger.pins.unpin("reader")
 
 
 STEPS: dict[str, Callable[[Lake], object]] = {

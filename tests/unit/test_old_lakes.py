@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tarfile
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +25,10 @@ from consumers.maintenance.backup import cursors_of, read_manifest
 from consumers.maintenance.ledger_rebuild import restore_ledger
 from consumers.maintenance.verify import Verifier
 from lake.config import Config, TableRef, load_config
-from lake.ledger import Ledger
+from lake.errors import LedgerError
+from lake.formats import RunSummary
+from lake.ledger import Ledger, LedgerReader, migrations, replacing
+from lake.ledger.entries import Run
 from lake.records import OffsetRange
 from lake.storage.checksum import checksum_query
 from lake.storage.files import Session
@@ -72,12 +77,12 @@ def v3(tmp_path: Path) -> OldLake:
 def rows_and_checksum(lake: OldLake, ref: TableRef) -> tuple[list[list[int]], str]:
     """The places of a table's rows, and its order-free checksum, through the ledger."""
     with Ledger(lake.paths) as ledger, duckdb.connect() as db:
-        state = ledger.table(ref.topic)
+        state = ledger.tables.get(ref.topic)
         assert state is not None
         columns = state.schema.relation("plain")
         parts = [
             rows_query(columns, [new.path], new.ranges)
-            for new in ledger.new_rows(ref.topic, 0, ledger.last_commit())
+            for new in ledger.files.new_rows(ref.topic, 0, ledger.commits.last())
         ]
         query = "(" + " UNION ALL BY NAME ".join(parts) + ")"
         db.execute("SET TimeZone = 'UTC'")
@@ -100,9 +105,9 @@ def assert_exact(lake: OldLake) -> None:
 def commit(lake: OldLake, ref: TableRef, topic_id: str) -> None:
     """Two more rows of each partition, from where the ledger stands."""
     with Ledger(lake.paths) as ledger, Session(lake.paths) as session:
-        known = ledger.table(ref.topic)
+        known = ledger.tables.get(ref.topic)
         assert known is not None
-        state = ledger.open_table(ref.topic, topic_id, known.partitions)
+        state = ledger.tables.open(ref.topic, topic_id, known.partitions)
         places = [(p, at + n) for p, at in sorted(state.positions.items()) for n in (0, 1)]
         stamps = pa.array([datetime(2026, 1, 7, tzinfo=UTC)] * len(places))
         rows = pa.table(
@@ -129,19 +134,19 @@ def test_a_lake_of_the_previous_release_opens_and_is_exact(v4: OldLake) -> None:
     assert_exact(v4)
     with Ledger(v4.paths) as ledger:
         for topic in ("shop.orders", "shop.stock"):
-            expected, state = v4.expected[topic], ledger.table(topic)
+            expected, state = v4.expected[topic], ledger.tables.get(topic)
             assert state is not None
             assert {str(p): n for p, n in state.positions.items()} == expected["positions"]
             assert state.generation == expected["generation"]
-            lost = [[s.partition, s.first, s.last] for s in ledger.losses(topic)]
+            lost = [[s.partition, s.first, s.last] for s in ledger.offsets.losses(topic)]
             assert lost == expected["losses"]
-            assert ledger.epochs(topic) == expected["epochs"]
-        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters(1 << 60)]
+            assert ledger.tables.epochs(topic) == expected["epochs"]
+        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters.up_to(1 << 60)]
         assert letters == v4.expected["dead_letters"]
-        generations = [[g.topic, g.number, g.state, g.rows] for g in ledger.generations()]
+        generations = [[g.topic, g.number, g.state, g.rows] for g in ledger.generations.all()]
         assert generations == v4.expected["generations"]
         assert ledger.identity() == v4.expected["identity"]
-        assert ledger.last_commit() == v4.expected["last_commit"]
+        assert ledger.commits.last() == v4.expected["last_commit"]
 
 
 def test_what_the_previous_release_published_is_known(v4: OldLake) -> None:
@@ -155,11 +160,11 @@ def test_what_the_previous_release_published_is_known(v4: OldLake) -> None:
 
 def test_recovery_finishes_what_the_previous_release_had_begun(v4: OldLake) -> None:
     with Ledger(v4.paths) as ledger:
-        assert len(ledger.open_seals()) == v4.expected["open_compactions"] == 1
-        assert len(ledger.open_days()) == v4.expected["open_date_rewrites"] == 1
+        assert len(ledger.compactions.open()) == v4.expected["open_compactions"] == 1
+        assert len(ledger.date_rewrites.open()) == v4.expected["open_date_rewrites"] == 1
     Compactor(v4.config).close()
     with Ledger(v4.paths) as ledger:
-        assert ledger.open_seals() == [] and ledger.open_days() == []
+        assert ledger.compactions.open() == [] and ledger.date_rewrites.open() == []
     day = v4.paths.day(ORDERS, date(2026, 1, 5), 1)
     names = sorted(path.name for path in day.iterdir())
     assert names == [f"t{'ab' * 16}-0-0-5.parquet", f"t{'ab' * 16}-1-0-5.parquet"]
@@ -190,9 +195,9 @@ def test_ingestion_goes_on_from_the_positions_of_the_previous_release(
 def test_a_ledger_of_version_3_is_migrated(v3: OldLake) -> None:
     assert_exact(v3)
     with Ledger(v3.paths) as ledger:
-        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters(1 << 60)]
+        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters.up_to(1 << 60)]
         assert letters == v3.expected["dead_letters"]
-        state = ledger.table(ORDERS.topic)
+        state = ledger.tables.get(ORDERS.topic)
         assert state is not None
         assert state.schema == Schema((source_column("order_id", "BIGINT"),))
         assert {str(p): n for p, n in state.positions.items()} == v3.expected["positions"]
@@ -217,3 +222,67 @@ def test_a_backup_of_the_previous_release_is_known(v4: OldLake) -> None:
     about = read_manifest(folder, "old")
     assert (about.ledger, about.commit, about.cursors) == (v4.expected["identity"], 11, 1)
     assert cursors_of(folder) == {"shop": '{"n": 1}'}
+
+
+# The migration itself ---------------------------------------------------------------------------
+
+
+def _version_and_tables(path: Path) -> tuple[int, set[str]]:
+    with closing(sqlite3.connect(path)) as db:
+        [(version,)] = db.execute("PRAGMA user_version").fetchall()
+        return version, {n for (n,) in db.execute("SELECT name FROM sqlite_master")}
+
+
+def test_a_ledger_of_the_first_version_is_migrated(v3: OldLake) -> None:
+    with closing(sqlite3.connect(v3.paths.ledger)) as db:
+        db.executescript("DROP TABLE epochs; DROP TABLE days; PRAGMA user_version = 1;")
+    with Ledger(v3.paths) as ledger:
+        assert ledger.tables.epochs("shop.orders") == {"ab" * 16: 0}
+        assert ledger.date_rewrites.open() == []
+
+
+@pytest.mark.parametrize("kind", [Ledger, LedgerReader])
+def test_a_migration_keeps_a_copy_of_the_ledger_as_it_was(
+    v4: OldLake, kind: type[LedgerReader]
+) -> None:
+    was = _version_and_tables(v4.paths.ledger)
+    assert was[0] == 4 and {"seals", "days", "cycles"} <= was[1]
+    kind(v4.paths).close()
+    version, tables = _version_and_tables(v4.paths.ledger)
+    assert version == migrations.VERSION and {"compactions", "runs"} <= tables
+    [copy] = v4.paths.orphans.glob("ledger-v4-*/ledger.db")
+    assert _version_and_tables(copy) == was
+    kind(v4.paths).close()  # a second opening finds nothing to do
+    assert len(list(v4.paths.orphans.glob("ledger-v*"))) == 1
+
+
+def test_a_migration_that_fails_half_way_changes_nothing(
+    v4: OldLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was = _version_and_tables(v4.paths.ledger)
+    broken = {**migrations.MIGRATIONS, 4: (5, "DROP TABLE pins; DROP TABLE no_such_table;")}
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", broken)
+        with pytest.raises(sqlite3.OperationalError, match="no_such_table"):
+            Ledger(v4.paths)
+    assert _version_and_tables(v4.paths.ledger) == was
+    assert_as_recorded(v4)
+
+
+def test_a_ledger_is_not_migrated_under_a_process_of_the_earlier_release(
+    v4: OldLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replacing, "REST_SECONDS", 0.2)
+    was = _version_and_tables(v4.paths.ledger)
+    at_work = pytest.raises(LedgerError, match=r"at work.*Stop `ducklake run`")
+    with replacing.locked_for_use(v4.paths), at_work:
+        Ledger(v4.paths)
+    assert _version_and_tables(v4.paths.ledger) == was
+    Ledger(v4.paths).close()
+
+
+def test_the_run_history_of_the_previous_release_is_read(v4: OldLake) -> None:
+    with LedgerReader(v4.paths) as ledger:
+        run = ledger.runs.last()
+    number, started_at, seconds, last_commit, summary = v4.expected["last_cycle"]
+    assert run == Run(number, started_at, seconds, 0, last_commit, RunSummary(**summary))

@@ -72,7 +72,7 @@ def test_a_stopped_worker_is_ended_and_the_others_can_write(
     assert stopped.pid in ended
     assert stopped.wait(5) == -signal.SIGKILL
     with Ledger(LakePaths(ledger.parent)) as again:
-        again.pin("somebody")
+        again.pins.pin("somebody")
 
 
 def test_somebody_else_s_process_is_never_ended(

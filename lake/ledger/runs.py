@@ -1,0 +1,47 @@
+"""The run history of the batch."""
+
+from __future__ import annotations
+
+from lake.formats import RunSummary
+from lake.ledger.core import LedgerCore
+from lake.ledger.entries import Run
+
+
+class RunReader:
+    """Answers what the batch has done."""
+
+    def __init__(self, core: LedgerCore) -> None:
+        self._core = core
+
+    def last(self) -> Run | None:
+        """The newest run."""
+        row = self._core.db.execute(
+            "SELECT run, started_at, seconds, first_commit, last_commit, summary FROM runs"
+            " ORDER BY run DESC LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return None
+        number, started_at, seconds, first, last, summary = row
+        return Run(number, started_at, seconds, first, last, RunSummary.load(summary))
+
+
+class RunHistory(RunReader):
+    """Adds runs."""
+
+    def record(self, started_at: float, seconds: float, first: int, summary: RunSummary) -> int:
+        """Add a run; gives its number.
+
+        Args:
+            started_at: In seconds since the epoch.
+            seconds: How long it took.
+            first: The commit after which what it showed was new.
+            summary: What it came to.
+        """
+        with self._core.write() as db:
+            number = db.execute(
+                "INSERT INTO runs (started_at, seconds, first_commit, last_commit, summary)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (started_at, seconds, first, summary.commit, summary.dump()),
+            ).lastrowid
+        assert number is not None
+        return number

@@ -1,0 +1,85 @@
+"""The switch from one generation of a table to another: what must hold, and what changes hands."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from lake.errors import CommitConflict, LedgerError
+from lake.ledger.entries import TableState
+from lake.ledger.statements import Key, positions_of
+from lake.storage.schema import Schema
+
+
+def take_over(
+    db: sqlite3.Connection, state: TableState, generation: int, number: int, schema: Schema
+) -> None:
+    """Give the new generation the old one's place, positions and losses."""
+    for table, columns in (
+        ("positions", "topic_id, partition, next_offset"),
+        ("losses", "topic_id, partition, first, last, accepted_at"),
+    ):
+        db.execute(
+            f"INSERT INTO {table} SELECT topic, ?, {columns} FROM {table}"
+            " WHERE topic = ? AND generation = ?",
+            (generation, state.topic, state.generation),
+        )
+    db.execute(
+        "UPDATE generations SET state = 'old', schema = ? WHERE topic = ?" " AND state = 'current'",
+        (state.schema.dump(), state.topic),
+    )
+    db.execute(
+        "UPDATE generations SET state = 'current', since_commit = ?, schema = ?"
+        " WHERE topic = ? AND generation = ?",
+        (number, schema.dump(), state.topic, generation),
+    )
+    db.execute(
+        "UPDATE lake_tables SET generation = ?, schema = ?,"
+        " schema_version = schema_version + 1 WHERE topic = ?",
+        (generation, schema.dump(), state.topic),
+    )
+
+
+def must_stand_at(db: sqlite3.Connection, state: TableState) -> None:
+    """Refuse where the table is not as it was when the new generation was built.
+
+    Raises:
+        CommitConflict: It has moved on.
+    """
+    known = db.execute(
+        "SELECT generation, topic_id, schema_version FROM lake_tables WHERE topic = ?",
+        (state.topic,),
+    ).fetchone()
+    positions = positions_of(db, state.topic, state.generation, state.topic_id)
+    wanted = (state.generation, state.topic_id, state.schema_version)
+    if known != wanted or positions != state.positions:
+        raise CommitConflict(f"Table {state.topic} has moved on.")
+
+
+def must_reach(db: sqlite3.Connection, key: Key, state: TableState) -> None:
+    """Refuse a generation that does not come as far as the old one.
+
+    Raises:
+        LedgerError: It does not.
+    """
+    ends = dict(
+        db.execute(
+            "SELECT partition, max(last) + 1 FROM ranges"
+            " WHERE topic = ? AND generation = ? AND topic_id = ? GROUP BY partition",
+            (*key, state.topic_id),
+        ).fetchall()
+    )
+    lost: Mapping[int, int] = dict(
+        db.execute(
+            "SELECT partition, max(last) + 1 FROM losses"
+            " WHERE topic = ? AND generation = ? AND topic_id = ? GROUP BY partition",
+            (state.topic, state.generation, state.topic_id),
+        ).fetchall()
+    )
+    for partition, position in state.positions.items():
+        if max(ends.get(partition, -1), lost.get(partition, -1)) != position:
+            raise LedgerError(
+                f"Generation {key[1]} of {key[0]}, partition {partition}, ends at"
+                f" {ends.get(partition)}; the table stands at {position}.",
+                "Nothing was changed. Start the rebuild again.",
+            )
