@@ -63,6 +63,7 @@ def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
     counts = {}
     with opened(ledger.paths.warehouse) as database:
         database.execute("CREATE SCHEMA IF NOT EXISTS raw")
+        _drop_others(database, {config.relation(ref) for ref, _ in config.tables()})
         for ref, _ in config.tables():
             found = ledger.files.new_rows(ref.topic, 0, commit)
             columns = raw_columns(config, ledger, ref, commit)
@@ -73,12 +74,24 @@ def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
             for rows in found:
                 if rows.path in later:
                     query += f" UNION ALL BY NAME {rows_query(columns, [rows.path], rows.ranges)}"
-            database.execute(f"CREATE OR REPLACE VIEW raw.{quoted(ref.table)} AS {query}")
+            database.execute(
+                f"CREATE OR REPLACE VIEW raw.{quoted(config.relation(ref))} AS {query}"
+            )
             counts[ref.topic] = ledger.offsets.row_count(ref.topic, commit)
         rejected = dead_letter_table(ledger, commit)
         database.register("dead_letters", rejected)
         database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM dead_letters")
     return counts
+
+
+def _drop_others(database: duckdb.DuckDBPyConnection, relations: set[str]) -> None:
+    """Drop views of tables that are called otherwise now: a model would read old rows from them."""
+    found = database.execute(
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'raw'"
+    ).fetchall()
+    for (name,) in found:
+        if name not in relations:
+            database.execute(f"DROP VIEW raw.{quoted(name)}")
 
 
 def dead_letter_table(ledger: Ledger, commit: int) -> pa.Table:

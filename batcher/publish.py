@@ -117,7 +117,7 @@ class Publisher:
                 files = [] if is_empty else [str(folder / "*/*/*/*.parquet")]
                 columns = raw_columns(self._config, self._ledger, ref, commit)
                 query = rows_query(columns, files)
-                database.execute(f"CREATE VIEW raw.{quoted(ref.table)} AS {query}")
+                database.execute(f"CREATE VIEW raw.{quoted(self._config.relation(ref))} AS {query}")
             rejected = dead_letter_table(self._ledger, commit)
             database.register("dead_letters", rejected)
             database.execute("CREATE TABLE raw.dead_letters AS SELECT * FROM dead_letters")

@@ -25,10 +25,7 @@ data_dir: {data}
 services:
   kafka: {{bootstrap_servers: embedded}}
   connect: {{url: "http://127.0.0.1:1"}}
-  mysql: {{host: 127.0.0.1}}
   postgres: {{host: 127.0.0.1}}
-  sftp: {{host: 127.0.0.1}}
-  api: {{use: public}}
 topics: {{partitions: {partitions}, retention_mb: 8192}}
 sources:
   {source}:

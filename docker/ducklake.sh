@@ -2,10 +2,13 @@
 # The command `ducklake` of the image. Passwords come from files that the service `init` made, so
 # that `docker inspect` shows none. exec: the program itself gets the signals.
 set -eu
-for name in MYSQL POSTGRES SFTP; do
-    file="/run/ducklake/$(echo "$name" | tr '[:upper:]' '[:lower:]')_password"
+export_password() {
+    file="/run/ducklake/$1_password"
     if [ -r "$file" ]; then
-        export "DUCKLAKE_${name}_PASSWORD=$(cat "$file")"
+        export "$2=$(cat "$file")"
     fi
-done
+}
+export_password mysql DUCKLAKE_CONNECTIONS__SHOP_DB__PASSWORD
+export_password sftp DUCKLAKE_CONNECTIONS__SUPPLIERS__PASSWORD
+export_password postgres DUCKLAKE_POSTGRES_PASSWORD
 exec python -m ducklake.cli.container "$@"

@@ -15,17 +15,19 @@ from pathlib import Path
 
 TIMEOUT = 3.0
 API_PORT = 8080
-_KAFKA = "KAFKA__BOOTSTRAP_SERVERS"
+_KAFKA = "DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS"
+_POSTGRES = ("DUCKLAKE_SERVICES__POSTGRES__HOST", "DUCKLAKE_SERVICES__POSTGRES__PORT")
+_SHOP = ("DUCKLAKE_CONNECTIONS__SHOP_DB__HOST", "DUCKLAKE_CONNECTIONS__SHOP_DB__PORT")
 # role → the variables that hold the address of the service without which it does nothing
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "produce": (_KAFKA,),
     "consume": (_KAFKA,),
     "live": (_KAFKA,),
     "run": (_KAFKA,),
-    "batch": ("POSTGRES__HOST", "POSTGRES__PORT"),
-    "simulate": ("MYSQL__HOST", "MYSQL__PORT"),
+    "batch": _POSTGRES,
+    "simulate": _SHOP,
 }
-_PORTS = {"POSTGRES__HOST": "5432", "MYSQL__HOST": "3306"}
+_PORTS = {_POSTGRES[0]: "5432", _SHOP[0]: "3306"}
 
 
 def problem(words: Sequence[str], state: str, environment: Mapping[str, str]) -> str | None:
@@ -56,12 +58,12 @@ def problem(words: Sequence[str], state: str, environment: Mapping[str, str]) ->
 
 
 def _address(variables: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, int] | None:
-    named = environment.get(f"DUCKLAKE_SERVICES__{variables[0]}")
+    named = environment.get(variables[0])
     if not named:
         return None
     host, _, port = named.split(",")[0].partition(":")
     if len(variables) > 1:
-        port = environment.get(f"DUCKLAKE_SERVICES__{variables[1]}", _PORTS[variables[0]])
+        port = environment.get(variables[1], _PORTS[variables[0]])
     return host, int(port)
 
 

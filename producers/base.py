@@ -12,15 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import orjson
 import pandas as pd
 
-from lake.config import Config, Endpoints, Source, Table
+from lake.config import Config, Endpoints, Section, Source, Table
+from lake.config import Connection as ConnectionBase
 from lake.errors import ConfigError
 from lake.records import Record, Reject
+from producers.connections import ConnectionUse, NoConnection, connect
 
 Cursors = Mapping[str, Mapping[str, Any]]
 """Cursors of one source by unit (a file, a URL, a frame); their contents are the connector's."""
@@ -55,6 +57,17 @@ class Batch:
         return f"{self.table}:{self.unit}"
 
 
+class NoOptions(Section):
+    """The options of what has none."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with a source, and the keys below it that lead there."""
+
+    at: tuple[str, ...]
+    what: str
+
+
 class Connector(ABC):
     """A source.
 
@@ -62,17 +75,61 @@ class Connector(ABC):
         name: The source's key in `ducklake.yml`; topics are `{name}.{table}`.
         source: Its section of the configuration.
         config: The whole configuration.
-        endpoints: Where the services are.
+        endpoints: Where the services are that all sources share.
+
+    Attributes:
+        Options: The model of the source's `options`; a wrong one is an error with its line.
+        TableOptions: The model of a table's `options`, unless `table_options_model` says another.
+        Connection: The model of the source's `connection`.
+        embedded_service: The service of the embedded stack that `connection: embedded` means.
+        known_connections: Connections that have a name of their own, such as `public`.
+        writes_records: False where the records reach Kafka by another way (Debezium).
+        options: The source's options.
+        table_options: The options of each table.
+        connection: Where the source is.
     """
 
+    Options: ClassVar[type[Section]] = NoOptions
+    TableOptions: ClassVar[type[Section]] = NoOptions
+    Connection: ClassVar[type[ConnectionBase]] = NoConnection
+    embedded_service: ClassVar[str] = ""
+    known_connections: ClassVar[Mapping[str, ConnectionBase]] = {}
     writes_records = True
-    """False where the records reach Kafka by another way (Debezium)."""
+    options: Section
+    connection: ConnectionBase
 
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         self.name = name
         self.source = source
         self.config = config
         self.endpoints = endpoints
+        self.options = self.Options.model_validate(source.options)
+        self.table_options: Mapping[str, Section] = {
+            table: self.table_options_model(table, spec).model_validate(spec.options)
+            for table, spec in source.tables.items()
+        }
+        [own, *_] = self.connections_used(name, source)
+        self.connection = connect(config, own)
+
+    @classmethod
+    def table_options_model(cls, table: str, spec: Table) -> type[Section]:
+        """The model of a table's `options`."""
+        return cls.TableOptions
+
+    @classmethod
+    def connections_used(cls, name: str, source: Source) -> Sequence[ConnectionUse]:
+        """Every connection that the source needs, its own first."""
+        at = ("sources", name, "connection")
+        return [
+            ConnectionUse(
+                at, source.connection, cls.Connection, cls.embedded_service, cls.known_connections
+            )
+        ]
+
+    @classmethod
+    def problems(cls, source: Source) -> Iterator[Problem]:
+        """What is wrong with the source's section and no model can tell."""
+        yield from ()
 
     @abstractmethod
     def poll(self, cursors: Cursors) -> Iterator[Batch]:

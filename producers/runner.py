@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
-from collections.abc import Mapping
 
 import structlog
 
-from lake.config import FOREIGN, Config, Endpoints, Source
+from lake.config import FOREIGN, Config, Endpoints, Source, nearest
 from lake.errors import ConfigError, DuckLakeError, ProducerFenced
 from lake.kafka.topics import make_topics
 from lake.processes.heartbeat import SILENT, Heartbeat
-from producers.base import Connector
+from producers.registry import connector
 from producers.source_loop import Progress, SourceLoop
 from producers.transactions import TransactionalWriter
 
@@ -22,37 +20,6 @@ MOVES_WITHIN = 60.0
 """Seconds within which the loop moves, which only waits for its threads."""
 JOIN_SECONDS = 0.1
 DRAIN_SECONDS = 1.5
-
-KINDS: Mapping[str, str] = {
-    "argentina": "techstore.argentina:ArgentinaConnector",
-    "mysql_cdc": "producers.mysql.cdc:MysqlCdcConnector",
-    "sftp": "producers.sftp.connector:SftpConnector",
-}
-
-
-def connector(config: Config, endpoints: Endpoints, name: str) -> Connector:
-    """Make the connector of a source: a built-in kind, or `package.module:Class`.
-
-    Raises:
-        ConfigError: There is no such class, or it is no connector.
-    """
-    source = config.settings.sources[name]
-    _refuse_foreign(name, source)
-    importlib.invalidate_caches()  # the class may have been written since the last try
-    module, _, attribute = KINDS.get(source.type, source.type).partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"sources.{name}.type: {source.type!r} cannot be loaded ({error}).",
-            f"Use {', '.join([*KINDS, FOREIGN])} or package.module:Class.",
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Connector)):
-        raise ConfigError(
-            f"sources.{name}.type: {source.type!r} is no connector.",
-            "Derive the class from producers.base.Connector.",
-        )
-    return found(name, source, config, endpoints)
 
 
 class SourceRunner:
@@ -86,8 +53,8 @@ class SourceRunner:
         self._names = names or [n for n, source in sources.items() if source.type != FOREIGN]
         for name in self._names:
             if name not in config.settings.sources:
-                known = ", ".join(config.settings.sources)
-                raise ConfigError(f"There is no source {name!r}.", f"Known: {known}.")
+                known = nearest(name, config.settings.sources)
+                raise ConfigError(f"There is no source {name!r}{known}.")
             _refuse_foreign(name, config.settings.sources[name])
         make_topics(config, endpoints)
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import requests
 
-from lake.config import EMBEDDED
+from lake.config import EMBEDDED, MysqlConnection
+from lake.errors import StackError
+from producers.mysql.cdc import MysqlCdcConnector
 from stack.java import java, write_properties
 from stack.kafka import MESSAGE_BYTES
+from stack.mysql import PASSWORD_VARIABLE
 from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback
 
 CONNECTOR = "io.debezium.connector.mysql.MySqlConnector"
 _ENVIRONMENT = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
+_IN_ENVIRONMENT = re.compile(r"\$\{env:(\w+)\}")
 _CLIENTS = ("", "producer.", "consumer.", "admin.")
 
 
@@ -59,10 +65,10 @@ class Connect(Service):
             "producer.max.request.size": MESSAGE_BYTES,
             # a killed worker leaves a transaction open, and the next one waits for its end
             "producer.transaction.timeout.ms": 15_000,
-            # a connector says ${env:DUCKLAKE_MYSQL_PASSWORD}, and REST answers just that
+            # a connector says ${env:DUCKLAKE_SHOP_PASSWORD}, and REST answers just that
             "config.providers": "env",
             "config.providers.env.class": _ENVIRONMENT,
-            "config.providers.env.param.allowlist.pattern": "DUCKLAKE_MYSQL_PASSWORD",
+            "config.providers.env.param.allowlist.pattern": "|".join(sorted(self._variables())),
         }
         for side in ("key", "value"):
             settings |= {
@@ -86,14 +92,50 @@ class Connect(Service):
         )
 
     def environment(self) -> dict[str, str]:
-        """The class path, and MySQL's password for the connector."""
-        mysql = self.site.config.settings.services.mysql
-        embedded = mysql.host == EMBEDDED
-        own = mysql.password.get_secret_value()
-        return {
-            "CLASSPATH": self.site.tools.classpath,
-            "DUCKLAKE_MYSQL_PASSWORD": self.site.secrets.get("mysql") if embedded else own,
+        """The class path, and the password of each MySQL server for its connector."""
+        return {"CLASSPATH": self.site.tools.classpath, **self._passwords()}
+
+    def _passwords(self) -> dict[str, str]:
+        """Variable to password, for every MySQL server that Debezium follows.
+
+        Raises:
+            StackError: Two servers with different passwords name one variable.
+        """
+        found: dict[str, str] = {}
+        for variable, password in self._variables_of_servers():
+            if found.setdefault(variable, password) != password:
+                raise StackError(
+                    f"Two MySQL servers have different passwords, and Connect would know both as"
+                    f" {variable}.",
+                    "Give one of the connections another connect_password, such as"
+                    " $${env:DUCKLAKE_OTHER_PASSWORD}.",
+                )
+        return found
+
+    def _variables_of_servers(self) -> Iterator[tuple[str, str]]:
+        config = self.site.config
+        for name, source in config.settings.sources.items():
+            if source.type != "mysql_cdc":
+                continue
+            [use] = MysqlCdcConnector.connections_used(name, source)
+            server = use.validated(config)
+            if server is None:
+                yield PASSWORD_VARIABLE, self.site.secrets.get("mysql")
+                continue
+            assert isinstance(server, MysqlConnection)
+            if variable := _IN_ENVIRONMENT.fullmatch(server.connect_reference):
+                yield variable[1], server.plain_password
+
+    def _variables(self) -> set[str]:
+        """What connectors may ask of this process's environment, and nothing else."""
+        options = (source.options for source in self.site.config.settings.sources.values())
+        named = {
+            variable
+            for values in options
+            for value in values.values()
+            for variable in _IN_ENVIRONMENT.findall(str(value))
         }
+        return {PASSWORD_VARIABLE, *self._passwords(), *named}
 
     def healthy(self) -> bool:
         """Whether the worker has started (REST answers before) and knows Debezium."""

@@ -9,9 +9,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from lake.config import EMBEDDED, Config, Endpoints
+from lake.config import EMBEDDED, FOREIGN, Config, Endpoints, MysqlConnection, SftpConnection
+from producers.connections import connect
+from producers.registry import connector_class
 from stack.tools import Tools
+from techstore.argentina import ArgentinaConnection
 
 LAKE = "lake.duckdb"
 
@@ -35,12 +39,41 @@ def connection_hints(config: Config) -> list[ConnectionHint]:
     return [
         *_duckdb(config),
         _postgres(config, endpoints),
-        _mysql(config, endpoints),
-        _sftp(config, endpoints),
+        *_sources(config),
         ConnectionHint("kafka", endpoints.kafka, "the bootstrap address, for any client"),
-        ConnectionHint("connect", f"curl -s '{endpoints.connect}/connectors?expand=status'"),
-        ConnectionHint("api", f"curl -s {endpoints.dolarapi}/v1/dolares/blue"),
+        _connect(endpoints),
     ]
+
+
+def _sources(config: Config) -> Iterator[ConnectionHint]:
+    """One line for each server that a source reads, called after the first source that does."""
+    seen: set[str] = set()
+    for name, source in config.settings.sources.items():
+        if source.type == FOREIGN:
+            continue
+        [use, *_] = connector_class(config, name).connections_used(name, source)
+        found, embedded = connect(config, use), use.is_embedded(config)
+        match found:
+            case MysqlConnection():
+                hint = _mysql(config, name, found, embedded)
+            case SftpConnection():
+                hint = _sftp(config, name, found, embedded, source.directory)
+            case ArgentinaConnection():
+                hint = ConnectionHint(name, f"curl -s {found.dolarapi}/v1/dolares/blue")
+            case _:
+                continue
+        if hint.line not in seen:
+            seen.add(hint.line)
+            yield hint
+
+
+def _connect(endpoints: Endpoints) -> ConnectionHint:
+    """Without the password that may stand in the address: curl asks for it."""
+    parts = urlsplit(endpoints.connect)
+    host = parts.netloc.rpartition("@")[2]
+    login = f" -u {shlex.quote(unquote(parts.username))}" if parts.username else ""
+    address = f"{parts.scheme}://{host}{parts.path}/connectors?expand=status"
+    return ConnectionHint("connect", f"curl -s{login} '{address}'")
 
 
 def _command(*words: str | Path, **environment: str | Path) -> str:
@@ -71,27 +104,25 @@ def _postgres(config: Config, endpoints: Endpoints) -> ConnectionHint:
     return ConnectionHint("psql", _command(program, *words, PGPASSFILE=secret))
 
 
-def _mysql(config: Config, endpoints: Endpoints) -> ConnectionHint:
-    there = endpoints.mysql
-    if config.settings.services.mysql.host != EMBEDDED:
+def _mysql(config: Config, part: str, there: MysqlConnection, embedded: bool) -> ConnectionHint:
+    if not embedded:
         words = ["-h", there.host, "-P", str(there.port), "-u", there.user, "-p", there.database]
-        return ConnectionHint("mysql", _command("mysql", *words))
+        return ConnectionHint(part, _command("mysql", *words))
     secret = config.stack_dir / "mysql" / "client.cnf"
     if shutil.which("mysql"):
-        return ConnectionHint(
-            "mysql", _command("mysql", f"--defaults-file={secret}", there.database)
-        )
+        return ConnectionHint(part, _command("mysql", f"--defaults-file={secret}", there.database))
     ask = _command(sys.executable, "-m", "stack.mysql_shell", secret, there.database, "SHOW TABLES")
-    return ConnectionHint("mysql", ask, "no `mysql` program is installed here")
+    return ConnectionHint(part, ask, "no `mysql` program is installed here")
 
 
-def _sftp(config: Config, endpoints: Endpoints) -> ConnectionHint:
-    there = endpoints.sftp
+def _sftp(
+    config: Config, part: str, there: SftpConnection, embedded: bool, folder: str
+) -> ConnectionHint:
     words = ["sftp", "-P", str(there.port)]
     remark = ""
-    if config.settings.services.sftp.host == EMBEDDED:
+    if embedded:
         # ssh splits this option's value at blanks unless it is quoted once more
         words += ["-o", f'UserKnownHostsFile="{there.known_hosts}"']
         words += ["-o", "PubkeyAuthentication=no"]
         remark = "password: " + _command("cat", config.stack_dir / "sftp" / "password")
-    return ConnectionHint("sftp", _command(*words, f"{there.user}@{there.host}:/upload"), remark)
+    return ConnectionHint(part, _command(*words, f"{there.user}@{there.host}:{folder}"), remark)

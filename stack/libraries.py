@@ -46,7 +46,7 @@ def missing_libraries(program: Path, folder: Path) -> tuple[str, ...]:
     except OSError as error:
         raise StackError(
             f"The MySQL server cannot run on this system ({error.strerror}).",
-            "It needs Linux on x86-64 with glibc; or point services.mysql at your own server.",
+            "It needs Linux on x86-64 with glibc; or let `connections` name your own server.",
         ) from None
     lines = (line.split("=>") for line in trace.stdout.splitlines() if "not found" in line)
     return tuple(sorted({parts[0].strip() for parts in lines if len(parts) == 2}))

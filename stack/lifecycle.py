@@ -21,11 +21,12 @@ from lake.errors import StackError
 from lake.processes import lock
 from lake.processes.child import end_process
 from lake.processes.status_file import HEALTHY, Report
+from producers.registry import embedded_services
 from stack.ports import PortBook
 from stack.progress import Reporter, for_stderr
 from stack.secrets import Secrets
 from stack.service import Service, StackContext
-from stack.services import embedded_services
+from stack.services import services_of
 from stack.supervisor import LOCK, LOG, PORTS, SECRETS, STATUS_FILE, STOP_SECONDS
 from stack.tools import Tools, check_platform, check_room, provide
 
@@ -75,7 +76,7 @@ class StackStatus:
 
 def is_up(config: Config) -> bool:
     """Whether every embedded service has been started and is supervised (True if there is none)."""
-    wanted = config.settings.services.embedded()
+    wanted = embedded_services(config)
     report = _current(config)
     return not wanted or (
         report is not None and report.phase == "up" and set(wanted) <= set(report.processes)
@@ -94,7 +95,7 @@ def up(config: Config, progress: Reporter | None = None) -> None:
     """
     reporter = progress or for_stderr()
     try:
-        if not config.settings.services.embedded():
+        if not embedded_services(config):
             reporter.note("no service is embedded: nothing to start")
             return
         if not is_up(config):
@@ -173,7 +174,7 @@ def services(config: Config) -> list[Service]:
     folder = config.stack_dir
     ports = PortBook(folder / PORTS, folder).known()
     site = StackContext(config, ports, Secrets(folder / SECRETS), Tools.locate())
-    return [service for service in embedded_services(site) if service.name in ports]
+    return [service for service in services_of(site) if service.name in ports]
 
 
 def reset(config: Config) -> list[Path]:
@@ -274,7 +275,7 @@ def _await_up(config: Config, alive: int, reporter: Reporter) -> None:
 
 
 def _check_complete(config: Config, report: Report) -> None:
-    lacking = set(config.settings.services.embedded()) - set(report.processes)
+    lacking = set(embedded_services(config)) - set(report.processes)
     if lacking:
         raise StackError(
             f"The running stack was started without {', '.join(sorted(lacking))}.",

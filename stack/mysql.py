@@ -17,6 +17,9 @@ from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback
 
 INIT_SQL = Path("docker", "mysql", "init.sql")
+USER = DATABASE = "techstore"
+PASSWORD_VARIABLE = "DUCKLAKE_MYSQL_PASSWORD"
+"""By which the embedded Kafka Connect knows this server's password."""
 
 
 class Mysql(Service):
@@ -40,10 +43,9 @@ class Mysql(Service):
 
     def prepare(self) -> None:
         """Initialise the data directory unless a complete one is there."""
-        mysql = self.site.config.settings.services.mysql
         write_atomically(
             self.client_file,
-            f"[client]\nhost={LOOPBACK}\nport={self.port}\nuser={mysql.user}\n"
+            f"[client]\nhost={LOOPBACK}\nport={self.port}\nuser={USER}\n"
             f"password={self.site.secrets.get('mysql')}\n",
         )
         if self._loaded.exists():
@@ -61,9 +63,8 @@ class Mysql(Service):
             users.unlink()
 
     def _users(self) -> str:
-        mysql = self.site.config.settings.services.mysql
         root, password = self.site.secrets.get("mysql_root"), self.site.secrets.get("mysql")
-        user, database = _quoted(mysql.user), mysql.database.replace("`", "``")
+        user, database = _quoted(USER), DATABASE
         plugin = "IDENTIFIED WITH mysql_native_password BY"
         return "\n".join(
             (
@@ -187,14 +188,14 @@ class Mysql(Service):
                 cursor.execute("KILL %s", [session])
 
     def endpoint(self) -> dict[str, Any]:
-        """Address, user and password."""
-        mysql = self.site.config.settings.services.mysql
+        """Address, user and password, as `MysqlConnection` has them."""
         return {
             "host": LOOPBACK,
             "port": self.port,
-            "user": mysql.user,
+            "user": USER,
             "password": self.site.secrets.get("mysql"),
-            "database": mysql.database,
+            "database": DATABASE,
+            "connect_password": f"${{env:{PASSWORD_VARIABLE}}}",
         }
 
     def address(self) -> str:

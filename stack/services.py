@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import requests
 
 from lake.storage.atomic_files import write_atomically
+from producers.registry import embedded_services
 from stack.connect import Connect
 from stack.jars import PROJECT
 from stack.kafka import Kafka
@@ -22,6 +23,7 @@ from stack.postgres import Postgres
 from stack.service import Service, StackContext, on_loopback
 
 SAMPLE_FILES = Path("docker", "sftp")
+SFTP_USER = "techstore"
 _SHOP_TIME = ZoneInfo("America/Argentina/Buenos_Aires")
 
 
@@ -81,7 +83,7 @@ class Sftp(Service):
             "--port",
             str(self.port),
             "--user",
-            self.site.config.settings.services.sftp.user,
+            SFTP_USER,
             "--folder",
             str(self.folder),
         ]
@@ -96,7 +98,7 @@ class Sftp(Service):
         return {
             "host": LOOPBACK,
             "port": self.port,
-            "user": self.site.config.settings.services.sftp.user,
+            "user": SFTP_USER,
             "password": self.site.secrets.get("sftp"),
             "known_hosts": str(self.known_hosts),
         }
@@ -141,7 +143,7 @@ ALL: dict[str, type[Service]] = {
 }
 
 
-def embedded_services(site: StackContext) -> list[Service]:
+def services_of(site: StackContext) -> list[Service]:
     """The services that this configuration wants embedded."""
-    wanted = site.config.settings.services.embedded()
+    wanted = embedded_services(site.config)
     return [kind(site) for name, kind in ALL.items() if name in wanted]

@@ -23,11 +23,12 @@ from lake.processes.managed_process import RestartPolicy
 from lake.processes.status_file import StatusFile
 from lake.processes.supervisor import ProcessSupervisor
 from lake.storage.atomic_files import write_json
+from producers.registry import embedded_services
 from stack.downloads import cache_dir
 from stack.ports import PortBook
 from stack.secrets import Secrets
 from stack.service import Service, StackContext
-from stack.services import embedded_services
+from stack.services import services_of
 from stack.tools import Tools
 
 STOP_SECONDS = 8.0
@@ -41,7 +42,7 @@ SECRETS = "secrets.json"
 def wished_ports(config: Config) -> dict[str, int]:
     """One wish for each embedded service, and one for Kafka's controller."""
     ports = config.settings.embedded.ports.model_dump()
-    wished = {name: ports[name] for name in config.settings.services.embedded()}
+    wished = {name: ports[name] for name in embedded_services(config)}
     if "kafka" in wished:
         wished["controller"] = wished["kafka"] + 1
     return wished
@@ -60,7 +61,7 @@ class Supervisor:
         self._hurry = False
         logs = config.stack_dir / "logs"
         self._journal = CappedLog(logs / LOG)
-        names = config.settings.services.embedded()
+        names = embedded_services(config)
         self._status_file = StatusFile(
             config.stack_dir / STATUS_FILE, {name: logs / f"{name}.log" for name in names}
         )
@@ -110,7 +111,7 @@ class Supervisor:
             Tools.locate(),
         )
         self._ports = ports  # its locks last as long as it does
-        self._services = embedded_services(site)
+        self._services = services_of(site)
         self._processes = ProcessSupervisor(
             self._services,
             self._status_file,

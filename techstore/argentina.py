@@ -2,54 +2,105 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
-import orjson
-import requests
-import structlog
+from pydantic import field_validator, model_validator
 
-from lake.config import Config, Endpoints, Source
+from lake.config import (
+    Config,
+    Connection,
+    Endpoints,
+    MysqlConnection,
+    Section,
+    Source,
+    Table,
+    nearest,
+)
 from lake.errors import ConfigError, ServiceUnreachable
-from lake.records import Record, Reject
-from producers.base import REJECT_BYTES, Batch, Connector, Cursors, record_key
+from producers.base import Batch, Connector, Cursors, NoOptions, Problem
+from producers.connections import ConnectionUse, connect_as
+from producers.http.answers import Address, answer_batch, json_items
+from producers.http.reader import HttpReader
 from producers.mysql.query import ask
 
-log = structlog.get_logger()
-TIMEOUT = (5.0, 20.0)
-ANSWER_SECONDS = 60.0
-ANSWER_BYTES = 64 * 1024 * 1024
-BLOCK = 1 << 16
-TABLES = ("dolar_blue", "feriados")
+DOLAR, FERIADOS = "dolar_blue", "feriados"
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One address, and the table that its answer belongs to."""
+class ArgentinaConnection(Connection):
+    """Where the two APIs are.
 
-    table: str
-    name: str
-    url: str
+    Attributes:
+        argentinadatos: History of the dólar blue, and feriados.
+        dolarapi: Current rates.
+    """
+
+    argentinadatos: str = "https://api.argentinadatos.com"
+    dolarapi: str = "https://dolarapi.com"
+
+    @field_validator("argentinadatos", "dolarapi")
+    @classmethod
+    def _no_slash_at_the_end(cls, url: str) -> str:
+        return url.rstrip("/")
+
+
+class FeriadosOptions(Section):
+    """Which years to fetch: this year, or those that a query names.
+
+    Attributes:
+        years_query: SQL for MySQL that answers the first and the last year, as whole numbers.
+        years_connection: The connection of that MySQL, by its name.
+    """
+
+    years_query: str | None = None
+    years_connection: str | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.years_query is None) != (self.years_connection is None):
+            raise ValueError(
+                "years_query and years_connection go together: the query, and the MySQL that it"
+                " asks"
+            )
+        return self
 
 
 class ArgentinaConnector(Connector):
     """dolar_blue: the history once, then each new current value. feriados: each changed year."""
 
+    Connection = ArgentinaConnection
+    embedded_service = "api"
+    known_connections = {"public": ArgentinaConnection()}  # noqa: RUF012 - nobody changes it
+    connection: ArgentinaConnection
+
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         super().__init__(name, source, config, endpoints)
+        self._http = HttpReader(name, self.connection.place)
+
+    @classmethod
+    def table_options_model(cls, table: str, spec: Table) -> type[Section]:
+        """Only feriados has options."""
+        return FeriadosOptions if table == FERIADOS else NoOptions
+
+    @classmethod
+    def connections_used(cls, name: str, source: Source) -> Sequence[ConnectionUse]:
+        """Beside the APIs, the MySQL that knows the years."""
+        own = super().connections_used(name, source)
+        spec = source.tables.get(FERIADOS)
+        entry = spec.options.get("years_connection") if spec else None
+        if not isinstance(entry, str):
+            return own
+        at = ("sources", name, "tables", FERIADOS, "options", "years_connection")
+        return [*own, ConnectionUse(at, entry, MysqlConnection, "mysql")]
+
+    @classmethod
+    def problems(cls, source: Source) -> Iterator[Problem]:
+        """Tables that these APIs do not have."""
         for table in source.tables:
-            if table not in TABLES:
-                raise ConfigError(
-                    f"Source {name}: this API has no table {table!r}.",
-                    f"Known: {', '.join(TABLES)}.",
-                )
-        # No retries here: they would wait where nobody can stop them. The next poll asks again.
-        self._http = requests.Session()
-        self._absent: set[str] = set()
+            if table not in (DOLAR, FERIADOS):
+                what = f"this API has no table {table!r}{nearest(table, (DOLAR, FERIADOS))}"
+                yield Problem(("tables", table), what)
 
     def close(self) -> None:
         """Close the connections."""
@@ -65,23 +116,25 @@ class ArgentinaConnector(Connector):
         """
         missed: ServiceUnreachable | None = None
         asked = absent = 0
-        for unit in self._units():
-            known = cursors.get(f"{unit.table}:{unit.name}", {})
-            if unit.name == "history" and known.get("complete"):
+        for address in self._addresses():
+            known = cursors.get(address.key, {})
+            if address.unit == "history" and known.get("complete"):
                 continue  # from there on the current value tells what is new
             asked += 1
             try:
-                content = self._get(unit.url)
+                content = self._http.get(address.url)
             except ServiceUnreachable as error:
                 missed = error
                 continue
             if content is None:
                 absent += 1
-            elif batch := self._batch(unit, content, known):
+                continue
+            batch = answer_batch(address, content, self.source.tables[address.table], known)
+            if batch is not None:
                 yield batch
         if asked and absent == asked:
             raise ServiceUnreachable(
-                "All addresses of the APIs answer 404.", "Check services.api in ducklake.yml."
+                "All addresses of the APIs answer 404.", f"Check {self.connection.place}."
             )
         if missed is not None:
             raise missed
@@ -89,32 +142,35 @@ class ArgentinaConnector(Connector):
     def count(self) -> dict[str, int]:
         """Ask the APIs again and count the rows that they answer."""
         counts = dict.fromkeys(self.source.tables, 0)
-        for unit in self._units():
+        for address in self._addresses():
             try:
-                items = _items(self._get(unit.url) or b"[]")
+                items = json_items(self._http.get(address.url) or b"[]")
             except ValueError:
                 continue
-            counts[unit.table] += sum(isinstance(item, dict) for item in items)
+            counts[address.table] += sum(isinstance(item, dict) for item in items)
         return counts
 
-    def _units(self) -> Iterator[Unit]:
+    def _addresses(self) -> Iterator[Address]:
         """Everything to fetch; the shop is asked for its years last."""
-        if "dolar_blue" in self.source.tables:
-            history = f"{self.endpoints.argentinadatos}/v1/cotizaciones/dolares/blue"
-            yield Unit("dolar_blue", "history", history)
-            yield Unit("dolar_blue", "current", f"{self.endpoints.dolarapi}/v1/dolares/blue")
-        if "feriados" in self.source.tables:
+        datos = self.connection.argentinadatos
+        if DOLAR in self.source.tables:
+            yield Address(DOLAR, "history", f"{datos}/v1/cotizaciones/dolares/blue")
+            yield Address(DOLAR, "current", f"{self.connection.dolarapi}/v1/dolares/blue")
+        if FERIADOS in self.source.tables:
             for year in self._years():
-                url = f"{self.endpoints.argentinadatos}/v1/feriados/{year}"
-                yield Unit("feriados", str(year), url)
+                yield Address(FERIADOS, str(year), f"{datos}/v1/feriados/{year}")
 
     def _years(self) -> range:
         """The years that have orders, asked of the shop; this year where there is no shop."""
         this_year = datetime.now(UTC).year
-        query = self.source.tables["feriados"].options.get("years_query")
-        if not query:
+        options = self.table_options[FERIADOS]
+        assert isinstance(options, FeriadosOptions)
+        if options.years_query is None:
             return range(this_year, this_year + 1)
-        row = ask(self.endpoints.mysql, str(query))
+        [_, shop] = self.connections_used(self.name, self.source)
+        row: tuple[Any, ...] = ask(
+            connect_as(self.config, shop, MysqlConnection), options.years_query
+        )
         if len(row) != 2 or not all(year is None or isinstance(year, int) for year in row):
             raise ConfigError(
                 f"sources.{self.name}.tables.feriados.options.years_query answers no two years.",
@@ -122,83 +178,3 @@ class ArgentinaConnector(Connector):
             )
         first, last = row
         return range(first or this_year, (last or this_year) + 1)
-
-    # One answer ----------------------------------------------------------------------------
-
-    def _batch(self, unit: Unit, content: bytes, known: Mapping[str, Any]) -> Batch | None:
-        digest = hashlib.sha256(content).hexdigest()
-        if known.get("sha256") == digest:
-            return None
-        table = unit.table
-        about = {
-            "url": unit.url,
-            "status": requests.codes.ok,
-            "fetched_at": datetime.now(UTC).isoformat(),
-        }
-        try:
-            items = _items(content)
-        except ValueError:
-            # Its digest, so that it is not rejected at every poll; but it is not complete.
-            cursor = {"sha256": digest, "complete": False}
-            reject = Reject(table, content[:REJECT_BYTES], f"{unit.url}: not JSON", about)
-            return Batch(table, unit.name, cursor, (), [reject])
-        key = self.source.tables[table]
-        return Batch(
-            table,
-            unit.name,
-            {"sha256": digest, "complete": True},
-            [
-                Record(table, record_key(key, item), item, about)
-                for item in items
-                if isinstance(item, dict)
-            ],
-            [
-                Reject(table, orjson.dumps(item), f"{unit.url}, item {n}: no JSON object", about)
-                for n, item in enumerate(items, 1)
-                if not isinstance(item, dict)
-            ],
-        )
-
-    def _get(self, url: str) -> bytes | None:
-        """The answer's bytes; None where there is nothing at that address."""
-        try:
-            with self._http.get(url, timeout=TIMEOUT, stream=True) as response:
-                status = response.status_code
-                content = _content(response) if status == requests.codes.ok else b""
-        except requests.RequestException as error:
-            raise ServiceUnreachable(
-                f"GET {url}: {type(error).__name__}.", "It is asked again."
-            ) from None
-        if status == requests.codes.not_found:
-            if url not in self._absent:
-                log.warning(
-                    "url_not_found",
-                    message="The API has nothing at this address yet.",
-                    source=self.name,
-                    url=url,
-                )
-            self._absent.add(url)
-            return None
-        if status != requests.codes.ok:
-            raise ServiceUnreachable(
-                f"GET {url}: status {status}.",
-                "It is asked again; if that stays, check services.api in ducklake.yml.",
-            )
-        self._absent.discard(url)
-        return content
-
-
-def _content(response: requests.Response) -> bytes:
-    """The body, within limits of size and time: a server may drip, or never end."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    content = bytearray()
-    for block in response.iter_content(BLOCK):
-        content += block
-        if len(content) > ANSWER_BYTES or time.monotonic() > deadline:
-            raise requests.Timeout
-    return bytes(content)
-
-
-def _items(content: bytes) -> list[Any]:
-    document = orjson.loads(content)
-    return document if isinstance(document, list) else [document]

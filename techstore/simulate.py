@@ -18,8 +18,9 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from lake.config import MysqlEndpoint
+from lake.config import Config, MysqlConnection
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from producers.registry import source_connection
 from techstore.traffic import Happened, Traffic
 
 OUTAGE_SECONDS = 60.0  # how long MySQL may be away before the traffic gives up
@@ -41,8 +42,26 @@ class Counts:
     events: Counter[str] = field(default_factory=Counter)
 
 
+def shop_connection(config: Config) -> MysqlConnection:
+    """The demo shop's MySQL: that of the first source of type mysql_cdc with a table `orders`.
+
+    Raises:
+        ConfigError: There is none, or its connection is wrong.
+        StackNotRunning: It is `embedded` and the stack is not up.
+    """
+    for name, source in config.settings.sources.items():
+        if source.type == "mysql_cdc" and "orders" in source.tables:
+            found = source_connection(config, name)
+            assert isinstance(found, MysqlConnection)
+            return found
+    raise ConfigError(
+        "No source of type mysql_cdc has a table 'orders': there is no shop to trade in.",
+        "Add the demo's source to ducklake.yml.",
+    )
+
+
 def simulate(
-    endpoint: MysqlEndpoint,
+    endpoint: MysqlConnection,
     rate: float,
     stop: threading.Event,
     seed: int | None = None,
@@ -90,7 +109,7 @@ class _Outage:
         endpoint: The server.
     """
 
-    def __init__(self, endpoint: MysqlEndpoint) -> None:
+    def __init__(self, endpoint: MysqlConnection) -> None:
         self._endpoint = endpoint
         self._since: float | None = None
         self._attempts = 0
@@ -118,12 +137,12 @@ class _Outage:
         return float(min(0.1 * 2 ** (self._attempts - 1), 5.0))
 
 
-def _connected(endpoint: MysqlEndpoint) -> Connection[Cursor]:
+def _connected(endpoint: MysqlConnection) -> Connection[Cursor]:
     return pymysql.connect(
         host=endpoint.host,
         port=endpoint.port,
         user=endpoint.user,
-        password=endpoint.password,
+        password=endpoint.plain_password,
         database=endpoint.database,
         charset="utf8mb4",
         autocommit=False,
@@ -133,7 +152,7 @@ def _connected(endpoint: MysqlEndpoint) -> Connection[Cursor]:
     )
 
 
-def _refusal(error: Exception, endpoint: MysqlEndpoint) -> int | str:
+def _refusal(error: Exception, endpoint: MysqlConnection) -> int | str:
     """The error's code; only that is told on, since a driver's text is not ours to vouch for.
 
     Raises:
@@ -144,7 +163,7 @@ def _refusal(error: Exception, endpoint: MysqlEndpoint) -> int | str:
         raise SourceError(
             f"MySQL at {endpoint.host}:{endpoint.port} refuses user {endpoint.user} or has no "
             f"shop in database {endpoint.database} (error {code}).",
-            "Check services.mysql in ducklake.yml, and that docker/mysql/init.sql is loaded.",
+            f"Check {endpoint.place} in ducklake.yml, and that docker/mysql/init.sql is loaded.",
         ) from None
     return code if isinstance(code, int) else type(error).__name__
 

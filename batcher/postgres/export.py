@@ -74,9 +74,9 @@ class PostgresExport:
 
     def _raw(self, states: Mapping[str, str], ref: TableRef, commit: int) -> Export | None:
         """The rows of a raw table that are new; None: there are none."""
-        relation = f"raw.{ref.table}"
+        relation = f"raw.{self._config.relation(ref)}"
         columns = raw_columns(self._config, self._ledger, ref, commit)
-        exported = int(states[relation]) if relation in states else None
+        exported = _exported(states.get(relation, ""), ref.topic)
         generation = self._ledger.tables.generation_at(ref.topic, commit)
         if (
             exported is not None
@@ -88,7 +88,7 @@ class PostgresExport:
             return None
         parts = [rows_query(columns, [rows.path], rows.ranges) for rows in new]
         query = " UNION ALL BY NAME ".join(parts) or rows_query(columns, [])
-        return Export(relation, query, str(commit), appends=exported is not None)
+        return Export(relation, query, f"{ref.topic} {commit}", appends=exported is not None)
 
     def _dead_letters(
         self, source: duckdb.DuckDBPyConnection, states: Mapping[str, str], commit: int
@@ -102,3 +102,12 @@ class PostgresExport:
         source.register("dead_letters", rejected)
         names = ", ".join(DEAD_LETTERS.names)
         return Export(_DEAD_LETTERS, f"SELECT {names} FROM dead_letters", state)
+
+
+def _exported(state: str, topic: str) -> int | None:
+    """The commit up to which a relation holds a topic's rows; None where it holds another's.
+
+    A relation's name may pass from one source's table to another one's.
+    """
+    of, _, commit = state.partition(" ")
+    return int(commit) if of == topic else None

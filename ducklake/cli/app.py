@@ -11,13 +11,15 @@ import typer
 
 from ducklake.cli import lake_commands, pipeline_commands
 from ducklake.cli import stack as stack_commands
+from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption
 from ducklake.cli.output import note
 from ducklake.cli.signals import FENCED, INTERRUPTED
-from lake.config import CONFIG_NAME, json_schema, load_config
+from lake.config import CONFIG_NAME, json_schema
 from lake.errors import DuckLakeError, ProducerFenced, UnexpectedError
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,11 +60,10 @@ for _command in (
 
 @config_app.command()
 def check(config: ConfigOption = None) -> None:
-    """Validate the configuration; every error names its line."""
-    settings = load_config(config)
-    tables = list(settings.tables())
-    print(f"{settings.path.name} is valid: {len(settings.settings.sources)} sources,", end=" ")
-    print(f"{len(tables)} tables, data in {settings.data_dir}")
+    """Validate the configuration, with every connector's options; every error names its line."""
+    from ducklake.cli import configuration
+
+    configuration.check(config)
 
 
 @config_app.command()

@@ -16,7 +16,7 @@ from consumers.compaction.compactor import Compactor
 from consumers.compaction.date_rewrite import rewrite_date
 from consumers.maintenance.verify import Verdict, Verifier
 from consumers.replay.range_reader import KafkaReader
-from lake.config import Config, TableRef
+from lake.config import Config, TableRef, nearest
 from lake.config import Table as TableConfig
 from lake.errors import ConfigError, SourceError
 from lake.kafka.topics import admin, identify
@@ -37,7 +37,9 @@ def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: boo
 
 
 def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfig]]:
-    """The tables that somebody names, by topic or by table; all for None.
+    """The tables that somebody names, by topic, relation or table; all for None.
+
+    Where several sources have a table of that name, all of them are meant.
 
     Raises:
         ConfigError: There is no such table.
@@ -45,11 +47,28 @@ def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfi
     tables = list(config.tables())
     if table is None:
         return tables
-    named = [(ref, spec) for ref, spec in tables if table in (ref.topic, ref.table)]
+    named = [
+        (ref, spec)
+        for ref, spec in tables
+        if table in (ref.topic, ref.table, config.relation(ref), f"raw.{config.relation(ref)}")
+    ]
     if not named:
-        known = ", ".join(ref.topic for ref, _ in tables)
-        raise ConfigError(f"There is no table {table!r}.", f"Known: {known}.")
+        known = nearest(table, [ref.topic for ref, _ in tables])
+        raise ConfigError(f"There is no table {table!r}{known}.")
     return named
+
+
+def chosen_one(config: Config, table: str) -> tuple[TableRef, TableConfig]:
+    """The one table that somebody names.
+
+    Raises:
+        ConfigError: There is no such table, or several sources have one of that name.
+    """
+    found = chosen(config, table)
+    if len(found) > 1:
+        topics = ", ".join(ref.topic for ref, _ in found)
+        raise ConfigError(f"Several tables are called {table!r}.", f"Name one of {topics}.")
+    return found[0]
 
 
 def _show(verdict: Verdict) -> None:
@@ -78,7 +97,7 @@ def accept_loss(config: Config, table: str, yes: bool) -> None:
     Raises:
         SourceError: The topic is not there.
     """
-    [(ref, _)] = chosen(config, table)
+    ref, _ = chosen_one(config, table)
     endpoints = config.endpoints()
     found = identify(admin(endpoints), [ref.topic]).get(ref.topic)
     if found is None:

@@ -127,10 +127,11 @@ def report(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show rows per source and layer, freshness, tests, and five business figures."""
     from rich.console import Console
 
+    from ducklake.cli.configuration import load_checked
     from ducklake.cli.report import gather, show
     from lake.errors import StackNotRunning
 
-    settings = load_config(config)
+    settings = load_checked(config)
     try:
         endpoints = settings.endpoints()
     except StackNotRunning:

@@ -25,10 +25,11 @@ def produce(
     once: OnceOption = False,
 ) -> None:
     """Bring new rows from the sources into Kafka."""
+    from ducklake.cli.configuration import load_checked
     from producers.runner import SourceRunner
 
     stop = stop_on_signals()
-    settings = load_config(config)
+    settings = load_checked(config, sources)
     with beating(settings, "produce", once) as heartbeat:
         runner = SourceRunner(settings, settings.endpoints(), sources, _sent, heartbeat)
         runner.run(stop, once)
@@ -137,11 +138,12 @@ def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
 
 def run(config: ConfigOption = None) -> None:
     """Run producers, consumer, compactor and batch under one supervisor."""
+    from ducklake.cli.configuration import load_checked
     from ducklake.cli.demo import run_roles
     from ducklake.supervision.roles import RoleSupervisor
 
     stop = stop_on_signals()
-    settings = load_config(config)
+    settings = load_checked(config)
     settings.endpoints()  # says now what a role would only say in its log
     run_roles(settings, stop, RoleSupervisor(settings))
 
@@ -152,13 +154,14 @@ def simulate(
     seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
 ) -> None:
     """Trade in the demo shop: orders, status, price and address changes, cancellations."""
+    from techstore.simulate import shop_connection
     from techstore.simulate import simulate as trade
 
     stop = stop_on_signals()
     settings = load_config(config)
     with beating(settings, "simulate") as heartbeat:
         heartbeat.beat("trading")
-        counts = trade(settings.endpoints().mysql, rate, stop, seed)
+        counts = trade(shop_connection(settings), rate, stop, seed)
     note(f"{counts.changes:,} rows changed in {counts.transactions:,} transactions")
 
 
@@ -170,9 +173,10 @@ def demo(
 ) -> None:
     """Start the stack and take everything through it: for ever, or once."""
     from ducklake.cli import demo as job
+    from ducklake.cli.configuration import load_checked
 
     stop = stop_on_signals()
-    settings = load_config(config)
+    settings = load_checked(config)
     if once:
         job.demo_once(settings, stop, as_json)
     else:

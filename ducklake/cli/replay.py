@@ -24,7 +24,7 @@ from consumers.replay.offset_ranges import Bounds
 from consumers.replay.range_reader import KafkaReader
 from consumers.replay.rebuild import LARGE_STRETCH, Rebuild, Rebuilt
 from consumers.replay.tables import known_table
-from ducklake.cli.checks import chosen
+from ducklake.cli.checks import chosen, chosen_one
 from lake.config import Config, TableRef
 from lake.errors import ConfigError, LedgerError
 from lake.ledger import NOW, Ledger
@@ -77,7 +77,7 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
             tables = [(ref, spec) for ref, spec in tables if ledger.tables.get(ref.topic)]
     endpoints = config.endpoints()
     if wish.rebuild:
-        [(ref, spec)] = tables
+        ref, spec = chosen_one(config, str(wish.table))
         os.nice(NICENESS)
         workers = wish.workers or min(REBUILDERS, os.cpu_count() or 1)
         with Helpers(workers - 1) as helpers:
@@ -261,7 +261,7 @@ def remove_generation(config: Config, table: str, generation: int, yes: bool) ->
         LedgerError: There is no such generation, or it is the current one.
         ServiceUnreachable: Somebody reads the lake at this moment.
     """
-    [(ref, _)] = chosen(config, table)
+    ref, _ = chosen_one(config, table)
     paths = LakePaths(config.data_dir)
     with Ledger(paths) as ledger:
         assert_ledger_current(ledger)

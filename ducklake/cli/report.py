@@ -19,7 +19,7 @@ from lake.errors import BatchError, DuckLakeError
 from lake.ledger import Ledger
 from lake.storage.paths import LakePaths
 from lake.storage.sql import literal, quoted
-from producers.runner import connector
+from producers.registry import connector
 
 _FIGURES = (
     (
@@ -139,7 +139,7 @@ def _ask_lake(config: Config, ledger: Ledger, paths: LakePaths, report: Report) 
         report.held_back = dict(summary.held_back)
     with opened(paths.lake_db, read_only=True) as database:
         for ref, _ in config.tables():
-            report.raw[ref.topic] = _count(database, f"raw.{quoted(ref.table)}")
+            report.raw[ref.topic] = _count(database, f"raw.{quoted(config.relation(ref))}")
             newest = ledger.commits.newest_time(ref.topic)
             report.age[ref.topic] = None if newest is None else now - newest
         report.dead_letters = _count(database, "raw.dead_letters")
@@ -182,7 +182,7 @@ def _ask_sources(config: Config, endpoints: Endpoints, report: Report) -> None:
 
 
 def _ask_postgres(config: Config, endpoints: Endpoints, ledger: Ledger, report: Report) -> None:
-    topics = {ref.table: ref.topic for ref, _ in config.tables()}
+    topics = {config.relation(ref): ref.topic for ref, _ in config.tables()}
     counts: dict[str, dict[str, int]] = {"raw": {}, "staging": {}, "consume": {}}
     try:
         for relation, rows in PostgresExport(config, endpoints.postgres, ledger).counts().items():

@@ -15,6 +15,7 @@ from rich.table import Table
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
 from lake.config import Config, load_config
 from lake.errors import StackError
+from producers.registry import embedded_services
 from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.progress import PlainLines, for_stderr
@@ -46,7 +47,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         print(json.dumps(status_json(settings)))
         return
     seen = lifecycle.status(settings)
-    if settings.settings.services.embedded() and seen.pid is None:
+    if embedded_services(settings) and seen.pid is None:
         print("the stack is not running; start it with `ducklake up`")
         return
     if seen.services:

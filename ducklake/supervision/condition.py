@@ -14,6 +14,7 @@ from lake.processes import lock
 from lake.processes.heartbeat import RUNNING, Part, RoleReport, role_reports
 from lake.processes.status_file import HANGING, HEALTHY, ProcessEntry, Report
 from lake.storage.paths import LakePaths
+from producers.registry import embedded_services
 from stack.supervisor import LOCK, STATUS_FILE
 
 GONE = "gone"
@@ -190,7 +191,7 @@ def _killed_supervisor(path: Path, report: Report) -> Problem:
 
 def _stack_problems(config: Config) -> Iterator[Problem]:
     """What the supervisor of the embedded services last told."""
-    if not config.settings.services.embedded():
+    if not embedded_services(config):
         return
     path = config.stack_dir / STATUS_FILE
     report = Report.read(path)

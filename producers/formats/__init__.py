@@ -1,4 +1,4 @@
-"""One small reader for each file format; `READERS` maps a suffix to its reader.
+"""One small reader for each file format; `FORMATS` maps a suffix to its format.
 
 A reader takes a binary stream and the table's options, and yields rows and bad rows in order. It
 keeps one row in memory at a time where the format allows it.
@@ -6,20 +6,36 @@ keeps one row in memory at a time where the format allows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
 
+from lake.config import Section
 from producers.formats import delimited, json, xlsx, xml
-from producers.formats.row import BadRow, Options, Row
+from producers.formats.row import BadRow, Row
 
-Reader = Callable[[BinaryIO, Options], Iterator[Row | BadRow]]
 
-READERS: Mapping[str, Reader] = {
-    ".csv": delimited.read,
-    ".json": json.read,
-    ".txt": delimited.read,
-    ".xlsx": xlsx.read,
-    ".xml": xml.read,
+class Reader(Protocol):
+    """Reads a file of one format."""
+
+    def __call__(self, stream: BinaryIO, options: Any) -> Iterator[Row | BadRow]:
+        """Rows and bad rows, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format: the model of its options, and its reader, which takes them."""
+
+    options: type[Section]
+    read: Reader
+
+
+FORMATS: Mapping[str, Format] = {
+    ".csv": Format(delimited.DelimitedOptions, delimited.read),
+    ".json": Format(json.JsonOptions, json.read),
+    ".txt": Format(delimited.DelimitedOptions, delimited.read),
+    ".xlsx": Format(xlsx.XlsxOptions, xlsx.read),
+    ".xml": Format(xml.XmlOptions, xml.read),
 }
 
-__all__ = ["READERS", "BadRow", "Options", "Reader", "Row"]
+__all__ = ["FORMATS", "BadRow", "Format", "Reader", "Row"]

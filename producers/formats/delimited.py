@@ -7,38 +7,64 @@ import csv
 import io
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Annotated, BinaryIO, Self
 
-from producers.formats.row import BadRow, Options, Row, UnreadableFile
+from pydantic import Field, field_validator, model_validator
+
+from lake.config import Section
+from producers.formats.row import BadRow, Row, UnreadableFile
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 """Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
 BOM = "\ufeff"
 
+Character = Annotated[str, Field(min_length=1, max_length=1)]
 
-def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
+
+class DelimitedOptions(Section):
+    """How a delimited text is written.
+
+    Attributes:
+        delimiter: One character.
+        quote: The quoting character, doubled inside a quoted text.
+        encoding: Python's name of the encoding; the default takes a BOM or none.
+    """
+
+    delimiter: Character = ","
+    quote: Character = '"'
+    encoding: str = "utf-8-sig"
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, encoding: str) -> str:
+        try:
+            io.TextIOWrapper(io.BytesIO(), encoding=encoding).detach()
+        except LookupError:
+            raise ValueError(f"Python knows no text encoding {encoding!r}") from None
+        return encoding
+
+    @model_validator(mode="after")
+    def _characters_fit_together(self) -> Self:
+        try:
+            csv.reader([], delimiter=self.delimiter, quotechar=self.quote, strict=True)
+        except (TypeError, ValueError) as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+def read(stream: BinaryIO, options: DelimitedOptions) -> Iterator[Row | BadRow]:
     """Read delimited text with a header line.
 
     A row that breaks the rules of quoting costs its first line and no other: reading goes on with
     the line after it, since a quote that is never closed would else swallow the rest of the file.
 
-    Options:
-        delimiter: One character; a comma by default.
-        quote: The quoting character, doubled inside a quoted text; `"` by default.
-        encoding: Python's name of the encoding; utf-8-sig by default (takes a BOM or none).
-
     Raises:
         UnreadableFile: No header, a header with a column twice, or not of that encoding at all.
     """
-    encoding = str(options.get("encoding", "utf-8-sig"))
+    encoding = options.encoding
     lines = _Lines(stream, encoding)
     csv.field_size_limit(MAX_CHARACTERS)
-    cells = csv.reader(
-        lines,
-        delimiter=str(options.get("delimiter", ",")),
-        quotechar=str(options.get("quote", '"')),
-        strict=True,
-    )
+    cells = csv.reader(lines, delimiter=options.delimiter, quotechar=options.quote, strict=True)
     try:
         header = _header(cells, lines)
         number = 0

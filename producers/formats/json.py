@@ -8,12 +8,17 @@ from typing import BinaryIO
 
 import orjson
 
-from producers.formats.row import BadRow, Options, Row, UnreadableFile
+from lake.config import Section
+from producers.formats.row import BadRow, Row, UnreadableFile
 
 MAX_BYTES = 256 * 1024 * 1024
 
 
-def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
+class JsonOptions(Section):
+    """A JSON file has none."""
+
+
+def read(stream: BinaryIO, options: JsonOptions) -> Iterator[Row | BadRow]:
     """Read an array of objects; the whole file is held in memory, so its size is limited.
 
     Raises:

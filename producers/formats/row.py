@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Options = Mapping[str, str | int | bool]
-
 
 @dataclass(frozen=True, slots=True)
 class Row:

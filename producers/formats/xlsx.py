@@ -5,28 +5,36 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime, time
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import openpyxl
 import orjson
+from pydantic import Field
 
-from producers.formats.row import BadRow, Options, Row, UnreadableFile
+from lake.config import Section
+from producers.formats.row import BadRow, Row, UnreadableFile
 
 MAX_UNPACKED = 512 * 1024 * 1024
 
 
-def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
-    """Read the rows below the header; empty rows are skipped.
+class XlsxOptions(Section):
+    """Where a workbook's rows begin.
 
-    Options:
-        header_row: The 1-based row that holds the column names; 1 by default.
+    Attributes:
+        header_row: The 1-based row that holds the column names.
+    """
+
+    header_row: Annotated[int, Field(ge=1)] = 1
+
+
+def read(stream: BinaryIO, options: XlsxOptions) -> Iterator[Row | BadRow]:
+    """Read the rows below the header; empty rows are skipped.
 
     Raises:
         UnreadableFile: It is no workbook, or has no header at that row.
     """
-    first = int(options.get("header_row", 1))
     try:
-        yield from _rows(stream, first)
+        yield from _rows(stream, options.header_row)
     except UnreadableFile:
         raise
     except Exception as error:

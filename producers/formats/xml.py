@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 from xml.etree.ElementTree import Element, ParseError, tostring
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
+from pydantic import Field
 
-from producers.formats.row import BadRow, Options, Row, UnreadableFile
+from lake.config import Section
+from producers.formats.row import BadRow, Row, UnreadableFile
 
 
-def read(stream: BinaryIO, options: Options) -> Iterator[Row | BadRow]:
+class XmlOptions(Section):
+    """What a row is.
+
+    Attributes:
+        row_element: The tag of a row; an attribute `id` of it becomes `{row_element}_id`.
+    """
+
+    row_element: Annotated[str, Field(min_length=1)] = "row"
+
+
+def read(stream: BinaryIO, options: XmlOptions) -> Iterator[Row | BadRow]:
     """Read the row elements one by one, whatever their namespace; entities are refused.
 
-    Options:
-        row_element: The tag of a row; an attribute `id` of it becomes `{row_element}_id`. An
-            attribute of a child element becomes `{child}_{attribute}`.
+    An attribute of a child element becomes `{child}_{attribute}`.
 
     Raises:
         UnreadableFile: It is not well-formed, declares entities, or holds other elements only.
     """
-    tag = str(options.get("row_element", "row"))
+    tag = options.row_element
     number = 0
     elements = 0
     parents: list[Element] = []

@@ -14,31 +14,69 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import structlog
+from pydantic import ConfigDict
 
-from lake.config import Config, Endpoints, Source
+from lake.config import (
+    Config,
+    Endpoints,
+    MysqlConnection,
+    Section,
+    Source,
+    is_reference,
+    names_a_secret,
+)
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
-from producers.base import Batch, Connector, Cursors
+from producers.base import Batch, Connector, Cursors, Problem
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.query import ask
 from producers.mysql.stall import StallWatch
 
 log = structlog.get_logger()
 TEMPLATE = Path("connect") / "mysql.json"
-_REFERENCE = re.compile(r"\$\{[A-Za-z0-9_-]+:[^}]+\}")
+_IN_A_PATTERN = re.compile(r"[.^$*+?{}\[\]\\|()]")
+
+
+class DebeziumSettings(Section):
+    """Any setting of Debezium or of Kafka Connect; it goes before the one in connect/mysql.json."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | int | float | bool]
+
+    def texts(self) -> dict[str, str]:
+        """The settings as Connect takes them."""
+        return {key: _text(value) for key, value in self.__pydantic_extra__.items()}
 
 
 class MysqlCdcConnector(Connector):
     """One Debezium connector for all tables of a MySQL database."""
 
+    Options = DebeziumSettings
+    Connection = MysqlConnection
+    embedded_service = "mysql"
     writes_records = False
+    options: DebeziumSettings
+    connection: MysqlConnection
 
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         super().__init__(name, source, config, endpoints)
         self.connector = f"{config.settings.name}-{name}"
-        secrets = (endpoints.mysql.password,)
-        self._connect = ConnectRest(endpoints.connect, self.connector, secrets)
+        secrets = (self.connection.plain_password,)
+        self._connect = ConnectRest(
+            endpoints.connect, self.connector, secrets, self.connection.place
+        )
         self._goal: str | None = None
         self._stall = StallWatch()
+
+    @classmethod
+    def problems(cls, source: Source) -> Iterator[Problem]:
+        """Secrets that Connect's REST would show to everybody who asks."""
+        for key, value in source.options.items():
+            if value and names_a_secret(key) and not is_reference(str(value)):
+                yield Problem(
+                    ("options", key),
+                    "Connect would show this secret to everybody who asks: name a variable of"
+                    " Connect's own environment, $${env:NAME}",
+                )
 
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
@@ -71,7 +109,7 @@ class MysqlCdcConnector(Connector):
             SourceError: The server numbers no transactions, so that nobody could know.
         """
         if self._goal is None:
-            mode, executed = ask(self.endpoints.mysql, "SELECT @@gtid_mode, @@gtid_executed")
+            mode, executed = ask(self.connection, "SELECT @@gtid_mode, @@gtid_executed")
             if mode != "ON":
                 raise SourceError(
                     f"MySQL has gtid_mode={mode}: it cannot be told when all is in Kafka.",
@@ -87,7 +125,7 @@ class MysqlCdcConnector(Connector):
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
         return {
-            table: int(ask(self.endpoints.mysql, f"SELECT COUNT(*) FROM `{table}`")[0])
+            table: int(ask(self.connection, f"SELECT COUNT(*) FROM `{table}`")[0])
             for table in self.source.tables
         }
 
@@ -98,15 +136,15 @@ class MysqlCdcConnector(Connector):
             SourceError: The template cannot be read.
             ConfigError: Connect would be given the password itself.
         """
-        if not _REFERENCE.fullmatch(self.endpoints.connect_mysql_password):
+        if not is_reference(self.connection.connect_reference):
             raise ConfigError(
-                "services.connect.mysql_password is not a reference: Connect's REST would show the"
-                " password to everybody who asks.",
+                f"{self.connection.place}.connect_password is not a reference: Connect's REST"
+                " would show the password to everybody who asks.",
                 "Name one of Connect's config providers, such as"
-                " $${env:DUCKLAKE_MYSQL_PASSWORD} or $${file:/run/secrets/mysql:password}.",
+                " $${env:DUCKLAKE_SHOP_PASSWORD} or $${file:/run/secrets/mysql:password}.",
             )
         path = self.config.root / TEMPLATE
-        mysql = self.endpoints.mysql
+        mysql, database = self.connection, _literal(self.connection.database)
         try:
             template: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -124,16 +162,16 @@ class MysqlCdcConnector(Connector):
             "port": str(mysql.port),
             "user": mysql.user,
             # Connect resolves it: the password is in none of its answers.
-            "password": self.endpoints.connect_mysql_password,
-            "database": mysql.database,
-            "tables": ",".join(f"{mysql.database}.{table}" for table in self.source.tables),
+            "password": mysql.connect_reference,
+            "database": database,
+            "tables": ",".join(f"{database}.{table}" for table in self.source.tables),
         }
         filled = {}
         for key, text in template.items():
             for name, value in values.items():
                 text = text.replace(f"<{name}>", value)
             filled[key] = text
-        return filled | {key: str(value) for key, value in self.source.options.items()}
+        return filled | self.options.texts()
 
     # Watching ------------------------------------------------------------------------------
 
@@ -167,7 +205,7 @@ class MysqlCdcConnector(Connector):
         delivered = self._delivered()
         if delivered is None:
             return  # a snapshot is under way, which has its own pace
-        [executed] = ask(self.endpoints.mysql, "SELECT @@GLOBAL.gtid_executed")
+        [executed] = ask(self.connection, "SELECT @@GLOBAL.gtid_executed")
         caught_up = self._holds(delivered, str(executed).replace("\n", ""))
         position = repr(self._connect.offsets())
         if self._stall.look(position, not caught_up, time.monotonic()):
@@ -194,7 +232,7 @@ class MysqlCdcConnector(Connector):
     def _holds(self, delivered: str, wanted: str) -> bool:
         """Whether all rows of some transactions are in Kafka."""
         # MySQL itself compares the two sets of transactions.
-        [whole] = ask(self.endpoints.mysql, "SELECT GTID_SUBSET(%s, %s)", wanted, delivered)
+        [whole] = ask(self.connection, "SELECT GTID_SUBSET(%s, %s)", wanted, delivered)
         return bool(whole) or self._is_at_the_end()
 
     def _is_at_the_end(self) -> bool:
@@ -204,10 +242,10 @@ class MysqlCdcConnector(Connector):
         table's definition, at the very end of the log, may wait there for ever. An offset at the
         end of the log is a heartbeat's, which Connect sends after all rows before it.
         """
-        [version] = ask(self.endpoints.mysql, "SELECT VERSION()")
+        [version] = ask(self.connection, "SELECT VERSION()")
         numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:2])
         status = "SHOW BINARY LOG STATUS" if numbers >= (8, 2) else "SHOW MASTER STATUS"
-        end = ask(self.endpoints.mysql, status)[:2]
+        end = ask(self.connection, status)[:2]
         return any((o.get("file"), o.get("pos")) == end for o in self._connect.offsets())
 
     def _delivered(self) -> str | None:
@@ -220,3 +258,12 @@ class MysqlCdcConnector(Connector):
             if offset.get("gtids") is not None and not offset.get("snapshot"):
                 return str(offset["gtids"])
         return None
+
+
+def _literal(name: str) -> str:
+    """A name as a regular expression that matches it alone: Debezium's lists hold patterns."""
+    return _IN_A_PATTERN.sub(r"\\\g<0>", name)
+
+
+def _text(value: str | int | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 import requests
 
+from lake.config import without_login
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 
 TIMEOUT = (5.0, 30.0)
@@ -24,11 +25,20 @@ class ConnectRest:
         url: The REST address.
         connector: The connector's name.
         secrets: What must never stand in an error.
+        place: Where the connection of the source stands in `ducklake.yml`.
     """
 
-    def __init__(self, url: str, connector: str, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        connector: str,
+        secrets: tuple[str, ...] = (),
+        place: str = "the source's connection",
+    ) -> None:
         self.connector = connector
         self._url = url
+        self._shown = without_login(url)
+        self._place = place
         self._secrets = tuple(secret for secret in secrets if secret)
         self._http = requests.Session()
 
@@ -95,7 +105,7 @@ class ConnectRest:
                 )
             except requests.RequestException as error:
                 raise ServiceUnreachable(
-                    f"Kafka Connect at {self._url}: {type(error).__name__}.", "Is it up?"
+                    f"Kafka Connect at {self._shown}: {type(error).__name__}.", "Is it up?"
                 ) from None
             # 409: Connect is rebalancing, for a moment
             if response.status_code != requests.codes.conflict or time.monotonic() > deadline:
@@ -103,7 +113,7 @@ class ConnectRest:
             time.sleep(CONFLICT_SECONDS)
 
     def _unexpected(self, method: str, path: str, status: int) -> DuckLakeError:
-        what = f"Kafka Connect at {self._url}: {method} {path} answered {status}."
+        what = f"Kafka Connect at {self._shown}: {method} {path} answered {status}."
         if status in {requests.codes.unauthorized, requests.codes.forbidden}:
             return SourceError(what, "Check services.connect.url; it may carry user and password.")
         return ServiceUnreachable(what, "It is tried again.")
@@ -133,6 +143,6 @@ class ConnectRest:
             return ServiceUnreachable(what, "Is MySQL up, as seen from Connect?")
         return SourceError(
             what,
-            "Mend services.mysql (Connect has its own copy of the password, see"
-            " services.connect.mysql_password) or the source's options.",
+            f"Mend {self._place} (Connect has its own copy of the password, see connect_password)"
+            " or the source's options.",
         )

@@ -7,7 +7,7 @@ from typing import Any
 import pymysql
 from pymysql.constants import ER
 
-from lake.config import MysqlEndpoint
+from lake.config import MysqlConnection
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 
 CONNECT_SECONDS = 10
@@ -24,7 +24,7 @@ _REFUSED = {
 }
 
 
-def ask(at: MysqlEndpoint, sql: str, *args: str) -> tuple[Any, ...]:
+def ask(at: MysqlConnection, sql: str, *args: str) -> tuple[Any, ...]:
     """The first row of the answer; empty where there is none.
 
     Raises:
@@ -37,7 +37,7 @@ def ask(at: MysqlEndpoint, sql: str, *args: str) -> tuple[Any, ...]:
                 host=at.host,
                 port=at.port,
                 user=at.user,
-                password=at.password,
+                password=at.plain_password,
                 database=at.database,
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=ANSWER_SECONDS,
@@ -51,14 +51,14 @@ def ask(at: MysqlEndpoint, sql: str, *args: str) -> tuple[Any, ...]:
     return row or ()
 
 
-def _named(error: pymysql.MySQLError, at: MysqlEndpoint) -> DuckLakeError:
+def _named(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:
     code = error.args[0] if error.args else 0
     said = str(error.args[-1]) if error.args else type(error).__name__
-    if at.password:
-        said = said.replace(at.password, "***")
+    if at.plain_password:
+        said = said.replace(at.plain_password, "***")
     what = f"MySQL {at.host}:{at.port}: {said} ({code})."
     if code in _REFUSED:
         return SourceError(
-            what, "Check user, password and database under services.mysql, and the user's grants."
+            what, f"Check user, password and database of {at.place}, and the user's grants."
         )
     return ServiceUnreachable(what, "Is it up?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import stat
 import tempfile
 import time
@@ -12,25 +11,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
-import orjson
 import paramiko
 import structlog
 
-from lake.config import Config, Endpoints, Source, Table
-from lake.errors import ConfigError, DiskFull
+from lake.config import Config, Endpoints, Section, SftpConnection, Source, Table
+from lake.errors import DiskFull
 from lake.records import Record, Reject
-from producers.base import BATCH_ROWS, REJECT_BYTES, Batch, Connector, Cursors, record_key
-from producers.formats import READERS, BadRow, Row
+from producers.base import (
+    BATCH_ROWS,
+    REJECT_BYTES,
+    Batch,
+    Connector,
+    Cursors,
+    Problem,
+    record_key,
+)
+from producers.formats import FORMATS, BadRow, Row
 from producers.formats.row import UnreadableFile
+from producers.formats.sized import sized_rows
 from producers.sftp.session import open_session
 
 log = structlog.get_logger()
 SETTLE_SECONDS = 2.0
 BATCH_BYTES = 16 * 1024 * 1024
-ROW_BYTES = 8 * 1024 * 1024
 BLOCK = 1 << 18
 REQUESTS = 64
 
@@ -46,18 +52,30 @@ class FileState:
 class SftpConnector(Connector):
     """Reads one file for each table; `poll` sees new content under the same name."""
 
+    Connection = SftpConnection
+    embedded_service = "sftp"
+    connection: SftpConnection
+
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         super().__init__(name, source, config, endpoints)
         self._seen: dict[str, tuple[FileState, float]] = {}
         self._warned: dict[str, str] = {}
         self._unsettled = False
+
+    @classmethod
+    def table_options_model(cls, table: str, spec: Table) -> type[Section]:
+        """Those of the format that the file's suffix names."""
+        return FORMATS[_suffix(spec)].options
+
+    @classmethod
+    def problems(cls, source: Source) -> Iterator[Problem]:
+        """Tables without a file, or with one of an unknown format."""
         for table, spec in source.tables.items():
-            if not spec.file or Path(spec.file).suffix.lower() not in READERS:
-                raise ConfigError(
-                    f"Source {name}, table {table}: file {spec.file!r} has no known format.",
-                    f"Name a file that ends in {', '.join(READERS)}.",
-                )
-            _try_options(name, table, spec)
+            at, suffixes = ("tables", table, "file"), ", ".join(FORMATS)
+            if not spec.file:
+                yield Problem(at, f"it is missing: name a file that ends in {suffixes}")
+            elif _suffix(spec) not in FORMATS:
+                yield Problem(at, f"{spec.file!r} has no known format; known: {suffixes}")
 
     def settled(self) -> bool:
         """False while a file has not held still long enough to be read."""
@@ -69,7 +87,7 @@ class SftpConnector(Connector):
         A file that is missing, or that the user may not read, stops no other.
         """
         self._unsettled = False
-        with open_session(self.endpoints.sftp) as sftp:
+        with open_session(self.connection) as sftp:
             for table, spec in self.source.tables.items():
                 assert spec.file is not None, "checked at the start"
                 try:
@@ -88,14 +106,14 @@ class SftpConnector(Connector):
     def count(self) -> dict[str, int]:
         """Read every file again and count its rows; what cannot be read has none."""
         counts = dict.fromkeys(self.source.tables, 0)
-        with open_session(self.endpoints.sftp) as sftp:
+        with open_session(self.connection) as sftp:
             for table, spec in self.source.tables.items():
                 assert spec.file is not None, "checked at the start"
                 try:
                     state = self._look(sftp, spec.file)
                     if state is not None:
                         with self._downloaded(sftp, spec.file, state) as (content, _):
-                            counts[table] = _count(spec, content)
+                            counts[table] = self._count(table, spec, content)
                 except (FileNotFoundError, PermissionError, UnreadableFile):
                     continue
         return counts
@@ -169,7 +187,7 @@ class SftpConnector(Connector):
             try:
                 # Counted first: each row says how many its file has, so that whoever reads the
                 # lake can tell a whole file from one that is still arriving.
-                about["file_rows"] = _count(spec, content)
+                about["file_rows"] = self._count(table, spec, content)
                 content.seek(0)
                 done = int(cursor.get("done", 0)) if same else 0
                 yield from self._batches(table, spec, content, known, about, done)
@@ -199,7 +217,7 @@ class SftpConnector(Connector):
         records: list[Record] = []
         rejects: list[Reject] = []
         seen = size = 0
-        for row, length in _rows(spec, content):
+        for row, length in self._rows(table, spec, content):
             seen += 1
             if seen <= done:
                 continue
@@ -217,6 +235,15 @@ class SftpConnector(Connector):
                 records, rejects, size = [], [], 0
         cursor = {**known, "done": seen, "complete": True}
         yield Batch(table, spec.file, cursor, records, rejects)
+
+    def _rows(
+        self, table: str, spec: Table, content: BinaryIO
+    ) -> Iterator[tuple[Row | BadRow, int]]:
+        return sized_rows(FORMATS[_suffix(spec)], content, self.table_options[table])
+
+    def _count(self, table: str, spec: Table, content: BinaryIO) -> int:
+        rows = self._rows(table, spec, content)
+        return sum(not isinstance(row, BadRow) for row, _ in rows)
 
     @contextmanager
     def _downloaded(
@@ -245,41 +272,8 @@ def _is_read(state: FileState, cursor: Mapping[str, Any]) -> bool:
     )
 
 
-def _rows(spec: Table, content: BinaryIO) -> Iterator[tuple[Row | BadRow, int]]:
-    """The rows of a file with their sizes in bytes; one too large for a message is a bad row."""
-    for row in READERS[Path(spec.file or "").suffix.lower()](content, spec.options):
-        if isinstance(row, BadRow):
-            yield row, len(row.payload)
-            continue
-        try:
-            text = orjson.dumps(row.values, default=str)
-        except TypeError:
-            yield BadRow(row.number, repr(dict(row.values)).encode(), "JSON cannot hold it"), 0
-            continue
-        if len(text) > ROW_BYTES:
-            reason = f"it has {len(text):,} bytes, and {ROW_BYTES:,} is the most"
-            yield BadRow(row.number, text[:REJECT_BYTES], reason), REJECT_BYTES
-        else:
-            yield row, len(text)
-
-
-def _count(spec: Table, content: BinaryIO) -> int:
-    return sum(not isinstance(row, BadRow) for row, _ in _rows(spec, content))
-
-
-def _try_options(source: str, table: str, spec: Table) -> None:
-    """Read nothing with the table's options: a wrong one is said at the start, with its place."""
-    try:
-        for _ in _rows(spec, io.BytesIO()):
-            pass
-    except UnreadableFile:
-        return  # nothing is no file of any format: the options themselves are fine
-    except (LookupError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"sources.{source}.tables.{table}.options: {error}.",
-            "delimiter and quote are one character, encoding is a name that Python knows,"
-            " header_row is a number.",
-        ) from None
+def _suffix(spec: Table) -> str:
+    return PurePosixPath(spec.file or "").suffix.lower()
 
 
 def _write(content: Any, block: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from lake.config import SftpEndpoint
+from lake.config import SftpConnection
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 
 CONNECT_SECONDS = 15.0
@@ -22,7 +22,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 @contextmanager
-def open_session(at: SftpEndpoint) -> Iterator[paramiko.SFTPClient]:
+def open_session(at: SftpConnection) -> Iterator[paramiko.SFTPClient]:
     """Connect, log in, and close at the end.
 
     Raises:
@@ -36,7 +36,7 @@ def open_session(at: SftpEndpoint) -> Iterator[paramiko.SFTPClient]:
         except PermissionError as error:
             raise SourceError(
                 f"{error.filename or at.host}: {error.strerror}.",
-                "services.sftp.private_key and known_hosts must be readable.",
+                f"private_key and known_hosts of {at.place} must be readable.",
             ) from None
         with client.open_sftp() as sftp:
             channel = sftp.get_channel()
@@ -51,19 +51,19 @@ def open_session(at: SftpEndpoint) -> Iterator[paramiko.SFTPClient]:
         client.close()
 
 
-def _connect(client: paramiko.SSHClient, at: SftpEndpoint) -> None:
+def _connect(client: paramiko.SSHClient, at: SftpConnection) -> None:
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     if at.known_hosts is None:
         client.load_system_host_keys()
     elif at.known_hosts.exists():
         client.load_host_keys(str(at.known_hosts))
     if at.private_key and not at.private_key.is_file():
-        raise SourceError(f"There is no {at.private_key}.", "Mend services.sftp.private_key.")
+        raise SourceError(f"There is no {at.private_key}.", f"Mend {at.place}.private_key.")
     client.connect(
         at.host,
         at.port,
         at.user,
-        at.password or None,
+        at.plain_password or None,
         key_filename=str(at.private_key) if at.private_key else None,
         allow_agent=False,
         look_for_keys=False,
@@ -73,7 +73,7 @@ def _connect(client: paramiko.SSHClient, at: SftpEndpoint) -> None:
     )
 
 
-def _named(error: Exception, at: SftpEndpoint) -> DuckLakeError:
+def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
     server = f"SFTP {at.host}:{at.port}"
     known_hosts = at.known_hosts or KNOWN_HOSTS
     match error:
@@ -86,12 +86,12 @@ def _named(error: Exception, at: SftpEndpoint) -> DuckLakeError:
         case paramiko.PasswordRequiredException():
             return SourceError(
                 f"{server}: {at.private_key} is encrypted.",
-                "Put its passphrase into services.sftp.password.",
+                f"Put its passphrase into {at.place}.password.",
             )
         case paramiko.AuthenticationException():
             return SourceError(
                 f"{server}: the server refuses the user {at.user!r}.",
-                "Check services.sftp.user, and password or private_key.",
+                f"Check {at.place}.user, and password or private_key.",
             )
         case paramiko.SSHException() if "not found in known_hosts" in str(error):
             return SourceError(

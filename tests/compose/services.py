@@ -60,7 +60,8 @@ def container_services(project: Path) -> Iterator[Config]:
                 _check_reach(engine, made, gateway, ports[name])
         path = project / "ducklake.yml"
         settings = yaml.safe_load(path.read_text())
-        settings["services"] = _addresses(settings["services"], gateway, ports, passwords, folder)
+        settings["services"] |= _services(gateway, ports, passwords)
+        settings["connections"] |= _connections(gateway, ports, passwords, folder)
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
         yield load_config(path)
 
@@ -148,22 +149,37 @@ def _check_reach(engine: Engine, container: str, host: str, port: int) -> None:
         raise WrongAddress(f"containers do not reach Kafka, which is healthy, at {host}:{port}")
 
 
-def _addresses(
-    services: dict[str, Any],
-    gateway: str,
-    ports: Mapping[str, int],
-    passwords: Mapping[str, str],
-    folder: Path,
+def _services(
+    gateway: str, ports: Mapping[str, int], passwords: Mapping[str, str]
 ) -> dict[str, Any]:
-    changed: dict[str, dict[str, Any]] = {
+    return {
         "kafka": {"bootstrap_servers": f"{gateway}:{ports['kafka']}"},
         "connect": {"url": f"http://{gateway}:{ports['connect']}"},
-        "sftp": {"known_hosts": str(folder / "secrets/known_hosts")},
+        "postgres": {
+            "host": gateway,
+            "port": ports["postgres"],
+            "password": passwords["postgres"],
+        },
     }
-    for name in ("mysql", "postgres", "sftp"):
-        at = {"host": gateway, "port": ports[name], "password": passwords[name]}
-        changed[name] = {**changed.get(name, {}), **at}
-    return {name: {**section, **changed.get(name, {})} for name, section in services.items()}
+
+
+def _connections(
+    gateway: str, ports: Mapping[str, int], passwords: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
+    logins = {
+        name: {
+            "host": gateway,
+            "port": ports[name],
+            "user": "techstore",
+            "password": passwords[name],
+        }
+        for name in ("mysql", "sftp")
+    }
+    variable = "$${env:DUCKLAKE_MYSQL_PASSWORD}"
+    return {
+        "shop_db": {**logins["mysql"], "database": "techstore", "connect_password": variable},
+        "suppliers": {**logins["sftp"], "known_hosts": str(folder / "secrets/known_hosts")},
+    }
 
 
 def _free_port(address: str) -> int:

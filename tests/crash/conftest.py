@@ -23,10 +23,7 @@ name: crashes
 services:
   kafka: {bootstrap_servers: embedded}
   connect: {url: "http://127.0.0.1:9"}
-  mysql: {host: 127.0.0.1}
   postgres: {host: 127.0.0.1}
-  sftp: {host: 127.0.0.1}
-  api: {use: public}
 sources: {}
 """
 

@@ -350,10 +350,7 @@ def _configure(
                 "options": {"reconnect.backoff.max.ms": "500", **(options or {})},
             },
             "connect": {"url": "http://127.0.0.1:9"},
-            "mysql": {"host": "127.0.0.1"},
             "postgres": {"host": "127.0.0.1"},
-            "sftp": {"host": "127.0.0.1"},
-            "api": {"use": "public"},
         },
         # The records of some stories are years old: the broker would remove them at its next look.
         "topics": {"partitions": partitions, "retention_days": 36_500},

@@ -72,9 +72,7 @@ SETTINGS = """\
 services:
   kafka: {bootstrap_servers: "127.0.0.1:9"}
   connect: {url: "http://127.0.0.1:9"}
-  mysql: {host: 127.0.0.1}
   postgres: {host: 127.0.0.1}
-  sftp: {host: 127.0.0.1}
 sources: {shop: {type: plain, tables: {orders: {}}}}
 consumer: {seal_max_age_seconds: 3600}
 """

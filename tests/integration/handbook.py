@@ -15,10 +15,12 @@ import duckdb
 import psycopg2
 import yaml
 
-from lake.config import Config, Endpoints
+from lake.config import Config
+from producers.registry import source_connection
 from stack.secrets import Secrets
 from stack.supervisor import SECRETS
 from tests.conftest import copy_project
+from tests.integration.producers_lab import file_server, keys_of, shop_server
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 150.0
@@ -116,33 +118,29 @@ def section_of(page: str, section: str) -> str:
     return text
 
 
-def own_services(at: Endpoints, database: str) -> dict[str, object]:
-    """The section `services` for services that the reader already has."""
+def own_servers(config: Config, database: str) -> dict[str, object]:
+    """The sections for services and servers that the reader already has."""
+    at = config.endpoints()
+    shop, files, api = (source_connection(config, name) for name in ("mysql", "sftp", "api"))
+    passwords = {"shop_db": "DUCKLAKE_MYSQL_PASSWORD", "suppliers": "DUCKLAKE_SFTP_PASSWORD"}
+    connections = {"shop_db": keys_of(shop), "suppliers": keys_of(files), "argentina": keys_of(api)}
+    for name, variable in passwords.items():
+        connections[name]["password"] = f"${{{variable}}}"
+    # as the embedded Connect, which stands for the reader's own, knows this password
+    connections["shop_db"]["connect_password"] = "$${env:DUCKLAKE_MYSQL_PASSWORD}"
     return {
-        "kafka": {"bootstrap_servers": at.kafka},
-        "connect": {"url": at.connect},
-        "mysql": {
-            "host": at.mysql.host,
-            "port": at.mysql.port,
-            "user": at.mysql.user,
-            "password": "${DUCKLAKE_MYSQL_PASSWORD}",
-            "database": at.mysql.database,
+        "services": {
+            "kafka": {"bootstrap_servers": at.kafka},
+            "connect": {"url": at.connect},
+            "postgres": {
+                "host": at.postgres.host,
+                "port": at.postgres.port,
+                "user": at.postgres.user,
+                "password": "${DUCKLAKE_POSTGRES_PASSWORD}",
+                "database": database,
+            },
         },
-        "postgres": {
-            "host": at.postgres.host,
-            "port": at.postgres.port,
-            "user": at.postgres.user,
-            "password": "${DUCKLAKE_POSTGRES_PASSWORD}",
-            "database": database,
-        },
-        "sftp": {
-            "host": at.sftp.host,
-            "port": at.sftp.port,
-            "user": at.sftp.user,
-            "password": "${DUCKLAKE_SFTP_PASSWORD}",
-            "known_hosts": str(at.sftp.known_hosts),
-        },
-        "api": {"use": "public", "argentinadatos": at.argentinadatos, "dolarapi": at.dolarapi},
+        "connections": connections,
     }
 
 
@@ -175,13 +173,15 @@ def make_handbook(config: Config, folder: Path, name: str, database: str) -> Han
     at = config.endpoints()
     file = folder / "ducklake.yml"
     text = file.read_text(encoding="utf-8").replace("name: techstore", f"name: {name}", 1)
-    services = yaml.safe_dump({"services": own_services(at, database)}, sort_keys=False)
-    file.write_text(re.sub(r"(?ms)^services:.*?^(?=\w)", lambda _: services, text, count=1))
+    servers = yaml.safe_dump(own_servers(config, database), sort_keys=False)
+    file.write_text(
+        re.sub(r"(?ms)^services:.*?^(?=embedded)", lambda _: f"{servers}\n", text, count=1)
+    )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DUCKLAKE_")}
     environment |= {
-        "DUCKLAKE_MYSQL_PASSWORD": at.mysql.password,
+        "DUCKLAKE_MYSQL_PASSWORD": shop_server(config).plain_password,
         "DUCKLAKE_POSTGRES_PASSWORD": at.postgres.password,
-        "DUCKLAKE_SFTP_PASSWORD": at.sftp.password,
+        "DUCKLAKE_SFTP_PASSWORD": file_server(config).plain_password,
         "PYTHONPATH": str(folder),
     }
     if database == name:

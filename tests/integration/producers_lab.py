@@ -18,15 +18,40 @@ import pymysql
 import yaml
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from lake.config import Config, Endpoints, MysqlEndpoint, load_config
+from lake.config import Config, Connection, Endpoints, MysqlConnection, SftpConnection, load_config
 from lake.failpoints import ENVIRONMENT
 from lake.kafka.topics import make_topics
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC
 from producers.base import Connector
-from producers.runner import connector
+from producers.registry import connector, source_connection
 from producers.transactions import TransactionalWriter
 
 PATIENCE = 60.0
+# The demo's source of each type, whose server the tests use.
+DEMO = {"mysql_cdc": "mysql", "sftp": "sftp", "techstore.argentina:ArgentinaConnector": "api"}
+
+
+def shop_server(config: Config, source: str = "mysql") -> MysqlConnection:
+    """The MySQL server of a source: by default of the demo's shop."""
+    found = source_connection(config, source)
+    assert isinstance(found, MysqlConnection)
+    return found
+
+
+def file_server(config: Config) -> SftpConnection:
+    """The SFTP server of the demo's suppliers."""
+    found = source_connection(config, "sftp")
+    assert isinstance(found, SftpConnection)
+    return found
+
+
+def keys_of(connection: Connection) -> dict[str, Any]:
+    """A connection as it would stand in a file."""
+    keys = connection.model_dump(mode="json", exclude_none=True)
+    if isinstance(connection, MysqlConnection | SftpConnection):
+        keys["password"] = connection.plain_password
+    keys.pop("connect_password", None)  # by default after the connection's name
+    return keys
 
 
 def unique(prefix: str) -> str:
@@ -40,13 +65,13 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
         time.sleep(0.05)
 
 
-def sql(at: MysqlEndpoint, *statements: str) -> list[tuple[Any, ...]]:
+def sql(at: MysqlConnection, *statements: str) -> list[tuple[Any, ...]]:
     """Run statements in the shop, each committed at once; the rows of the last one."""
     connection = pymysql.connect(
         host=at.host,
         port=at.port,
         user=at.user,
-        password=at.password,
+        password=at.plain_password,
         database=at.database,
         autocommit=True,
     )
@@ -148,7 +173,7 @@ def make_lab(
     folder: Path,
     stack: Config,
     spec: Mapping[str, Any],
-    services: Mapping[str, Mapping[str, Any]] | None = None,
+    servers: Mapping[str, Mapping[str, Any]] | None = None,
     like: Lab | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Lab:
@@ -158,47 +183,36 @@ def make_lab(
         folder: Where its file goes.
         stack: The running stack's configuration.
         spec: The source; its name is made here.
-        services: What is to differ in the services.
+        servers: What is to differ in the services and in the connections of the demo's sources.
         like: A lab whose names it shall have; its own by default.
         more: Other sources.
     """
     at = stack.endpoints()
     source = like.source if like else unique("s")
     lake = like.config.settings.name if like else unique("t")
-    addresses: dict[str, dict[str, Any]] = {
+    services: dict[str, dict[str, Any]] = {
         "kafka": {"bootstrap_servers": at.kafka},
         "connect": {"url": at.connect},
-        "mysql": {
-            "host": at.mysql.host,
-            "port": at.mysql.port,
-            "user": at.mysql.user,
-            "password": at.mysql.password,
-            "database": at.mysql.database,
-        },
         "postgres": {"host": at.postgres.host, "port": at.postgres.port},
-        "sftp": {
-            "host": at.sftp.host,
-            "port": at.sftp.port,
-            "user": at.sftp.user,
-            "password": at.sftp.password,
-            "known_hosts": str(at.sftp.known_hosts),
-        },
-        "api": {
-            "use": "public",
-            "argentinadatos": at.argentinadatos,
-            "dolarapi": at.dolarapi,
-        },
     }
-    for service, changed in (services or {}).items():
-        addresses[service] |= changed
-    # The escape of `${env:...}`, which is Connect's to resolve.
-    addresses["connect"].setdefault("mysql_password", "$${env:DUCKLAKE_MYSQL_PASSWORD}")
+    connections = {name: keys_of(source_connection(stack, name)) for name in DEMO.values()}
+    for name, changed in (servers or {}).items():
+        (services if name in services else connections)[name] |= changed
+    sources = {
+        name: {"connection": DEMO[entry["type"]], **entry} if entry["type"] in DEMO else entry
+        for name, entry in {source: dict(spec), **(more or {})}.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(stack.root / "connect", folder / "connect", dirs_exist_ok=True)
     path = folder / f"{unique('lake')}.yml"
     path.write_text(
         yaml.safe_dump(
-            {"name": lake, "services": addresses, "sources": {source: spec, **(more or {})}}
+            {
+                "name": lake,
+                "services": services,
+                "connections": connections,
+                "sources": sources,
+            }
         )
     )
     config = load_config(path)

@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 from lake.config import Config, load_config
+from producers.registry import embedded_services
 from tests.integration.handbook import FENCE, ROOT, Handbook, make_handbook
 
 pytestmark = pytest.mark.stack
@@ -41,7 +42,7 @@ def test_nothing_of_the_followed_project_is_embedded(
     for name, value in handbook.environment.items():
         monkeypatch.setenv(name, value)
     config = load_config(handbook.folder / "ducklake.yml")
-    assert config.settings.services.embedded() == ()
+    assert embedded_services(config) == ()
     assert not config.state_file.exists()
 
 

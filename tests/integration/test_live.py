@@ -17,7 +17,7 @@ from consumers.live.worker import KPI_TOPIC, orders_topic
 from lake.config import Config, load_config
 from lake.errors import ConfigError
 from producers.mysql.cdc import MysqlCdcConnector
-from tests.integration.producers_lab import Lab, committed, make_lab, sql, wait_until
+from tests.integration.producers_lab import Lab, committed, make_lab, shop_server, sql, wait_until
 
 pytestmark = pytest.mark.stack
 FIGURES = """
@@ -41,20 +41,25 @@ class LiveShop:
 
     def sell(self) -> None:
         """A new order, until the tests are over."""
-        [(made,)] = sql(self.lab.endpoints.mysql, NEW_ORDER, "SELECT LAST_INSERT_ID()")
+        [(made,)] = sql(
+            shop_server(self.lab.config, self.lab.source), NEW_ORDER, "SELECT LAST_INSERT_ID()"
+        )
         self.made.append(int(made))
 
     def cancel(self) -> None:
         cancelled = f"UPDATE orders SET status = 'cancelled' WHERE order_id = {self.made[-1]}"
-        sql(self.lab.endpoints.mysql, cancelled)
+        sql(shop_server(self.lab.config, self.lab.source), cancelled)
 
     def take_back(self) -> None:
         """The shop is other tests' as well, and these orders have no items that add up."""
         for order in self.made:
-            sql(self.lab.endpoints.mysql, f"DELETE FROM orders WHERE order_id = {order}")
+            sql(
+                shop_server(self.lab.config, self.lab.source),
+                f"DELETE FROM orders WHERE order_id = {order}",
+            )
 
     def expected(self) -> dict[str, tuple[int, int, str]]:
-        rows = sql(self.lab.endpoints.mysql, FIGURES)
+        rows = sql(shop_server(self.lab.config, self.lab.source), FIGURES)
         return {minute: (int(sold), int(off), f"{ars:.2f}") for minute, sold, off, ars in rows}
 
     def figures(self) -> dict[str, tuple[int, int, str]]:
@@ -123,7 +128,9 @@ def test_orders_and_revenue_are_counted_by_the_minute_in_which_they_were_placed(
 
 
 def test_what_is_no_order_or_not_committed_changes_no_figure(shop: LiveShop) -> None:
-    [(order,)] = sql(shop.lab.endpoints.mysql, "SELECT MAX(order_id) FROM orders")
+    [(order,)] = sql(
+        shop_server(shop.lab.config, shop.lab.source), "SELECT MAX(order_id) FROM orders"
+    )
     forged = orjson.dumps(
         {
             "op": "c",

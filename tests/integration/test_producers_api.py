@@ -13,15 +13,19 @@ import pytest
 from lake.config import Config
 from lake.errors import ServiceUnreachable, SourceError
 from producers.mysql.query import ask
-from tests.integration.producers_lab import Lab, make_lab, poll
+from tests.integration.producers_lab import Lab, make_lab, poll, shop_server
 
 pytestmark = pytest.mark.stack
 HISTORY = "/v1/cotizaciones/dolares/blue"
 CURRENT = "/v1/dolares/blue"
+ARGENTINA = "techstore.argentina:ArgentinaConnector"
 YEARS = "SELECT 2024, 2025"
 TABLES: dict[str, Any] = {
     "dolar_blue": {"key": ["fecha", "fechaActualizacion"]},
-    "feriados": {"key": ["fecha", "nombre"], "options": {"years_query": YEARS}},
+    "feriados": {
+        "key": ["fecha", "nombre"],
+        "options": {"years_query": YEARS, "years_connection": "mysql"},
+    },
 }
 
 
@@ -99,8 +103,8 @@ def lab(tmp_path: Path, stack_config: Config, api: Api) -> Lab:
 
 
 def lab_of(folder: Path, stack: Config, api: Api, tables: dict[str, Any]) -> Lab:
-    services = {"api": {"argentinadatos": api.url, "dolarapi": api.url}}
-    return make_lab(folder, stack, {"type": "argentina", "tables": tables}, services)
+    servers = {"api": {"argentinadatos": api.url, "dolarapi": api.url}}
+    return make_lab(folder, stack, {"type": ARGENTINA, "tables": tables}, servers)
 
 
 def test_the_history_once_then_what_is_new(lab: Lab, api: Api) -> None:
@@ -180,10 +184,12 @@ def test_an_answer_that_is_no_json_is_one_reject_and_read_once_it_is(lab: Lab, a
 def test_the_years_are_those_that_have_orders(
     tmp_path: Path, stack_config: Config, api: Api
 ) -> None:
-    query = stack_config.settings.sources["api"].tables["feriados"].options["years_query"]
-    tables = {"feriados": {"key": ["fecha"], "options": {"years_query": query}}}
+    options = stack_config.settings.sources["api"].tables["feriados"].options
+    tables = {"feriados": {"key": ["fecha"], "options": {**options, "years_connection": "mysql"}}}
     lab = lab_of(tmp_path, stack_config, api, tables)
-    found = ask(lab.endpoints.mysql, "SELECT GROUP_CONCAT(DISTINCT YEAR(ordered_at)) FROM orders")
+    found = ask(
+        shop_server(stack_config), "SELECT GROUP_CONCAT(DISTINCT YEAR(ordered_at)) FROM orders"
+    )
     years = sorted(int(year) for year in found[0].split(","))
     for year in years:
         api.say(f"/v1/feriados/{year}", holidays(year))
@@ -196,15 +202,15 @@ def test_the_years_are_those_that_have_orders(
 def test_a_wrong_password_of_the_shop_comes_after_what_needs_none(
     tmp_path: Path, stack_config: Config, api: Api
 ) -> None:
-    services = {
+    servers = {
         "api": {"argentinadatos": api.url, "dolarapi": api.url},
         "mysql": {"password": "hunter2"},
     }
-    lab = make_lab(tmp_path, stack_config, {"type": "argentina", "tables": TABLES}, services)
+    lab = make_lab(tmp_path, stack_config, {"type": ARGENTINA, "tables": TABLES}, servers)
     source, writer = lab.connector(), lab.writer()
     with pytest.raises(SourceError, match="Access denied") as error:
         poll(source, writer)
     assert "hunter2" not in str(error.value)
-    assert "services.mysql" in error.value.remedy
+    assert "connections.mysql" in error.value.remedy
     assert len(lab.rows("dolar_blue")) == 3
     source.close()

@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 import requests
 
-from lake.config import Config, MysqlEndpoint
+from lake.config import Config, MysqlConnection
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.mysql.connect_rest import ConnectRest
-from tests.integration.producers_lab import Lab, Seen, make_lab, sql, unique, wait_until
+from tests.integration.producers_lab import (
+    Lab,
+    Seen,
+    make_lab,
+    shop_server,
+    sql,
+    unique,
+    wait_until,
+)
 
 pytestmark = pytest.mark.stack
 VALUES = (
@@ -38,18 +46,18 @@ class Shop:
         self.name = f"{self.lab.config.settings.name}-{self.lab.source}"
 
     @property
-    def at(self) -> MysqlEndpoint:
-        return self.stack.endpoints().mysql
+    def at(self) -> MysqlConnection:
+        return shop_server(self.stack)
 
     @property
     def insert(self) -> str:
         return f"INSERT INTO {self.table} (price, big, at, flag, state, word) VALUES ({VALUES})"
 
-    def made(self, options: dict[str, Any], **services: dict[str, Any]) -> Lab:
-        """The same source once more, with other options or services."""
+    def made(self, options: dict[str, Any], **servers: dict[str, Any]) -> Lab:
+        """The same source once more, with other options or servers."""
         spec = {"type": "mysql_cdc", "tables": {self.table: {"key": ["id"]}}, "options": options}
         like = getattr(self, "lab", None)
-        return make_lab(self.folder, self.stack, spec, services, like)
+        return make_lab(self.folder, self.stack, spec, servers, like)
 
     def connector(self, options: dict[str, Any] | None = None) -> MysqlCdcConnector:
         """As a new process would make it, for the one connector in Connect."""
@@ -182,7 +190,7 @@ def test_an_option_that_connect_refuses_is_named_and_changes_nothing(shop: Shop)
     before = source._connect.configuration()
     with pytest.raises(SourceError, match=r"max.queue.size: .*Must be larger") as error:
         list(source.poll({}))
-    assert shop.at.password not in str(error.value)
+    assert shop.at.plain_password not in str(error.value)
     assert source._connect.configuration() == before
     wait_until(lambda: shop.state() == ["RUNNING", "RUNNING"], "it runs on")
     source.close()
@@ -197,13 +205,13 @@ def test_a_refused_user_and_a_silent_server_are_told_apart(shop: Shop) -> None:
         with pytest.raises(kind, match=said) as error:
             list(source.poll({}))
         source.close()
-        assert shop.at.password not in str(error.value)
+        assert shop.at.plain_password not in str(error.value)
         assert error.value.remedy
     source = shop.made({}, mysql={"password": "hunter2"}).connector()
     with pytest.raises(SourceError, match="Access denied") as refused:
         source.settled()
     assert "hunter2" not in str(refused.value)
-    assert "services.mysql" in refused.value.remedy
+    assert "connections.mysql" in refused.value.remedy
     source.close()
 
 
@@ -213,11 +221,11 @@ def test_the_password_is_in_no_answer_of_connect(shop: Shop) -> None:
         answer = requests.get(url + path, timeout=30)
         assert answer.ok
         assert "DUCKLAKE_MYSQL_PASSWORD" in answer.text
-        assert shop.at.password not in answer.text
+        assert shop.at.plain_password not in answer.text
 
 
 def test_a_password_itself_is_never_handed_to_connect(shop: Shop) -> None:
-    source = shop.made({}, connect={"mysql_password": "hunter2"}).connector()
+    source = shop.made({}, mysql={"connect_password": "hunter2"}).connector()
     with pytest.raises(ConfigError, match="is not a reference") as error:
         list(source.poll({}))
     assert "hunter2" not in str(error.value)
@@ -234,7 +242,7 @@ def test_a_failed_task_is_restarted_and_said(shop: Shop) -> None:
     wait_until(lambda: "FAILED" in shop.state(), "the task fails")
     with pytest.raises(ServiceUnreachable, match=r"had failed \(.*Exception.*restarted") as error:
         list(source.poll({}))
-    assert shop.at.password not in str(error.value)
+    assert shop.at.plain_password not in str(error.value)
     source.close()
     source = shop.connector()
     settle_through_failures(source)

@@ -166,7 +166,7 @@ def test_stop_does_not_wait_for_a_server_that_does_not_answer(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        spec = {"type": "argentina", "tables": {"dolar_blue": {}}}
+        spec = {"type": "techstore.argentina:ArgentinaConnector", "tables": {"dolar_blue": {}}}
         api = {"api": {"argentinadatos": url, "dolarapi": url}}
         lab = make_lab(tmp_path, stack_config, spec, api)
         silent.settimeout(30)

@@ -15,7 +15,15 @@ import producers.sftp.connector as module
 from lake.config import Config
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 from producers.sftp.connector import SftpConnector
-from tests.integration.producers_lab import Lab, drain, make_lab, poll, unique, wait_until
+from tests.integration.producers_lab import (
+    Lab,
+    drain,
+    file_server,
+    make_lab,
+    poll,
+    unique,
+    wait_until,
+)
 
 pytestmark = pytest.mark.stack
 TABLES: dict[str, Any] = {
@@ -172,13 +180,13 @@ def test_a_large_file_goes_on_at_the_row_where_it_was_killed(
     assert all(int(seen.row["sku"]) == seen.about["file_row"] - 1 for seen in rows)
 
 
-def refused(folder: Path, stack: Config, services: dict[str, Any]) -> DuckLakeError:
+def refused(folder: Path, stack: Config, servers: dict[str, Any]) -> DuckLakeError:
     drops = Path("/nowhere")
-    lab = make_lab(folder, stack, spec(drops), services)
+    lab = make_lab(folder, stack, spec(drops), servers)
     with pytest.raises(DuckLakeError) as error:
         list(lab.connector().poll({}))
     assert "hunter2" not in str(error.value)
-    assert lab.endpoints.sftp.password not in str(error.value)
+    assert file_server(stack).plain_password not in str(error.value)
     assert error.value.remedy
     assert error.value.__cause__ is None
     return error.value
@@ -187,7 +195,7 @@ def refused(folder: Path, stack: Config, services: dict[str, Any]) -> DuckLakeEr
 def test_every_refusal_of_the_server_has_a_name_and_a_remedy(
     tmp_path: Path, stack_config: Config
 ) -> None:
-    at = stack_config.endpoints().sftp
+    at = file_server(stack_config)
     hosts = tmp_path / "known_hosts"
     service: dict[str, Any] = {"sftp": {"known_hosts": str(hosts)}}
 

@@ -1,28 +1,28 @@
 from __future__ import annotations
 
-import dataclasses
 import socket
 import threading
 import time
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from lake.config import Config, MysqlEndpoint
+from lake.config import Config, MysqlConnection
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from techstore import simulate as module
 from techstore.simulate import Counts, simulate
-from tests.integration.producers_lab import sql
+from tests.integration.producers_lab import shop_server, sql
 
 pytestmark = pytest.mark.stack
 
 
 @pytest.fixture
-def endpoint(stack_config: Config) -> MysqlEndpoint:
-    return stack_config.endpoints().mysql
+def endpoint(stack_config: Config) -> MysqlConnection:
+    return shop_server(stack_config)
 
 
-def trade(endpoint: MysqlEndpoint, rate: float, seconds: float, told: list[str]) -> Counts:
+def trade(endpoint: MysqlConnection, rate: float, seconds: float, told: list[str]) -> Counts:
     stop = threading.Event()
     timer = threading.Timer(seconds, stop.set)
     timer.start()
@@ -47,7 +47,7 @@ EARLY_ORDERS = """
       OR o.updated_at > UTC_TIMESTAMP(6) - INTERVAL 3 HOUR + INTERVAL 5 SECOND"""
 
 
-def test_the_loaded_shop_is_large_recent_and_adds_up(endpoint: MysqlEndpoint) -> None:
+def test_the_loaded_shop_is_large_recent_and_adds_up(endpoint: MysqlConnection) -> None:
     for table, least in (
         ("customers", 800),
         ("products", 200),
@@ -61,7 +61,7 @@ def test_the_loaded_shop_is_large_recent_and_adds_up(endpoint: MysqlEndpoint) ->
     assert sql(endpoint, span)[0][0] >= 360
 
 
-def test_traffic_keeps_its_pace_and_leaves_a_consistent_shop(endpoint: MysqlEndpoint) -> None:
+def test_traffic_keeps_its_pace_and_leaves_a_consistent_shop(endpoint: MysqlConnection) -> None:
     def counts() -> tuple[int, int]:
         orders = sql(endpoint, "SELECT COUNT(*) FROM orders")[0][0]
         return orders, sql(endpoint, "SELECT COUNT(*) FROM customers")[0][0]
@@ -80,14 +80,14 @@ def test_traffic_keeps_its_pace_and_leaves_a_consistent_shop(endpoint: MysqlEndp
         assert sql(endpoint, question) == [(0,)]
 
 
-def test_a_low_rate_is_slow_and_stopping_is_quick(endpoint: MysqlEndpoint) -> None:
+def test_a_low_rate_is_slow_and_stopping_is_quick(endpoint: MysqlConnection) -> None:
     begun = time.monotonic()
     done = trade(endpoint, 0.5, 1, [])
     assert time.monotonic() - begun < 3
     assert done.transactions == 1
 
 
-def test_a_lost_connection_is_made_again(endpoint: MysqlEndpoint) -> None:
+def test_a_lost_connection_is_made_again(endpoint: MysqlConnection) -> None:
     mine = (
         "SELECT id FROM information_schema.processlist"
         f" WHERE user = '{endpoint.user}' AND id <> CONNECTION_ID()"
@@ -119,8 +119,8 @@ def _until(reached: Any) -> None:
         time.sleep(0.05)
 
 
-def test_a_refused_user_is_a_named_error_without_the_password(endpoint: MysqlEndpoint) -> None:
-    wrong = dataclasses.replace(endpoint, user="nobody", password="s3cret-word")
+def test_a_refused_user_is_a_named_error_without_the_password(endpoint: MysqlConnection) -> None:
+    wrong = endpoint.model_copy(update={"user": "nobody", "password": SecretStr("s3cret-word")})
     with pytest.raises(SourceError, match="refuses user nobody") as caught:
         trade(wrong, 5, 10, [])
     assert "s3cret-word" not in str(caught.value)
@@ -128,16 +128,16 @@ def test_a_refused_user_is_a_named_error_without_the_password(endpoint: MysqlEnd
 
 
 def test_an_absent_server_is_given_up_after_the_deadline(
-    endpoint: MysqlEndpoint, monkeypatch: pytest.MonkeyPatch
+    endpoint: MysqlConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "OUTAGE_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    nowhere = dataclasses.replace(endpoint, port=port)
+    nowhere = endpoint.model_copy(update={"port": port})
     with pytest.raises(ServiceUnreachable, match=f"{port} has been away"):
         trade(nowhere, 5, 20, [])
 
 
-def test_a_rate_must_be_positive(endpoint: MysqlEndpoint) -> None:
+def test_a_rate_must_be_positive(endpoint: MysqlConnection) -> None:
     with pytest.raises(ConfigError, match="--rate"):
         simulate(endpoint, 0, threading.Event())

@@ -27,11 +27,14 @@ from ducklake.cli import stack as commands
 from lake.config import Config, Endpoints, load_config
 from lake.errors import StackError
 from lake.processes.status_file import Report
+from producers.registry import source_connection
 from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.jars import PROJECT
 from stack.progress import Silent
+from techstore.argentina import ArgentinaConnection
 from tests.conftest import copy_project
+from tests.integration.producers_lab import file_server, shop_server
 
 pytestmark = pytest.mark.stack
 
@@ -82,13 +85,13 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def mysql(endpoints: Endpoints) -> pymysql.Connection[Any]:
-    there = endpoints.mysql
+def mysql(config: Config) -> pymysql.Connection[Any]:
+    there = shop_server(config)
     return pymysql.connect(
         host=there.host,
         port=there.port,
         user=there.user,
-        password=there.password,
+        password=there.plain_password,
         database=there.database,
         autocommit=True,
     )
@@ -101,8 +104,8 @@ def one(connection: pymysql.Connection[Any], statement: str) -> Any:
         return row[0] if row else None
 
 
-def test_every_service_answers_a_client(endpoints: Endpoints) -> None:
-    with mysql(endpoints) as connection:
+def test_every_service_answers_a_client(config: Config, endpoints: Endpoints) -> None:
+    with mysql(config) as connection:
         assert one(connection, "SELECT COUNT(*) FROM orders") >= 6000
         assert one(connection, "SELECT @@gtid_mode") == "ON"
     there = endpoints.postgres
@@ -117,17 +120,23 @@ def test_every_service_answers_a_client(endpoints: Endpoints) -> None:
         rows.execute("CREATE TABLE t AS SELECT 1 AS x")
         rows.execute("DROP TABLE t")
     target.close()
-    assert requests.get(f"{endpoints.dolarapi}/v1/dolares/blue", timeout=5).ok
+    api = source_connection(config, "api")
+    assert isinstance(api, ArgentinaConnection)
+    assert requests.get(f"{api.dolarapi}/v1/dolares/blue", timeout=5).ok
     assert AdminClient(endpoints.kafka_client()).list_topics(timeout=10).brokers
 
 
-def test_the_sftp_server_shows_its_folder_and_nothing_above(endpoints: Endpoints) -> None:
-    there = endpoints.sftp
+def test_the_sftp_server_shows_its_folder_and_nothing_above(
+    config: Config, endpoints: Endpoints
+) -> None:
+    there = file_server(config)
     with paramiko.SSHClient() as client:
         client.load_host_keys(str(there.known_hosts))
         with pytest.raises(paramiko.AuthenticationException):
             client.connect(there.host, there.port, there.user, "wrong", look_for_keys=False)
-        client.connect(there.host, there.port, there.user, there.password, look_for_keys=False)
+        client.connect(
+            there.host, there.port, there.user, there.plain_password, look_for_keys=False
+        )
         files = client.open_sftp()
         assert "inventory.csv" in files.listdir("/upload")
         assert files.listdir("/upload/../../..") == ["upload"]
@@ -153,7 +162,7 @@ def test_the_lines_of_status_open_each_part(config: Config, endpoints: Endpoints
         asked = subprocess.run(lines["mysql"], shell=True, capture_output=True, text=True)
         assert "order_items" in asked.stdout
     known = shlex.split(lines["sftp"])[4]
-    assert known == f'UserKnownHostsFile="{endpoints.sftp.known_hosts}"'
+    assert known == f'UserKnownHostsFile="{file_server(config).known_hosts}"'
 
 
 def test_no_password_is_shown(
@@ -194,15 +203,15 @@ def test_a_service_that_dies_is_started_again(config: Config, endpoints: Endpoin
 
 
 @pytest.fixture
-def connector(endpoints: Endpoints) -> Iterator[dict[str, str]]:
+def connector(config: Config, endpoints: Endpoints) -> Iterator[dict[str, str]]:
     """Debezium on a database of its own, with the settings that the project ships."""
     settings: dict[str, str] = json.loads((PROJECT / "connect" / "mysql.json").read_text())
-    there = endpoints.mysql
+    there = shop_server(config)
     values = {
         "host": there.host,
         "port": str(there.port),
         "user": there.user,
-        "password": endpoints.connect_mysql_password,
+        "password": there.connect_reference,
         "database": there.database,
         "tables": f"{there.database}.words",
         "kafka": endpoints.kafka,
@@ -215,7 +224,7 @@ def connector(endpoints: Endpoints) -> Iterator[dict[str, str]]:
         for name, text in values.items():
             value = value.replace(f"<{name}>", text)
         settings[key] = value
-    with mysql(endpoints) as connection, connection.cursor() as cursor:
+    with mysql(config) as connection, connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE words (id BIGINT UNSIGNED PRIMARY KEY, text VARCHAR(40),"
             " old VARCHAR(40) CHARACTER SET latin1, kind ENUM('señal', 'b'),"
@@ -233,7 +242,7 @@ def connector(endpoints: Endpoints) -> Iterator[dict[str, str]]:
     assert answer.status_code == 201, answer.text
     yield settings
     requests.delete(url, timeout=30)
-    with mysql(endpoints) as connection, connection.cursor() as cursor:
+    with mysql(config) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE words")
 
 
@@ -266,7 +275,7 @@ def gtids(endpoints: Endpoints) -> str:
 def test_debezium_brings_exact_values_once_and_says_how_far_it_is(
     config: Config, endpoints: Endpoints, connector: dict[str, str]
 ) -> None:
-    with mysql(endpoints) as connection:
+    with mysql(config) as connection:
         read(endpoints, "probe.words", 1)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE words SET price = price + 0.01")
@@ -287,9 +296,9 @@ def test_debezium_brings_exact_values_once_and_says_how_far_it_is(
     assert snapshot["after"] == update["before"] == exact
     assert delete["before"] == {**exact, "price": "1234567890.11"}
     url = f"{endpoints.connect}/connectors/probe"
-    assert endpoints.mysql.password not in requests.get(f"{url}/config", timeout=10).text
+    assert shop_server(config).plain_password not in requests.get(f"{url}/config", timeout=10).text
     log = config.stack_dir / "logs" / "connect.log"
-    assert endpoints.mysql.password not in log.read_text(errors="replace")
+    assert shop_server(config).plain_password not in log.read_text(errors="replace")
 
 
 def test_killing_the_supervisor_ends_its_children(config: Config, endpoints: Endpoints) -> None:
@@ -305,7 +314,7 @@ def test_killing_the_supervisor_ends_its_children(config: Config, endpoints: End
 
 def mysql_after_restart(config: Config) -> pymysql.Connection[Any]:
     lifecycle.up(config, Silent())
-    return mysql(config.endpoints())
+    return mysql(config)
 
 
 def test_down_leaves_nothing_and_is_quick(config: Config, endpoints: Endpoints) -> None:

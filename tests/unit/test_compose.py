@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from ducklake import containers, health
-from lake.config import load_config
+from lake.config import MysqlConnection, SftpConnection, load_config
 from lake.errors import ConfigError
+from producers.registry import embedded_services, source_connection
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -72,10 +73,12 @@ def test_only_addresses_differ_in_a_container(monkeypatch: pytest.MonkeyPatch) -
     for key, value in SERVICES["producers"]["environment"].items():
         monkeypatch.setenv(key, value.replace("$$", "$"))
     config = load_config(ROOT / "ducklake.yml")
-    assert config.settings.services.embedded() == ()
-    at = config.endpoints()
-    assert (at.kafka, at.mysql.host, at.sftp.port) == ("kafka:9092", "mysql", 22)
-    assert at.connect_mysql_password == "${dir:/run/ducklake:mysql_password}"
+    assert embedded_services(config) == ()
+    shop, files = (source_connection(config, name) for name in ("mysql", "sftp"))
+    assert isinstance(shop, MysqlConnection) and isinstance(files, SftpConnection)
+    assert (config.endpoints().kafka, shop.host, files.port) == ("kafka:9092", "mysql", 22)
+    assert shop.connect_reference == "${dir:/run/ducklake:mysql_password}"
+    assert (shop.plain_password, files.plain_password) == ("", "")
 
 
 def test_the_image_has_the_versions_of_the_lock() -> None:

@@ -16,7 +16,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from ducklake.cli.app import app
-from lake.config import Settings, Source, Table, json_schema
+from lake.config import MysqlConnection, Settings, SftpConnection, Source, Table, json_schema
+from producers.formats import FORMATS
+from techstore.argentina import ArgentinaConnection, ArgentinaConnector
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -27,6 +29,12 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
 MAPS: dict[str, type[BaseModel]] = {"sources": Source, "sources.*.tables": Table}
+
+CONNECTIONS: dict[str, type[BaseModel]] = {
+    "mysql_cdc": MysqlConnection,
+    "sftp": SftpConnection,
+    "techstore.argentina:ArgentinaConnector": ArgentinaConnection,
+}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -191,7 +199,9 @@ def test_the_keys_of_the_projects_own_file_are_documented() -> None:
     def descend(value: dict[str, Any], at: str) -> None:
         for name, inner in value.items():
             key = f"{at}.*" if at in MAPS else f"{at}.{name}".lstrip(".")
-            if isinstance(inner, dict) and not key.endswith((".options", ".columns")):
+            if isinstance(inner, dict) and not key.endswith(
+                (".options", ".columns", "connections")
+            ):
                 descend(inner, key)
             else:
                 assert key in documented, f"{key} is not in CONFIGURATION.md"
@@ -210,13 +220,30 @@ def test_every_variable_that_the_code_asks_for_is_documented() -> None:
     assert {name for name in used - internal if f"`{name}`" not in text} == set()
 
 
+@pytest.mark.parametrize("kind", CONNECTIONS)
+def test_the_keys_of_every_connection_are_documented(kind: str) -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
+    table = text.partition(f"\n### `{kind}`\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+    rows = {key: default for key, default, _ in ROW.findall(table)}
+    assert rows == {key: spelled(default) for key, default in keys(CONNECTIONS[kind])}
+
+
 def test_every_option_of_a_reader_is_documented() -> None:
     text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
     table = text.partition("## Options of a table")[2].partition("\n## ")[0]
-    used = set()
-    for file in [*(ROOT / "producers").rglob("*.py"), ROOT / "techstore" / "argentina.py"]:
-        used |= set(re.findall(r"options\.get\(\"(\w+)\"", file.read_text()))
-    assert used == set(re.findall(r"^\| `[^|]+ \| `(\w+)` \| ", table, re.MULTILINE))
+    rows = re.findall(r"^\| (`[^|]+) \| `(\w+)` \| (.+?) \| ", table, re.MULTILINE)
+    documented = {
+        (reader, option): default
+        for readers, option, default in rows
+        for reader in re.findall(r"`([^`]+)`", readers)
+    }
+    models: dict[str, type[BaseModel]] = {suffix: f.options for suffix, f in FORMATS.items()}
+    models["feriados"] = ArgentinaConnector.table_options_model("feriados", Table())
+    assert documented == {
+        (reader, option): spelled(default)
+        for reader, model in models.items()
+        for option, default in keys(model)
+    }
 
 
 def test_the_json_schema_is_current() -> None:

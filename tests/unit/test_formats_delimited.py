@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.formats import READERS, BadRow, Row
+from producers.formats import FORMATS, BadRow, Row
 from producers.formats import delimited as module
+from producers.formats.delimited import DelimitedOptions
 from producers.formats.row import UnreadableFile
 
 
 def read(content: bytes, **options: str) -> list[Row | BadRow]:
-    return list(READERS[".csv"](io.BytesIO(content), options))
+    form = FORMATS[".csv"]
+    return list(form.read(io.BytesIO(content), form.options.model_validate(options)))
 
 
 def good(rows: list[Row | BadRow]) -> list[dict[str, Any]]:
@@ -186,7 +188,7 @@ def test_memory_is_bounded_whatever_the_size(block: bytes, megabytes: int, rows:
     stream = io.BufferedReader(cast(Any, Endless(parts(b"a;b\n", block, megabytes))), 1 << 20)
     tracemalloc.start()
     try:
-        reader = READERS[".csv"](cast(BinaryIO, stream), {"delimiter": ";"})
+        reader = FORMATS[".csv"].read(cast(BinaryIO, stream), DelimitedOptions(delimiter=";"))
         assert sum(1 for _ in reader) == rows
         peak = tracemalloc.get_traced_memory()[1]
     finally:

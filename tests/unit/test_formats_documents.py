@@ -9,14 +9,16 @@ from typing import Any
 import openpyxl
 import pytest
 
-from producers.formats import READERS, BadRow, Row
+from producers.formats import FORMATS, BadRow, Row
 from producers.formats import json as json_module
 from producers.formats import xlsx as xlsx_module
 from producers.formats.row import UnreadableFile
+from producers.formats.xml import XmlOptions
 
 
 def read(suffix: str, content: bytes, **options: str | int) -> list[Row | BadRow]:
-    return list(READERS[suffix](io.BytesIO(content), options))
+    form = FORMATS[suffix]
+    return list(form.read(io.BytesIO(content), form.options.model_validate(options)))
 
 
 def workbook(*rows: list[Any]) -> bytes:
@@ -121,7 +123,7 @@ def test_xml_of_any_size_is_read_in_bounded_memory() -> None:
     content = b"<t>" + b"<row id='1'><a>some text</a><b>more text</b></row>\n" * 20_000 + b"</t>"
     tracemalloc.start()
     try:
-        count = sum(1 for _ in READERS[".xml"](io.BytesIO(content), {}))
+        count = sum(1 for _ in FORMATS[".xml"].read(io.BytesIO(content), XmlOptions()))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

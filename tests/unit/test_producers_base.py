@@ -10,22 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lake.config import Config, Endpoints, MysqlEndpoint, PostgresEndpoint, SftpEndpoint
+from lake.config import Config, Endpoints, PostgresEndpoint
 from lake.config import load_config as load
 from lake.errors import ConfigError
 from producers.base import BATCH_ROWS, ExtractConnector, frame_rows
-from producers.runner import connector
 
 NOWHERE = Endpoints(
     kafka="127.0.0.1:1",
     kafka_options={},
     connect="http://127.0.0.1:1",
-    connect_mysql_password="${env:DUCKLAKE_MYSQL_PASSWORD}",
-    mysql=MysqlEndpoint("127.0.0.1", 1, "u", "hunter2", "shop"),
     postgres=PostgresEndpoint("127.0.0.1", 1, "u", "hunter2", "shop"),
-    sftp=SftpEndpoint("127.0.0.1", 1, "u", "hunter2", None, None),
-    argentinadatos="http://127.0.0.1:1",
-    dolarapi="http://127.0.0.1:1",
 )
 
 
@@ -100,23 +94,3 @@ def test_a_frame_of_an_unknown_table_is_named(tmp_path: Path) -> None:
     source = made(tmp_path, {"rats": pd.DataFrame({"day": [1]})})
     with pytest.raises(ConfigError, match="'rats', which is not configured"):
         list(source.poll({}))
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("type: nonsense\n    tables: {a: {}}", "'nonsense' cannot be loaded"),
-        ("type: pathlib:Path\n    tables: {a: {}}", "is no connector"),
-        ("type: argentina\n    tables: {cripto: {}}", "has no table 'cripto'"),
-        ("type: sftp\n    tables: {a: {file: a.parquet}}", "has no known format"),
-        ("type: sftp\n    tables: {a: {file: a.csv, options: {delimiter: ab}}}", "a.options: "),
-        ("type: sftp\n    tables: {a: {file: a.txt, options: {encoding: klingon}}}", "klingon"),
-        ("type: sftp\n    tables: {a: {file: a.xlsx, options: {header_row: x}}}", "a.options: "),
-    ],
-)
-def test_a_source_that_cannot_work_is_refused_at_the_start(
-    tmp_path: Path, source: str, said: str
-) -> None:
-    settings = config(tmp_path, f"  own:\n    {source}\n")
-    with pytest.raises(ConfigError, match=said):
-        connector(settings, NOWHERE, "own")

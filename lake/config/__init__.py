@@ -1,0 +1,64 @@
+"""The one configuration file, `ducklake.yml`: typed, validated, with the line of every error.
+
+`settings` has its sections, `connections` the servers of sources, `endpoints` resolves what is
+`embedded`, `relations` names tables, `loading` reads the file, `suggestions` words what is wrong.
+"""
+
+from lake.config.connections import (
+    Connection,
+    ConnectionEntry,
+    LoginConnection,
+    MysqlConnection,
+    SftpConnection,
+)
+from lake.config.endpoints import Endpoints, PostgresEndpoint, StackState
+from lake.config.loading import CONFIG_NAME, find_config, json_schema, load_config
+from lake.config.project import Config
+from lake.config.relations import DEAD_LETTERS, TableRef
+from lake.config.secrecy import is_reference, masked, names_a_secret, without_login
+from lake.config.section import EMBEDDED, Name, Port, Positive, Section
+from lake.config.settings import (
+    FOREIGN,
+    Consumer,
+    EmbeddedPorts,
+    Services,
+    Settings,
+    Source,
+    Table,
+)
+from lake.config.suggestions import nearest
+
+__all__ = [
+    "CONFIG_NAME",
+    "DEAD_LETTERS",
+    "EMBEDDED",
+    "FOREIGN",
+    "Config",
+    "Connection",
+    "ConnectionEntry",
+    "Consumer",
+    "EmbeddedPorts",
+    "Endpoints",
+    "LoginConnection",
+    "MysqlConnection",
+    "Name",
+    "Port",
+    "Positive",
+    "PostgresEndpoint",
+    "Section",
+    "Services",
+    "Settings",
+    "SftpConnection",
+    "Source",
+    "StackState",
+    "Table",
+    "TableRef",
+    "find_config",
+    "is_reference",
+    "json_schema",
+    "load_config",
+    "masked",
+    "names_a_secret",
+    "nearest",
+    "without_login",
+]

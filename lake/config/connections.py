@@ -1,0 +1,105 @@
+"""Servers that sources read: each source names one, under `connections` or within itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, PrivateAttr, SecretStr, WithJsonSchema, field_validator
+
+from lake.config.section import EMBEDDED, Port, Section
+
+
+class Connection(Section):
+    """A server; a connector of your own may declare another kind of it."""
+
+    _place: str = PrivateAttr(default="the source's connection")
+
+    @property
+    def place(self) -> str:
+        """Where it stands in `ducklake.yml`, for errors."""
+        return self._place
+
+    def placed(self, name: str, place: str) -> Self:
+        """The same connection that knows its name.
+
+        Args:
+            name: Its name under `connections`, or the name of the source that holds it.
+            place: The key under which it stands.
+        """
+        made = self.model_copy()
+        made._place = place
+        return made
+
+
+class LoginConnection(Connection):
+    """A server that asks for a user and a password."""
+
+    host: str
+    user: str
+    password: SecretStr = SecretStr("")
+
+    @property
+    def plain_password(self) -> str:
+        """The password itself, for the client that logs in."""
+        return self.password.get_secret_value()
+
+
+class MysqlConnection(LoginConnection):
+    """A MySQL server that Debezium follows.
+
+    The user needs SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE and REPLICATION CLIENT.
+
+    Attributes:
+        connect_password: How Kafka Connect itself finds the password: a reference to one of its
+            config providers; by default `${env:DUCKLAKE_{NAME}_PASSWORD}`.
+    """
+
+    port: Port = 3306
+    database: str
+    connect_password: str | None = None
+
+    @property
+    def connect_reference(self) -> str:
+        """The reference to the password that Connect resolves."""
+        assert self.connect_password is not None, "placed before it is used"
+        return self.connect_password
+
+    def placed(self, name: str, place: str) -> Self:
+        """Fill in what depends on the connection's name."""
+        reference = self.connect_password or f"${{env:DUCKLAKE_{name.upper()}_PASSWORD}}"
+        made = self.model_copy(update={"connect_password": reference})
+        made._place = place
+        return made
+
+
+class SftpConnection(LoginConnection):
+    """An SFTP server; its host key must be in `known_hosts`."""
+
+    port: Port = 22
+    private_key: Path | None = None
+    known_hosts: Path | None = None
+
+    @field_validator("private_key", "known_hosts")
+    @classmethod
+    def _of_this_user(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path is not None else None
+
+
+def _name_or_mapping(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return value
+    raise ValueError(f"expected the name of a connection, `{EMBEDDED}`, or its keys")
+
+
+def _schema(*words: str) -> dict[str, Any]:
+    kinds = [model.model_json_schema() for model in (MysqlConnection, SftpConnection)]
+    return {"anyOf": [{"type": "string", "examples": list(words)}, *kinds, {"type": "object"}]}
+
+
+ConnectionEntry = Annotated[
+    Any, AfterValidator(_name_or_mapping), WithJsonSchema(_schema(EMBEDDED))
+]
+"""What stands in the file: a word, or the keys of a connection, which its connector validates."""

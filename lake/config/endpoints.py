@@ -1,0 +1,102 @@
+"""Where the services of the whole lake are, whether embedded or the user's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from lake.config.section import EMBEDDED, Section
+from lake.config.settings import Services
+from lake.errors import StackNotRunning
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresEndpoint:
+    """Where PostgreSQL is."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Resolved addresses; those of sources are in their connections."""
+
+    kafka: str
+    kafka_options: dict[str, str] = field(repr=False)
+    connect: str = field(repr=False)  # may carry user and password
+    postgres: PostgresEndpoint
+
+    def kafka_client(self, **settings: Any) -> dict[str, Any]:
+        """Librdkafka settings for this broker, with `a_b` spelled for `a.b`."""
+        named = {key.replace("_", "."): value for key, value in settings.items()}
+        quiet = {"log_level": 2}  # what matters comes back as an error, and has a name then
+        return {"bootstrap.servers": self.kafka, **quiet, **self.kafka_options, **named}
+
+
+class StackState:
+    """What the embedded stack says of itself.
+
+    Args:
+        path: Its state file, written once every service is healthy.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def entry(self, service: str) -> dict[str, Any]:
+        """The address of an embedded service, with user and password.
+
+        Raises:
+            StackNotRunning: It is not up.
+        """
+        found = self._read().get(service)
+        if found is None:
+            raise StackNotRunning(
+                f"The embedded {service} is not running.", "Start it with `ducklake up`."
+            )
+        return found
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            services: dict[str, dict[str, Any]] = json.loads(self._path.read_text())["services"]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError) as error:
+            raise StackNotRunning(
+                f"The stack's state file {self._path} cannot be read ({error}).",
+                "Run `ducklake down`, then `ducklake up`.",
+            ) from None
+        return services
+
+
+def resolve_services(services: Services, state: StackState) -> Endpoints:
+    """Resolve the services of the whole lake.
+
+    Raises:
+        StackNotRunning: One is `embedded` and the stack is not up.
+    """
+
+    def pick(name: str, section: Section, address: str) -> dict[str, Any]:
+        own = {
+            key: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for key, value in section
+        }
+        return {**own, **state.entry(name)} if address == EMBEDDED else own
+
+    kafka = pick("kafka", services.kafka, services.kafka.bootstrap_servers)
+    connect = pick("connect", services.connect, services.connect.url)
+    postgres = pick("postgres", services.postgres, services.postgres.host)
+    return Endpoints(
+        kafka=kafka["bootstrap_servers"],
+        kafka_options=kafka["options"],
+        connect=connect["url"].rstrip("/"),
+        postgres=PostgresEndpoint(**postgres),
+    )

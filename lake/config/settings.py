@@ -1,0 +1,168 @@
+"""The sections of `ducklake.yml`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from lake.config.connections import ConnectionEntry
+from lake.config.relations import TableRef, relation_names
+from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section
+
+FOREIGN = "kafka"
+"""The type of a source whose topics others write."""
+
+
+class KafkaService(Section):
+    """Where the broker is; `options` are librdkafka settings."""
+
+    bootstrap_servers: str = EMBEDDED
+    options: dict[str, str] = {}
+
+
+class ConnectService(Section):
+    """Kafka Connect's REST address; it may carry user and password."""
+
+    url: str = EMBEDDED
+
+
+class PostgresService(Section):
+    """The PostgreSQL database that receives the schemas raw, staging and consume."""
+
+    host: str = EMBEDDED
+    port: Port = 5432
+    user: str = "ducklake"
+    password: SecretStr = SecretStr("")
+    database: str = "techstore"
+
+
+class Services(Section):
+    """The services that the whole lake shares: an address, or `embedded`."""
+
+    kafka: KafkaService = KafkaService()
+    connect: ConnectService = ConnectService()
+    postgres: PostgresService = PostgresService()
+
+    def embedded(self) -> tuple[str, ...]:
+        """Names of those that `ducklake up` has to start."""
+        wanted = {
+            "kafka": self.kafka.bootstrap_servers == EMBEDDED,
+            "postgres": self.postgres.host == EMBEDDED,
+            "connect": self.connect.url == EMBEDDED,
+        }
+        return tuple(name for name, yes in wanted.items() if yes)
+
+
+class EmbeddedPorts(Section):
+    """Wished ports on loopback; a free one is chosen where one is taken."""
+
+    kafka: Port = 19092
+    connect: Port = 18083
+    mysql: Port = 13306
+    postgres: Port = 15432
+    sftp: Port = 12222
+    api: Port = 18080
+
+
+class Embedded(Section):
+    """Settings of the embedded stack."""
+
+    ports: EmbeddedPorts = EmbeddedPorts()
+
+
+class TopicDefaults(Section):
+    """How topics are created; retention is the far end of any replay."""
+
+    partitions: Annotated[int, Field(ge=1)] = 2
+    replication_factor: Annotated[int, Field(ge=1)] = 1
+    retention_days: Positive = 30
+    retention_mb: Positive = 1024
+
+
+class Table(Section):
+    """One table of a source: the topic `{source}.{table}`.
+
+    The source's connector knows which `options` there are.
+    """
+
+    key: list[str] = []
+    file: str | None = None
+    columns: dict[str, str] = {}
+    options: dict[str, Any] = {}
+    partitions: Annotated[int, Field(ge=1)] | None = None
+    retention_days: Positive | None = None
+
+
+class Source(Section):
+    """One connector. `type` is a built-in kind or `package.module:Class` of your own.
+
+    `kafka` has no connector: others write its topics. The connector knows which `options` there
+    are, and which keys its `connection` has.
+    """
+
+    type: str
+    tables: dict[Name, Table]
+    connection: ConnectionEntry = None
+    poll_seconds: Positive = 10
+    directory: str = "/"
+    options: dict[str, Any] = {}
+
+
+class Consumer(Section):
+    """When buffered records become hot files, and hot files public ones."""
+
+    flush_rows: Annotated[int, Field(ge=1)] = 50_000
+    flush_mb: Positive = 64
+    flush_seconds: Positive = 1
+    seal_max_age_seconds: Positive = 3600
+    target_file_mb: Positive = 128
+
+
+class Batch(Section):
+    """The timer that triggers dbt, publication and export."""
+
+    interval_seconds: Positive = 10
+    threads: Annotated[int, Field(ge=1)] = 2
+    dbt_project: Path = Path("dbt_techstore")
+
+
+class Settings(Masked, BaseSettings):
+    """The file's contents; `DUCKLAKE_SECTION__KEY` in the environment overrides a key."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="DUCKLAKE_", env_nested_delimiter="__"
+    )
+
+    name: Name = "techstore"
+    data_dir: Path = Path("data")
+    services: Services = Services()
+    connections: dict[Name, ConnectionEntry] = {}
+    embedded: Embedded = Embedded()
+    topics: TopicDefaults = TopicDefaults()
+    sources: dict[Name, Source]
+    consumer: Consumer = Consumer()
+    batch: Batch = Batch()
+
+    @cached_property
+    def relations(self) -> dict[TableRef, str]:
+        """The name of every table in the schema raw, in the file's order."""
+        refs = [
+            TableRef(name, table) for name, spec in self.sources.items() for table in spec.tables
+        ]
+        return relation_names(refs)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file."""
+        return env_settings, init_settings
