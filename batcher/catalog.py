@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from lake.config import Config, TableRef
-from lake.ledger import NOW, Ledger
+from lake.ledger import NOW, LedgerReader
 from lake.storage.schema import row_columns
 from lake.storage.sql import quoted, rows_query
 
@@ -42,14 +42,14 @@ def opened(path: Path, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConne
 
 
 def raw_columns(
-    config: Config, ledger: Ledger, ref: TableRef, commit: int
+    config: Config, ledger: LedgerReader, ref: TableRef, commit: int
 ) -> tuple[tuple[str, str], ...]:
     """(name, type) of a raw table's columns at a commit, also of one that has no row yet."""
     schema, kind = ledger.tables.schema_at(ref.topic, commit), config.kind(ref)
     return schema.relation(kind) if schema else row_columns(kind)
 
 
-def refresh_raw(config: Config, ledger: Ledger, commit: int) -> dict[str, int]:
+def refresh_raw(config: Config, ledger: LedgerReader, commit: int) -> dict[str, int]:
     """Point the views of schema raw at the files that hold everything up to a commit.
 
     Args:
@@ -94,7 +94,7 @@ def _drop_others(database: duckdb.DuckDBPyConnection, relations: set[str]) -> No
             database.execute(f"DROP VIEW raw.{quoted(name)}")
 
 
-def dead_letter_table(ledger: Ledger, commit: int) -> pa.Table:
+def dead_letter_table(ledger: LedgerReader, commit: int) -> pa.Table:
     """Dead letters up to a commit, as raw.dead_letters has them."""
     rows = ledger.dead_letters.up_to(commit)
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(DEAD_LETTERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 
 import structlog
@@ -16,12 +17,8 @@ from batcher.publish import Publisher
 from lake.config import Config, Endpoints
 from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.formats import RunSummary
-from lake.ledger import Ledger
-from lake.ledger.staleness import assert_ledger_current
+from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
-from lake.recovery import pinned
-from lake.storage.files import Session
-from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.5
@@ -85,20 +82,22 @@ class Batch:
         self._config = config
         self._progress = progress
         self._heartbeat = heartbeat
-        paths = LakePaths(config.data_dir)
-        (paths.root / "work").mkdir(parents=True, exist_ok=True)
-        self._ledger = Ledger(paths)
-        assert_ledger_current(self._ledger)
-        self._session = Session(paths)
+        with ExitStack() as opening:
+            self._lake = opening.enter_context(open_lake(config, for_writing=False))
+            self._ledger = self._lake.ledger
+            (self._lake.paths.root / "work").mkdir(exist_ok=True)
+            self._open(config, endpoints)
+            self._opened = opening.pop_all()
+
+    def _open(self, config: Config, endpoints: Endpoints) -> None:
+        heartbeat = self._heartbeat
         self._dbt = DbtProject(config, lambda: heartbeat.beat("dbt", STEP_WITHIN))
         self._publisher = Publisher(config, self._ledger)
         self._export = PostgresExport(config, endpoints.postgres, self._ledger)
 
     def close(self) -> None:
         """Let go of the pin and the ledger."""
-        self._ledger.pins.unpin(self._session.id)
-        self._session.close()
-        self._ledger.close()
+        self._opened.close()
 
     def load(self) -> None:
         """Do what costs time and needs no data: import dbt."""
@@ -157,7 +156,7 @@ class Batch:
         started = time.time()
         seconds: dict[str, float] = {}
         previous = self._ledger.runs.last()
-        with pinned(self._ledger, self._session) as commit:
+        with self._lake.pinned() as commit:
             self._begin("dbt")
             refresh_raw(self._config, self._ledger, commit)
             outcome = self._dbt.build(full)
@@ -174,7 +173,7 @@ class Batch:
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
         cycle = Cycle(commit, outcome, seconds, error)
         first = previous.last_commit if previous else 0
-        self._ledger.runs.record(started, time.time() - started, first, cycle.summary())
+        self._lake.runs.record(started, time.time() - started, first, cycle.summary())
         return cycle
 
 

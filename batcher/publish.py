@@ -18,7 +18,7 @@ from batcher.catalog import dead_letter_table, opened, raw_columns
 from batcher.dbt_build import Model
 from lake.config import Config
 from lake.formats import PublishedIndex, PublishedModel
-from lake.ledger import Ledger
+from lake.ledger import LedgerReader
 from lake.storage.files import make_folder, move_into_place
 from lake.storage.paths import files_below
 from lake.storage.sql import literal, quoted, rows_query
@@ -47,7 +47,7 @@ class Snapshot:
 class Publisher:
     """Publishes what passed; what is held back stays at its last good snapshot."""
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    def __init__(self, config: Config, ledger: LedgerReader) -> None:
         self._config = config
         self._ledger = ledger
         self._paths = ledger.paths

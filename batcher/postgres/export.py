@@ -13,7 +13,7 @@ from batcher.postgres.database import connected
 from batcher.postgres.relation_writer import Export, RelationWriter
 from batcher.publish import Snapshot
 from lake.config import Config, PostgresEndpoint, TableRef
-from lake.ledger import Ledger
+from lake.ledger import LedgerReader
 from lake.storage.sql import literal, rows_query
 
 _DEAD_LETTERS = "raw.dead_letters"
@@ -28,7 +28,7 @@ class PostgresExport:
         ledger: The lake's ledger.
     """
 
-    def __init__(self, config: Config, endpoint: PostgresEndpoint, ledger: Ledger) -> None:
+    def __init__(self, config: Config, endpoint: PostgresEndpoint, ledger: LedgerReader) -> None:
         self._config = config
         self._endpoint = endpoint
         self._ledger = ledger

@@ -12,8 +12,9 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
+from io import TextIOWrapper
 from pathlib import Path
 
 import structlog
@@ -30,8 +31,8 @@ from lake.errors import (
 )
 from lake.failpoints import failpoint
 from lake.formats import CompactionIntent, Footer, PlannedFile
-from lake.ledger import LakeFile, Ledger, TableState
-from lake.ledger.staleness import assert_ledger_current
+from lake.ledger import LakeFile, TableState
+from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
 from lake.records import OffsetRange
 from lake.recovery import (
@@ -39,12 +40,10 @@ from lake.recovery import (
     drop_abandoned,
     finish_compactions,
     finish_date_rewrites,
-    recover,
 )
 from lake.storage.files import (
     ROW_GROUP_ROWS,
     ParquetSink,
-    Session,
     WrittenFile,
     is_whole,
     sync_folder,
@@ -73,19 +72,13 @@ class Compactor:
         self.config = config
         self._heartbeat = heartbeat
         self.paths = LakePaths(config.data_dir)
-        self.ledger = Ledger(self.paths)
-        self._lock = (self.paths.root / "compactor.lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TerminalError(
-                "Another compactor of this lake is running.", "One is enough; stop the other first."
-            ) from None
-        self.session = Session(self.paths)
-        self._db = spilling(self.session, 1024)
-        assert_ledger_current(self.ledger)
-        self._finish_open()
-        recover(self.ledger)
+        with ExitStack() as opening:
+            lake = opening.enter_context(open_lake(config, for_writing=True))
+            self.ledger, self.session = lake.ledger, lake.session
+            self._lock = opening.enter_context(_alone(self.paths))
+            self._db = opening.enter_context(spilling(self.session, 1024))
+            self._finish_open()
+            self._opened = opening.pop_all()
         self._damaged: dict[int, str] = {}
 
     @property
@@ -116,10 +109,7 @@ class Compactor:
 
     def close(self) -> None:
         """Let go of the lock and the ledger."""
-        self._db.close()
-        self.session.close()
-        self.ledger.close()
-        self._lock.close()
+        self._opened.close()
 
     def run(self, stop: threading.Event) -> None:
         """Seal what is due, until told to stop; a failure is logged and tried again."""
@@ -226,7 +216,7 @@ class Compactor:
             portion.append(file)
         return portion
 
-    def _opened(
+    def _table_of(
         self, ref: TableRef, hot: Sequence[LakeFile]
     ) -> tuple[TableState, list[tuple[int, OffsetRange]], str]:
         """The table of some hot files, the ranges of their commits, a query of their rows."""
@@ -237,7 +227,7 @@ class Compactor:
         return state, ranges, rows_query(columns, [f.path for f in hot])
 
     def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
-        state, ranges, source = self._opened(ref, hot)
+        state, ranges, source = self._table_of(ref, hot)
         days = self._db.execute(
             f"SELECT _partition, _kafka_ts::DATE, max(_offset) FROM ({source})"
             " GROUP BY ALL ORDER BY ALL"
@@ -278,7 +268,7 @@ class Compactor:
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
         """Many small hot files become one, still private: readers have fewer to open."""
-        state, ranges, source = self._opened(ref, small)
+        state, ranges, source = self._table_of(ref, small)
         query = f"SELECT * FROM ({source}) ORDER BY _partition, _offset"
         name = f"{self.session.id}-{secrets.token_hex(8)}.parquet"
         spans = [span for _, span in ranges]
@@ -333,3 +323,20 @@ class Compactor:
         """What a file of these ranges says of itself."""
         newest = self.ledger.commits.newest_number()
         return Footer(ref.topic, state.generation, tuple(spans), newest, state.schema)
+
+
+def _alone(paths: LakePaths) -> TextIOWrapper:
+    """The lock under which public files are made; closing it lets go.
+
+    Raises:
+        TerminalError: Another process has it.
+    """
+    lock = (paths.root / "compactor.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise TerminalError(
+            "Another compactor of this lake is running.", "One is enough; stop the other first."
+        ) from None
+    return lock

@@ -12,7 +12,7 @@ from lake.config import TableRef
 from lake.errors import DiskFull, DuckLakeError
 from lake.failpoints import failpoint
 from lake.formats import Footer
-from lake.ledger import Ledger, TableState
+from lake.ledger import Ledger, LedgerReader, TableState
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.files import Session, WrittenFile, move_into_place, write_parquet
 from lake.storage.schema import Schema
@@ -50,7 +50,7 @@ def commit_flush(
 
 
 @contextmanager
-def gone_unless_taken(ledger: Ledger, file: WrittenFile | None) -> Iterator[None]:
+def gone_unless_taken(ledger: LedgerReader, file: WrittenFile | None) -> Iterator[None]:
     """A file of one's own that the ledger refuses goes at once.
 
     Each try on a full disk would leave one more. It stays where the ledger took it after all.
@@ -64,7 +64,7 @@ def gone_unless_taken(ledger: Ledger, file: WrittenFile | None) -> Iterator[None
 
 
 def write_hot(
-    ledger: Ledger,
+    ledger: LedgerReader,
     session: Session,
     ref: TableRef,
     generation: int,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import groupby
 
@@ -34,12 +35,10 @@ from lake.errors import (
 )
 from lake.failpoints import failpoint
 from lake.kafka.topics import admin, identify, make_topics
-from lake.ledger import Ledger
-from lake.ledger.staleness import assert_ledger_current
+from lake.opening import open_lake
 from lake.processes.heartbeat import SILENT, STOPPED, Heartbeat, Part
 from lake.records import REJECTS_TOPIC, DeadLetter
 from lake.recovery import recover
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
@@ -86,29 +85,34 @@ class LakeWriter:
         self.halted: dict[str, TerminalError] = {}
         self._limits = config.settings.consumer
         self._progress = progress
-        self._paths = LakePaths(config.data_dir)
-        self._ledger = Ledger(self._paths)
-        self._session = Session(self._paths)
-        self._slot = WorkerSlot(self._paths.workers)
-        assert_ledger_current(self._ledger)
-        recover(self._ledger)
-        make_topics(config, endpoints)
-        self._admin = admin(endpoints)
         self._changes: dict[str, SchemaChanges] = {}
-        self._decoders = dict(self._make_decoders(endpoints))
         self._buffers: dict[str, TableBuffer] = {}
         self._behind: set[str] = set()
         self._fetch_sizer = FetchSizer(POLL_MESSAGES, POLL_BYTES)
+        with ExitStack() as opening:
+            self._open(opening, endpoints)
+            self._opened = opening.pop_all()
+
+    def _open(self, opening: ExitStack, endpoints: Endpoints) -> None:
+        config = self.config
+        self._slot = opening.enter_context(closing(WorkerSlot(LakePaths(config.data_dir).workers)))
+        lake = opening.enter_context(open_lake(config, for_writing=True))
+        self._ledger, self._session = lake.ledger, lake.session
+        make_topics(config, endpoints)
+        self._admin = admin(endpoints)
+        opening.callback(self._close_changes)
+        self._decoders = dict(self._make_decoders(endpoints))
         self._member = Membership(
             config,
             endpoints,
             self._admin,
             list(self._decoders),
-            None if once else self._slot.number,
+            None if self._once else self._slot.number,
             self._on_assign,
             self._on_revoke,
             self._on_lost,
         )
+        opening.callback(self._member.close)
 
     def _make_decoders(self, endpoints: Endpoints) -> list[tuple[str, Decoder]]:
         decoders = []
@@ -123,12 +127,11 @@ class LakeWriter:
 
     def close(self) -> None:
         """Leave the group and let go of the session; what is not committed is read again."""
-        self._member.close()
+        self._opened.close()
+
+    def _close_changes(self) -> None:
         for changes in self._changes.values():
             changes.close()
-        self._session.close()
-        self._ledger.close()
-        self._slot.close()
 
     # The loop ------------------------------------------------------------------------------
 

@@ -16,11 +16,10 @@ from consumers.replay.range_reader import KafkaReader
 from consumers.replay.row_diff import RowDiff
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.kafka.topics import TopicIdentity, admin, identify
-from lake.ledger import LakeFile, Ledger, TableState
-from lake.ledger.staleness import assert_ledger_current
+from lake.ledger import LakeFile, LedgerReader, TableState
+from lake.opening import open_lake
 from lake.records import OffsetRange
-from lake.recovery import pinned
-from lake.storage.files import Session, sha256_of
+from lake.storage.files import sha256_of
 from lake.storage.paths import LakePaths, files_below, unknown_files
 from lake.storage.sql import rows_query, spilling
 
@@ -123,11 +122,10 @@ class Verifier:
         files = rows = 0
         # Pinned, so that the compactor does not take away the files that we look at.
         with ExitStack() as stack:
-            ledger = stack.enter_context(Ledger(self._paths))
-            assert_ledger_current(ledger)
-            session = stack.enter_context(Session(self._paths))
-            self._db = stack.enter_context(spilling(session, 1024, threads=2))
-            stack.enter_context(pinned(ledger, session))
+            lake = stack.enter_context(open_lake(self._config, for_writing=False))
+            ledger = lake.ledger
+            self._db = stack.enter_context(spilling(lake.session, 1024, threads=2))
+            stack.enter_context(lake.pinned())
             if self._endpoints is not None:
                 self._kafka_reader = stack.enter_context(KafkaReader(self._endpoints))
                 self._topics = identify(admin(self._endpoints), [ref.topic for ref, _ in tables])
@@ -165,7 +163,9 @@ class Verifier:
             elif sha256_of(file.path) != file.sha256:
                 yield Difference(ref.topic, "damaged-file", where, "its checksum is another one")
 
-    def _strangers(self, ledger: Ledger, ref: TableRef, generation: int) -> Iterator[Difference]:
+    def _strangers(
+        self, ledger: LedgerReader, ref: TableRef, generation: int
+    ) -> Iterator[Difference]:
         public = self._paths.raw(ref, generation)
         found = map(self._paths.relative, files_below(public))
         for relative in unknown_files(found, ledger.files.known_paths("sealed")):
@@ -173,7 +173,7 @@ class Verifier:
                 ref.topic, "unknown-file", relative, "a glob reads it, no commit made it"
             )
 
-    def _positions(self, ledger: Ledger, state: TableState) -> Iterator[Difference]:
+    def _positions(self, ledger: LedgerReader, state: TableState) -> Iterator[Difference]:
         ends = ledger.offsets.ends(state.topic)
         for partition, stands_at in state.positions.items():
             if (state.topic_id, partition) not in ends:
@@ -194,7 +194,11 @@ class Verifier:
                 yield Difference(state.topic, "position", f"partition {partition}", detail)
 
     def _rows(
-        self, ledger: Ledger, ref: TableRef, state: TableState, live: tuple[LakeFile, ...]
+        self,
+        ledger: LedgerReader,
+        ref: TableRef,
+        state: TableState,
+        live: tuple[LakeFile, ...],
     ) -> Iterator[Difference]:
         if not live:
             if ledger.offsets.row_count(ref.topic):
@@ -239,7 +243,7 @@ class Verifier:
 
     def _kafka(
         self,
-        ledger: Ledger,
+        ledger: LedgerReader,
         kafka: KafkaReader,
         ref: TableRef,
         table: Table,
@@ -264,7 +268,7 @@ class Verifier:
 
     def _compare(
         self,
-        ledger: Ledger,
+        ledger: LedgerReader,
         ref: TableRef,
         columns: tuple[tuple[str, str], ...],
         lake: str,
@@ -289,7 +293,7 @@ class Verifier:
                 yield Difference(ref.topic, name, where, detail)
 
 
-def _ranges(ledger: Ledger, topic: str) -> Iterator[pa.RecordBatch]:
+def _ranges(ledger: LedgerReader, topic: str) -> Iterator[pa.RecordBatch]:
     """All ranges of a table, as they come: of years, they need not fit into memory."""
     epochs = ledger.tables.epochs(topic)
     spans = ledger.offsets.history(topic)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 import duckdb
@@ -27,10 +27,10 @@ from lake.config import Config, Endpoints, Table, TableRef
 from lake.errors import Interrupted, LedgerError
 from lake.failpoints import failpoint
 from lake.kafka.topics import admin, identify
-from lake.ledger import NOW, CommittedFile, Gap, Ledger, TableState
-from lake.ledger.staleness import assert_ledger_current
+from lake.ledger import NOW, CommittedFile, Gap, Ledger, LedgerReader, TableState
+from lake.opening import WritableLake, open_lake
 from lake.records import DeadLetter, OffsetRange
-from lake.recovery import delete_replaced, drop_abandoned, pinned
+from lake.recovery import delete_replaced
 from lake.storage.files import Session, is_whole
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema
@@ -117,6 +117,8 @@ class Replay:
         self._kind = config.kind(ref)
         self._db: duckdb.DuckDBPyConnection
         self._sides: RowDiff
+        self._writing: Ledger | None = None
+        self._pinned: Callable[[], AbstractContextManager[int]]
         self._found = Comparison(ref.topic)
         self._still_lost: list[OffsetRange] = []
 
@@ -128,25 +130,24 @@ class Replay:
             ServiceUnreachable: Kafka stopped answering; what was filled stays.
             Interrupted: Told to stop; what was filled stays.
         """
-        paths = LakePaths(self._config.data_dir)
         with ExitStack() as stack:
-            ledger = stack.enter_context(Ledger(paths))
-            session = stack.enter_context(Session(paths))
+            # A killed rebuild is dropped: while a table is being rebuilt, nothing is filled.
+            lake = stack.enter_context(open_lake(self._config, for_writing=not self._dry))
+            self._writing = lake.ledger if isinstance(lake, WritableLake) else None
+            self._pinned = lake.pinned
+            ledger, session = lake.ledger, lake.session
             kafka = stack.enter_context(KafkaReader(self._endpoints))
             decoder = stack.enter_context(
                 decoder_of(self._config, self._endpoints, self._ref, self._table)
             )
             self._db = stack.enter_context(spilling(session, 400))
             self._sides = RowDiff(self._db)
-            assert_ledger_current(ledger)
-            if not self._dry:
-                drop_abandoned(ledger)  # while a table is being rebuilt, nothing is filled
             state = known_table(ledger, self._ref)
             self._must_be_the_same(state)
-            with pinned(ledger, session):  # else what a compaction deletes now looks lost
+            with lake.pinned():  # else what a compaction deletes now looks lost
                 self._repair(ledger, session, kafka, decoder, state)
-            if not self._dry:
-                delete_replaced(ledger)
+            if self._writing is not None:
+                delete_replaced(self._writing)
             stretches, gone = [], []
             for number, position in sorted(state.positions.items()):
                 asked = self._bounds.until(number, position)
@@ -178,7 +179,7 @@ class Replay:
             self._progress(total, total)
         return self._found
 
-    def _note_lost(self, ledger: Ledger, state: TableState, gone: Sequence[Stretch]) -> None:
+    def _note_lost(self, ledger: LedgerReader, state: TableState, gone: Sequence[Stretch]) -> None:
         """Gaps where Kafka has forgotten: nobody will ever fill them."""
         if not any(map(len, gone)):
             return
@@ -208,7 +209,7 @@ class Replay:
 
     def _repair(
         self,
-        ledger: Ledger,
+        ledger: LedgerReader,
         session: Session,
         kafka: KafkaReader,
         decoder: Decoder,
@@ -235,13 +236,13 @@ class Replay:
                     rows=file.rows,
                     in_kafka=count,
                 )
-            elif not self._dry:
+            elif self._writing is not None:
                 made = write_hot(
                     ledger, session, self._ref, state.generation, state.schema, rows, spans, name
                 )
                 failpoint("replay.before_replace")
                 with gone_unless_taken(ledger, made):
-                    ledger.files.replace(state.topic, state.generation, file.file_id, made)
+                    self._writing.files.replace(state.topic, state.generation, file.file_id, made)
                 self._found.repaired.append(name)
 
     def _is_asked_for(self, file: CommittedFile) -> bool:
@@ -299,7 +300,7 @@ class Replay:
 
     def _compare(
         self,
-        ledger: Ledger,
+        ledger: LedgerReader,
         session: Session,
         decoder: Decoder,
         part: Stretch,
@@ -310,7 +311,7 @@ class Replay:
         decoded = decoder.decode(batch, state.schema, state.epoch)
         span = OffsetRange(state.topic_id, part.partition, part.first, part.end - 1, 0)
         dead_letters = ledger.dead_letters.offsets(state.topic, span)
-        with pinned(ledger, session):
+        with self._pinned():
             covered = ledger.offsets.within(state.topic, state.generation, span)
             self._sides.load(
                 decoded.rows,
@@ -335,9 +336,9 @@ class Replay:
         found.differing += [(part.partition, o) for o in self._sides.differing()][:SHOWN]
         # What belongs to a lost file would be there twice once that is put back.
         missing = [o for o in missing if not self._is_of_a_lost_file(part.partition, o)]
-        if self._dry or not (missing or fresh or open_):
+        if self._writing is None or not (missing or fresh or open_):
             return
-        self._fill(ledger, session, state, decoded.schema, part, covered, missing, fresh)
+        self._fill(self._writing, session, state, decoded.schema, part, covered, missing, fresh)
 
     def _is_of_a_lost_file(self, partition: int, offset: int) -> bool:
         return any(
@@ -371,7 +372,7 @@ class Replay:
 
     def _gaps_of(
         self,
-        ledger: Ledger,
+        ledger: LedgerReader,
         state: TableState,
         part: Stretch,
         covered: Sequence[OffsetRange],
@@ -422,13 +423,13 @@ class Replay:
             ]
         return gaps
 
-    def _present(self, ledger: Ledger, state: TableState, span: OffsetRange) -> list[int]:
+    def _present(self, ledger: LedgerReader, state: TableState, span: OffsetRange) -> list[int]:
         """The offsets of a range that the lake has rows of."""
         query = self._held(ledger, state, span)
         found = self._db.execute(f"SELECT _offset FROM ({query}) ORDER BY 1")
         return [offset for (offset,) in found.fetchall()]
 
-    def _held(self, ledger: Ledger, state: TableState, span: OffsetRange) -> str:
+    def _held(self, ledger: LedgerReader, state: TableState, span: OffsetRange) -> str:
         """A query of the rows that the lake has of a range; lost files have none."""
         files = [
             f.path

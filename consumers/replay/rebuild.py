@@ -33,11 +33,10 @@ from lake.errors import (
 from lake.failpoints import failpoint
 from lake.ledger import BuiltFile, Ledger, Segment, TableState
 from lake.ledger.generations import HOLD_SECONDS
-from lake.ledger.staleness import assert_ledger_current
+from lake.opening import open_lake
 from lake.records import OffsetRange
 from lake.recovery import delete_replaced, drop_abandoned
 from lake.storage.files import Session
-from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema
 
 LARGE_STRETCH = 100_000
@@ -113,9 +112,11 @@ class Rebuild:
             ServiceUnreachable: Kafka stopped answering; nothing has changed.
             Interrupted: Told to stop; nothing has changed.
         """
-        paths = LakePaths(self._config.data_dir)
-        with Ledger(paths) as ledger, Session(paths) as session, KafkaReader(self._endpoints) as k:
-            assert_ledger_current(ledger)
+        with (
+            open_lake(self._config, for_writing=True) as lake,
+            KafkaReader(self._endpoints) as k,
+        ):
+            ledger, session = lake.ledger, lake.session
             state = known_table(ledger, self._ref)
             generation = self._begin(ledger, session)
             failpoint("replay.after_begin")
@@ -137,7 +138,7 @@ class Rebuild:
                 raise
             rows = ledger.offsets.row_count(self._ref.topic)
             dead_letters = ledger.dead_letters.count(self._ref.topic)
-            folder = paths.raw(self._ref, generation)
+            folder = lake.paths.raw(self._ref, generation)
             return Rebuilt(generation, rows - carrier.rows, carrier.rows, dead_letters, folder)
 
     def _begin(self, ledger: Ledger, session: Session) -> int:

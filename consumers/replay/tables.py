@@ -9,10 +9,10 @@ from consumers.ingest.decoding import Decoder, make_decoder
 from consumers.ingest.schema_changes import SchemaChanges
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.errors import LedgerError
-from lake.ledger import Ledger, TableState
+from lake.ledger import LedgerReader, TableState
 
 
-def known_table(ledger: Ledger, ref: TableRef) -> TableState:
+def known_table(ledger: LedgerReader, ref: TableRef) -> TableState:
     """The state of a table that the lake must have.
 
     Raises:

@@ -20,8 +20,7 @@ from lake.config import Config, TableRef, nearest
 from lake.config import Table as TableConfig
 from lake.errors import ConfigError, SourceError
 from lake.kafka.topics import admin, identify
-from lake.ledger import Ledger
-from lake.storage.paths import LakePaths
+from lake.opening import open_lake
 
 
 def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: bool) -> bool:
@@ -106,8 +105,8 @@ def accept_loss(config: Config, table: str, yes: bool) -> None:
         typer.confirm(f"Go on with {ref.topic}, although records of it are lost?", abort=True)
     with KafkaReader(endpoints) as kafka:
         lows = {number: kafka.oldest(ref.topic, number) for number in range(found.partitions)}
-    with Ledger(LakePaths(config.data_dir)) as ledger:
-        lost = ledger.tables.accept_loss(ref.topic, found.topic_id, lows)
+    with open_lake(config, for_writing=True) as lake:
+        lost = lake.ledger.tables.accept_loss(ref.topic, found.topic_id, lows)
     for span in lost:
         print(f"{ref.topic}, partition {span.partition}: offsets {span.first} to {span.last} lost")
     print(f"{ref.topic} goes on: in a running `ducklake consume` within seconds, or with its start")

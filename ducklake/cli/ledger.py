@@ -18,8 +18,7 @@ from consumers.replay.range_reader import KafkaReader
 from lake.config import Config
 from lake.errors import DuckLakeError, ServiceUnreachable
 from lake.kafka.topics import TopicIdentity, admin, identify, make_topics
-from lake.ledger import Ledger
-from lake.ledger.staleness import assert_ledger_current
+from lake.opening import open_lake
 from lake.records import CURSORS_TOPIC
 from lake.storage.paths import LakePaths
 
@@ -116,8 +115,8 @@ def restore(config: Config, folder: Path, yes: bool) -> None:
     if aside is not None:
         print(f"the one before is in {aside}")
     _restore_cursors(config, backup.cursors_of(folder))
-    with Ledger(paths) as ledger:
-        assert_ledger_current(ledger)
+    with open_lake(config, for_writing=False):
+        pass  # a backup that is older than the files is refused here
 
 
 def _restore_cursors(config: Config, wanted: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TextIO
 
 from rich.console import Console
@@ -10,8 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lake.config import Config
-from lake.ledger import Ledger
-from lake.storage.paths import LakePaths
+from lake.opening import open_lake
 
 TERMINAL_SECONDS = 1.0
 PLAIN_SECONDS = 10.0
@@ -30,7 +30,9 @@ class LiveView:
 
     def __init__(self, config: Config, stream: TextIO) -> None:
         self._config = config
-        self._ledger = Ledger(LakePaths(config.data_dir))
+        self._opened = ExitStack()
+        lake = self._opened.enter_context(open_lake(config, for_writing=False))
+        self._ledger = lake.ledger
         self._terminal = stream.isatty()
         self._console = Console(file=stream, highlight=False)
         self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
@@ -57,7 +59,7 @@ class LiveView:
         """Give the terminal back."""
         if self._live is not None:
             self._live.stop()
-        self._ledger.close()
+        self._opened.close()
 
     def _table(self) -> Table:
         table = Table(title=f"Last cycle: {self._cycle()}", box=None, title_justify="left")

@@ -27,11 +27,10 @@ from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen, chosen_one
 from lake.config import Config, TableRef
 from lake.errors import ConfigError, LedgerError
-from lake.ledger import NOW, Ledger
-from lake.ledger.staleness import assert_ledger_current
-from lake.recovery import delete_replaced, drop_abandoned
+from lake.ledger import NOW
+from lake.opening import open_lake
+from lake.recovery import delete_replaced
 from lake.storage.files import session_is_alive
-from lake.storage.paths import LakePaths
 
 _PLAIN_STEP = 0.1
 REBUILDERS = 2
@@ -73,8 +72,8 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
         raise ConfigError("--rebuild takes one table.", "Name it: ducklake replay TABLE --rebuild.")
     tables = chosen(config, wish.table)
     if wish.table is None:
-        with Ledger(LakePaths(config.data_dir)) as ledger:
-            tables = [(ref, spec) for ref, spec in tables if ledger.tables.get(ref.topic)]
+        with open_lake(config, for_writing=False) as lake:
+            tables = [pair for pair in tables if lake.ledger.tables.get(pair[0].topic)]
     endpoints = config.endpoints()
     if wish.rebuild:
         ref, spec = chosen_one(config, str(wish.table))
@@ -111,8 +110,8 @@ def _as_json(found: Comparison) -> dict[str, object]:
 
 
 def _bounds(config: Config, ref: TableRef, wish: Wish) -> Bounds:
-    with Ledger(LakePaths(config.data_dir)) as ledger:
-        numbers = sorted(known_table(ledger, ref).positions)
+    with open_lake(config, for_writing=False) as lake:
+        numbers = sorted(known_table(lake.ledger, ref).positions)
     if wish.offsets:
         first, last = _offset("--from", wish.start), _offset("--to", wish.end)
         return Bounds(dict.fromkeys(numbers, first or 0), dict.fromkeys(numbers, last))
@@ -222,9 +221,8 @@ def _print_comparison(found: Comparison, dry: bool) -> None:
 
 def list_generations(config: Config, as_json: bool) -> None:
     """Print all generations of all tables."""
-    paths = LakePaths(config.data_dir)
-    with Ledger(paths) as ledger:
-        found = ledger.generations.all()
+    with open_lake(config, for_writing=False) as lake:
+        found, paths = lake.ledger.generations.all(), lake.paths
     listed = [
         {
             **asdict(g),
@@ -262,10 +260,8 @@ def remove_generation(config: Config, table: str, generation: int, yes: bool) ->
         ServiceUnreachable: Somebody reads the lake at this moment.
     """
     ref, _ = chosen_one(config, table)
-    paths = LakePaths(config.data_dir)
-    with Ledger(paths) as ledger:
-        assert_ledger_current(ledger)
-        drop_abandoned(ledger)
+    with open_lake(config, for_writing=True) as lake:
+        ledger, paths = lake.ledger, lake.paths
         run = ledger.runs.last()
         shown = run and ledger.tables.generation_at(ref.topic, run.last_commit)
         if run is not None and shown == generation:

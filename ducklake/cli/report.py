@@ -16,7 +16,8 @@ from batcher.catalog import opened
 from batcher.postgres import PostgresExport
 from lake.config import FOREIGN, Config, Endpoints
 from lake.errors import BatchError, DuckLakeError
-from lake.ledger import Ledger
+from lake.ledger import LedgerReader
+from lake.opening import open_lake
 from lake.storage.paths import LakePaths
 from lake.storage.sql import literal, quoted
 from producers.registry import connector
@@ -122,7 +123,8 @@ def gather(config: Config, endpoints: Endpoints | None) -> Report:
     if not paths.lake_db.exists():
         raise BatchError("Nothing has been published yet.", "Run `ducklake batch --once` first.")
     report = Report()
-    with Ledger(paths) as ledger:
+    with open_lake(config, for_writing=False) as lake:
+        ledger = lake.ledger
         _ask_lake(config, ledger, paths, report)
         if endpoints is not None:
             _ask_sources(config, endpoints, report)
@@ -130,7 +132,7 @@ def gather(config: Config, endpoints: Endpoints | None) -> Report:
     return report
 
 
-def _ask_lake(config: Config, ledger: Ledger, paths: LakePaths, report: Report) -> None:
+def _ask_lake(config: Config, ledger: LedgerReader, paths: LakePaths, report: Report) -> None:
     now = time.time()
     run = ledger.runs.last()
     if run is not None:
@@ -181,7 +183,9 @@ def _ask_sources(config: Config, endpoints: Endpoints, report: Report) -> None:
             source.close()
 
 
-def _ask_postgres(config: Config, endpoints: Endpoints, ledger: Ledger, report: Report) -> None:
+def _ask_postgres(
+    config: Config, endpoints: Endpoints, ledger: LedgerReader, report: Report
+) -> None:
     topics = {config.relation(ref): ref.topic for ref, _ in config.tables()}
     counts: dict[str, dict[str, int]] = {"raw": {}, "staging": {}, "consume": {}}
     try:
