@@ -119,7 +119,9 @@ class LakeWriter:
         for ref, table in self.config.tables():
             kind = self.config.kind(ref)
             if kind == "cdc" and ref.source not in self._changes:
-                self._changes[ref.source] = SchemaChanges(endpoints, ref.source)
+                self._changes[ref.source] = SchemaChanges(
+                    endpoints, ref.source, endpoints.mysql.database
+                )
             decoder = make_decoder(ref, table, kind, self._changes.get(ref.source))
             decoders.append((ref.topic, decoder))
         rejects = TableRef(*REJECTS_TOPIC.split("."))
@@ -236,7 +238,11 @@ class LakeWriter:
         decoder, state = self._decoders[topic], buffer.state
         if not self._verify_topic_identity(topic):
             return
-        decoded = decoder.decode(buffer.messages(), state.schema, state.epoch)
+        try:
+            decoded = decoder.decode(buffer.messages(), state.schema, state.epoch)
+        except ServiceUnreachable as error:
+            _log_waiting(topic, error)
+            return
         ranges = buffer.ranges(decoded.rows)
         while ranges:
             try:
@@ -305,12 +311,7 @@ class LakeWriter:
                 raise _deleted(topic)
             self._ledger.tables.open(topic, found.topic_id, found.partitions)
         except ServiceUnreachable as error:
-            log.warning(
-                "commit_waiting_for_kafka",
-                message="A commit waits for Kafka.",
-                table=topic,
-                reason=str(error),
-            )
+            _log_waiting(topic, error)
             return False
         except TerminalError as error:
             self._halt(topic, error)
@@ -489,4 +490,13 @@ def _log_dead_letters(topic: str, dead_letters: Sequence[DeadLetter]) -> None:
         reason=first.reason,
         partition=first.partition,
         offset=first.offset,
+    )
+
+
+def _log_waiting(topic: str, error: ServiceUnreachable) -> None:
+    log.warning(
+        "commit_waiting_for_kafka",
+        message="A commit waits for Kafka.",
+        table=topic,
+        reason=str(error),
     )

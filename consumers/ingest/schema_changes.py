@@ -1,20 +1,20 @@
 """Exact column types of MySQL tables, from the topic of schema changes that Debezium writes.
 
-Debezium sends a change of a table before the first row that has it, so whoever asks after reading
-rows whether the topic has grown knows whether these rows can have a column that is new.
+Debezium sends a change of a table before the first row that has it: whoever reads the topic to its
+end after reading rows knows the definition of each of these rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from contextlib import suppress
-from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from consumers.ingest.schema_history import TableHistory, table_versions
 from lake.config import Endpoints
-from lake.storage.schema import Column, mysql_type, source_column
+from lake.errors import ServiceUnreachable
 
 READ_SECONDS = 15.0
 ASK_SECONDS = 5.0
@@ -26,9 +26,11 @@ class SchemaChanges:
     Args:
         endpoints: Where Kafka is.
         topic: The topic of schema changes (Debezium's `topic.prefix`), of one partition.
+        database: Whose tables are meant.
     """
 
-    def __init__(self, endpoints: Endpoints, topic: str) -> None:
+    def __init__(self, endpoints: Endpoints, topic: str, database: str) -> None:
+        self._database = database
         self._partition = TopicPartition(topic, 0)
         self._consumer = Consumer(
             endpoints.kafka_client(
@@ -40,58 +42,64 @@ class SchemaChanges:
                 fetch_wait_max_ms=20,
             )
         )
-        self._columns: dict[str, dict[str, Column]] = {}
+        self._tables: dict[str, TableHistory] = {}
         self._position = 0
 
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
 
-    def has_grown(self) -> bool:
-        """Whether there may be changes that `columns` has not seen yet."""
-        try:
-            return self._newest() > self._position
-        except KafkaException:
-            return True  # not known: let the caller look closely
-
-    def _newest(self) -> int:
-        return int(self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)[1])
-
-    def columns(self, table: str) -> list[Column]:
-        """Columns that a table has, or ever had, with the newest type of each.
+    def history(self, table: str) -> TableHistory:
+        """All versions of a table up to the end of the topic.
 
         Args:
             table: The table's name, without its database.
+
+        Raises:
+            ServiceUnreachable: The topic cannot be read to its end.
         """
-        self._read_on()
-        return list(self._columns.get(table, {}).values())
+        if self._has_grown():
+            self._read_on()
+        return self._tables.setdefault(table, TableHistory())
+
+    def _has_grown(self) -> bool:
+        try:
+            return self._newest() > self._position
+        except KafkaException:
+            return True  # not known: the read that follows says
+
+    def _newest(self) -> int:
+        return int(self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)[1])
 
     def _read_on(self) -> None:
         topic = self._partition.topic
         with suppress(KafkaException):
             self._newest()  # asked now, the client need not wait for its own look at the leader
         self._consumer.assign([TopicPartition(topic, 0, self._position)])
+        try:
+            self._read_to_the_end()
+        finally:
+            self._consumer.unassign()
+
+    def _read_to_the_end(self) -> None:
+        deadline = time.monotonic() + READ_SECONDS
         while True:
-            message = self._consumer.poll(READ_SECONDS)
+            message = self._consumer.poll(max(0.0, deadline - time.monotonic()))
             if message is None:
-                break
+                raise ServiceUnreachable(
+                    f"The schema changes in topic {self._partition.topic} could not be read to"
+                    f" their end within {READ_SECONDS:.0f} s.",
+                    "It is tried again; no row is decoded without them.",
+                )
             error = message.error()
             if error is None:
                 self._position = message.offset() + 1
-                for change in orjson.loads(message.value() or b"{}").get("tableChanges") or []:
-                    self._take(change)
+                deadline = time.monotonic() + READ_SECONDS
+                event = orjson.loads(message.value() or b"{}")
+                for table, version in table_versions(event, self._database):
+                    self._tables.setdefault(table, TableHistory()).add(version)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._position = max(self._position, message.offset())
                 break
             elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 break
-        self._consumer.unassign()
-
-    def _take(self, change: Mapping[str, Any]) -> None:
-        described = change.get("table")
-        if not described:
-            return
-        table = str(change["id"]).replace('"', "").split(".")[-1]
-        known = self._columns.setdefault(table, {})
-        for column in described["columns"]:
-            known[column["name"]] = source_column(column["name"], mysql_type(column))

@@ -309,7 +309,7 @@ def _table(
     files = generations[current]
     schema = Schema()
     for file in sorted(files, key=lambda f: f.after):
-        schema = schema.merged(file.schema.columns)
+        schema = schema.united(file.schema)
     epochs = {
         s.topic_id: f.epoch for listed in generations.values() for f in listed for s in f.counts
     }

@@ -1,23 +1,23 @@
 """Columns with explicit types: from Debezium's schema changes, from declarations, or inferred.
 
 Types are DuckDB's names (`DECIMAL(12,2)`, `UBIGINT`, `TIMESTAMP WITH TIME ZONE`); files carry them
-as Arrow types. A schema only grows: a column that has gone stays, as NULLs.
+as Arrow types. A schema only grows: a column that has gone stays, as NULLs, and a type only widens.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lake.errors import ConfigError
 from lake.records import Kind
+from lake.storage.column_names import column_name, unique_name
+from lake.storage.widening import holds, widened
 
 TIMESTAMPTZ = "TIMESTAMP WITH TIME ZONE"
 JSON_TEXT = "JSON"  # kept as text; never parsed on the way in
-HIVE_COLUMNS = frozenset({"year", "month", "day"})
 
 SYSTEM_COLUMNS: tuple[tuple[str, str], ...] = (
     ("_op", "VARCHAR"),
@@ -42,11 +42,6 @@ PROVENANCE_TYPES: Mapping[str, str] = {
     "status": "INTEGER",
     "fetched_at": TIMESTAMPTZ,
 }
-_ALIASES = {"TIMESTAMPTZ": TIMESTAMPTZ, "TEXT": "VARCHAR", "INT": "INTEGER"}
-_DECLARABLE = re.compile(
-    r"VARCHAR|JSON|BOOLEAN|U?(TINYINT|SMALLINT|INTEGER|BIGINT)|DOUBLE|DATE|TIME|TIMESTAMP"
-    r"|TIMESTAMP WITH TIME ZONE|BLOB|DECIMAL\(\d{1,2},\s?\d{1,2}\)"
-)
 _DECIMAL = re.compile(r"DECIMAL\((?P<p>\d+),\s?(?P<s>\d+)\)")
 _INTEGERS = {
     "TINYINT": ("TINYINT", "UTINYINT"),
@@ -91,31 +86,54 @@ class Schema:
         return frozenset(c.field for c in self.columns if c.provenance is provenance)
 
     def merged(self, new: Iterable[Column]) -> Schema:
-        """This schema with new columns appended, and known ones given the new type.
+        """This schema with new columns appended, and known fields given the new type.
 
-        A type changes only where the newer one is the source's own word for the column.
+        For types that somebody declared, or that were inferred. A new column gets a name that no
+        other one has.
         """
-        merged = {(c.field, c.provenance): c for c in self.columns}
+        columns = list(self.columns)
         for column in new:
-            merged[(column.field, column.provenance)] = column
-        return Schema(tuple(merged.values()))
+            at = _index(columns, column)
+            if at is None:
+                columns.append(_renamed(column, column.name, columns))
+            else:
+                columns[at] = replace(columns[at], type=column.type)
+        return Schema(tuple(columns))
+
+    def announced(self, new: Iterable[Column]) -> Schema:
+        """This schema with columns for what a source says that its fields are from now on.
+
+        A column's type is never replaced by one that does not hold its old values: it is widened,
+        or, where bytes meet something else, the field goes on in a column of its own, `x__blob`.
+        """
+        columns = list(self.columns)
+        for column in new:
+            if any(_is_for(c, column) and holds(c.type, column.type) for c in columns):
+                continue
+            at = _index(columns, column)
+            wider = None if at is None else widened(columns[at].type, column.type)
+            if at is not None and wider is not None:
+                columns[at] = replace(columns[at], type=wider)
+            else:
+                name = column.name if at is None else f"{column.name}__{_word(column.type)}"
+                columns.append(_renamed(column, name, columns))
+        return Schema(tuple(columns))
+
+    def column_for(self, announced: Column) -> Column | None:
+        """The column that takes a field's values while the source says that it is so."""
+        fitting = (c for c in self.columns if _is_for(c, announced))
+        return next((c for c in fitting if holds(c.type, announced.type)), None)
 
     def with_missing(self, other: Schema) -> Schema:
         """This schema, and behind it the columns that only the other one has."""
-        known = {(c.field, c.provenance) for c in self.columns}
-        return Schema(
-            self.columns + tuple(c for c in other.columns if (c.field, c.provenance) not in known)
-        )
+        known = {c.name for c in self.columns}
+        return Schema(self.columns + tuple(c for c in other.columns if c.name not in known))
 
     def united(self, other: Schema) -> Schema:
-        """The columns of both; one that has two types holds both, as text."""
-        theirs = {(c.field, c.provenance): c for c in other.columns}
+        """The columns of both; one that has two types gets one that holds both."""
+        theirs = {c.name: c.type for c in other.columns}
         mine = (
-            (
-                c
-                if theirs.get((c.field, c.provenance), c).type == c.type
-                else Column(c.name, "VARCHAR", c.field, c.provenance)
-            )
+            replace(c, type=widened(c.type, theirs.get(c.name, c.type)) or "VARCHAR")
             for c in self.columns
         )
         return Schema(tuple(mine)).with_missing(other)
@@ -135,36 +153,32 @@ class Schema:
         return cls(tuple(Column(*entry) for entry in json.loads(text)))
 
 
-def source_column(field: str, type_: str) -> Column:
-    """A column from a record's value; year, month and day get an underscore behind.
+def _is_for(column: Column, field: Column) -> bool:
+    return (column.field, column.provenance) == (field.field, field.provenance)
 
-    Readers of hive paths would overwrite them, and a leading underscore is the lake's own.
-    """
-    name = f"{field}_" if field.lower() in HIVE_COLUMNS else field
-    if name.startswith("_"):
-        name = f"field{name}"
-    return Column(name, type_, field)
+
+def _index(columns: Sequence[Column], field: Column) -> int | None:
+    """The place of the first column of a field."""
+    return next((n for n, column in enumerate(columns) if _is_for(column, field)), None)
+
+
+def _renamed(column: Column, name: str, beside: Sequence[Column]) -> Column:
+    return replace(column, name=unique_name(name, (c.name for c in beside)))
+
+
+def _word(type_: str) -> str:
+    """A type as a part of a column's name: `blob`, `varchar`, `decimal`."""
+    return type_.partition("(")[0].replace(" ", "_").lower()
+
+
+def source_column(field: str, type_: str) -> Column:
+    """A column from a record's value, named by `column_name`."""
+    return Column(column_name(field), type_, field)
 
 
 def provenance_column(field: str) -> Column:
     """A column `_{field}` from the provenance header."""
     return Column(f"_{field}", PROVENANCE_TYPES.get(field, "VARCHAR"), field, provenance=True)
-
-
-def declared_type(table: str, column: str, type_: str) -> str:
-    """A type as declared in `ducklake.yml`, in DuckDB's spelling.
-
-    Raises:
-        ConfigError: It is not a type that raw tables can have.
-    """
-    spelled = _ALIASES.get(type_.upper(), type_.upper())
-    if not _DECLARABLE.fullmatch(spelled):
-        raise ConfigError(
-            f"Table {table}, column {column}: {type_!r} is not a type.",
-            "Use VARCHAR, JSON, BOOLEAN, INTEGER, BIGINT, DECIMAL(p,s), DOUBLE, DATE, TIMESTAMP or"
-            " TIMESTAMPTZ.",
-        )
-    return spelled
 
 
 def mysql_type(column: Mapping[str, Any]) -> str:
@@ -264,15 +278,3 @@ def checked_cast(cast: str, text: str, type_: str) -> str:
     # One WHEN after the other: in an OR, DuckDB would try the slow test first now and then.
     tests = " ".join(f"WHEN {test} THEN {cast}" for test in (f"{cast}::VARCHAR = {text}", *exact))
     return f"CASE {tests} END"
-
-
-def inferred_type(json_type: str) -> str:
-    """The type of a column that nobody declared, from the JSON type of its first values."""
-    return {
-        "BOOLEAN": "BOOLEAN",
-        "BIGINT": "BIGINT",
-        "UBIGINT": "BIGINT",
-        "DOUBLE": "DOUBLE",
-        "OBJECT": JSON_TEXT,
-        "ARRAY": JSON_TEXT,
-    }.get(json_type, "VARCHAR")

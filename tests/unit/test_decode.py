@@ -21,6 +21,7 @@ from consumers.ingest.decoding.debezium import Debezium
 from consumers.ingest.decoding.fast import FastDecoder
 from consumers.ingest.decoding.plain import PlainJson
 from consumers.ingest.decoding.record_format import RecordFormat
+from consumers.ingest.decoding.versions import VersionedSchema
 from lake.config import Table, TableRef
 from lake.records import PROVENANCE_HEADER
 from lake.storage.files import write_parquet
@@ -161,9 +162,10 @@ def test_the_fast_way_and_the_careful_way_make_the_same_rows(record_format: Reco
         for n, value in enumerate(values)
     ]
     known = KnownColumns(TableRef("s", "t"), Table(), None)
-    fast = FastDecoder(connect(), record_format, known).decode(messages, schema)
+    versioned = VersionedSchema(schema)
+    fast = FastDecoder(connect(), record_format, known).decode(messages, versioned)
     careful, grown, undecodable = CarefulDecoder(connect(), record_format, known).decode(
-        messages, schema
+        messages, versioned
     )
     assert fast is not None and fast.equals(careful)
     assert grown == schema and not undecodable

@@ -17,18 +17,21 @@ from consumers.ingest.decoding.columns import KnownColumns
 from consumers.ingest.decoding.database import distinct_keys, registered
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.row_sql import (
+    field_texts,
     known_provenance,
     parsed_provenance,
+    pointer,
     shape,
     system_columns,
     value_shapes,
 )
+from consumers.ingest.decoding.versions import VersionedSchema
+from lake.storage.declared_types import inferred_type
 from lake.storage.schema import (
     JSON_TEXT,
     Column,
     Schema,
     cast_expression,
-    inferred_type,
     storage_type,
 )
 from lake.storage.sql import literal, quoted
@@ -54,21 +57,25 @@ class CarefulDecoder:
         self._known = known
 
     def decode(
-        self, messages: Sequence[Message], schema: Schema
+        self, messages: Sequence[Message], versioned: VersionedSchema
     ) -> tuple[pa.Table, Schema, Undecodable]:
         """The rows of a batch, without the constant columns; their schema; and what has no row."""
+        inactive = versioned.inactive
         texts, broken = texts_of(messages)
         reasons = dict.fromkeys(broken, "the value is not UTF-8")
         self._load(messages, texts)
         reasons |= self._without_row(reasons)
-        schema = self._grown(schema)
-        misfits = self._misfits(schema)
+        reasons |= self._with_nul_in_a_key(reasons)
+        schema = self._grown(versioned.schema)
+        misfits = self._misfits(VersionedSchema(schema, inactive))
         if misfits:
             schema = self._known.widened(schema, misfits.values())
-            for row, column in self._misfits(schema).items():
+            for row, column in self._misfits(VersionedSchema(schema, inactive)).items():
                 reasons[row] = f"column {column.name}: the value does not fit {column.type}"
         self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(reasons)])
-        rows = self._db.execute(self._rows_query(schema)).to_arrow_table(len(messages))
+        rows = self._db.execute(self._rows_query(VersionedSchema(schema, inactive))).to_arrow_table(
+            len(messages)
+        )
         self._db.execute("DROP TABLE parsed")
         return rows, schema, reasons
 
@@ -93,11 +100,21 @@ class CarefulDecoder:
         ).fetchall()
         return {i: self._format.no_row for (i,) in found if i not in known}
 
+    def _with_nul_in_a_key(self, known: Undecodable) -> Undecodable:
+        """Such a key has no name in SQL, in Parquet or in PostgreSQL."""
+        found = self._db.execute(
+            "SELECT i FROM parsed WHERE json_type(r) = 'OBJECT'"
+            " AND contains(array_to_string(json_keys(r), ''), chr(0))"
+        ).fetchall()
+        reason = "a key of the object contains a NUL character"
+        rows = {i: reason for (i,) in found if i not in known}
+        if rows:
+            self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(rows)])
+        return rows
+
     def _grown(self, schema: Schema) -> Schema:
-        """The schema with a column for every key; the source's own word comes first."""
+        """The schema with a column for every key."""
         unknown = self._keys("r") - schema.fields()
-        schema = self._known.announced(schema)
-        unknown -= schema.fields()
         fields = {key: self._type_of(key) for key in sorted(unknown)}
         about: set[str] = set()
         if self._format.has_provenance:
@@ -112,7 +129,7 @@ class CarefulDecoder:
         """The type of a field that nobody declared."""
         if not self._format.infers_types:
             return "VARCHAR"
-        path = literal("$." + '"' + key.replace('"', '\\"') + '"')
+        path = literal(pointer(key))
         types = {
             inferred_type(t)
             for (t,) in self._db.execute(
@@ -124,13 +141,16 @@ class CarefulDecoder:
             return "DOUBLE"
         return types.pop() if len(types) == 1 else "VARCHAR"
 
-    def _misfits(self, schema: Schema) -> dict[int, Column]:
+    def _misfits(self, versioned: VersionedSchema) -> dict[int, Column]:
         """Records with a value that does not fit its column's type; the first such column."""
-        checked = [c for c in schema.columns if storage_type(c.type) != "VARCHAR"]
+        texts = _texts(versioned)
+        checked = [c for c in versioned.schema.columns if storage_type(c.type) != "VARCHAR"]
         if not checked:
             return {}
-        tests = [f"({_text(c)} IS NOT NULL AND {_cast(c)} IS NULL)" for c in checked]
-        source = self._texts_query(schema)
+        tests = [
+            f"({texts[c.name]} IS NOT NULL AND {_cast(c, texts[c.name])} IS NULL)" for c in checked
+        ]
+        source = self._texts_query(versioned.schema)
         [(is_any,)] = self._db.execute(
             f"SELECT bool_or({' OR '.join(tests)}) FROM ({source})"
         ).fetchall()
@@ -145,23 +165,29 @@ class CarefulDecoder:
 
     def _texts_query(self, schema: Schema) -> str:
         """All fields of all rows, as text: structs `x` (row) and `y` (provenance)."""
-        parts = ["i", "p", "o", "t", "e"]
+        parts = ["i", "p", "o", "t", "e", "r"]
         if fields := value_shapes(schema):
             parts.append(f"from_json(r, {shape(fields)}) AS x")
         if self._format.has_provenance:
             parts.append(parsed_provenance(schema))
         return f"SELECT {', '.join(parts)} FROM parsed"
 
-    def _rows_query(self, schema: Schema) -> str:
-        columns = [f"{_cast(c)} AS {quoted(c.name)}" for c in schema.columns]
+    def _rows_query(self, versioned: VersionedSchema) -> str:
+        texts = _texts(versioned)
+        columns = [
+            f"{_cast(c, texts[c.name])} AS {quoted(c.name)}" for c in versioned.schema.columns
+        ]
         columns += system_columns(self._format)
-        return f"SELECT {', '.join(columns)} FROM ({self._texts_query(schema)}) ORDER BY p, o"
+        source = self._texts_query(versioned.schema)
+        return f"SELECT {', '.join(columns)} FROM ({source}) ORDER BY p, o"
 
 
-def _text(column: Column) -> str:
-    return f"{'y' if column.provenance else 'x'}.{quoted(column.field)}"
+def _texts(versioned: VersionedSchema) -> dict[str, str]:
+    """SQL of each column's text, by the column's name."""
+    names = [column.name for column in versioned.schema.columns]
+    return dict(zip(names, field_texts(versioned, "x", "r"), strict=True))
 
 
-def _cast(column: Column) -> str:
-    expression = cast_expression(_text(column), column.type)
+def _cast(column: Column, text: str) -> str:
+    expression = cast_expression(text, column.type)
     return f"{expression}::VARCHAR" if column.type == JSON_TEXT else expression

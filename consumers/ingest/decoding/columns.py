@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from consumers.ingest.schema_history import TableHistory
 from lake.config import Table, TableRef
-from lake.storage.schema import Column, Schema, declared_type, provenance_column, source_column
+from lake.storage.declared_types import declared_type
+from lake.storage.schema import Column, Schema, provenance_column, source_column
 
 
 class Changes(Protocol):
     """Where a source announces new columns and their exact types."""
 
-    def has_grown(self) -> bool: ...  # noqa: D102
-    def columns(self, table: str) -> list[Column]: ...  # noqa: D102
+    def history(self, table: str) -> TableHistory: ...  # noqa: D102
 
 
 class KnownColumns:
@@ -44,19 +45,25 @@ class KnownColumns:
         """Whether the source says by itself when a column is new."""
         return self._changes is not None
 
-    def may_be_new(self) -> bool:
-        """Whether the source may have announced columns that a schema does not have yet."""
-        return self._changes is not None and self._changes.has_grown()
+    def history(self) -> TableHistory:
+        """What the source has announced until now; empty where it does not announce anything.
 
-    def initial(self, schema: Schema) -> Schema:
-        """A schema with what is known before the first record is read."""
-        return self.announced(schema.merged(self._declared))
+        Raises:
+            ServiceUnreachable: It cannot be asked.
+        """
+        return TableHistory() if self._changes is None else self._changes.history(self._table)
 
-    def announced(self, schema: Schema) -> Schema:
-        """A schema with the newest word of the source about its columns."""
-        if self._changes is None:
-            return schema
-        return schema.merged(self._changes.columns(self._table))
+    def complete(self, schema: Schema, history: TableHistory) -> Schema:
+        """A schema with a column for all that is known beside the records.
+
+        What the source has announced comes in the order of the announcements, whenever they were:
+        whoever reads them gets the same columns.
+        """
+        if not schema.columns:
+            schema = schema.merged(self._declared)
+        for version in history:
+            schema = schema.announced(version.columns)
+        return schema
 
     def found(
         self, schema: Schema, fields: Mapping[str, str], provenance: Iterable[str] = ()

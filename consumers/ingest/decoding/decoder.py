@@ -7,7 +7,9 @@ a value and keep nothing between two parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import Message
 
@@ -23,6 +25,8 @@ from consumers.ingest.decoding.plain import PlainJson
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.rejects import RejectsDecoder
 from consumers.ingest.decoding.row_sql import with_constants
+from consumers.ingest.decoding.versions import VersionedSchema, by_version
+from consumers.ingest.schema_history import TableHistory
 from lake.config import Table, TableRef
 from lake.records import Kind
 from lake.storage.schema import Schema
@@ -70,9 +74,9 @@ class TableDecoder:
         self.ref = ref
         self._format = record_format
         self._known = KnownColumns(ref, table, changes)
-        db = connect()
-        self._fast = FastDecoder(db, record_format, self._known)
-        self._careful = CarefulDecoder(db, record_format, self._known)
+        self._db = connect()
+        self._fast = FastDecoder(self._db, record_format, self._known)
+        self._careful = CarefulDecoder(self._db, record_format, self._known)
 
     def decode(self, messages: Sequence[Message], schema: Schema, epoch: int = 0) -> Decoded:
         """Decode a batch.
@@ -84,28 +88,37 @@ class TableDecoder:
         """
         if not messages:
             return Decoded(None, schema, ())
-        if not schema.columns:
-            schema = self._known.initial(schema)
+        # Asked after the records were read: what defines them has been announced by now.
+        history = self._known.history()
+        schema = self._known.complete(schema, history)
         parts = list(parts_of(messages))
-        if len(parts) == 1:
-            return self._decode_part(messages, schema, epoch)
         while True:
             before, decoded = schema, []
             for part in parts:
-                decoded.append(self._decode_part(part, schema, epoch))
+                decoded += self._decode_part(part, schema, history, epoch)
                 schema = decoded[-1].schema
-            if schema == before:
+            if schema == before or len(decoded) == 1:
                 break
             # What was decoded before it grew has fewer columns, or other types: once more.
-        tables = [one.rows for one in decoded if one.rows is not None]
-        dead_letters = tuple(record for one in decoded for record in one.dead_letters)
-        return Decoded(pa.concat_tables(tables) if tables else None, schema, dead_letters)
+        return _joined(decoded, schema)
 
-    def _decode_part(self, messages: Sequence[Message], schema: Schema, epoch: int) -> Decoded:
-        rows = self._fast.decode(messages, schema)
+    def _decode_part(
+        self, messages: Sequence[Message], schema: Schema, history: TableHistory, epoch: int
+    ) -> list[Decoded]:
+        """A part of a batch, in groups of records of one version of the table."""
+        decoded = []
+        for group, versioned in by_version(self._db, messages, schema, history):
+            decoded.append(self._decode_group(group, replace(versioned, schema=schema), epoch))
+            schema = decoded[-1].schema
+        return decoded
+
+    def _decode_group(
+        self, messages: Sequence[Message], versioned: VersionedSchema, epoch: int
+    ) -> Decoded:
+        rows = self._fast.decode(messages, versioned)
         if rows is not None:
-            return Decoded(self._complete(rows, epoch), schema, ())
-        rows, schema, reasons = self._careful.decode(messages, schema)
+            return Decoded(self._complete(rows, epoch), versioned.schema, ())
+        rows, schema, reasons = self._careful.decode(messages, versioned)
         dead_letters = tuple(
             dead_letter(self.ref.topic, messages[i], reasons[i]) for i in sorted(reasons)
         )
@@ -115,3 +128,25 @@ class TableDecoder:
 
     def _complete(self, rows: pa.Table, epoch: int) -> pa.Table:
         return with_constants(rows, self._format, self.ref.topic, epoch)
+
+
+def _joined(decoded: Sequence[Decoded], schema: Schema) -> Decoded:
+    """Decoded parts as one, ordered by partition and offset."""
+    tables = [one.rows for one in decoded if one.rows is not None]
+    if len(decoded) == 1:
+        return decoded[0]
+    dead_letters = [record for one in decoded for record in one.dead_letters]
+    dead_letters.sort(key=lambda record: (record.partition, record.offset))
+    if not tables:
+        return Decoded(None, schema, tuple(dead_letters))
+    rows = pa.concat_tables(tables)
+    if not _is_ordered(rows):
+        rows = rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+    return Decoded(rows, schema, tuple(dead_letters))
+
+
+def _is_ordered(rows: pa.Table) -> bool:
+    """Whether groups of records came one after the other, as parts of a batch do."""
+    partitions, offsets = (rows.column(n).to_numpy() for n in ("_partition", "_offset"))
+    ahead = np.diff(partitions.astype(np.int64))
+    return bool(((ahead > 0) | ((ahead == 0) & (np.diff(offsets) > 0))).all())

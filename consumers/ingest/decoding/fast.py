@@ -17,13 +17,15 @@ from consumers.ingest.decoding.columns import KnownColumns
 from consumers.ingest.decoding.database import distinct_keys, registered
 from consumers.ingest.decoding.record_format import RecordFormat, RowImage
 from consumers.ingest.decoding.row_sql import (
+    field_texts,
     known_provenance,
     parsed_provenance,
     system_columns,
     value_shapes,
 )
+from consumers.ingest.decoding.versions import VersionedSchema
 from lake.storage.schema import Schema, checked_cast, plain_cast, storage_type
-from lake.storage.sql import quoted
+from lake.storage.sql import literal, quoted
 
 SAMPLE_EVERY = 64
 _UNEXPECTED = "_unexpected"
@@ -45,24 +47,24 @@ class FastDecoder:
         self._format = record_format
         self._known = known
 
-    def decode(self, messages: Sequence[Message], schema: Schema) -> pa.Table | None:
+    def decode(self, messages: Sequence[Message], versioned: VersionedSchema) -> pa.Table | None:
         """All rows of a batch, without the constant columns; None where one is not as expected."""
-        if not schema.columns:
+        if not versioned.schema.columns:
             return None
         try:
             values = values_of(messages)
             if values is None:
                 return None
             batch = columns_of(messages, values, provenance=self._format.has_provenance)
-            rows = self._rows(batch, schema)
+            rows = self._rows(batch, versioned)
         except (pa.ArrowInvalid, duckdb.Error):
             return None
         unexpected = pc.any(rows.column(_UNEXPECTED)).as_py()
-        if unexpected or self._may_have_unknown_keys(batch, schema):
+        if unexpected or self._may_have_unknown_keys(batch, versioned.schema):
             return None
         return rows.drop_columns([_UNEXPECTED])
 
-    def _rows(self, batch: pa.Table, schema: Schema) -> pa.Table:
+    def _rows(self, batch: pa.Table, schema: VersionedSchema) -> pa.Table:
         """The rows of all images, ordered by partition and offset."""
         usual, *others = self._format.images
         rows = self._query(batch, schema, usual)
@@ -74,14 +76,14 @@ class FastDecoder:
                 rows = rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
         return rows
 
-    def _query(self, batch: pa.Table, schema: Schema, image: RowImage) -> pa.Table:
+    def _query(self, batch: pa.Table, versioned: VersionedSchema, image: RowImage) -> pa.Table:
         """Fields as text out of one parse of each record, cast to their types."""
+        schema = versioned.schema
         parsed = [self._format.parsed(image, value_shapes(schema))]
         if self._format.has_provenance:
             parsed.append(parsed_provenance(schema))
-        texts = [
-            (c, f"{'y' if c.provenance else image.row}.{quoted(c.field)}") for c in schema.columns
-        ]
+        found = field_texts(versioned, image.row, f"json_extract(v, {literal(image.pointer)})")
+        texts = list(zip(schema.columns, found, strict=True))
         # Each cast is a column of its own before anything asks for it: DuckDB would cast again in
         # every branch of a CASE or an OR.
         plain = [f"{plain_cast(text, c.type)} AS a{n}" for n, (c, text) in enumerate(texts)]
@@ -100,7 +102,7 @@ class FastDecoder:
             return self._db.execute(
                 f"SELECT {', '.join(columns)}, ({' OR '.join(tests)}) AS {_UNEXPECTED}"
                 f" FROM (SELECT *, {', '.join(casts)} FROM (SELECT *, {', '.join(plain)}"
-                f" FROM (SELECT {', '.join(parsed)}, t, p, o FROM batch)))"
+                f" FROM (SELECT {', '.join(parsed)}, v, t, p, o FROM batch)))"
             ).to_arrow_table(batch.num_rows)
 
     def _may_have_unknown_keys(self, batch: pa.Table, schema: Schema) -> bool:
@@ -109,8 +111,6 @@ class FastDecoder:
         A source that announces its changes is believed, and sampled all the same; any other is
         looked at record by record.
         """
-        if self._known.may_be_new():
-            return True
         if self._known.are_announced:
             batch = batch.take(list(range(0, batch.num_rows, SAMPLE_EVERY)))
         with registered(self._db, batch):

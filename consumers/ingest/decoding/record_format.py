@@ -30,6 +30,11 @@ class RowImage:
     is_missing: str
     operation: str | None = None
 
+    @property
+    def pointer(self) -> str:
+        """The place as a JSON pointer."""
+        return self.path.removeprefix("$").replace(".", "/")
+
 
 class RecordFormat(ABC):
     """How the records of a table hold their rows.

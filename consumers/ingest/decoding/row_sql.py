@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import orjson
 import pyarrow as pa
 
 from consumers.ingest.decoding.record_format import RecordFormat
+from consumers.ingest.decoding.versions import VersionedSchema
 from lake.storage.schema import JSON_TEXT, Schema, row_columns
-from lake.storage.sql import literal
+from lake.storage.sql import literal, quoted
 
 SOURCE_TS = "source_ts"
 """The field of the provenance header that is `_source_ts` and no column of its own."""
@@ -25,11 +27,54 @@ def shape(fields: Any) -> str:
 
 def value_shapes(schema: Schema) -> Mapping[str, str]:
     """The keys of a row's JSON object, each taken as text."""
+    odd = no_struct_member(schema)
     return {
         c.field: "JSON" if c.type == JSON_TEXT else "VARCHAR"
         for c in schema.columns
-        if not c.provenance
+        if not c.provenance and c.field not in odd
     }
+
+
+def no_struct_member(schema: Schema) -> frozenset[str]:
+    """Fields that no DuckDB struct can have: its names are not empty, and differ by more than case.
+
+    They are taken out of the JSON one by one.
+    """
+    fields = {c.field for c in schema.columns if not c.provenance}
+    spellings = Counter(field.casefold() for field in fields)
+    return frozenset(f for f in fields if not f or spellings[f.casefold()] > 1)
+
+
+def field_texts(
+    versioned: VersionedSchema, struct: str, document: str, about: str = "y"
+) -> list[str]:
+    """SQL of the text of each column's field, in the order of the columns.
+
+    NULL where another column has the field's values in this version of the table.
+
+    Args:
+        versioned: The schema of the rows.
+        struct: SQL of the parsed row.
+        document: SQL of the row as JSON, for a field that no struct can have.
+        about: SQL of the parsed provenance.
+    """
+    odd = no_struct_member(versioned.schema)
+    texts = []
+    for column in versioned.schema.columns:
+        if column.name in versioned.inactive:
+            texts.append("NULL::VARCHAR")
+        elif column.provenance:
+            texts.append(f"{about}.{quoted(column.field)}")
+        elif column.field in odd:
+            texts.append(f"json_extract_string({document}, {literal(pointer(column.field))})")
+        else:
+            texts.append(f"{struct}.{quoted(column.field)}")
+    return texts
+
+
+def pointer(field: str) -> str:
+    """A key as a JSON pointer: no character of it has a meaning there."""
+    return "/" + field.replace("~", "~0").replace("/", "~1")
 
 
 def parsed_provenance(schema: Schema) -> str:

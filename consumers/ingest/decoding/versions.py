@@ -1,0 +1,96 @@
+"""Which columns take the values of a record, by the version of the table that it comes from.
+
+A table has one schema in the lake, with all columns that it ever had. Where bytes met another type
+a field has two columns, and the version of a row says which of them its value belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+from confluent_kafka import Message
+
+from consumers.ingest.arrow_batch import texts_of
+from consumers.ingest.decoding.database import registered
+from consumers.ingest.schema_history import BinlogPosition, TableHistory, TableVersion
+from lake.storage.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedSchema:
+    """A table's schema, as rows of one version of it fill it.
+
+    Attributes:
+        inactive: Names of columns that are NULL, since another one has their field's values.
+    """
+
+    schema: Schema
+    inactive: frozenset[str] = frozenset()
+
+
+def versioned(schema: Schema, version: TableVersion) -> VersionedSchema:
+    """The schema for rows of a version."""
+    shared = _shared_fields(schema)
+    active = {
+        found.name
+        for column in version.columns
+        if column.field in shared and (found := schema.column_for(column)) is not None
+    }
+    known = {column.field for column in version.columns}
+    return VersionedSchema(
+        schema,
+        frozenset(
+            c.name
+            for c in schema.columns
+            if c.field in shared and not c.provenance and c.name not in active and c.field in known
+        ),
+    )
+
+
+def by_version(
+    db: duckdb.DuckDBPyConnection,
+    messages: Sequence[Message],
+    schema: Schema,
+    history: TableHistory,
+) -> Iterator[tuple[Sequence[Message], VersionedSchema]]:
+    """Records in groups that fill the same columns; their order within a group stays.
+
+    All are one group, without a look at them, while no field has more than one column.
+    """
+    if not _shared_fields(schema) or not history.has_changed:
+        yield messages, VersionedSchema(schema)
+        return
+    groups: dict[VersionedSchema, list[Message]] = {}
+    for message, (place, moment) in zip(messages, _places(db, messages), strict=True):
+        groups.setdefault(versioned(schema, history.at(place, moment)), []).append(message)
+    yield from ((group, wanted) for wanted, group in groups.items())
+
+
+def _shared_fields(schema: Schema) -> frozenset[str]:
+    """The fields that have several columns."""
+    seen: set[str] = set()
+    own = [c.field for c in schema.columns if not c.provenance]
+    return frozenset(f for f in own if f in seen or seen.add(f))  # type: ignore[func-returns-value]
+
+
+def _places(
+    db: duckdb.DuckDBPyConnection, messages: Sequence[Message]
+) -> Iterator[tuple[BinlogPosition, int]]:
+    """Where each record stands in the binlog, and when it was written there.
+
+    A record that is no change event becomes a dead letter in any version.
+    """
+    texts, _ = texts_of(messages)
+    with registered(db, pa.table({"v": texts})):
+        found = db.execute(
+            "SELECT f, TRY_CAST(p AS BIGINT), TRY_CAST(t AS BIGINT) FROM (SELECT"
+            " json_extract_string(j, '/source/file') AS f,"
+            " json_extract_string(j, '/source/pos') AS p,"
+            " json_extract_string(j, '/source/ts_ms') AS t"
+            " FROM (SELECT CASE WHEN json_valid(v) THEN v END AS j FROM batch))"
+        ).fetchall()
+    for file, position, moment in found:
+        yield BinlogPosition(file or "", position or 0), moment or 0
