@@ -11,9 +11,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from consumers.ingest.decoding import Decoded, make_decoder
+from consumers.ingest.decoding import Decoded
 from consumers.replay.range_reader import KafkaReader
 from consumers.replay.row_diff import RowDiff
+from consumers.replay.tables import decoder_of
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.kafka.topics import TopicIdentity, admin, identify
 from lake.ledger import LakeFile, LedgerReader, TableState
@@ -252,19 +253,22 @@ class Verifier:
         found = self._topics.get(ref.topic)
         if found is None or found.topic_id != state.topic_id:
             return  # the topic is another one by now: nothing to compare with
+        assert self._endpoints is not None, "who reads Kafka knows where it is"
         kind = self._config.kind(ref)
-        decoder = make_decoder(ref, table, kind)
-        columns = state.schema.relation(kind)
-        for partition, position in state.positions.items():
-            low = kafka.oldest(ref.topic, partition)
-            for batch in kafka.read(ref.topic, partition, low, position):
-                decoded = decoder.decode(batch, state.schema, state.epoch)
-                self._compared += len(batch)
-                span = OffsetRange(state.topic_id, partition, low, batch[-1].offset(), len(batch))
-                held = ledger.files.within(ref.topic, state.generation, span)
-                lake = rows_query(columns, [f.path for f in held], [span])
-                yield from self._compare(ledger, ref, columns, lake, decoded, span, state.epoch)
-                low = batch[-1].offset() + 1
+        with decoder_of(self._config, self._endpoints, ref, table) as decoder:
+            for partition, position in state.positions.items():
+                low = kafka.oldest(ref.topic, partition)
+                for batch in kafka.read(ref.topic, partition, low, position):
+                    decoded = decoder.decode(batch, state.schema, state.epoch)
+                    self._compared += len(batch)
+                    last = batch[-1].offset()
+                    span = OffsetRange(state.topic_id, partition, low, last, len(batch))
+                    held = ledger.files.within(ref.topic, state.generation, span)
+                    # A column that the lake lacks counts as well: it would have values.
+                    columns = decoded.schema.relation(kind)
+                    lake = rows_query(columns, [f.path for f in held], [span])
+                    yield from self._compare(ledger, ref, columns, lake, decoded, span, state.epoch)
+                    low = last + 1
 
     def _compare(
         self,

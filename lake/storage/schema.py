@@ -238,6 +238,10 @@ def plain_cast(text: str, type_: str) -> str:
     if type_ == "DATE":
         # Debezium's ISO strings end in Z, which DuckDB takes for a DATETIME but not for a DATE.
         return f"TRY_CAST(rtrim({text}, 'Z') AS DATE)"
+    if type_ == "TIMESTAMP":
+        # A column that was a DATE before has dates in its older records.
+        day = "strlen('2024-02-03Z')"
+        return f"TRY_CAST(if(strlen({text}) = {day}, rtrim({text}, 'Z'), {text}) AS TIMESTAMP)"
     if type_ == "BLOB":
         return f"TRY(from_base64({text}))"
     return f"TRY_CAST({text} AS {type_})"

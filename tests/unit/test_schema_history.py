@@ -45,7 +45,9 @@ TYPES = [
 ]
 
 
-def version(position: int, *columns: tuple[str, str], file: str = "binlog.000001", since: int = 0):  # type: ignore[no-untyped-def]
+def version(
+    position: int, *columns: tuple[str, str], file: str = "binlog.000001", since: int = 0
+) -> TableVersion:
     return TableVersion(
         BinlogPosition(file, position), since, tuple(source_column(n, t) for n, t in columns)
     )
