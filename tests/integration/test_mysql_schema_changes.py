@@ -72,9 +72,10 @@ class Changing:
         ]
         tree = "raw" if not number else f"generations/{number}"
         glob = config.data_dir / tree / self.lab.source / table / "*" / "*" / "*" / "*.parquet"
-        return duckdb.sql(
+        found: list[tuple[Any, ...]] = duckdb.sql(
             f"SELECT {columns} FROM read_parquet('{glob}', union_by_name = true) ORDER BY id"
         ).fetchall()
+        return found
 
     def is_exact(self) -> bool:
         return bool(json.loads(self.command("verify", "--json"))["exact"])
