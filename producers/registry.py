@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from lake.config import EMBEDDED, FOREIGN, Config, Connection, Endpoints, nearest
 from lake.errors import ConfigError
-from lake.storage.schema import declared_type
+from lake.storage.declared_types import declared_type
 from producers.base import Connector
 from producers.connections import ConnectionUse, connect
 

@@ -119,9 +119,7 @@ class LakeWriter:
         for ref, table in self.config.tables():
             kind = self.config.kind(ref)
             if kind == "cdc" and ref.source not in self._changes:
-                self._changes[ref.source] = SchemaChanges(
-                    endpoints, ref.source, endpoints.mysql.database
-                )
+                self._changes[ref.source] = SchemaChanges(endpoints, ref.source)
             decoder = make_decoder(ref, table, kind, self._changes.get(ref.source))
             decoders.append((ref.topic, decoder))
         rejects = TableRef(*REJECTS_TOPIC.split("."))

@@ -26,11 +26,9 @@ class SchemaChanges:
     Args:
         endpoints: Where Kafka is.
         topic: The topic of schema changes (Debezium's `topic.prefix`), of one partition.
-        database: Whose tables are meant.
     """
 
-    def __init__(self, endpoints: Endpoints, topic: str, database: str) -> None:
-        self._database = database
+    def __init__(self, endpoints: Endpoints, topic: str) -> None:
         self._partition = TopicPartition(topic, 0)
         self._consumer = Consumer(
             endpoints.kafka_client(
@@ -42,25 +40,26 @@ class SchemaChanges:
                 fetch_wait_max_ms=20,
             )
         )
-        self._tables: dict[str, TableHistory] = {}
+        self._tables: dict[tuple[str, str], TableHistory] = {}
         self._position = 0
 
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
 
-    def history(self, table: str) -> TableHistory:
+    def history(self, database: str, table: str) -> TableHistory:
         """All versions of a table up to the end of the topic.
 
         Args:
-            table: The table's name, without its database.
+            database: Its database, as the source block of its records names it.
+            table: Its name.
 
         Raises:
             ServiceUnreachable: The topic cannot be read to its end.
         """
         if self._has_grown():
             self._read_on()
-        return self._tables.setdefault(table, TableHistory())
+        return self._tables.setdefault((database, table), TableHistory())
 
     def _has_grown(self) -> bool:
         try:
@@ -96,8 +95,9 @@ class SchemaChanges:
                 self._position = message.offset() + 1
                 deadline = time.monotonic() + READ_SECONDS
                 event = orjson.loads(message.value() or b"{}")
-                for table, version in table_versions(event, self._database):
-                    self._tables.setdefault(table, TableHistory()).add(version)
+                for database, table, version in table_versions(event):
+                    known = self._tables.setdefault((database, table), TableHistory())
+                    known.add(version)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._position = max(self._position, message.offset())
                 break

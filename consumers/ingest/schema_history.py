@@ -88,19 +88,19 @@ class TableHistory:
         return next((v for v in reversed(binlog) if v.start <= place), binlog[0])
 
 
-def table_versions(event: Mapping[str, Any], database: str) -> Iterable[tuple[str, TableVersion]]:
-    """(table, version) for each table of a database that a schema-change event defines.
+def table_versions(event: Mapping[str, Any]) -> Iterable[tuple[str, str, TableVersion]]:
+    """(database, table, version) for each table that a schema-change event defines.
 
     Args:
-        event: The value of a record of Debezium's schema-change topic.
-        database: Tables of other databases of the same server are left out.
+        event: The value of a record of Debezium's schema-change topic; it may define tables of
+            other databases of the same server.
     """
     source = event.get("source") or {}
     start = BinlogPosition(str(source.get("file") or ""), int(source.get("pos") or 0))
     since = int(source.get("ts_ms") or event.get("ts_ms") or 0)
     for change in event.get("tableChanges") or []:
         described = change.get("table")
-        owner, _, table = str(change.get("id", "")).strip('"').rpartition('"."')
-        if described and owner == database:
+        database, _, table = str(change.get("id", "")).strip('"').rpartition('"."')
+        if described:
             columns = (source_column(c["name"], mysql_type(c)) for c in described["columns"])
-            yield table, TableVersion(start, since, tuple(columns))
+            yield database, table, TableVersion(start, since, tuple(columns))

@@ -32,9 +32,7 @@ def decoder_of(
 ) -> Iterator[Decoder]:
     """A decoder as the live consumer has it, for a table."""
     kind = config.kind(ref)
-    changes = (
-        SchemaChanges(endpoints, ref.source, endpoints.mysql.database) if kind == "cdc" else None
-    )
+    changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
     try:
         yield make_decoder(ref, table, kind, changes)
     finally:

@@ -17,7 +17,7 @@ import requests
 
 from lake.config import Config
 from producers.mysql.cdc import MysqlCdcConnector
-from tests.integration.producers_lab import Lab, make_lab, sql, unique, wait_until
+from tests.integration.producers_lab import Lab, make_lab, shop_server, sql, unique, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -31,7 +31,7 @@ class Changing:
     tables: tuple[str, ...]
 
     def run(self, *statements: str) -> None:
-        sql(self.stack.endpoints().mysql, *statements)
+        sql(shop_server(self.stack), *statements)
 
     def deliver(self) -> None:
         """Have everything committed in MySQL in Kafka."""
@@ -84,7 +84,7 @@ class Changing:
 @pytest.fixture
 def changing(tmp_path: Path, stack_config: Config) -> Iterator[Changing]:
     tables = (unique("ra"), unique("rb"))
-    at = stack_config.endpoints().mysql
+    at = shop_server(stack_config)
     for table in tables:
         sql(at, f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(40), d DATE, b BIT(1))")
     spec = {"type": "mysql_cdc", "tables": {table: {"key": ["id"]} for table in tables}}

@@ -66,7 +66,7 @@ class Announced:
     def __init__(self, *versions: TableVersion) -> None:
         self.found = history(*versions)
 
-    def history(self, table: str) -> TableHistory:
+    def history(self, database: str, table: str) -> TableHistory:
         return self.found
 
 
@@ -169,14 +169,15 @@ def test_a_binlog_that_begins_again_is_told_by_the_moment() -> None:
     assert found.at(BinlogPosition("binlog.000001", 200), 2_500) == after
 
 
-def test_tables_of_another_database_are_not_meant() -> None:
+def test_tables_of_one_name_in_two_databases_are_told_apart() -> None:
     def change(database: str) -> dict[str, Any]:
         column = {"name": "a", "typeName": "INT", "length": None, "scale": None}
         return {"type": "CREATE", "id": f'"{database}"."t"', "table": {"columns": [column]}}
 
     about = {"source": {"file": "b.000001", "pos": 7, "ts_ms": 9}}
-    found = list(table_versions({**about, "tableChanges": [change("x"), change("shop")]}, "shop"))
-    assert found == [("t", version(7, ("a", "INTEGER"), file="b.000001", since=9))]
+    found = table_versions({**about, "tableChanges": [change("x"), change("shop")]})
+    defined = version(7, ("a", "INTEGER"), file="b.000001", since=9)
+    assert list(found) == [("x", "t", defined), ("shop", "t", defined)]
 
 
 # Decoding by it ----------------------------------------------------------------------------------

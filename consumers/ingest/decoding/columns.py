@@ -17,7 +17,7 @@ from lake.storage.schema import Column, Schema, provenance_column, source_column
 class Changes(Protocol):
     """Where a source announces new columns and their exact types."""
 
-    def history(self, table: str) -> TableHistory: ...  # noqa: D102
+    def history(self, database: str, table: str) -> TableHistory: ...  # noqa: D102
 
 
 class KnownColumns:
@@ -45,13 +45,20 @@ class KnownColumns:
         """Whether the source says by itself when a column is new."""
         return self._changes is not None
 
-    def history(self) -> TableHistory:
+    def history(self, database: str) -> TableHistory:
         """What the source has announced until now; empty where it does not announce anything.
+
+        Args:
+            database: Where the table is in the source.
 
         Raises:
             ServiceUnreachable: It cannot be asked.
         """
-        return TableHistory() if self._changes is None else self._changes.history(self._table)
+        return (
+            TableHistory()
+            if self._changes is None
+            else self._changes.history(database, self._table)
+        )
 
     def complete(self, schema: Schema, history: TableHistory) -> Schema:
         """A schema with a column for all that is known beside the records.

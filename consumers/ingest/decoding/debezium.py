@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar
+
+import orjson
+from confluent_kafka import Message
 
 from consumers.ingest.decoding.record_format import RecordFormat, RowImage
 from consumers.ingest.decoding.row_sql import shape
@@ -31,6 +35,15 @@ class Debezium(RecordFormat):
     operation = "e.op"
     source_ts = "make_timestamptz(e.source.ts_ms * 1000)"
     position = ("e.source.file", "e.source.pos", "e.source.row")
+
+    def database_of(self, messages: Sequence[Message]) -> str:
+        """What the source block of the first record that has one says."""
+        for message in messages:
+            with suppress(orjson.JSONDecodeError, AttributeError, TypeError):
+                database = orjson.loads(message.value() or b"").get("source", {}).get("db")
+                if database:
+                    return str(database)
+        return ""
 
     def parsed(self, image: RowImage, fields: Mapping[str, str]) -> str:
         """Parse envelope and row in one go."""

@@ -89,7 +89,7 @@ class TableDecoder:
         if not messages:
             return Decoded(None, schema, ())
         # Asked after the records were read: what defines them has been announced by now.
-        history = self._known.history()
+        history = self._known.history(self._format.database_of(messages))
         schema = self._known.complete(schema, history)
         parts = list(parts_of(messages))
         while True:

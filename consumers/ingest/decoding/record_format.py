@@ -7,9 +7,11 @@ SQL of a format is over these names: `v` (the value's text), `e` (the envelope, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from confluent_kafka import Message
 
 from lake.records import Kind
 
@@ -63,6 +65,10 @@ class RecordFormat(ABC):
     operation: ClassVar[str]
     source_ts: ClassVar[str]
     position: ClassVar[tuple[str, ...]]
+
+    def database_of(self, messages: Sequence[Message]) -> str:
+        """The database that some records of one table come from; empty where there is none."""
+        return ""
 
     @abstractmethod
     def parsed(self, image: RowImage, fields: Mapping[str, str]) -> str:
