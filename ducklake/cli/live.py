@@ -6,10 +6,12 @@ import time
 from contextlib import ExitStack
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from ducklake.cli.report import problem_lines
+from ducklake.supervision.condition import look
 from lake.config import Config
 from lake.opening import open_lake
 
@@ -48,12 +50,15 @@ class LiveView:
             return
         self._next_at = now + self._every
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
+            problems = problem_lines(look(self._config))
+            self._live.update(Group(self._table(), *problems), refresh=True)
         else:
             rows = sum(
                 self._ledger.offsets.row_count(ref.topic) for ref, _ in self._config.tables()
             )
             self._console.print(f"{rows:,} rows in the lake; {self._cycle()}", markup=False)
+            for line in problem_lines(look(self._config)):
+                self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -77,7 +82,10 @@ class LiveView:
         if found is None:
             return "none yet"
         summary = found.summary
-        state = "all tests passed" if not summary.failed else f"{summary.failed} failed"
+        state = f"{summary.failed} failed"
+        if not summary.failed:
+            well = not look(self._config).problems
+            state = "all tests passed" if well else "its tests passed, but not all is well"
         if summary.export_error:
             state += f"; {summary.export_error}"
         ago = time.time() - found.started_at - found.seconds

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from batcher.catalog import opened
 from batcher.postgres import PostgresExport
+from ducklake.supervision.condition import Condition, look
 from lake.config import FOREIGN, Config, Endpoints
 from lake.errors import BatchError, DuckLakeError
 from lake.ledger import LedgerReader
@@ -72,6 +73,7 @@ class Report:
         held_back: Relations whose last good state is shown, with the reason.
         figures: Business figures as (name, text).
         missing: What could not be asked, and why.
+        condition: What runs, and what has stopped.
     """
 
     source: dict[str, int] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Report:
     held_back: dict[str, str] = field(default_factory=dict)
     figures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    condition: Condition = field(default_factory=Condition)
 
     def counts(self) -> dict[str, Any]:
         """The counts, as the JSON summary has them."""
@@ -106,6 +109,7 @@ class Report:
             "held_back": self.held_back,
             "figures": dict(self.figures),
             "missing": self.missing,
+            "problems": self.condition.dump()["problems"],
         }
 
 
@@ -120,9 +124,14 @@ def gather(config: Config, endpoints: Endpoints | None) -> Report:
         BatchError: Nothing has been published yet.
     """
     paths = LakePaths(config.data_dir)
+    condition = look(config)
     if not paths.lake_db.exists():
-        raise BatchError("Nothing has been published yet.", "Run `ducklake batch --once` first.")
-    report = Report()
+        known = f" {condition.summary()}." if condition.problems else ""
+        raise BatchError(
+            f"Nothing has been published yet.{known}",
+            "`ducklake status` says more." if known else "Run `ducklake batch --once` first.",
+        )
+    report = Report(condition=condition)
     with open_lake(config, for_writing=False) as lake:
         ledger = lake.ledger
         _ask_lake(config, ledger, paths, report)
@@ -202,7 +211,7 @@ def _ask_postgres(
 def show(report: Report, console: Console) -> None:
     """Print the report."""
     parts: list[RenderableType] = [_layers(report), Text(), _models(report), Text()]
-    parts += [_verdict(report)]
+    parts += [*problem_lines(report.condition), _verdict(report)]
     if report.figures:
         table = Table("Business figure", "", title="The shop", title_justify="left", box=None)
         for name, text in report.figures:
@@ -211,6 +220,14 @@ def show(report: Report, console: Console) -> None:
     for text in report.missing:
         parts.append(Text(f"not asked: {text}", style="yellow"))
     console.print(Group(*parts))
+
+
+def problem_lines(condition: Condition) -> list[Text]:
+    """What has stopped, hangs or is tried again, each with its remedy; nothing if all is well."""
+    if not condition.problems:
+        return []
+    lines = [Text(condition.summary(), style="bold red")]
+    return lines + [Text(f"  {problem.line()}", style="red") for problem in condition.problems]
 
 
 def _layers(report: Report) -> Table:
@@ -253,7 +270,9 @@ def _verdict(report: Report) -> Text:
         f"dbt: {report.dbt.get('models', 0)} models, {report.dbt.get('tests', 0)} tests,"
         f" {failed} failed. Dead letters: {report.dead_letters}."
     )
-    return Text(text, style="red" if failed else "green")
+    if report.condition.problems:
+        text += " That is as of the last cycle: see the problems above."
+    return Text(text, style="red" if failed or report.condition.problems else "green")
 
 
 def _number(rows: int | None) -> str:

@@ -13,12 +13,19 @@ from rich.console import Console
 from rich.table import Table
 
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
+from ducklake.cli.report import problem_lines
+from ducklake.supervision.condition import Condition, look
 from lake.config import Config, load_config
 from lake.errors import StackError
+from lake.processes.status_file import HEALTHY
 from producers.registry import embedded_services
 from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.progress import PlainLines, for_stderr
+
+UNHEALTHY = 3
+NOTHING_RUNS = 4
+"""Exit codes of `ducklake status`."""
 
 
 def up(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -41,22 +48,47 @@ def down(config: ConfigOption = None) -> None:
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show every service, and the lines that open each part."""
+    """Show every service and role, what has stopped, and the lines that open each part.
+
+    Exit code 0: all that was started is healthy; 3: something is not; 4: nothing was started.
+    """
     settings = load_config(config)
+    seen, condition = lifecycle.status(settings), look(settings)
     if as_json:
         print(json.dumps(status_json(settings)))
-        return
-    seen = lifecycle.status(settings)
-    if embedded_services(settings) and seen.pid is None:
+    else:
+        _show_status(settings, seen, condition)
+    code = _exit_code(settings, seen, condition)
+    if code:
+        raise typer.Exit(code)
+
+
+def _exit_code(config: Config, seen: lifecycle.StackStatus, condition: Condition) -> int:
+    if seen.pid is None and not condition.roles and not condition.problems:
+        return NOTHING_RUNS
+    answers = all(service.healthy for service in seen.services)
+    complete = seen.pid is None or lifecycle.is_up(config)
+    return 0 if answers and complete and condition.healthy else UNHEALTHY
+
+
+def _show_status(config: Config, seen: lifecycle.StackStatus, condition: Condition) -> None:
+    # without a terminal there is no width to fit into
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    embedded = embedded_services(config)
+    if embedded and seen.pid is None:
         print("the stack is not running; start it with `ducklake up`")
-        return
     if seen.services:
-        # without a terminal there is no width to fit into
-        Console(width=None if sys.stdout.isatty() else 240).print(_table(seen))
-    if not lifecycle.is_up(settings):
+        console.print(_table(seen))
+    if condition.roles:
+        console.print(_roles(condition))
+    for line in problem_lines(condition):
+        console.print(line, soft_wrap=True)
+    if embedded and seen.pid is None:
+        return
+    if not lifecycle.is_up(config):
         print("the stack is not up yet; ask again in a moment")
         return
-    for opening in connection_hints(settings):
+    for opening in connection_hints(config):
         remark = f"   # {opening.remark}" if opening.remark else ""
         print(f"{opening.part + ':':9}{opening.line}{remark}")
 
@@ -87,6 +119,7 @@ def status_json(config: Config) -> dict[str, Any]:
         services[service.name] = {**entry, "log": str(service.log)}
     answer: dict[str, Any] = {"up": seen.up, "pid": seen.pid, "started": seen.started}
     answer["services"] = services
+    answer |= look(config).dump()
     if lifecycle.is_up(config):
         answer["open"] = [asdict(opening) for opening in connection_hints(config)]
     return answer
@@ -107,5 +140,22 @@ def _table(seen: lifecycle.StackStatus) -> Table:
             str(service.pid or ""),
             str(service.restarts),
             str(service.log),
+        )
+    return table
+
+
+def _roles(condition: Condition) -> Table:
+    table = Table("role", "state", "doing", "process", "restarts", box=None)
+    table.add_column("log", overflow="fold")
+    troubled = {problem.subject for problem in condition.problems}
+    for role in condition.roles:
+        style = "red" if role.name in troubled else "green" if role.state == HEALTHY else "yellow"
+        table.add_row(
+            role.name,
+            f"[{style}]{role.state}[/{style}]",
+            role.doing,
+            str(role.pid or ""),
+            str(role.restarts),
+            role.log,
         )
     return table

@@ -15,12 +15,13 @@ from lake.processes.heartbeat import RUNNING, Part, RoleReport, role_reports
 from lake.processes.status_file import HANGING, HEALTHY, ProcessEntry, Report
 from lake.storage.paths import LakePaths
 from producers.registry import embedded_services
+from producers.registry import embedded_services
 from stack.supervisor import LOCK, STATUS_FILE
 
 GONE = "gone"
 """State of a process that ended without a word, as one that was killed does."""
 _ON_THE_WAY = frozenset({"waiting", "preparing", "starting", "loading"})
-_ACTIVE = frozenset({"starting", "up", "stopping"})
+_ACTIVE = frozenset({"starting", "up"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Problem:
         text = f"{self.subject} {self.state} since {_ago(self.since)}"
         if self.next_attempt is not None:
             text += f", next try in {max(0.0, self.next_attempt - time.time()):.0f} s"
-        return f"{text}: {self.reason} {self.remedy}".rstrip(" :")
+        said = " ".join(part for part in (self.reason, self.remedy) if part)
+        return f"{text}: {said}" if said else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +110,10 @@ def look(config: Config) -> Condition:
     roles: list[RoleView] = []
     problems: list[Problem] = list(_stack_problems(config))
     pending: list[str] = []
-    known: set[int] = set()
-    for path in sorted(folder.glob(f"*{SUPERVISOR}")):
-        report = Report.read(path)
-        if report is None or report.phase not in _ACTIVE:
-            continue
-        known |= {entry.pid for entry in report.processes.values() if entry.pid}
-        alive = lock.holder(path.with_suffix(".lock")) is not None
+    supervisors = list(_supervisors(folder))
+    for path, report, alive in supervisors:
+        if not alive and report.phase not in _ACTIVE:
+            continue  # it was told to stop
         if not alive:
             problems.append(_killed_supervisor(path, report))
         for name, entry in report.processes.items():
@@ -125,11 +124,27 @@ def look(config: Config) -> Condition:
             if alive:
                 problems += _problems_of(view, entry.reason, f"Its log: {entry.log}.")
     for last in told:
-        if last.pid not in known:
+        if not any(_is_told_by(report, alive, last) for _, report, alive in supervisors):
             view = _alone(last)
             roles.append(view)
             problems += _problems_of(view, last.hangs() or last.reason, _remedy(last))
     return Condition(tuple(roles), tuple(problems), tuple(pending))
+
+
+def _supervisors(folder: Path) -> Iterator[tuple[Path, Report, bool]]:
+    """The status files, and whether the supervisor of each lives."""
+    for path in sorted(folder.glob(f"*{SUPERVISOR}")):
+        report = Report.read(path)
+        if report is not None:
+            yield path, report, lock.holder(path.with_suffix(".lock")) is not None
+
+
+def _is_told_by(report: Report, alive: bool, last: RoleReport) -> bool:
+    """Whether a supervisor tells how this role is."""
+    if last.alive:
+        return alive and last.pid in {entry.pid for entry in report.processes.values()}
+    entry = report.processes.get(last.role)
+    return entry is not None and (alive or entry.pid == last.pid)
 
 
 def _supervised(name: str, entry: ProcessEntry, alive: bool, told: list[RoleReport]) -> RoleView:

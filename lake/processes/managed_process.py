@@ -154,6 +154,7 @@ class ManagedProcess(threading.Thread):
         self._healthy_since = None
         self._status.state(name, PREPARING)
         self.program.folder.mkdir(exist_ok=True)
+        self.program.log.touch()  # whoever is told its name finds it
         self.program.prepare()
         if self._stop_event.is_set():
             raise _Stopped
