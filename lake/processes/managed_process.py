@@ -152,7 +152,7 @@ class ManagedProcess(threading.Thread):
     def _start(self) -> None:
         name, began = self.program.name, time.monotonic()
         self._healthy_since = None
-        self._status.state(name, PREPARING)
+        self._status.state(name, self._shown(PREPARING))
         self.program.folder.mkdir(exist_ok=True)
         self.program.log.touch()  # whoever is told its name finds it
         self.program.prepare()
@@ -166,12 +166,12 @@ class ManagedProcess(threading.Thread):
             self.program.identity(),
         )
         self._status.child(name, self.child.pid, self.child.started)
-        self._status.state(name, STARTING)
+        self._status.state(name, self._shown(STARTING))
         if not self._await_health(self.child):
             return
-        self._status.state(name, LOADING)
+        self._status.state(name, self._shown(LOADING))
         self.program.finish()
-        self._status.state(name, self._good_state())
+        self._status.state(name, self._shown(HEALTHY))
         self._healthy_since = time.monotonic()
         took = self._healthy_since - began
         self._note(f"healthy after {took:.1f} s, process {self.child.pid}")
@@ -206,9 +206,9 @@ class ManagedProcess(threading.Thread):
         except Exception:  # whatever a client library raises while a server starts
             return False
 
-    def _good_state(self) -> str:
-        """What a running process counts as; one that kept ending early has yet to prove itself."""
-        return CRASH_LOOPING if self._early_ends >= self._policy.early_ends else HEALTHY
+    def _shown(self, state: str) -> str:
+        """What it counts as; one that kept ending early has yet to prove itself."""
+        return CRASH_LOOPING if self._early_ends >= self._policy.early_ends else state
 
     # Keeping it running ----------------------------------------------------------------------
 
@@ -256,10 +256,8 @@ class ManagedProcess(threading.Thread):
             if self._is_steady():
                 self._forget_ends()
             self._early_ends += 1
-            looping = self._early_ends >= self._policy.early_ends
-            state = CRASH_LOOPING if looping else RESTARTING
             pause = self._backoff.pause()
-            self._status.restarting(self.program.name, state, code, reason)
+            self._status.restarting(self.program.name, self._shown(RESTARTING), code, reason)
             ended = f"ended with exit code {code}: {reason}" if code is not None else reason
             self._note(f"{ended}; starting again in {pause:.1f} s")
             if self._stop_event.wait(pause):
