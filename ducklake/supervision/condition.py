@@ -15,7 +15,6 @@ from lake.processes.heartbeat import RUNNING, Part, RoleReport, role_reports
 from lake.processes.status_file import HANGING, HEALTHY, ProcessEntry, Report
 from lake.storage.paths import LakePaths
 from producers.registry import embedded_services
-from producers.registry import embedded_services
 from stack.supervisor import LOCK, STATUS_FILE
 
 GONE = "gone"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from ducklake.supervision.condition import Condition, Problem, look
 from ducklake.supervision.roles import RoleSupervisor
 from lake.config import Config
 from lake.failpoints import ENVIRONMENT
+from lake.formats import RunSummary
 from lake.ledger import Ledger
 from lake.processes.heartbeat import HANG_SECONDS, RoleHeartbeat
 from lake.storage.paths import LakePaths
@@ -83,7 +85,7 @@ def rows(config: Config, topic: str) -> int:
     if not LakePaths(config.data_dir).ledger.exists():
         return 0
     with Ledger(LakePaths(config.data_dir)) as ledger:
-        return ledger.row_count(topic) if ledger.table(topic) is not None else 0
+        return ledger.offsets.row_count(topic) if ledger.tables.get(topic) is not None else 0
 
 
 Start = Callable[[Config, Mapping[str, tuple[str, ...]]], RoleSupervisor]
@@ -174,9 +176,8 @@ def test_a_dead_batch_is_told_and_nobody_says_that_all_is_well(
     feed: tuple[Lab, str], start: Start
 ) -> None:
     lab, _ = feed
-    summary = {"models": 3, "tests": 9, "failed": 0, "held_back": {}, "export_error": None}
     with Ledger(LakePaths(lab.config.data_dir)) as ledger:
-        ledger.record_cycle(time.time() - 60, 2.0, 0, 1, json.dumps(summary))
+        ledger.runs.record(time.time() - 60, 2.0, 0, RunSummary(1, 3, 9, 0, 0, {}, {}, None))
     start(lab.config, {"batch": ("batch", "--no-such-option")})
     told = await_problem(lab.config, "batch", "crash-looping")
     assert told.reason and str(lab.config.data_dir / "logs" / "batch.log") in told.remedy
@@ -231,7 +232,8 @@ def test_a_refused_password_is_asked_again_until_it_is_right(
     (folder / "root" / "drop" / "stock.csv").write_text("sku,stock\nA,1\nB,2\n")
     key = asyncssh.generate_private_key("ssh-ed25519")
     key.write_private_key(str(folder / "host_key"))
-    port = stack_config.endpoints().sftp.port + 500
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
     (tmp_path / "known_hosts").write_text(
         f"[{LOOPBACK}]:{port} {key.export_public_key().decode().strip()}\n"
     )
