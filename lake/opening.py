@@ -10,10 +10,9 @@ lock, no connection and no session behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
-from typing import Literal, overload
+from typing import Literal, Self, overload
 
 from lake.config import Config
 from lake.ledger import Ledger, LedgerReader
@@ -34,11 +33,22 @@ class ReadableLake:
 
     ledger: LedgerReader
 
-    def __init__(self, paths: LakePaths, opened: ExitStack) -> None:
+    def __init__(self, paths: LakePaths) -> None:
         self.paths = paths
-        self._opened = opened
-        self.ledger = opened.enter_context(LedgerReader(paths))
+        with ExitStack() as opening:
+            self._opened = opening
+            self._open()
+            self._opened = opening.pop_all()
+
+    def _open(self) -> None:
+        self.ledger = self._opened.enter_context(LedgerReader(self.paths))
         assert_ledger_current(self.ledger)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     @cached_property
     def session(self) -> Session:
@@ -72,10 +82,8 @@ class WritableLake(ReadableLake):
 
     ledger: Ledger
 
-    def __init__(self, paths: LakePaths, opened: ExitStack) -> None:
-        self.paths = paths
-        self._opened = opened
-        self.ledger = opened.enter_context(Ledger(paths))
+    def _open(self) -> None:
+        self.ledger = self._opened.enter_context(Ledger(self.paths))
         assert_ledger_current(self.ledger)
         self.session  # noqa: B018  from here on others see that this process lives
         recover(self.ledger)
@@ -87,16 +95,12 @@ class WritableLake(ReadableLake):
 
 
 @overload
-def open_lake(
-    config: Config, *, for_writing: Literal[True]
-) -> AbstractContextManager[WritableLake]: ...
+def open_lake(config: Config, *, for_writing: Literal[True]) -> WritableLake: ...
 @overload
-def open_lake(
-    config: Config, *, for_writing: Literal[False]
-) -> AbstractContextManager[ReadableLake]: ...
+def open_lake(config: Config, *, for_writing: Literal[False]) -> ReadableLake: ...
 @overload
-def open_lake(config: Config, *, for_writing: bool) -> AbstractContextManager[ReadableLake]: ...
-def open_lake(config: Config, *, for_writing: bool) -> AbstractContextManager[ReadableLake]:
+def open_lake(config: Config, *, for_writing: bool) -> ReadableLake: ...
+def open_lake(config: Config, *, for_writing: bool) -> ReadableLake:
     """Open the lake of a configuration for the time of a block.
 
     Args:
@@ -109,10 +113,4 @@ def open_lake(config: Config, *, for_writing: bool) -> AbstractContextManager[Re
         ServiceUnreachable: The ledger is being replaced now.
         DiskFull: There is no room for the session's folder.
     """
-    return _opened(LakePaths(config.data_dir), WritableLake if for_writing else ReadableLake)
-
-
-@contextmanager
-def _opened(paths: LakePaths, kind: type[ReadableLake]) -> Iterator[ReadableLake]:
-    with ExitStack() as opened:
-        yield kind(paths, opened)
+    return (WritableLake if for_writing else ReadableLake)(LakePaths(config.data_dir))
