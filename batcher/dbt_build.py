@@ -99,7 +99,7 @@ class DbtProject:
         try:
             result = self._runner.invoke(arguments)
         finally:
-            _let_go()
+            _close_connections()
         if result.result is None:
             raise BatchError(
                 f"dbt could not run: {result.exception}.", f"Try it by hand in {self._project}."
@@ -117,7 +117,7 @@ class DbtProject:
         }
 
 
-def _let_go() -> None:
+def _close_connections() -> None:
     """Close dbt's connections: DuckDB lets only one set of settings into a file at a time."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
@@ -138,7 +138,7 @@ def outcome(results: Iterable[Any]) -> Outcome:
         if result.status not in PASSED and result.status != "skipped":
             text = (result.message or "").strip().partition("\n")[0] or str(result.status)
             bad.setdefault(result.node.unique_id, text)
-    _spread(bad, models)
+    _hold_back_dependents(bad, models)
     for result in models:
         if result.status == "skipped":
             bad.setdefault(result.node.unique_id, "skipped")
@@ -159,7 +159,7 @@ def outcome(results: Iterable[Any]) -> Outcome:
     return Outcome(tuple(passed), held, len(models), len(tests), failed, status["warn"])
 
 
-def _spread(bad: dict[str, str], models: Iterable[Any]) -> None:
+def _hold_back_dependents(bad: dict[str, str], models: Iterable[Any]) -> None:
     """What depends on something held back is held back as well."""
     pending = list(models)
     moved = True

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import lake.storage.files
 from benchmarks.broker import note
 from consumers.compaction.compactor import Compactor
-from consumers.ingest.flush import commit_flush
+from consumers.ingest.flush import Flush, commit_flush
 from lake.config import Config, TableRef, load_config
 from lake.ledger import Ledger
 from lake.records import OffsetRange
@@ -92,7 +92,8 @@ class _Writer:
         span = OffsetRange(TOPIC_ID, 0, first, first + count - 1, count)
         began = time.perf_counter()
         starts = {0: state.positions.get(0)}
-        commit_flush(self._ledger, self._session, REF, state, rows, [span], starts, SCHEMA, ())
+        flush = Flush(state, starts, [span], rows, SCHEMA)
+        commit_flush(self._ledger, self._session, REF, flush)
         took = time.perf_counter() - began
         again = self._ledger.tables.get(REF.topic)
         assert again is not None, "it was just written"

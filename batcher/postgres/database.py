@@ -65,7 +65,7 @@ class PostgresDatabase:
         except psycopg2.Error as error:
             raise BatchError(
                 f"PostgreSQL: {relation}: {error.diag.message_primary or type(error).__name__}.",
-                "Mend or drop that table; the next cycle exports it anew.",
+                "Correct or drop that table; the next cycle exports it anew.",
             ) from None
 
     def exported(self) -> dict[str, str]:

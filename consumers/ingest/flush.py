@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -18,33 +19,76 @@ from lake.storage.files import Session, WrittenFile, move_into_place, write_parq
 from lake.storage.schema import Schema
 
 
-def commit_flush(
-    ledger: Ledger,
-    session: Session,
-    ref: TableRef,
-    state: TableState,
-    rows: pa.Table | None,
-    ranges: Sequence[OffsetRange],
-    starts: Mapping[int, int | None],
-    schema: Schema,
-    dead_letters: Sequence[DeadLetter],
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What of one table becomes one commit.
+
+    Attributes:
+        state: The table as the writer opened it.
+        starts: The position of each partition from which the writer started; None: none yet.
+        ranges: What was read, one range a partition.
+        rows: Ordered by partition and offset; None: the ranges hold none.
+        schema: The schema of the rows.
+        dead_letters: Records of the ranges that could not be decoded.
+    """
+
+    state: TableState
+    starts: Mapping[int, int | None]
+    ranges: Sequence[OffsetRange]
+    rows: pa.Table | None
+    schema: Schema
+    dead_letters: Sequence[DeadLetter] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HotRows:
+    """What a hot file holds.
+
+    Attributes:
+        ref: The table.
+        generation: Of the table.
+        schema: Of the table.
+        rows: Ordered by partition and offset.
+        ranges: The offsets from which they come.
+        replaces: A damaged file whose rows these are, relative to the lake.
+        building: Whether the generation is not the current one yet.
+    """
+
+    ref: TableRef
+    generation: int
+    schema: Schema
+    rows: pa.Table
+    ranges: Sequence[OffsetRange]
+    replaces: str = ""
+    building: bool = False
+
+
+def commit_flush(ledger: Ledger, session: Session, ref: TableRef, flush: Flush) -> int:
     """Write, sync, rename, sync the folder, then commit; the order is the promise.
 
     Returns:
         The commit's number.
 
     Raises:
-        CommitConflict: Somebody else was faster; the file of this flush is gone again.
+        CommitConflict: Another process committed first; the file of this flush is gone again.
         DiskFull: Nothing was committed; the same flush can be tried again.
     """
     failpoint("commit.before_write")
-    file = None
-    if rows is not None:
-        file = write_hot(ledger, session, ref, state.generation, schema, rows, ranges)
+    file, state = None, flush.state
+    if flush.rows is not None:
+        rows = HotRows(ref, state.generation, flush.schema, flush.rows, flush.ranges)
+        file = write_hot(ledger, session, rows)
     failpoint("commit.before_ledger")
     with gone_unless_taken(ledger, file):
-        number = ledger.commits.add(state, session.id, ranges, starts, file, schema, dead_letters)
+        number = ledger.commits.add(
+            state,
+            session.id,
+            flush.ranges,
+            flush.starts,
+            file,
+            flush.schema,
+            flush.dead_letters,
+        )
     failpoint("commit.after_ledger")
     return number
 
@@ -63,40 +107,31 @@ def gone_unless_taken(ledger: LedgerReader, file: WrittenFile | None) -> Iterato
         raise
 
 
-def write_hot(
-    ledger: LedgerReader,
-    session: Session,
-    ref: TableRef,
-    generation: int,
-    schema: Schema,
-    rows: pa.Table,
-    ranges: Sequence[OffsetRange],
-    replaces: str = "",
-    building: bool = False,
-) -> WrittenFile:
+def write_hot(ledger: LedgerReader, session: Session, hot: HotRows) -> WrittenFile:
     """Write a hot file, durably; it exists once a commit says so.
 
     Args:
         ledger: Says how far commits have come.
         session: The writer's.
-        ref: The table.
-        generation: Of the table.
-        schema: Of the table.
-        rows: Ordered by partition and offset.
-        ranges: The offsets from which they come.
-        replaces: A damaged file whose rows these are, relative to the lake.
-        building: Whether the generation is not the current one yet.
+        hot: What it holds.
 
     Raises:
         DiskFull: Nothing is left of it.
     """
     paths = ledger.paths
     name = f"{session.id}-{secrets.token_hex(8)}.parquet"
-    newest = ledger.commits.newest_number()
-    about = Footer(ref.topic, generation, tuple(ranges), newest, schema, building, replaces)
-    staged = write_parquet(rows, session.folder / name, about.dump())
+    about = Footer(
+        hot.ref.topic,
+        hot.generation,
+        tuple(hot.ranges),
+        ledger.commits.newest_number(),
+        hot.schema,
+        hot.building,
+        hot.replaces,
+    )
+    staged = write_parquet(hot.rows, session.folder / name, about.dump())
     failpoint("commit.before_move")
-    final = paths.hot(ref) / name
+    final = paths.hot(hot.ref) / name
     try:
         move_into_place(staged.path, final)
     except DiskFull:

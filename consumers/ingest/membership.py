@@ -12,6 +12,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -25,13 +26,28 @@ from lake.records import REJECTS_TOPIC
 
 log = structlog.get_logger()
 RETRY_SECONDS = 2.0
-FALLS, FALLS_SECONDS = 5, 60.0
-PATIENCE_SECONDS = 120.0
+REJOINS, REJOIN_WINDOW_SECONDS = 5, 60.0
+ANSWER_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
 
 Answer = TypeVar("Answer")
 Rebalanced = Callable[[Consumer, list[TopicPartition]], None]
 """Told which partitions come or go; it assigns or unassigns them itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceCallbacks:
+    """Who is told when partitions move.
+
+    Attributes:
+        assigned: Partitions come.
+        revoked: Partitions go, and can still be committed.
+        lost: Partitions are gone.
+    """
+
+    assigned: Rebalanced
+    revoked: Rebalanced
+    lost: Rebalanced
 
 
 class Membership:
@@ -43,9 +59,7 @@ class Membership:
         client: Asked for the topics' numbers of partitions.
         topics: All that is read.
         slot: The worker's number, which makes it a static member; None: a passing one.
-        on_assign: Partitions come.
-        on_revoke: Partitions go, and can still be committed.
-        on_lost: Partitions are gone.
+        callbacks: Told when partitions move.
     """
 
     def __init__(
@@ -55,17 +69,19 @@ class Membership:
         client: AdminClient,
         topics: Sequence[str],
         slot: int | None,
-        on_assign: Rebalanced,
-        on_revoke: Rebalanced,
-        on_lost: Rebalanced,
+        callbacks: RebalanceCallbacks,
     ) -> None:
         self._name = f"ducklake.{config.settings.name}"
         self._endpoints = endpoints
         self._client = client
         self._topics = topics
         self._slot = slot
-        self._told = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
-        self._fallen_out: deque[float] = deque(maxlen=FALLS)
+        self._callbacks = {
+            "on_assign": callbacks.assigned,
+            "on_revoke": callbacks.revoked,
+            "on_lost": callbacks.lost,
+        }
+        self._rejoined_at: deque[float] = deque(maxlen=REJOINS)
         self._make()
 
     def _make(self) -> None:
@@ -103,26 +119,26 @@ class Membership:
         return f"{self._name}.{slot}.{topics:08x}"
 
     def join(self) -> None:
-        """Ask for a share; it comes with one of the next calls of `consume`."""
-        self._tables.subscribe([t for t in self._topics if t != REJECTS_TOPIC], **self._told)
-        self._rejects.subscribe([REJECTS_TOPIC], **self._told)
+        """Subscribe; partitions are assigned in one of the next calls of `consume`."""
+        self._tables.subscribe([t for t in self._topics if t != REJECTS_TOPIC], **self._callbacks)
+        self._rejects.subscribe([REJECTS_TOPIC], **self._callbacks)
 
-    def join_anew(self, reason: str, stop: threading.Event) -> None:
-        """Begin again as a new member: the client never goes on by itself.
+    def rejoin(self, reason: str, stop: threading.Event) -> None:
+        """Leave and join as a new member: after a fatal error the client does not recover.
 
-        So it is when another member has this one's name, or when a broker that was away takes it
-        for another one.
+        Another member has this one's name, or a broker that was away takes it for another one.
 
         Raises:
-            ServiceUnreachable: It happens again and again.
+            ServiceUnreachable: It happened too often within a minute.
         """
         now = time.monotonic()
-        if len(self._fallen_out) == FALLS and now - self._fallen_out[0] < FALLS_SECONDS:
+        if len(self._rejoined_at) == REJOINS and now - self._rejoined_at[0] < REJOIN_WINDOW_SECONDS:
             raise ServiceUnreachable(
-                f"Kafka gives this worker up again and again: {reason}.",
-                "Does another one have its name? Start it again.",
+                f"Kafka has removed this worker from its group {REJOINS} times within"
+                f" {REJOIN_WINDOW_SECONDS:.0f} s: {reason}.",
+                "If another worker runs under the same name, stop it; then start this one again.",
             )
-        self._fallen_out.append(now)
+        self._rejoined_at.append(now)
         log.warning(
             "rejoining_group", message="The worker joins its consumer group again.", reason=reason
         )
@@ -168,11 +184,11 @@ class Membership:
             if assigned.topic == topic and (offset := position(assigned.partition)) is not None:
                 consumer.seek(TopicPartition(topic, assigned.partition, offset))
 
-    def hint(self, topic: str, positions: Mapping[int, int]) -> None:
-        """Commit offsets to Kafka: for tools, nobody here reads them."""
-        hints = [TopicPartition(topic, number, offset) for number, offset in positions.items()]
+    def commit_advisory(self, topic: str, positions: Mapping[int, int]) -> None:
+        """Commit offsets to Kafka: for tools that show lag, nothing here reads them."""
+        offsets = [TopicPartition(topic, number, offset) for number, offset in positions.items()]
         try:
-            self._of(topic).commit(offsets=hints, asynchronous=True)
+            self._of(topic).commit(offsets=offsets, asynchronous=True)
         except KafkaException:
             log.debug(
                 "advisory_offsets_not_committed",
@@ -195,7 +211,7 @@ def retry_until_available(ask: Callable[[], Answer]) -> Answer:
     Raises:
         ServiceUnreachable: It did not, for long; the successor of this process asks again.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + ANSWER_SECONDS
     while True:
         try:
             return ask()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 _USUAL_BYTES = 1024.0  # where none has been seen; the client's own queue is limited, too
-_FORGETTING = 0.25
+_DECAY = 0.25
 COLLECT_SECONDS = 30.0
 KEPT_BYTES = 512 * 1024 * 1024
 TRIMMED_BYTES, TRIM_SECONDS = 560 * 1024 * 1024, 1.0
@@ -38,10 +38,10 @@ class FetchSizer:
         """The number to ask for now."""
         return max(1, min(self._messages, int(self._bytes / self._size)))
 
-    def saw(self, messages: int, bytes: int) -> None:
-        """Learn from what came; a smaller size is believed by and by, a larger one at once."""
+    def observe(self, messages: int, bytes: int) -> None:
+        """Take note of a batch; the estimate falls slowly and rises at once."""
         if messages:
-            self._size = max(1.0, bytes / messages, self._size * _FORGETTING)
+            self._size = max(1.0, bytes / messages, self._size * _DECAY)
 
 
 class GarbageCollection:

@@ -45,8 +45,8 @@ def flush_is_due(buffer: BufferSize, limits: Consumer) -> bool:
     )
 
 
-def too_much(sizes: Mapping[str, BufferSize], limits: Consumer) -> list[str]:
-    """The largest of several tables' buffers: those without which the rest is small enough.
+def over_memory_limit(sizes: Mapping[str, BufferSize], limits: Consumer) -> list[str]:
+    """The largest of several tables' buffers: without them, the rest is within the memory limit.
 
     Together they may hold as much as two tables: memory must not grow with the number of tables.
     """

@@ -1,4 +1,4 @@
-"""Stretches of a topic decoded into files of a new generation: here, and in other processes."""
+"""Spans of a topic decoded into files of a new generation: here, and in other processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pandas  # noqa: F401
 import pyarrow.dataset  # noqa: F401
 
 from consumers.ingest.memory import GarbageCollection, keep_freed_memory
-from consumers.replay.offset_ranges import Stretch
+from consumers.replay.offset_ranges import OffsetSpan
 from consumers.replay.range_reader import KafkaReader
 from consumers.replay.segments import SegmentWriter, Target
 from consumers.replay.tables import decoder_of
@@ -55,7 +55,7 @@ class Plan:
 
 
 class Builder:
-    """Decodes stretches of one topic; what it has opened serves all of them.
+    """Decodes spans of one topic; what it has opened serves all of them.
 
     Args:
         plan: What is built.
@@ -82,16 +82,16 @@ class Builder:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def build(self, stretch: Stretch, look: Callable[[], None] = lambda: None) -> Schema:
-        """Decode a stretch into files; gives the schema with which it ended.
+    def build(self, span: OffsetSpan, look: Callable[[], None] = lambda: None) -> Schema:
+        """Decode a span into files; gives the schema with which it ended.
 
         Args:
-            stretch: What.
+            span: What.
             look: Called after each batch; what it raises ends it.
         """
         plan, schema = self._plan, self._plan.schema
-        writer = SegmentWriter(self._ledger, plan.target, stretch.partition, stretch.first)
-        batches = self._kafka.read(plan.ref.topic, stretch.partition, stretch.first, stretch.end)
+        writer = SegmentWriter(self._ledger, plan.target, span.partition, span.first)
+        batches = self._kafka.read(plan.ref.topic, span.partition, span.first, span.end)
         try:
             for batch in batches:
                 decoded = self._decoder.decode(batch, schema, plan.epoch)
@@ -100,7 +100,7 @@ class Builder:
                 del batch, decoded  # not kept while the next one comes
                 look()
                 self._garbage.run_if_due()
-            writer.finish(stretch.end)
+            writer.finish(span.end)
         except BaseException:
             writer.discard()
             raise
@@ -136,13 +136,13 @@ class Helpers:
                 process.terminate()
         self._pool.shutdown(wait=kind is not None, cancel_futures=True)
 
-    def build(self, plan: Plan, piece: Stretch) -> Future[Schema]:
+    def build(self, plan: Plan, piece: OffsetSpan) -> Future[Schema]:
         """Let one of them decode a piece."""
         return self._pool.submit(_build, plan, piece)
 
 
 def build_all(
-    pieces: Sequence[Stretch], plan: Plan, helpers: Helpers, look: Callable[[], None]
+    pieces: Sequence[OffsetSpan], plan: Plan, helpers: Helpers, look: Callable[[], None]
 ) -> list[Schema]:
     """Build all pieces: this process takes part, the others help.
 
@@ -158,41 +158,78 @@ def build_all(
     Raises:
         ServiceUnreachable: A process was killed.
     """
-    todo = deque(pieces)
-    helping: list[Future[Schema]] = []
-    lock = threading.Lock()
-    here: list[Schema] = []
-
-    def help_on(ended: Future[Schema] | None = None) -> None:
-        """Give the next piece to a process that has ended one."""
-        if ended is not None and (ended.cancelled() or ended.exception() is not None):
-            return
-        with lock:
-            if not todo:
-                return
-            future = helpers.build(plan, todo.popleft())
-            helping.append(future)
-        future.add_done_callback(help_on)
+    queue = _PieceQueue(pieces, plan, helpers)
 
     def see() -> None:
-        for future in list(helping):
-            if future.done():
-                _result(future, plan)
+        queue.raise_failures()
         look()
 
-    for _ in range(helpers.count):
-        help_on()
+    queue.start_helpers()
+    here: list[Schema] = []
     with Builder(plan) as builder:
-        while True:
-            with lock:
-                piece = todo.popleft() if todo else None
-            if piece is None:
-                break
+        while (piece := queue.take()) is not None:
             here.append(builder.build(piece, see))
-    while len(here) + sum(future.done() for future in list(helping)) < len(pieces):
-        wait(list(helping), LOOK_SECONDS, FIRST_EXCEPTION)
+    while not queue.wait(LOOK_SECONDS):
         see()
-    return here + [_result(future, plan) for future in helping]
+    return here + queue.results()
+
+
+class _PieceQueue:
+    """Pieces that are still to be built, and those that helpers build.
+
+    Args:
+        pieces: All of them, in the order in which they are given out.
+        plan: What is built.
+        helpers: Each gets the next piece once it has ended one.
+    """
+
+    def __init__(self, pieces: Sequence[OffsetSpan], plan: Plan, helpers: Helpers) -> None:
+        self._todo = deque(pieces)
+        self._plan = plan
+        self._helpers = helpers
+        self._futures: list[Future[Schema]] = []
+        self._lock = threading.Lock()
+
+    def start_helpers(self) -> None:
+        """Give every helper its first piece."""
+        for _ in range(self._helpers.count):
+            self._hand_out()
+
+    def take(self) -> OffsetSpan | None:
+        """The next piece for this process; None: all have been given out."""
+        with self._lock:
+            return self._todo.popleft() if self._todo else None
+
+    def _hand_out(self, ended: Future[Schema] | None = None) -> None:
+        """Give the next piece to a helper that has ended one."""
+        if ended is not None and (ended.cancelled() or ended.exception() is not None):
+            return
+        with self._lock:
+            if not self._todo:
+                return
+            future = self._helpers.build(self._plan, self._todo.popleft())
+            self._futures.append(future)
+        future.add_done_callback(self._hand_out)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the helpers have ended; waits so long, or until one fails.
+
+        Called once `take` has nothing left: from then on no future is added.
+        """
+        if all(future.done() for future in self._futures):
+            return True
+        wait(list(self._futures), seconds, FIRST_EXCEPTION)
+        return False
+
+    def raise_failures(self) -> None:
+        """Raise what a helper has raised."""
+        for future in list(self._futures):
+            if future.done():
+                _result(future, self._plan)
+
+    def results(self) -> list[Schema]:
+        """The schemas of all pieces that helpers built."""
+        return [_result(future, self._plan) for future in self._futures]
 
 
 def _result(future: Future[Schema], plan: Plan) -> Schema:
@@ -209,13 +246,13 @@ _builder: tuple[Plan, Builder] | None = None
 """Of a process that was started to help."""
 
 
-def _build(plan: Plan, stretch: Stretch) -> Schema:
+def _build(plan: Plan, span: OffsetSpan) -> Schema:
     global _builder
     if _builder is None or _builder[0] != plan:
         if _builder is not None:
             _builder[1].__exit__()
         _builder = (plan, Builder(plan).__enter__())
-    return _builder[1].build(stretch)
+    return _builder[1].build(span)
 
 
 def _stand_ready() -> None: ...

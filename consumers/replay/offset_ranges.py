@@ -9,7 +9,7 @@ from lake.records import OffsetRange
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class OffsetSpan:
     """Offsets `first` to `end` of a partition; `end` is not one of them."""
 
     partition: int
@@ -27,63 +27,63 @@ class Bounds:
     first: Mapping[int, int]
     end: Mapping[int, int | None]
 
-    def until(self, partition: int, position: int) -> Stretch:
-        """The stretch that lies before a position."""
+    def until(self, partition: int, position: int) -> OffsetSpan:
+        """The span that lies before a position."""
         first = self.first.get(partition, 0)
         end = self.end.get(partition)
-        return Stretch(
+        return OffsetSpan(
             partition, first, max(first, position if end is None else min(end, position))
         )
 
 
-def shares(stretches: Iterable[Stretch], workers: int, least: int = 1) -> list[Stretch]:
-    """Cut stretches into pieces, to be taken in their order by workers that are free.
+def shares(spans: Iterable[OffsetSpan], workers: int, least: int = 1) -> list[OffsetSpan]:
+    """Cut spans into pieces, to be taken in their order by workers that are free.
 
     The first ones are large and the last ones small, so that all end at about the same time.
 
     Args:
-        stretches: What there is to do.
+        spans: What there is to do.
         workers: How many share it.
         least: No piece need be smaller; there are enough for all workers all the same.
     """
-    whole = sorted((s for s in stretches if len(s)), key=len, reverse=True)
+    whole = sorted((s for s in spans if len(s)), key=len, reverse=True)
     left = sum(map(len, whole))
     least = max(1, min(least, left // (2 * workers)))
     pieces = []
-    for stretch in whole:
-        at = stretch.first
-        while at < stretch.end:
+    for span in whole:
+        at = span.first
+        while at < span.end:
             size = max(least, left // (2 * workers))
             end = at + size
-            if stretch.end - end < size // 2:  # a rest that is not worth a piece of its own
-                end = stretch.end
-            pieces.append(Stretch(stretch.partition, at, end))
+            if span.end - end < size // 2:  # a rest that is not worth a piece of its own
+                end = span.end
+            pieces.append(OffsetSpan(span.partition, at, end))
             left -= end - at
             at = end
     return pieces
 
 
-def outside(span: OffsetRange, stretch: Stretch) -> list[OffsetRange]:
-    """What of a range is not in a stretch; the rows of a part are not known and -1."""
-    if not len(stretch) or span.next_offset <= stretch.first or span.first >= stretch.end:
-        return [span]
-    parts = ((span.first, stretch.first - 1), (stretch.end, span.last))
+def outside(offset_range: OffsetRange, span: OffsetSpan) -> list[OffsetRange]:
+    """What of a range is not in a span; the rows of a part are not known and -1."""
+    if not len(span) or offset_range.next_offset <= span.first or offset_range.first >= span.end:
+        return [offset_range]
+    parts = ((offset_range.first, span.first - 1), (span.end, offset_range.last))
     return [
-        OffsetRange(span.topic_id, span.partition, first, last, -1)
+        OffsetRange(offset_range.topic_id, offset_range.partition, first, last, -1)
         for first, last in parts
         if first <= last
     ]
 
 
-def uncovered_ranges(covered: Sequence[OffsetRange], stretch: Stretch) -> list[Stretch]:
-    """What of a stretch no range covers; the ranges are of its partition."""
-    found, at = [], stretch.first
-    for span in sorted(covered, key=lambda s: s.first):
-        if at < min(span.first, stretch.end):
-            found.append(Stretch(stretch.partition, at, min(span.first, stretch.end)))
-        at = max(at, span.next_offset)
-    if at < stretch.end:
-        found.append(Stretch(stretch.partition, at, stretch.end))
+def uncovered(covered: Sequence[OffsetRange], span: OffsetSpan) -> list[OffsetSpan]:
+    """What of a span no range covers; the ranges are of its partition."""
+    found, at = [], span.first
+    for committed in sorted(covered, key=lambda s: s.first):
+        if at < min(committed.first, span.end):
+            found.append(OffsetSpan(span.partition, at, min(committed.first, span.end)))
+        at = max(at, committed.next_offset)
+    if at < span.end:
+        found.append(OffsetSpan(span.partition, at, span.end))
     return found
 
 

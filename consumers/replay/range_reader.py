@@ -1,4 +1,4 @@
-"""Reading a stretch of a partition again, without the group of the live path."""
+"""Reading offsets of a partition again, outside of the live consumer group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lake.errors import ServiceUnreachable
 BATCH_MESSAGES, BATCH_BYTES = 50_000, 32 * 1024 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_MESSAGES = 5_000
-SILENCE_SECONDS = 20.0
+STALL_SECONDS = 20.0
 WAIT_SECONDS = 0.2
 WATERMARK_SECONDS = 10.0
 # Called without a lookup for each message.
@@ -22,7 +22,7 @@ _error = Message.error
 
 
 class KafkaReader:
-    """Reads stretches of partitions with one connection and outside of every live group.
+    """Reads offsets of partitions with one connection, outside of every live consumer group.
 
     Args:
         endpoints: Where Kafka is.
@@ -140,14 +140,14 @@ class KafkaReader:
                         position = max(position, message.offset())
                 batch = [message for message in batch if message.error() is None]
             if batch:
-                portion.saw(len(batch), sum(map(len, batch)))
+                portion.observe(len(batch), sum(map(len, batch)))
                 position = max(position, batch[-1].offset() + 1)
                 if position > end:
                     batch = [message for message in batch if message.offset() < end]
             if batch:
                 yield batch
                 batch = []  # not kept while the next one comes
-            if time.monotonic() - heard > SILENCE_SECONDS:
+            if time.monotonic() - heard > STALL_SECONDS:
                 raise ServiceUnreachable(
                     f"Kafka at {self._at}: {topic}, partition {partition} could be read to"
                     f" offset {position} of {end} only.",

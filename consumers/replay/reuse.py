@@ -34,7 +34,7 @@ from lake.storage.sql import rows_query, spilling
 Keep = Callable[[OffsetRange], Sequence[OffsetRange]]
 
 
-class Carrier:
+class FileReuse:
     """Takes rows of the current generation over into one that is being built.
 
     Args:
@@ -54,14 +54,14 @@ class Carrier:
         self._kind = kind
         self._keep = keep
         self._db = spilling(session, 400)
-        self._known_as_sound: set[Path] = set()
+        self._undamaged: set[Path] = set()
         self.rows = 0
 
     def close(self) -> None:
         """Let go of what it reads with."""
         self._db.close()
 
-    def carry(self, state: TableState, after: int, up_to: int) -> None:
+    def take_over(self, state: TableState, after: int, up_to: int) -> None:
         """Take over what was committed after one commit, up to and including another.
 
         Raises:
@@ -71,9 +71,10 @@ class Carrier:
         with pinned(self._ledger, self._session):
             files = self._ledger.files.contents(state.topic, state.generation, after, up_to)
             commits: dict[int, tuple[OffsetRange, ...]] = {}
-            ranges = self._ledger.offsets.committed(state.topic, state.generation, after, up_to)
-            for number, spans in ranges.items():
-                kept = [part for span in spans for part in self._keep(span)]
+            offsets = self._ledger.offsets
+            committed = offsets.committed(state.topic, state.generation, after, up_to)
+            for number, ranges in committed.items():
+                kept = [part for whole in ranges for part in self._keep(whole)]
                 if kept:
                     commits[number] = tuple(self._counted(state, files, number, k) for k in kept)
             if not commits:
@@ -82,30 +83,40 @@ class Carrier:
             built = [b for file in files if (b := self._take(state, file, commits, index))]
             for folder in {b.file.path.parent for b in built}:
                 sync_folder(folder)
-        failpoint("replay.before_carry")
+        failpoint("replay.before_reuse")
         self._ledger.generations.add_segment(
             state.topic,
             self._target.generation,
             self._target.session,
             Segment(tuple(commits.values()), tuple(built), dead_letters_from=state.generation),
         )
-        failpoint("replay.after_carry")
-        self.rows += sum(span.rows for spans in commits.values() for span in spans)
+        failpoint("replay.after_reuse")
+        self.rows += sum(kept.rows for ranges in commits.values() for kept in ranges)
 
     def _counted(
-        self, state: TableState, files: Sequence[CommittedFile], number: int, span: OffsetRange
+        self,
+        state: TableState,
+        files: Sequence[CommittedFile],
+        number: int,
+        offset_range: OffsetRange,
     ) -> OffsetRange:
         """A part of a range with the number of its rows."""
-        if span.rows >= 0:
-            return span
+        if offset_range.rows >= 0:
+            return offset_range
         paths = [
-            self._sound(f, state.topic)
+            self._checked(f, state.topic)
             for f in files
-            if number in f.commits and f.topic_id == span.topic_id
+            if number in f.commits and f.topic_id == offset_range.topic_id
         ]
-        query = rows_query(state.schema.relation(self._kind), paths, [span])
+        query = rows_query(state.schema.relation(self._kind), paths, [offset_range])
         [(rows,)] = self._db.execute(f"SELECT count(*) FROM ({query})").fetchall()
-        return OffsetRange(span.topic_id, span.partition, span.first, span.last, rows)
+        return OffsetRange(
+            offset_range.topic_id,
+            offset_range.partition,
+            offset_range.first,
+            offset_range.last,
+            rows,
+        )
 
     def _take(
         self,
@@ -120,16 +131,18 @@ class Carrier:
             LedgerError: The old one is missing, or damaged where it must be read.
         """
         kept = [
-            span
+            offset_range
             for number in file.commits
-            for span in commits.get(number, ())
-            if file.may_hold(span)
+            for offset_range in commits.get(number, ())
+            if file.may_hold(offset_range)
         ]
-        if not any(span.rows for span in kept):
+        if not any(offset_range.rows for offset_range in kept):
             return None
         mine = tuple(index[number] for number in file.commits if number in index)
         whole = all(number in commits for number in file.commits) and all(
-            self._keep(span) == [span] for span in file.ranges if file.may_hold(span)
+            self._keep(offset_range) == [offset_range]
+            for offset_range in file.ranges
+            if file.may_hold(offset_range)
         )
         # A hot file's footer must say its generation: there is no folder that says it.
         if whole and file.tier == "sealed":
@@ -137,13 +150,13 @@ class Carrier:
         made = self._copied(state, file, kept)
         return None if made is None else BuiltFile(file.tier, made, mine, file.created_at)
 
-    def _sound(self, file: CommittedFile, topic: str) -> Path:
+    def _checked(self, file: CommittedFile, topic: str) -> Path:
         """A file that is read: what is damaged must not get a checksum of its own."""
         path = _there(file.path, topic)
-        if path not in self._known_as_sound:
+        if path not in self._undamaged:
             if not is_whole(path, file.sha256):
                 raise _unusable(path, "damaged", topic)
-            self._known_as_sound.add(path)
+            self._undamaged.add(path)
         return path
 
     def _place(self, file: CommittedFile, name: str) -> Path:
@@ -166,7 +179,7 @@ class Carrier:
     def _copied(
         self, state: TableState, file: CommittedFile, kept: Sequence[OffsetRange]
     ) -> WrittenFile | None:
-        path = self._sound(file, state.topic)
+        path = self._checked(file, state.topic)
         query = rows_query(state.schema.relation(self._kind), [path], joined(kept))
         reader = self._db.execute(f"{query} ORDER BY _partition, _offset").to_arrow_reader(
             ROW_GROUP_ROWS
@@ -186,7 +199,7 @@ class Carrier:
         topic, number = target.ref.topic, target.generation
         about = Footer(topic, number, tuple(kept), newest, state.schema, building=True)
         made = sink.close(about.dump())
-        first = min(span.first for span in kept)
+        first = min(offset_range.first for offset_range in kept)
         name = SealedName(kept[0].topic_id, kept[0].partition, first, last).name()
         final = self._place(file, name)
         move_into_place(made.path, final)

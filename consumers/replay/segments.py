@@ -1,6 +1,6 @@
 """Rows of one partition on their way into a new generation: files by day, in segments.
 
-A segment is what the ledger takes at once: a stretch of offsets, and all files that hold rows of
+A segment is what the ledger takes at once: a span of offsets, and all files that hold rows of
 it. It ends when its files are large or many, so that whatever the order of the days, only a fixed
 number of files is open, and memory stays bounded.
 """
@@ -66,7 +66,7 @@ class SegmentWriter:
         self._waiting: list[pa.Table] = []
         self._sinks: dict[date, tuple[ParquetSink, int]] = {}
         self._schema = Schema()
-        self._letters: list[DeadLetter] = []
+        self._dead_letters: list[DeadLetter] = []
         self._rows = 0
 
     def add(self, decoded: Decoded, next_offset: int) -> None:
@@ -76,19 +76,19 @@ class SegmentWriter:
             decoded: Of one partition, ordered by offset.
             next_offset: The offset after the batch's last record.
         """
-        self._letters += decoded.dead_letters
+        self._dead_letters += decoded.dead_letters
         if decoded.rows is not None:
             if decoded.schema != self._schema and (self._waiting or self._sinks):
                 self._end(_first_offset(decoded.rows))
             self._waiting.append(decoded.rows)
         self._schema = decoded.schema
         if sum(table.num_rows for table in self._waiting) >= ROW_GROUP_ROWS:
-            self._spread(next_offset)
-        if len(self._letters) >= ROW_GROUP_ROWS or self._is_large():
+            self._write_by_day(next_offset)
+        if len(self._dead_letters) >= ROW_GROUP_ROWS or self._is_large():
             self._end(next_offset)
 
     def finish(self, end: int) -> None:
-        """Write what is left; the stretch ends before this offset, whatever was in it."""
+        """Write what is left; the span ends before this offset, whatever was in it."""
         if end > self._first:
             self._end(end)
 
@@ -102,7 +102,7 @@ class SegmentWriter:
         size = sum(sink.size for sink, _ in self._sinks.values())
         return size >= self._target.file_bytes or self._rows >= SEGMENT_ROWS
 
-    def _spread(self, end: int) -> None:
+    def _write_by_day(self, end: int) -> None:
         """Give the waiting rows to the files of their days."""
         if not self._waiting:
             return
@@ -126,48 +126,52 @@ class SegmentWriter:
 
     def _write_alone(self, by_day: dict[date, pa.Table], end: int) -> None:
         """More days than files may be open: one after the other, as a segment of its own."""
-        span = self._span(end, sum(rows.num_rows for rows in by_day.values()))
+        offset_range = self._range(end, sum(rows.num_rows for rows in by_day.values()))
         files = []
         for day, rows in by_day.items():
             sink = self._open(rows.schema)
             sink.write(rows)
-            files.append(self._close(sink, day, rows.column("_offset")[-1].as_py(), span))
-        self._commit(span, files)
+            files.append(self._close(sink, day, rows.column("_offset")[-1].as_py(), offset_range))
+        self._commit(offset_range, files)
 
     def _end(self, end: int) -> None:
         """The segment is over: it ends before this offset."""
-        self._spread(end)
+        self._write_by_day(end)
         if end == self._first:
             return  # all of it was written alone
-        span = self._span(end, self._rows)
-        files = [self._close(sink, day, last, span) for day, (sink, last) in self._sinks.items()]
+        offset_range = self._range(end, self._rows)
+        files = [
+            self._close(sink, day, last, offset_range) for day, (sink, last) in self._sinks.items()
+        ]
         self._sinks.clear()
-        self._commit(span, files)
+        self._commit(offset_range, files)
 
     def _open(self, schema: pa.Schema) -> ParquetSink:
         return ParquetSink(self._target.folder / f"generation-{secrets.token_hex(8)}", schema)
 
-    def _span(self, end: int, rows: int) -> OffsetRange:
+    def _range(self, end: int, rows: int) -> OffsetRange:
         return OffsetRange(self._target.topic_id, self._partition, self._first, end - 1, rows)
 
-    def _close(self, sink: ParquetSink, day: date, last: int, span: OffsetRange) -> WrittenFile:
+    def _close(
+        self, sink: ParquetSink, day: date, last: int, offset_range: OffsetRange
+    ) -> WrittenFile:
         """Give a file its name."""
         target, paths = self._target, self._ledger.paths
         newest = self._ledger.commits.newest_number()
         topic, number = target.ref.topic, target.generation
-        about = Footer(topic, number, (span,), newest, self._schema, building=True)
+        about = Footer(topic, number, (offset_range,), newest, self._schema, building=True)
         file = sink.close(about.dump())
-        name = SealedName(target.topic_id, self._partition, span.first, last).name()
+        name = SealedName(target.topic_id, self._partition, offset_range.first, last).name()
         final = paths.day(target.ref, day, target.generation) / name
         failpoint("replay.before_move")
         move_into_place(file.path, final)
         return WrittenFile(final, file.size, file.sha256, file.rows)
 
-    def _commit(self, span: OffsetRange, files: Sequence[WrittenFile]) -> None:
-        mine = [d for d in self._letters if d.offset < span.next_offset]
-        self._letters = [d for d in self._letters if d.offset >= span.next_offset]
+    def _commit(self, offset_range: OffsetRange, files: Sequence[WrittenFile]) -> None:
+        mine = [d for d in self._dead_letters if d.offset < offset_range.next_offset]
+        self._dead_letters = [d for d in self._dead_letters if d.offset >= offset_range.next_offset]
         segment = Segment(
-            commits=((span,),),
+            commits=((offset_range,),),
             files=tuple(BuiltFile("sealed", file, (0,)) for file in files),
             dead_letters=tuple((0, letter) for letter in mine),
         )
@@ -177,7 +181,7 @@ class SegmentWriter:
             target.ref.topic, target.generation, target.session, segment
         )
         failpoint("replay.after_segment")
-        self._first, self._rows = span.next_offset, 0
+        self._first, self._rows = offset_range.next_offset, 0
 
 
 def _first_offset(rows: pa.Table) -> int:

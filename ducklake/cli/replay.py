@@ -18,11 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from consumers.replay.backfill import Comparison, Replay
+from consumers.replay.backfill import Replay
 from consumers.replay.build import NICENESS, Helpers
+from consumers.replay.comparison import Comparison
+from consumers.replay.context import ReplayScope
+from consumers.replay.generation_builder import LARGE_SPAN
 from consumers.replay.offset_ranges import Bounds
 from consumers.replay.range_reader import KafkaReader
-from consumers.replay.rebuild import LARGE_STRETCH, Rebuild, Rebuilt
+from consumers.replay.rebuild import Rebuild, Rebuilt
 from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen, chosen_one
 from lake.config import Config, TableRef
@@ -80,18 +83,18 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
         os.nice(NICENESS)
         workers = wish.workers or min(REBUILDERS, os.cpu_count() or 1)
         with Helpers(workers - 1) as helpers:
-            bounds = _bounds(config, ref, wish)
+            scope = ReplayScope(ref, spec, _bounds(config, ref, wish))
             with _bar(f"rebuilding {ref.topic}") as progress:
-                least = 0 if wish.workers else LARGE_STRETCH
-                rebuild = Rebuild(config, endpoints, ref, spec, bounds, helpers, least, progress)
+                least = 0 if wish.workers else LARGE_SPAN
+                rebuild = Rebuild(config, endpoints, scope, helpers, least, progress)
                 built = rebuild.run(stop)
         _print_rebuilt(ref, built, as_json)
         return True
     found = []
     for ref, spec in tables:
-        bounds = _bounds(config, ref, wish)
+        scope = ReplayScope(ref, spec, _bounds(config, ref, wish))
         with _bar(f"comparing {ref.topic}") as progress:
-            found.append(Replay(config, endpoints, ref, spec, bounds, wish.dry, progress).run(stop))
+            found.append(Replay(config, endpoints, scope, wish.dry, progress).run(stop))
         if not as_json:
             _print_comparison(found[-1], wish.dry)
     if as_json:
@@ -180,7 +183,7 @@ def _print_rebuilt(ref: TableRef, built: Rebuilt, as_json: bool) -> None:
     table.add_row("table", ref.topic)
     table.add_row("generation", str(built.generation))
     table.add_row("read again", f"{built.read_again:,}")
-    table.add_row("carried over", f"{built.carried:,}")
+    table.add_row("reused", f"{built.reused:,}")
     table.add_row("dead letters", f"{built.dead_letters:,}")
     table.add_row("public files", str(built.folder))
     Console().print(table)

@@ -23,10 +23,10 @@ from consumers.compaction import planning
 from consumers.compaction.compactor import Compactor
 from consumers.compaction.date_rewrite import rewrite_date
 from consumers.ingest.decoding import Decoded
-from consumers.ingest.flush import commit_flush, write_hot
+from consumers.ingest.flush import Flush, HotRows, commit_flush, write_hot
 from consumers.maintenance.backup import restore_ledger_of, write_backup
 from consumers.maintenance.ledger_rebuild import restore_ledger
-from consumers.replay.reuse import Carrier
+from consumers.replay.reuse import FileReuse
 from consumers.replay.segments import SegmentWriter, Target
 from lake import failpoints
 from lake.config import Config, TableRef, load_config
@@ -108,7 +108,7 @@ def flush(
     rows = table([place for some in places.values() for place in some])
     spans = [OffsetRange(TOPIC_ID, p, first, end - 1, len(some)) for p, some in places.items()]
     starts = {p: state.positions.get(p) for p in PARTITIONS}
-    commit_flush(ledger, session, REF, state, rows, spans, starts, SCHEMA, ())
+    commit_flush(ledger, session, REF, Flush(state, starts, spans, rows, SCHEMA))
 
 
 class SmallLake:
@@ -162,7 +162,7 @@ class SmallLake:
         compactor.close()
 
     def rebuild(self) -> None:
-        """`ducklake replay --rebuild`: the first partition read again, the second one carried."""
+        """`ducklake replay --rebuild`: the first partition read again, the second one reused."""
         with Ledger(self.paths) as ledger, Session(self.paths) as session:
             state = ledger.tables.get(REF.topic)
             assert state is not None
@@ -174,10 +174,10 @@ class SmallLake:
             writer.add(Decoded(rows, SCHEMA, ()), end)
             writer.finish(end)
             ledger.generations.hold(REF.topic, generation, session.id, HOLD_SECONDS)
-            carrier = Carrier(
+            reuse = FileReuse(
                 ledger, session, target, "plain", lambda span: [span] if span.partition else []
             )
-            carrier.carry(state, 0, ledger.commits.newest_number())
+            reuse.take_over(state, 0, ledger.commits.newest_number())
             failpoints.failpoint("replay.before_switch")
             ledger.generations.switch(state, generation, session.id, SCHEMA)
             self.say(generation=generation)
@@ -195,7 +195,8 @@ class SmallLake:
             )
             kept = tuple(OffsetRange(TOPIC_ID, 0, o, o, 1) for o in (old.first, old.last))
             span = OffsetRange(TOPIC_ID, partition, offset, offset, 1)
-            file = write_hot(ledger, session, REF, state.generation, SCHEMA, table([HOLE]), [span])
+            rows = HotRows(REF, state.generation, SCHEMA, table([HOLE]), [span])
+            file = write_hot(ledger, session, rows)
             ledger.commits.backfill(state, session.id, [Gap(span, (old,), kept)], file, SCHEMA)
             self.say(filled=True)
 
@@ -215,16 +216,15 @@ class SmallLake:
                 if lost.path.exists():
                     continue
                 places = [(s.partition, o) for s in lost.ranges for o in range(s.first, s.last + 1)]
-                made = write_hot(
-                    ledger,
-                    session,
+                rows = HotRows(
                     REF,
                     state.generation,
                     SCHEMA,
                     table(sorted(places)),
                     lost.ranges,
-                    self.paths.relative(lost.path),
+                    replaces=self.paths.relative(lost.path),
                 )
+                made = write_hot(ledger, session, rows)
                 ledger.files.replace(REF.topic, state.generation, lost.file_id, made)
             self.say(repaired=True)
             delete_replaced(ledger)

@@ -46,11 +46,15 @@ WRITER, DAYS = "consumers/ingest/lake_writer.py", "consumers/compaction/date_rew
 MEMBERSHIP = "consumers/ingest/membership.py"
 GENERATIONS, OFFSETS = "lake/ledger/generations.py", "lake/ledger/offsets.py"
 LEDGER_FILES, SWITCH = "lake/ledger/files.py", "lake/ledger/switch.py"
-SEALS, CARRY = "lake/ledger/compactions.py", "consumers/replay/reuse.py"
+SEALS, REUSE = "lake/ledger/compactions.py", "consumers/replay/reuse.py"
 REWRITES = "lake/ledger/date_rewrites.py"
-REBUILD, FILL = "consumers/replay/rebuild.py", "consumers/replay/backfill.py"
+CATCH_UP, LOST_FILES = "consumers/replay/generation_switch.py", "consumers/replay/lost_files.py"
 REPLAYS = "tests/crash/test_replay.py"
-SPANS, RESTORE = "consumers/replay/offset_ranges.py", "consumers/maintenance/ledger_rebuild.py"
+SPANS = "consumers/replay/offset_ranges.py"
+CHOICE, FOUND_FILES = (
+    "consumers/maintenance/ledger_rebuild/choice.py",
+    "consumers/maintenance/ledger_rebuild/found_files.py",
+)
 BACKUP = "consumers/maintenance/backup.py"
 REPLACING, IN_USE = "lake/ledger/replacing.py", "tests/unit/test_replacing.py"
 STORIES = "tests/crash/test_state_machine.py"
@@ -61,7 +65,7 @@ KAFKA = "tests/crash/test_kafka_faults.py"
 LOST = "tests/crash/test_lost_ledger.py"
 POWER = "tests/crash/test_power_loss.py::test_a_power_cut_at_any_moment_loses_and_repeats_nothing"
 BOOKS = "tests/unit/test_generations.py"
-TAKEN_OVER = "tests/unit/test_carry.py"
+TAKEN_OVER = "tests/unit/test_reuse.py"
 ARITHMETIC = "tests/unit/test_replay_spans.py"
 
 
@@ -104,7 +108,8 @@ BREAKS = (
     ),
     Break(
         "offsets before the file", HOT, '    failpoint("commit.before_write")\n',
-        "    ledger.commits.add(state, session.id, ranges, starts, None, schema, dead_letters)\n",
+        "    ledger.commits.add(\n        flush.state, session.id, flush.ranges, flush.starts,"
+        " None, flush.schema, flush.dead_letters\n    )\n",
         MODEL,
     ),
     Break(
@@ -196,7 +201,7 @@ BREAKS = (
     ),
     Break(
         "a topic made anew is not noticed", WRITER,
-        "        if not self._verify_topic_identity(topic):\n            return\n", "",
+        "        if not self._assignment.is_same_topic(topic):\n            return\n", "",
         f"{KAFKA}::test_a_recreated_topic_stops_its_table_until_accepted[True]",
     ),
     Break(
@@ -273,7 +278,7 @@ BREAKS = (
         f"{POWER}[days]",
     ),
     Break(
-        "no sync of carried files' folders", CARRY,
+        "no sync of reused files' folders", REUSE,
         "                sync_folder(folder)\n", "                pass\n", f"{POWER}[rebuild]",
     ),
     Break(
@@ -437,17 +442,17 @@ BREAKS = (
         f"{BOOKS}::test_a_file_that_a_compaction_is_about_to_replace_is_left_to_it",
     ),
     Break(
-        "carry forgets what has no row", CARRY, "                if kept:\n",
+        "a reuse forgets what has no row", REUSE, "                if kept:\n",
         "                if any(k.rows for k in kept):\n",
-        f"{TAKEN_OVER}::test_offsets_without_a_row_are_carried_too",
+        f"{TAKEN_OVER}::test_offsets_without_a_row_are_reused_too",
     ),
     Break(
-        "carry takes all of a file", CARRY, 'if whole and file.tier == "sealed":',
+        "a reuse takes all of a file", REUSE, 'if whole and file.tier == "sealed":',
         'if file.tier == "sealed":',
         f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
     ),
     Break(
-        "carry counts all rows of a range", CARRY, "        if span.rows >= 0:\n",
+        "a reuse counts all rows of a range", REUSE, "        if offset_range.rows >= 0:\n",
         "        if True:\n",
         f"{TAKEN_OVER}::test_a_file_that_straddles_gives_its_part_and_no_more",
     ),
@@ -472,17 +477,18 @@ BREAKS = (
         f"{KAFKA}::test_a_worker_whose_name_another_takes_joins_anew",
     ),
     Break(
-        "a day's lost file gets the rows of all days", FILL,
+        "a day's lost file gets the rows of all days", LOST_FILES,
         "parts.append(decoded.rows.filter(pc.equal(days, day)))",
         "parts.append(decoded.rows)",
         f"{REPLAYS}::test_lost_days_of_one_compaction_are_all_written_again",
     ),
     Break(
-        "a lost file gets what is left of its rows", FILL, "if count != file.rows:", "if False:",
+        "a lost file gets what is left of its rows", LOST_FILES,
+        "if count != file.rows:", "if False:",
         f"{REPLAYS}::test_a_lost_file_that_kafka_no_longer_holds_is_said_to_be_lost",
     ),
     Break(
-        "damaged files are carried over", CARRY,
+        "damaged files are reused", REUSE,
         "if not is_whole(path, file.sha256):", "if False:",
         f"{TAKEN_OVER}::test_a_damaged_file_is_not_read_and_its_rows_get_no_new_checksum",
     ),
@@ -492,7 +498,7 @@ BREAKS = (
         f"{TAKEN_OVER}::test_a_compaction_leaves_a_damaged_file_alone_and_names_it[False]",
     ),
     Break(
-        "dead letters not taken over", CARRY, "dead_letters_from=state.generation",
+        "dead letters not taken over", REUSE, "dead_letters_from=state.generation",
         "dead_letters_from=None",
         f"{TAKEN_OVER}::test_dead_letters_come_along_with_their_ranges",
     ),
@@ -517,45 +523,43 @@ BREAKS = (
         f"{TAKEN_OVER}::test_a_ledger_that_is_older_than_a_file_is_refused",
     ),
     Break(
-        "a lost ledger made of half a seal", RESTORE,
+        "a lost ledger made of half a seal", CHOICE,
         "any(n and have[s] < s.rows for s, n in f.counts.items())]", "False]",
         f"{TAKEN_OVER}::test_a_half_done_seal_is_not_taken",
     ),
     Break(
-        "a lost ledger made without hot files", RESTORE, "            kept.add(file)\n",
+        "a lost ledger made without hot files", CHOICE, "            kept.add(file)\n",
         "            pass\n",
         f"{TAKEN_OVER}::test_public_files_that_have_all_rows_are_taken_and_hot_ones_are_not",
     ),
     Break(
-        "a lost ledger that knows rows twice", RESTORE,
+        "a lost ledger that knows rows twice", CHOICE,
         "if any(n and have[s] + n <= s.rows for", "if any(n for",
         f"{TAKEN_OVER}::test_a_merged_file_is_taken_before_what_it_was_made_of",
     ),
     Break(
-        "a killed rebuild is taken for the table", RESTORE,
+        "a killed rebuild is taken for the table", CHOICE,
         "if any(f.live for f in files) or not _lacks_rows(files, generations[current]):",
         "if True:",
         f"{TAKEN_OVER}::test_a_rebuild_that_was_killed_half_way_is_not_taken_for_the_table",
     ),
     Break(
-        "a rebuild's files say nothing of it", RESTORE,
+        "a rebuild's files say nothing of it", FOUND_FILES,
         "about.generation == generation and not about.building,", "True,",
         f"{STORIES}::test_the_ledger_lost_with_a_rebuild_half_way[replay.before_segment]",
     ),
     Break(
-        "the switch does not look again", REBUILD,
-        "            self._catch_up(ledger, session, target, kafka, state, stop)\n"
-        "            carrier",
-        "            carrier",
+        "the switch does not look again", CATCH_UP,
+        "            self._builder.catch_up(state)\n", "",
         f"{STORIES}::test_a_rebuild_with_commits_and_a_compaction_at_any_step",
     ),
     Break(
-        "a share too few", SPANS, "while at < stretch.end:", "while at < stretch.end - 1:",
+        "a share too few", SPANS, "while at < span.end:", "while at < span.end - 1:",
         f"{ARITHMETIC}::test_shares_are_everything_once_and_about_equal",
     ),
     Break(
-        "a gap too few", SPANS, "    if at < stretch.end:\n", "    if at + 1 < stretch.end:\n",
-        f"{ARITHMETIC}::test_uncovered_ranges_are_what_nothing_covers",
+        "a gap too few", SPANS, "    if at < span.end:\n", "    if at + 1 < span.end:\n",
+        f"{ARITHMETIC}::test_uncovered_offsets_are_what_nothing_covers",
     ),
     Break(
         "a run over what is there", SPANS, "if found and at == before:", "if found:",

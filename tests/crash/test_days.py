@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from consumers.compaction.compactor import Compactor
-from consumers.ingest.flush import commit_flush
+from consumers.ingest.flush import Flush, commit_flush
 from consumers.maintenance.verify import Verifier
 from lake import recovery
 from lake.config import Config, TableRef, load_config
@@ -55,7 +55,7 @@ def flush(config: Config, day: date) -> None:
             }
         )
         spans = [OffsetRange(TOPIC_ID, p, firsts[p], firsts[p] + ROWS - 1, ROWS) for p in (0, 1)]
-        commit_flush(ledger, session, REF, state, rows, spans, starts, SCHEMA, ())
+        commit_flush(ledger, session, REF, Flush(state, starts, spans, rows, SCHEMA))
     compactor = Compactor(config)
     compactor.pass_once(force=True)
     compactor.close()

@@ -71,7 +71,7 @@ def test_a_rebuild_holds_the_same_rows_in_a_tree_of_its_own(make_lake: LakeMaker
     for topic in lake.topics:
         before = said(lake, "replay", topic, "--dry-run")
         built = said(lake, "replay", topic, "--rebuild", "--workers", "2")
-        assert built["generation"] == 1 and built["carried"] == 0
+        assert built["generation"] == 1 and built["reused"] == 0
         assert built["read_again"] == len(lake.loader.truths[topic].rows)
         after = said(lake, "replay", topic, "--dry-run")
         assert after["exact"] and after["checksum"] == before["checksum"]
@@ -110,15 +110,15 @@ def _expire(broker: Broker, topic: str, ends: dict[int, int]) -> None:
         future.result(30)
 
 
-def test_what_kafka_no_longer_holds_is_carried_over(make_lake: LakeMaker, broker: Broker) -> None:
+def test_what_kafka_no_longer_holds_is_reused(make_lake: LakeMaker, broker: Broker) -> None:
     lake = loaded(make_lake, PAIR, bursts=2)
     for topic in lake.topics:
         ends = lake.loader.truths[topic].ends()
         _expire(broker, topic, {p: end // 2 for p, end in ends.items()})
         gone = sum(offset < ends[p] // 2 for p, offset in lake.loader.truths[topic].rows)
-        for number in (1, 2):  # what was carried once is carried again
+        for number in (1, 2):  # what was reused once is reused again
             built = said(lake, "replay", topic, "--rebuild", "--workers", "1")
-            assert (built["generation"], built["carried"]) == (number, gone)
+            assert (built["generation"], built["reused"]) == (number, gone)
         said(lake, "generations", "list")
         worker = lake.start("generations", "remove", topic, "1", "--yes")
         assert worker.await_end() == 0, worker.text()
@@ -143,7 +143,7 @@ def test_only_a_range_is_decoded_anew(make_lake: LakeMaker) -> None:
             "--workers",
             "1",
         )
-        assert (built["read_again"], built["carried"]) == (within, len(rows) - within)
+        assert (built["read_again"], built["reused"]) == (within, len(rows) - within)
     lake.start("consume")
     lake.loader.burst()
     lake.await_caught_up()
@@ -157,8 +157,8 @@ STEPS = (
     "replay.before_segment",
     "replay.in_segment",
     "replay.after_segment",
-    "replay.before_carry",
-    "replay.after_carry",
+    "replay.before_reuse",
+    "replay.after_reuse",
     "replay.after_hold",
     "replay.before_switch",
     "replay.in_switch",

@@ -31,11 +31,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from consumers.compaction import planning
 from consumers.compaction.compactor import Compactor
-from consumers.ingest.flush import commit_flush
+from consumers.ingest.flush import Flush, commit_flush
 from consumers.maintenance.ledger_rebuild import restore_ledger
-from consumers.replay import backfill as fill
-from consumers.replay import build, rebuild
-from consumers.replay.backfill import Comparison, Replay
+from consumers.replay import backfill, build, generation_builder, generation_switch, rebuild
+from consumers.replay.backfill import Replay
+from consumers.replay.comparison import Comparison
+from consumers.replay.context import ReplayScope
 from consumers.replay.offset_ranges import Bounds
 from consumers.replay.rebuild import Rebuild
 from consumers.replay.segments import SegmentWriter
@@ -90,7 +91,7 @@ BESIDE = st.sampled_from(
         None,
         "replay.after_begin",
         "replay.before_segment",
-        "replay.before_carry",
+        "replay.before_reuse",
         "replay.after_hold",
         "replay.before_switch",
     ]
@@ -157,9 +158,8 @@ class Worker:
         schema = schema_of(self.buffer, schema)
         rows = rows_of(self.buffer, schema) if self.buffer else None
         with suppress(CommitConflict, TableHeld):
-            commit_flush(
-                self.ledger, self.session, REF, self.state, rows, ranges, starts, schema, []
-            )
+            flush = Flush(self.state, starts, ranges, rows, schema)
+            commit_flush(self.ledger, self.session, REF, flush)
         self.resume()
 
     def abandon(self) -> None:
@@ -199,13 +199,15 @@ class Lake(RuleBasedStateMachine):
         self.compactor = Compactor(self.config)
 
     def _let_replays_read_the_list(self) -> None:
-        for module in (rebuild, build, fill):
+        for module in (rebuild, build, backfill):
             self.patch.setattr(module, "KafkaReader", lambda _: ListReader(lambda: self.topic))
+        for module in (generation_builder, build, backfill):
             self.patch.setattr(module, "decoder_of", list_decoder)
-        self.patch.setattr(fill, "admin", lambda _: None)
-        self.patch.setattr(fill, "identify", lambda *_: {REF.topic: self._identity()})
+        self.patch.setattr(backfill, "admin", lambda _: None)
+        self.patch.setattr(backfill, "identify", lambda *_: {REF.topic: self._identity()})
         self.patch.setattr(rebuild, "RETRY_SECONDS", 0.0)
-        self.patch.setattr(rebuild, "SWITCH_SECONDS", 0.05)
+        self.patch.setattr(generation_switch, "RETRY_SECONDS", 0.0)
+        self.patch.setattr(generation_switch, "SWITCH_SECONDS", 0.05)
         # The dead tidy up nothing.
         for kind, name in ((Rebuild, "_give_up"), (SegmentWriter, "discard")):
             method = getattr(kind, name)
@@ -503,7 +505,7 @@ class RebuiltLake(Lake):
         full: bool,
         again: tuple[int, int | None],
     ) -> None:
-        """Some offsets are read again, the rest is carried over; others are at work meanwhile."""
+        """Some offsets are read again, the rest is reused; others are at work meanwhile."""
         if self.ledger.commits.last() == 0:
             return
 
@@ -522,7 +524,8 @@ class RebuiltLake(Lake):
         before = self.ledger.tables.get(REF.topic)
         assert before is not None
         endpoints, [(ref, table)] = self.config.endpoints(), list(self.config.tables())
-        build = partial(Rebuild(self.config, endpoints, ref, table, bounds).run, STOP)
+        scope = ReplayScope(ref, table, bounds)
+        build = partial(Rebuild(self.config, endpoints, scope).run, STOP)
         done = False
         try:
             done = self._survives(build, crash, full)
@@ -559,8 +562,8 @@ class RebuiltLake(Lake):
 
     def _replayed(self) -> Comparison:
         [(ref, table)] = list(self.config.tables())
-        everything = Bounds({}, {})
-        return Replay(self.config, self.config.endpoints(), ref, table, everything).run(STOP)
+        scope = ReplayScope(ref, table, Bounds({}, {}))
+        return Replay(self.config, self.config.endpoints(), scope).run(STOP)
 
     @precondition(lambda self: self.number % 4 == 1)
     @rule(crash=CRASHES)
@@ -709,7 +712,7 @@ REBUILDING = tuple(
     and not name.endswith(("_fill", "_replace"))
 )
 LONG = "DUCKLAKE_EXAMPLES" in os.environ
-BETWEEN = ("replay.after_hold", "replay.before_carry", "replay.before_switch")
+BETWEEN = ("replay.after_hold", "replay.before_reuse", "replay.before_switch")
 LOSING = ("replay.before_segment", "replay.before_switch", "replay.after_switch")
 AROUND = tuple(s for s in REBUILDING if s.startswith("replay.") and ".in_" not in s)
 

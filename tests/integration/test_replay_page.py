@@ -143,8 +143,8 @@ def test_a_new_table_from_an_old_topic_whose_retention_was_too_short(
         lake.run(f"{DUCKLAKE} consume --once")
     printed = "".join(lake.follow(PAGE, "Kafka's retention was too short"))
     assert f"offsets {VISITS} to {VISITS + VISITS // 2 - 1} lost" in printed
-    carried = [line for line in printed.splitlines() if "carried over" in line]
-    assert carried and carried[0].split()[-1] == str(VISITS)
+    reused = [line for line in printed.splitlines() if "reused" in line]
+    assert reused and reused[0].split()[-1] == str(VISITS)
     lake.run(f"{DUCKLAKE} verify legacy.visits && {DUCKLAKE} batch --once")
     assert lake.lake("SELECT count(*) FROM raw.visits") == [(VISITS + VISITS // 2,)]
 

@@ -20,7 +20,7 @@ import pytest
 
 from batcher.publish import Publisher
 from consumers.compaction.compactor import Compactor
-from consumers.ingest.flush import commit_flush
+from consumers.ingest.flush import Flush, commit_flush
 from consumers.maintenance.backup import cursors_of, read_manifest
 from consumers.maintenance.ledger_rebuild import restore_ledger
 from consumers.maintenance.verify import Verifier
@@ -126,7 +126,7 @@ def commit(lake: OldLake, ref: TableRef, topic_id: str) -> None:
         spans = [OffsetRange(topic_id, p, at, at + 1, 2) for p, at in state.positions.items()]
         starts = dict(state.positions)
         schema = state.schema.merged([source_column("note", "VARCHAR")])
-        commit_flush(ledger, session, ref, state, rows, spans, starts, schema, ())
+        commit_flush(ledger, session, ref, Flush(state, starts, spans, rows, schema))
 
 
 def test_a_lake_of_the_previous_release_opens_and_is_exact(v4: OldLake) -> None:

@@ -23,7 +23,7 @@ from consumers.ingest.planning import (
     all_read,
     flush_is_due,
     lost_offsets,
-    too_much,
+    over_memory_limit,
 )
 from lake.config import Consumer
 from lake.ledger import LakeFile, TableState
@@ -78,25 +78,25 @@ def test_hot_files_are_sealed_by_size_age_or_the_end_of_a_day(
 def test_many_tables_together_hold_no_more_than_two() -> None:
     mb = 1024 * 1024
     sizes = {f"t{n}": BufferSize(0, n * mb // 4, 0.0) for n in range(4)}  # 0 to 0.75 MB
-    assert too_much(sizes, LIMITS) == []
-    assert too_much({**sizes, "t4": BufferSize(0, mb - 1, 0.0)}, LIMITS) == ["t4"]
+    assert over_memory_limit(sizes, LIMITS) == []
+    assert over_memory_limit({**sizes, "t4": BufferSize(0, mb - 1, 0.0)}, LIMITS) == ["t4"]
     many = {f"t{n}": BufferSize(0, mb // 2, 0.0) for n in range(7)}
-    assert len(too_much(many, LIMITS)) == 3
+    assert len(over_memory_limit(many, LIMITS)) == 3
     small = {"t0": BufferSize(3 * 1024, 0, 0.0)}
-    assert too_much(small, LIMITS) == ["t0"], "many small messages take memory, too"
+    assert over_memory_limit(small, LIMITS) == ["t0"], "many small messages take memory, too"
 
 
 def test_a_portion_learns_how_large_records_are() -> None:
     portion = FetchSizer(5_000, 16_000_000)
     assert portion.messages() == 5_000
-    portion.saw(100, 100 * 1_000_000)  # believed at once
+    portion.observe(100, 100 * 1_000_000)  # believed at once
     assert portion.messages() == 16
     for _ in range(10):  # by and by
-        portion.saw(portion.messages(), portion.messages() * 540)
+        portion.observe(portion.messages(), portion.messages() * 540)
     assert portion.messages() == 5_000
-    portion.saw(1, 100_000_000)
+    portion.observe(1, 100_000_000)
     assert portion.messages() == 1
-    portion.saw(0, 0)
+    portion.observe(0, 0)
     assert portion.messages() == 1
 
 

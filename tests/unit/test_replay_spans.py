@@ -7,20 +7,20 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumers.replay.offset_ranges import Bounds, Stretch, outside, runs, shares, uncovered_ranges
+from consumers.replay.offset_ranges import Bounds, OffsetSpan, outside, runs, shares, uncovered
 from lake.records import OffsetRange
 
 ID = "a" * 32
 OFFSETS = st.integers(0, 60)
-STRETCHES = st.builds(lambda first, size: Stretch(0, first, first + size), OFFSETS, OFFSETS)
+SPANS = st.builds(lambda first, size: OffsetSpan(0, first, first + size), OFFSETS, OFFSETS)
 RANGES = st.builds(
     lambda first, size: OffsetRange(ID, 0, first, first + size, 1), OFFSETS, st.integers(0, 20)
 )
 
 
-def offsets(*spans: Stretch | OffsetRange) -> list[int]:
+def offsets(*listed_of: OffsetSpan | OffsetRange) -> list[int]:
     listed: list[int] = []
-    for s in spans:
+    for s in listed_of:
         listed += range(s.first, s.next_offset if isinstance(s, OffsetRange) else s.end)
     return listed
 
@@ -33,37 +33,37 @@ def offsets(*spans: Stretch | OffsetRange) -> list[int]:
 def test_shares_are_everything_once_and_about_equal(
     sizes: list[tuple[int, int]], workers: int, least: int
 ) -> None:
-    stretches = [Stretch(p, first, first + size) for p, (first, size) in enumerate(sizes)]
-    pieces = shares(stretches, workers, least)
+    spans = [OffsetSpan(p, first, first + size) for p, (first, size) in enumerate(sizes)]
+    pieces = shares(spans, workers, least)
     assert all(len(piece) for piece in pieces)
-    for stretch in stretches:
-        mine = [piece for piece in pieces if piece.partition == stretch.partition]
-        assert sorted(offsets(*mine)) == offsets(stretch)
+    for span in spans:
+        mine = [piece for piece in pieces if piece.partition == span.partition]
+        assert sorted(offsets(*mine)) == offsets(span)
     if pieces:
         # One worker is never left with most of it: pieces are no larger than two fair ones.
-        total = sum(map(len, stretches))
+        total = sum(map(len, spans))
         fair = -(-total // workers)
         assert max(map(len, pieces)) <= max(2 * fair, 1)
         assert len(pieces) >= min(workers, total) or fair == 1
 
 
-@given(covered=st.lists(RANGES, max_size=6), stretch=STRETCHES)
-@example(covered=[OffsetRange(ID, 0, 1, 1, 1)], stretch=Stretch(0, 0, 3))
-def test_uncovered_ranges_are_what_nothing_covers(
-    covered: list[OffsetRange], stretch: Stretch
+@given(covered=st.lists(RANGES, max_size=6), span=SPANS)
+@example(covered=[OffsetRange(ID, 0, 1, 1, 1)], span=OffsetSpan(0, 0, 3))
+def test_uncovered_offsets_are_what_nothing_covers(
+    covered: list[OffsetRange], span: OffsetSpan
 ) -> None:
-    found = uncovered_ranges(covered, stretch)
+    found = uncovered(covered, span)
     assert all(len(gap) for gap in found)
-    assert offsets(*found) == sorted(set(offsets(stretch)) - set(offsets(*covered)))
+    assert offsets(*found) == sorted(set(offsets(span)) - set(offsets(*covered)))
     assert all(one.end < other.first for one, other in pairwise(found))
 
 
-@given(span=RANGES, stretch=STRETCHES)
-def test_outside_is_the_rest_of_a_range(span: OffsetRange, stretch: Stretch) -> None:
-    parts = outside(span, stretch)
-    assert offsets(*parts) == sorted(set(offsets(span)) - set(offsets(stretch)))
+@given(whole=RANGES, span=SPANS)
+def test_outside_is_the_rest_of_a_range(whole: OffsetRange, span: OffsetSpan) -> None:
+    parts = outside(whole, span)
+    assert offsets(*parts) == sorted(set(offsets(whole)) - set(offsets(span)))
     # Only a whole range knows its rows.
-    assert all(part == span or part.rows == -1 for part in parts)
+    assert all(part == whole or part.rows == -1 for part in parts)
 
 
 @given(offsets=st.sets(OFFSETS), present=st.sets(OFFSETS))

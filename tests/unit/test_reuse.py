@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 
 from consumers.compaction.compactor import Compactor
-from consumers.ingest.flush import commit_flush
+from consumers.ingest.flush import Flush, commit_flush
 from consumers.maintenance.ledger_rebuild import FoundFile, chosen_files, restore_ledger
-from consumers.replay.offset_ranges import Stretch, outside
-from consumers.replay.reuse import Carrier
+from consumers.replay.offset_ranges import OffsetSpan, outside
+from consumers.replay.reuse import FileReuse
 from consumers.replay.segments import Target
 from lake.config import Config, TableRef, load_config
 from lake.errors import LedgerError
@@ -35,7 +35,7 @@ REF = TableRef("shop", "orders")
 ID = "ab" * 16
 SCHEMA = Schema((source_column("order_id", "BIGINT"),))
 MOMENT = datetime(2026, 3, 1, 5, tzinfo=UTC)
-SETTINGS = "name: carry\nsources: {shop: {type: sftp, tables: {orders: {file: orders.csv}}}}\n"
+SETTINGS = "name: reuse\nsources: {shop: {type: sftp, tables: {orders: {file: orders.csv}}}}\n"
 
 
 @dataclass
@@ -71,22 +71,23 @@ class Lake:
         ]
         span = OffsetRange(ID, 0, first, end - 1, len(offsets))
         starts = {0: state.positions.get(0)}
-        commit_flush(self.ledger, self.session, REF, state, rows, [span], starts, SCHEMA, dead)
+        flush = Flush(state, starts, [span], rows, SCHEMA, dead)
+        commit_flush(self.ledger, self.session, REF, flush)
 
     def seal(self) -> None:
         compactor = Compactor(self.config)
         compactor.pass_once(force=True)
         compactor.close()
 
-    def carry(self, again: Stretch) -> int:
+    def reuse(self, again: OffsetSpan) -> int:
         """Take over all but some offsets into a generation that is begun here."""
         number = self.ledger.generations.begin(REF.topic, self.session.id)
         target = Target(REF, number, ID, self.session.id, self.session.folder, 1e9)
-        carrier = Carrier(self.ledger, self.session, target, "plain", partial(_outside, again))
+        reuse = FileReuse(self.ledger, self.session, target, "plain", partial(_outside, again))
         state = self.ledger.tables.get(REF.topic)
         assert state is not None
-        carrier.carry(state, 0, self.ledger.commits.newest_number())
-        return carrier.rows
+        reuse.take_over(state, 0, self.ledger.commits.newest_number())
+        return reuse.rows
 
     def give_up(self) -> None:
         """Forget what is being built."""
@@ -114,8 +115,8 @@ class Lake:
         return [o for (o,) in duckdb.sql(f"SELECT _offset FROM ({query}) ORDER BY 1").fetchall()]
 
 
-def _outside(again: Stretch, span: OffsetRange) -> list[OffsetRange]:
-    return outside(span, again)
+def _outside(again: OffsetSpan, offset_range: OffsetRange) -> list[OffsetRange]:
+    return outside(offset_range, again)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_file_that_straddles_gives_its_part_and_no_more(lake: Lake, sealed: bo
     lake.flush(10)
     if sealed:
         lake.seal()
-    assert lake.carry(Stretch(0, 15, 20)) == 15
+    assert lake.reuse(OffsetSpan(0, 15, 20)) == 15
     assert lake.offsets(1) == list(range(15))
     assert lake.books(1) == [(0, 9, 10), (10, 14, 5)]
     assert sum(rows for _, rows in lake.files(1)) == 15
@@ -142,7 +143,7 @@ def test_a_whole_public_file_gets_a_second_name(lake: Lake) -> None:
     lake.flush(10)
     lake.seal()
     lake.flush(5)
-    lake.carry(Stretch(0, 10, 15))
+    lake.reuse(OffsetSpan(0, 10, 15))
     [(path, rows)] = lake.files(1)
     [(old, _)] = [f for f in lake.files(0) if f[0].startswith("raw/")]
     root = lake.ledger.paths.root
@@ -158,11 +159,11 @@ def test_a_missing_file_is_named_where_it_is_needed(lake: Lake, sealed: bool) ->
     lake.flush(5)
     [path] = [path for path, rows in lake.files(0) if rows == 10]
     (lake.ledger.paths.root / path).unlink()
-    assert lake.carry(Stretch(0, 0, 10)) == 5  # its rows are read again
+    assert lake.reuse(OffsetSpan(0, 0, 10)) == 5  # its rows are read again
     lake.give_up()
-    for again in (Stretch(0, 10, 15), Stretch(0, 4, 8)):
+    for again in (OffsetSpan(0, 10, 15), OffsetSpan(0, 4, 8)):
         with pytest.raises(LedgerError, match="is missing"):
-            lake.carry(again)
+            lake.reuse(again)
         lake.give_up()
 
 
@@ -183,9 +184,9 @@ def test_a_damaged_file_is_not_read_and_its_rows_get_no_new_checksum(
     [path] = [path for path, rows in lake.files(0) if rows == 10]
     _flip_a_bit(lake.ledger.paths.root / path)
     with pytest.raises(LedgerError, match=f"{path} is damaged"):
-        lake.carry(Stretch(0, 4, 8))
+        lake.reuse(OffsetSpan(0, 4, 8))
     lake.give_up()
-    assert lake.carry(Stretch(0, 0, 10)) == 5  # its rows are read again
+    assert lake.reuse(OffsetSpan(0, 0, 10)) == 5  # its rows are read again
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -205,18 +206,18 @@ def test_a_compaction_leaves_a_damaged_file_alone_and_names_it(lake: Lake, gone:
     assert left == (first, 5) and sealed[1] == 10 and sealed[0].startswith("raw/")
 
 
-def test_offsets_without_a_row_are_carried_too(lake: Lake) -> None:
+def test_offsets_without_a_row_are_reused_too(lake: Lake) -> None:
     """Else the new generation would have a gap there, and a lost ledger no word of it."""
     lake.flush(5)
     lake.flush(0, end=8)
     lake.flush(2)
-    lake.carry(Stretch(0, 100, 200))
+    lake.reuse(OffsetSpan(0, 100, 200))
     assert lake.books(1) == [(0, 4, 5), (5, 7, 0), (8, 9, 2)]
 
 
 def test_dead_letters_come_along_with_their_ranges(lake: Lake) -> None:
     lake.flush(6, dead_letters=(2, 5))
-    assert lake.carry(Stretch(0, 5, 6)) == 4
+    assert lake.reuse(OffsetSpan(0, 5, 6)) == 4
     with closing(sqlite3.connect(lake.ledger.paths.ledger)) as db:
         found = db.execute("SELECT offset FROM dead_letters WHERE generation = 1").fetchall()
     assert found == [(2,)]
@@ -278,7 +279,7 @@ def test_a_rebuild_that_was_killed_half_way_is_not_taken_for_the_table(
     lake.flush(10)
     lake.flush(10)
     lake.seal()
-    lake.carry(Stretch(0, 0, 10))  # offsets 10 to 19 are in it, 0 to 9 were to be read again
+    lake.reuse(OffsetSpan(0, 0, 10))  # offsets 10 to 19 are in it, 0 to 9 were to be read again
     paths = lake.ledger.paths
     lake.ledger.close()
     lake.session._lock.close()

@@ -1,0 +1,47 @@
+"""The decoders of all topics that a worker may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from consumers.ingest.decoding import Decoder, make_decoder
+from consumers.ingest.schema_changes import SchemaChanges
+from lake.config import Config, Endpoints, Table, TableRef
+from lake.records import REJECTS_TOPIC
+
+
+class Decoders:
+    """One for each table, and one for the rejects.
+
+    Args:
+        config: The configuration.
+        endpoints: Where Kafka is.
+    """
+
+    def __init__(self, config: Config, endpoints: Endpoints) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._changes: dict[str, SchemaChanges] = {}
+        self._by_topic = dict(self._made())
+
+    def _made(self) -> Iterator[tuple[str, Decoder]]:
+        for ref, table in self._config.tables():
+            kind = self._config.kind(ref)
+            if kind == "cdc" and ref.source not in self._changes:
+                self._changes[ref.source] = SchemaChanges(self._endpoints, ref.source)
+            yield ref.topic, make_decoder(ref, table, kind, self._changes.get(ref.source))
+        rejects = TableRef(*REJECTS_TOPIC.split("."))
+        yield REJECTS_TOPIC, make_decoder(rejects, Table(), "rejects")
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics that are read."""
+        return list(self._by_topic)
+
+    def __getitem__(self, topic: str) -> Decoder:
+        return self._by_topic[topic]
+
+    def close(self) -> None:
+        """Let go of the connections to the topics of schema changes."""
+        for changes in self._changes.values():
+            changes.close()
