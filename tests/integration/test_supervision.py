@@ -66,7 +66,9 @@ def command(config: Config, *words: str) -> list[str]:
 
 
 def ask(config: Config, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(config, *words), capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command(config, *words), cwd=config.root, capture_output=True, text=True, timeout=60
+    )
 
 
 def problem(config: Config, subject: str, state: str = "") -> Problem | None:
@@ -149,7 +151,10 @@ def fill(lab: Lab, topic: str, count: int = 50) -> None:
 def feed(tmp_path: Path, stack_config: Config) -> tuple[Lab, str]:
     """A lake of one table, whose topic others write."""
     lab = make_lab(tmp_path, stack_config, {"type": "kafka", "tables": {"things": {}}})
-    return lab, f"{lab.source}.things"
+    topic = f"{lab.source}.things"
+    admin = AdminClient(lab.endpoints.kafka_client())
+    admin.create_topics([NewTopic(topic, 2, 1)], operation_timeout=30)[topic].result(30)
+    return lab, topic
 
 
 def test_a_consumer_that_hangs_is_told_and_replaced(
