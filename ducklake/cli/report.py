@@ -231,7 +231,7 @@ def problem_lines(condition: Condition) -> list[Text]:
 
 
 def _layers(report: Report) -> Table:
-    table = Table(title="Rows on their way", title_justify="left", box=None)
+    table = Table(title="Rows by layer", title_justify="left", box=None)
     table.add_column("Table")
     for name in ("Source", "Raw", "PostgreSQL raw", "Last commit"):
         table.add_column(name, justify="right")

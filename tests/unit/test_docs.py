@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,17 @@ def test_both_readmes_have_the_same_rows_and_links() -> None:
         return len(re.findall(r"^\|", text, re.MULTILINE)), text.count("\n- "), links
 
     assert shape(README) == shape(LEEME)
+
+
+def test_the_repository_layout_is_that_of_git() -> None:
+    text = README.read_text(encoding="utf-8").partition("## Repository layout")[2]
+    tree = text.partition("```text\n")[2].partition("```")[0]
+    listed = [line.partition("/")[0] for line in tree.splitlines()]
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    tracked = {name.split("/")[0] for name in files.stdout.splitlines() if "/" in name}
+    assert listed == sorted(tracked)
 
 
 # Links and hygiene -------------------------------------------------------------------------------
