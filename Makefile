@@ -23,11 +23,14 @@ help:
 	@echo "make lock                    resolve requirements.lock anew"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
-# $(call install,FOLDER,PYTHON): a virtual environment of the locked packages
+# $(call install,FOLDER,PYTHON): a virtual environment of the locked packages; made anew where the
+# one that is there is another Python's, as the two would be mixed
 define install
 	@echo "installing into $(1) with $(2) ..." >&2
 	@started=$$(date +%s%N); \
-	"$(2)" -m venv $(1) >&2 && \
+	own=$$("$(2)" -c 'import os, sys; print(os.path.realpath(sys.executable))') && \
+	if [ "$$(realpath -q $(1)/bin/python)" = "$$own" ]; then clear=; else clear=--clear; fi && \
+	"$(2)" -m venv $$clear $(1) >&2 && \
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock >&2 && \
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2 && \
 	echo $$(( ($$(date +%s%N) - started) / 1000000 )) > $(1)/.install-milliseconds && touch $(1)/.ready
