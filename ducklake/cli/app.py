@@ -23,15 +23,19 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="MySQL, SFTP and APIs through Kafka into tested Parquet, DuckDB and PostgreSQL.",
+    help="Stream MySQL, SFTP and API data through Kafka into Parquet, DuckDB and PostgreSQL.",
 )
-config_app = typer.Typer(no_args_is_help=True, help=f"Look at {CONFIG_NAME}.")
+config_app = typer.Typer(
+    no_args_is_help=True, help=f"Validate {CONFIG_NAME}, or print its JSON Schema."
+)
 app.add_typer(config_app, name="config")
-generations_app = typer.Typer(no_args_is_help=True, help="The states of rebuilt tables.")
+generations_app = typer.Typer(
+    no_args_is_help=True, help="List and delete the generations of rebuilt tables."
+)
 app.add_typer(generations_app, name="generations")
 generations_app.command("list")(lake_commands.list_generations)
 generations_app.command("remove")(lake_commands.remove_generation)
-ledger_app = typer.Typer(no_args_is_help=True, help="The ledger itself.")
+ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger.")
 app.add_typer(ledger_app, name="ledger")
 ledger_app.command("rebuild")(lake_commands.rebuild_ledger)
 # In the order of `ducklake --help`.

@@ -18,10 +18,10 @@ def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     lake_only: Annotated[
-        bool, typer.Option("--lake-only", help="Do not compare with what Kafka holds.")
+        bool, typer.Option("--lake-only", help="Do not compare with Kafka.")
     ] = False,
 ) -> None:
-    """Prove that the lake holds what was committed, each row once, and what Kafka still holds."""
+    """Verify files, offsets and rows of the lake against its ledger and against Kafka."""
     from ducklake.cli.checks import verify_lake
 
     settings = load_config(config)
@@ -34,7 +34,7 @@ def accept_loss(
     config: ConfigOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Go on with a table that stopped because records are gone from Kafka for good."""
+    """Continue a table that stopped because records are permanently gone from Kafka."""
     from ducklake.cli import checks
 
     checks.accept_loss(load_config(config), table, yes)
@@ -45,25 +45,27 @@ def replay(
         str | None, typer.Argument(help="A topic, or the table's name; all by default.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="A date or moment (UTC), or an offset.")
+        str | None,
+        typer.Option("--from", help="Start of the range: a date or timestamp (UTC), or an offset."),
     ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", help="Up to here, this one not included.")
-    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of the range, exclusive.")] = None,
     offsets: Annotated[
-        bool, typer.Option("--offsets", help="--from and --to are offsets, in each partition.")
+        bool, typer.Option("--offsets", help="--from and --to are offsets, in every partition.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare and count only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report differences without writing.")
+    ] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Decode all anew, into a new generation.")
+        bool, typer.Option("--rebuild", help="Decode everything again into a new generation.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=16, help="Processes that rebuild; 2, where it is much.")
+        int | None,
+        typer.Option(min=1, max=16, help="Processes that rebuild; by default 2 for large topics."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a topic again: compare it with the lake and fill what is missing, or rebuild."""
+    """Reread a topic: compare it with the lake and backfill missing rows, or rebuild the table."""
     from ducklake.cli import replay as replays
 
     stop = stop_on_signals()
@@ -93,31 +95,34 @@ def remove_generation(
 
 def rebuild_ledger(
     config: ConfigOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, without writing.")
+    ] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a lost or old ledger anew from the lake's files."""
+    """Rebuild a lost or outdated ledger from the lake's files."""
     from ducklake.cli import ledger
 
     ledger.rebuild_ledger(load_config(config), dry_run, yes, as_json)
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")], config: ConfigOption = None
+    folder: Annotated[Path, typer.Argument(help="The folder to create.")],
+    config: ConfigOption = None,
 ) -> None:
-    """Write ledger and cursors into a folder, while all goes on."""
+    """Back up the ledger and the cursors into a folder; everything else keeps running."""
     from ducklake.cli import ledger
 
     ledger.back_up(load_config(config), folder)
 
 
 def restore(
-    folder: Annotated[Path, typer.Argument(help="What `ducklake backup` made.")],
+    folder: Annotated[Path, typer.Argument(help="A folder created by `ducklake backup`.")],
     config: ConfigOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Bring back a backup of ledger and cursors."""
+    """Restore a backup of the ledger and the cursors."""
     from ducklake.cli import ledger
 
     ledger.restore(load_config(config), folder, yes)

@@ -12,5 +12,7 @@ ConfigOption = Annotated[
     typer.Option("--config", envvar="DUCKLAKE_CONFIG", help="The configuration file."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One line of JSON on standard output.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of what is there now.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+OnceOption = Annotated[
+    bool, typer.Option("--once", help="Process what is available now, then stop.")
+]

@@ -24,7 +24,7 @@ def produce(
     config: ConfigOption = None,
     once: OnceOption = False,
 ) -> None:
-    """Bring new rows from the sources into Kafka."""
+    """Read new rows from the sources and produce them to Kafka."""
     from ducklake.cli.configuration import load_checked
     from producers.runner import SourceRunner
 
@@ -38,9 +38,11 @@ def produce(
 def consume(
     config: ConfigOption = None,
     once: OnceOption = False,
-    workers: Annotated[int, typer.Option(min=1, max=16, help="Processes that share it.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, max=16, help="Number of processes that share the topics.")
+    ] = 1,
 ) -> None:
-    """Write what is in Kafka into the raw lake, exactly once."""
+    """Write records from Kafka into the raw lake, exactly once."""
     from consumers.ingest.lake_writer import LakeWriter
 
     stop = stop_on_signals()
@@ -66,7 +68,7 @@ def consume(
 
 
 def live(config: ConfigOption = None) -> None:
-    """Count the shop's orders and revenue by the minute, into the topic live.kpis."""
+    """Compute the shop's orders and revenue per minute into the topic live.kpis."""
     try:
         from consumers.live.worker import LiveWorker
     except ModuleNotFoundError as error:
@@ -83,13 +85,13 @@ def live(config: ConfigOption = None) -> None:
 
 def compact(
     config: ConfigOption = None,
-    now: Annotated[bool, typer.Option("--now", help="Seal all hot files, and end.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Seal all hot files, then stop.")] = False,
     days: Annotated[
         str | None,
-        typer.Option("--days", help="Merge the files of old days: 2026-10-01..2026-10-31."),
+        typer.Option("--days", help="Merge the files of past days: 2026-10-01..2026-10-31."),
     ] = None,
 ) -> None:
-    """Turn hot files into large public ones."""
+    """Seal hot files into large public ones."""
     if days is not None:
         from ducklake.cli.checks import compact_days
 
@@ -116,7 +118,7 @@ def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
 
 
 def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
-    """Run dbt on what is new, publish what passed, and export it to PostgreSQL."""
+    """Build and test the dbt models, publish what passed, and export it to PostgreSQL."""
     from batcher.cycle import Batch
     from batcher.cycle import once as one_cycle
 
@@ -149,11 +151,11 @@ def run(config: ConfigOption = None) -> None:
 
 
 def simulate(
-    rate: Annotated[float, typer.Option(help="Changed rows per second.")] = 5.0,
+    rate: Annotated[float, typer.Option(help="Rows to change per second.")] = 5.0,
     config: ConfigOption = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for reproducible data.")] = None,
 ) -> None:
-    """Trade in the demo shop: orders, status, price and address changes, cancellations."""
+    """Simulate the demo shop: orders, status, price and address changes, cancellations."""
     from techstore.simulate import shop_connection
     from techstore.simulate import simulate as trade
 
@@ -169,9 +171,9 @@ def demo(
     config: ConfigOption = None,
     once: Annotated[bool, typer.Option("--once", help="One full pass, then stop.")] = False,
     as_json: JsonOption = False,
-    rate: Annotated[float, typer.Option(help="Changed rows per second of the shop.")] = 5.0,
+    rate: Annotated[float, typer.Option(help="Rows that the simulator changes per second.")] = 5.0,
 ) -> None:
-    """Start the stack and take everything through it: for ever, or once."""
+    """Start the stack and run the whole pipeline, continuously or once."""
     from ducklake.cli import demo as job
     from ducklake.cli.configuration import load_checked
 

@@ -29,7 +29,7 @@ NOTHING_RUNS = 4
 
 
 def up(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Start the embedded stack and return once all of it is healthy."""
+    """Start the embedded stack and return once every service is healthy."""
     settings = load_config(config)
     began = time.monotonic()
     lifecycle.up(settings, PlainLines() if as_json else for_stderr())
@@ -43,14 +43,14 @@ def up(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def down(config: ConfigOption = None) -> None:
-    """Stop the embedded stack; nothing of it is left running."""
+    """Stop the embedded stack; no process is left running."""
     print("stopped" if lifecycle.down(load_config(config)) else "nothing was running")
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show every service and role, what has stopped, and the lines that open each part.
+    """Show all services and roles, what has stopped, and how to connect to each service.
 
-    Exit code 0: all that was started is healthy; 3: something is not; 4: nothing was started.
+    Exit code 0: everything started is healthy; 3: something is not; 4: nothing was started.
     """
     settings = load_config(config)
     seen, condition = lifecycle.status(settings), look(settings)
@@ -94,7 +94,7 @@ def _show_status(config: Config, seen: lifecycle.StackStatus, condition: Conditi
 
 
 def reset(config: ConfigOption = None, yes: YesOption = False) -> None:
-    """Stop the stack and delete all data of the project: the next start is the first."""
+    """Stop the stack and delete all data of the project."""
     settings = load_config(config)
     if not yes:
         if not sys.stdin.isatty():
