@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -81,22 +82,28 @@ def connection_uses(config: Config) -> Iterator[ConnectionUse]:
     """
     for name, source in config.settings.sources.items():
         if source.type != FOREIGN:
-            yield from connector_class(config, name).connections_used(name, source)
+            yield from _uses(config, name)
+
+
+def _uses(config: Config, name: str) -> Sequence[ConnectionUse]:
+    return connector_class(config, name).connections_used(name, config.settings.sources[name])
 
 
 def embedded_services(config: Config) -> tuple[str, ...]:
     """Names of the services that `ducklake up` has to start, for the lake and for its sources.
 
-    Raises:
-        ConfigError: The class of a source that is embedded cannot be loaded.
+    A source whose class cannot be loaded needs none: whoever runs the sources says what is wrong
+    with it, and the others and the lake's own services are not stopped by it.
     """
     wanted = {*config.settings.services.embedded()}
     entries = config.settings.connections
     if EMBEDDED in entries.values() or any(
         source.connection == EMBEDDED for source in config.settings.sources.values()
     ):
-        uses = connection_uses(config)
-        wanted |= {use.service for use in uses if use.service and use.is_embedded(config)}
+        for name, source in config.settings.sources.items():
+            with suppress(ConfigError):
+                uses = () if source.type == FOREIGN else _uses(config, name)
+                wanted |= {use.service for use in uses if use.service and use.is_embedded(config)}
     return tuple(sorted(wanted))
 
 

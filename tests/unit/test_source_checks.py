@@ -405,3 +405,15 @@ def test_only_the_sources_that_are_asked_are_checked(tmp_path: Path) -> None:
 def test_a_word_that_is_no_command_gets_an_answer() -> None:
     assert "`accept` is called `accept-loss` now" in run("accept", "shop.orders")
     assert "did you mean 'verify'?" in run("verfy")
+
+
+def test_a_class_that_cannot_be_loaded_stops_no_other_service(tmp_path: Path) -> None:
+    text = (
+        "sources:\n"
+        "  a: {type: mysql_cdc, connection: embedded, tables: {orders: {}}}\n"
+        "  b: {type: nowhere.to_be:Found, connection: embedded, tables: {things: {}}}\n"
+    )
+    made = config(tmp_path, text)
+    assert "mysql" in embedded_services(made)
+    with pytest.raises(ConfigError, match=r"line 3: sources\.b\.type: .*cannot be loaded"):
+        check_sources(made)
