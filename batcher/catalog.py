@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lake.config import Config, TableRef
 from lake.ledger import NOW, LedgerReader
+from lake.storage.operations import make_scratch_folder
 from lake.storage.schema import row_columns
 from lake.storage.sql import quoted, rows_query
 
@@ -32,7 +33,7 @@ DEAD_LETTERS = pa.schema(
 @contextmanager
 def opened(path: Path, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB file, in UTC; closed at the end, so that dbt can open it with its own settings."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_scratch_folder(path.parent)
     database = duckdb.connect(str(path), read_only=read_only)
     try:
         database.execute("SET TimeZone = 'UTC'")

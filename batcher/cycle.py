@@ -19,6 +19,7 @@ from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.formats import RunSummary
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
+from lake.storage.operations import make_scratch_folder
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.5
@@ -85,7 +86,7 @@ class Batch:
         with ExitStack() as opening:
             self._lake = opening.enter_context(open_lake(config, for_writing=False))
             self._ledger = self._lake.ledger
-            (self._lake.paths.root / "work").mkdir(exist_ok=True)
+            make_scratch_folder(self._lake.paths.root / "work")
             self._open(config, endpoints)
             self._opened = opening.pop_all()
 

@@ -19,7 +19,14 @@ from batcher.dbt_build import Model
 from lake.config import Config
 from lake.formats import PublishedIndex, PublishedModel
 from lake.ledger import LedgerReader
-from lake.storage.files import make_folder, move_into_place
+from lake.storage.operations import (
+    make_folder,
+    move_into_place,
+    remove_file,
+    rename,
+    touch,
+    write_unsynced,
+)
 from lake.storage.paths import files_below
 from lake.storage.sql import literal, quoted, rows_query
 
@@ -106,7 +113,7 @@ class Publisher:
 
     def _swap(self, snapshots: dict[str, Snapshot], commit: int) -> None:
         staged = self._paths.root / "work" / f"lake-{os.getpid()}.duckdb"
-        staged.unlink(missing_ok=True)
+        remove_file(staged)
         with opened(staged) as database:
             database.execute("CREATE SCHEMA raw; CREATE SCHEMA staging; CREATE SCHEMA consume")
             for ref, _ in self._config.tables():
@@ -128,7 +135,7 @@ class Publisher:
                     f"CREATE VIEW {quoted(schema)}.{quoted(name)} AS"
                     f" SELECT * FROM read_parquet({literal(str(snapshot.path))})"
                 )
-        staged.replace(self._paths.lake_db)
+        rename(staged, self._paths.lake_db)
 
     def _write_index(self, snapshots: dict[str, Snapshot]) -> None:
         models = {
@@ -137,8 +144,8 @@ class Publisher:
         }
         make_folder(self._index.parent)  # not there yet where nothing has passed so far
         staged = self._index.with_suffix(".tmp")
-        staged.write_text(PublishedIndex(models).dump())
-        staged.replace(self._index)
+        write_unsynced(staged, PublishedIndex(models).dump())
+        rename(staged, self._index)
 
     def _clean(self, snapshots: dict[str, Snapshot]) -> None:
         """Delete replaced snapshots, but not under a reader that opened the file lately."""
@@ -146,9 +153,9 @@ class Publisher:
         limit = time.time() - KEEP_SECONDS
         for path in self._paths.published.glob("*/*/*.parquet"):
             if path in current:
-                os.utime(path)  # counts from when it was last current
+                touch(path)  # counts from when it was last current
             elif _SNAPSHOT.fullmatch(path.name) and path.stat().st_mtime < limit:
-                path.unlink()
+                remove_file(path)
 
 
 def hash_of(found: Iterable[object], columns: Iterable[object]) -> int:

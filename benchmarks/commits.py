@@ -20,16 +20,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import lake.storage.files
+import lake.storage.operations
 from benchmarks.broker import note
 from consumers.compaction.compactor import Compactor
 from consumers.ingest.flush import Flush, commit_flush
 from lake.config import Config, TableRef, load_config
 from lake.ledger import Ledger
 from lake.records import OffsetRange
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
+from lake.storage.session import Session
 
 TOPIC_ID = "0" * 32
 DAY = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
@@ -142,7 +142,7 @@ def _clock(moment: list[float]) -> Iterator[None]:
     """A simulated day: the clock is passed by hand, and nothing waits for the disk."""
     real_time, real_sync = time.time, os.fsync
     time.time = lambda: moment[0]
-    lake.storage.files.os.fsync = lambda handle: None  # type: ignore[attr-defined]
+    lake.storage.operations.os.fsync = lambda handle: None  # type: ignore[attr-defined]
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lake.errors import ConfigError
-from lake.storage.atomic_files import write_atomically
+from lake.storage.operations import write_atomically
 from techstore import place_files
 
 NAMES = ("mysql_root", "mysql", "postgres", "sftp")

@@ -19,8 +19,8 @@ from lake.ledger import Ledger, LedgerReader
 from lake.ledger.runs import RunHistory
 from lake.ledger.staleness import assert_ledger_current
 from lake.recovery import drop_abandoned, pinned, recover
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
+from lake.storage.session import Session
 
 
 class ReadableLake:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import math
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -21,29 +17,22 @@ from lake.errors import DateHeld, DiskFull, LedgerError, ServiceUnreachable, Ter
 from lake.failpoints import failpoint
 from lake.ledger import Ledger
 from lake.ledger.entries import OpenCompaction
-from lake.storage.files import (
-    Session,
+from lake.storage.operations import (
+    exchange_folders,
+    found_in,
     make_folder,
     move_into_place,
-    quarantine,
-    session_is_alive,
+    remove_file,
+    remove_tree,
     sync_folder,
 )
 from lake.storage.paths import LakePaths, unknown_files
+from lake.storage.quarantine import quarantine
+from lake.storage.session import Session, session_is_alive
 
 log = structlog.get_logger()
 EXCHANGE_SECONDS = 30.0
 LOOK_SECONDS = 0.02
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-
-
-def _found(folder: Path, pattern: str) -> list[Path]:
-    """What lies in a folder that somebody else may remove meanwhile: another one recovers, too."""
-    try:
-        return list(folder.glob(pattern))
-    except FileNotFoundError:
-        return []
 
 
 def recover(ledger: Ledger) -> int:
@@ -58,14 +47,14 @@ def recover(ledger: Ledger) -> int:
     paths = ledger.paths
     left = [p for p in (paths.root / "hot").glob("*/*/*.parquet") if not _is_owned(paths, p)]
     folders = [f for f in paths.staging.glob("[!.]*") if not session_is_alive(paths, f.name)]
-    left += [p for folder in folders for p in _found(folder, "*.parquet")]
+    left += [p for folder in folders for p in found_in(folder, "*.parquet")]
     failpoint("recover.before_look")
     # A date's staging folder that no intent names holds only links and copies of what is there.
     intended_folders = {rewrite.intent.staging for rewrite in ledger.date_rewrites.open()}
     for folder in folders:
-        for date_folder in _found(folder, "day-*"):
+        for date_folder in found_in(folder, "day-*"):
             if paths.relative(date_folder) not in intended_folders:
-                shutil.rmtree(date_folder, ignore_errors=True)
+                remove_tree(date_folder)
     # Intents before known files: what flips in between is in both.
     intended = ledger.intended_paths()
     known = intended | ledger.files.known_paths("hot")
@@ -73,8 +62,8 @@ def recover(ledger: Ledger) -> int:
     moved = sum(_quarantine(paths, paths.root / relative) for relative in orphans)
     failpoint("recover.before_remove")
     for folder in folders:
-        if not _found(folder, "*.parquet") and not _found(folder, "day-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not found_in(folder, "*.parquet") and not found_in(folder, "day-*"):
+            remove_tree(folder)
     failpoint("recover.after_remove")
     return moved
 
@@ -88,7 +77,7 @@ def drop_abandoned(ledger: Ledger) -> None:
         delete_replaced(ledger)
         # Files that it had not added yet have names only there.
         tree = ledger.paths.raw(TableRef(*topic.split(".", 1)), generation)
-        shutil.rmtree(tree, ignore_errors=True)
+        remove_tree(tree)
         log.warning(
             "abandoned_rebuild_dropped",
             message="What a killed rebuild left is deleted.",
@@ -107,7 +96,7 @@ def delete_replaced(ledger: Ledger) -> None:
             ledger.pins.unpin(session)
     for file in ledger.files.obsolete(before=oldest):
         failpoint("seal.before_delete")
-        file.path.unlink(missing_ok=True)
+        remove_file(file.path)
         failpoint("seal.before_forget")
         ledger.files.forget(file.file_id)
         failpoint("seal.after_forget")
@@ -127,7 +116,7 @@ def _quarantine(paths: LakePaths, path: Path) -> int:
     except DiskFull as error:
         log.warning(
             "orphan_not_moved",
-            message="There is no room to move an orphaned file aside; it stays.",
+            message="There is no room to move an orphaned file to quarantine; it stays.",
             file=str(path),
             reason=str(error),
         )
@@ -206,7 +195,7 @@ def _put(staged: Path, final: Path) -> None:
         # Whoever renamed it may have died before the name was safe.
         make_folder(final.parent)
         sync_folder(final.parent)
-        staged.unlink(missing_ok=True)  # the same file, by its old name
+        remove_file(staged)  # the same file, by its old name
     elif staged.exists():
         move_into_place(staged, final, intended=True)
     else:
@@ -245,27 +234,14 @@ def finish_date_rewrites(ledger: Ledger, session: Session, claimed: bool = False
             raise
         ledger.date_rewrites.flip(rewrite, session.id)
         failpoint("days.before_remove")
-        shutil.rmtree(root / intent.staging, ignore_errors=True)
+        remove_tree(root / intent.staging)
 
 
 def _exchange(folder: Path, staging: Path, new_file: Path) -> None:
     """Let two folders change places, unless they did before."""
     failpoint("days.before_swap")
     if not new_file.exists():
-        _exchange_names(folder, staging)
+        exchange_folders(folder, staging)
     for changed in (folder, staging, folder.parent, staging.parent):
         sync_folder(changed)
     failpoint("days.after_swap")
-
-
-def _exchange_names(one: Path, other: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    paths = (os.fsencode(one), os.fsencode(other))
-    if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
-        return
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        raise TerminalError(
-            f"The file system of {one} cannot exchange two folders.", "Use ext4, XFS or Btrfs."
-        )
-    raise OSError(number, os.strerror(number), str(one))

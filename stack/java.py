@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lake.storage.atomic_files import write_atomically
+from lake.storage.operations import write_atomically
 from stack.jars import PROJECT
 from stack.tools import Tools
 

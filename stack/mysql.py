@@ -11,7 +11,8 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from lake.errors import StackError
-from lake.storage.atomic_files import write_atomically, write_json
+from lake.storage.json_files import write_json
+from lake.storage.operations import write_atomically
 from stack.jars import PROJECT
 from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lake.errors import StackError
-from lake.storage.atomic_files import read_json, write_json
+from lake.storage.json_files import read_json, write_json
 
 LOOPBACK = "127.0.0.1"
 _REACH = 400

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from lake.errors import StackError
 from lake.processes.child import LAUNCH
 from lake.processes.launch import NOBODY
-from lake.storage.atomic_files import write_atomically
+from lake.storage.operations import write_atomically
 from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback
 

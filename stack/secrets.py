@@ -6,7 +6,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from lake.storage.atomic_files import read_json, write_json
+from lake.storage.json_files import read_json, write_json
 
 
 class Secrets:

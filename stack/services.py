@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import requests
 
-from lake.storage.atomic_files import write_atomically
+from lake.storage.operations import write_atomically
 from producers.registry import embedded_services
 from stack.connect import Connect
 from stack.jars import PROJECT

@@ -22,7 +22,7 @@ from lake.processes.child import CappedLog
 from lake.processes.managed_process import RestartPolicy
 from lake.processes.status_file import StatusFile
 from lake.processes.supervisor import ProcessSupervisor
-from lake.storage.atomic_files import write_json
+from lake.storage.json_files import write_json
 from producers.registry import embedded_services
 from stack.downloads import cache_dir
 from stack.ports import PortBook

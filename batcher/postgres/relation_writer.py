@@ -16,6 +16,7 @@ from psycopg2 import sql
 from batcher.postgres.database import PostgresDatabase, identifier
 from batcher.postgres.types import is_same_type, postgres_type
 from lake.errors import BatchError
+from lake.storage.operations import remove_file
 from lake.storage.sql import literal, quoted
 
 Columns = Sequence[tuple[str, str]]
@@ -149,4 +150,4 @@ class RelationWriter:
                 cursor.copy_expert(command, rows)
             return int(cursor.rowcount)
         finally:
-            Path(name).unlink()
+            remove_file(Path(name))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
-from io import TextIOWrapper
+from io import BufferedWriter
 from pathlib import Path
 
 import structlog
@@ -41,13 +41,8 @@ from lake.recovery import (
     finish_compactions,
     finish_date_rewrites,
 )
-from lake.storage.files import (
-    ROW_GROUP_ROWS,
-    ParquetSink,
-    WrittenFile,
-    is_whole,
-    sync_folder,
-)
+from lake.storage.operations import open_lock, remove_file, sync_folder
+from lake.storage.parquet_files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, is_whole
 from lake.storage.paths import LakePaths, SealedName
 from lake.storage.sql import literal, rows_query, spilling
 
@@ -263,7 +258,7 @@ class Compactor:
         except DuckLakeError:
             intended = {o for open_ in self.ledger.compactions.open() for o in open_.intent.outputs}
             for output in set(outputs) - intended:
-                (self.paths.root / output.staged).unlink(missing_ok=True)
+                remove_file(self.paths.root / output.staged)
             raise
 
     def _merge(self, ref: TableRef, small: Sequence[LakeFile]) -> None:
@@ -325,13 +320,13 @@ class Compactor:
         return Footer(ref.topic, state.generation, tuple(spans), newest, state.schema)
 
 
-def _alone(paths: LakePaths) -> TextIOWrapper:
+def _alone(paths: LakePaths) -> BufferedWriter:
     """The lock under which public files are made; closing it lets go.
 
     Raises:
         TerminalError: Another process has it.
     """
-    lock = (paths.root / "compactor.lock").open("w")
+    lock = open_lock(paths.root / "compactor.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

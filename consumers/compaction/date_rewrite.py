@@ -7,7 +7,6 @@ have pinned files meanwhile, since the old ones go at once.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from lake.failpoints import failpoint
 from lake.formats import DateRewriteIntent, PlannedFile
 from lake.ledger import LakeFile
 from lake.recovery import finish_date_rewrites
-from lake.storage.files import make_folder, sync_folder
+from lake.storage.operations import link, make_folder, sync_folder
 from lake.storage.paths import SealedName
 from lake.storage.sql import rows_query
 
@@ -56,7 +55,7 @@ def rewrite_date(compactor: Compactor, ref: TableRef, day: date) -> int:
     outputs: list[PlannedFile] = []
     for group in groups:
         if len(group) == 1:
-            os.link(group[0].path, staging / group[0].path.name)
+            link(group[0].path, staging / group[0].path.name)
             continue
         first, last = (SealedName.parse(f.path.name) for f in (group[0], group[-1]))
         name = SealedName(first.topic_id, first.partition, first.first, last.last).name()

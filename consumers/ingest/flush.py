@@ -15,8 +15,10 @@ from lake.failpoints import failpoint
 from lake.formats import Footer
 from lake.ledger import Ledger, LedgerReader, TableState
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import Session, WrittenFile, move_into_place, write_parquet
+from lake.storage.operations import move_into_place, remove_file
+from lake.storage.parquet_files import WrittenFile, write_parquet
 from lake.storage.schema import Schema
+from lake.storage.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def gone_unless_taken(ledger: LedgerReader, file: WrittenFile | None) -> Iterato
         yield
     except DuckLakeError:
         if file is not None and not ledger.files.knows(file.path):
-            file.path.unlink(missing_ok=True)
+            remove_file(file.path)
         raise
 
 
@@ -135,7 +137,7 @@ def write_hot(ledger: LedgerReader, session: Session, hot: HotRows) -> WrittenFi
     try:
         move_into_place(staged.path, final)
     except DiskFull:
-        staged.path.unlink(missing_ok=True)
-        final.unlink(missing_ok=True)
+        remove_file(staged.path)
+        remove_file(final)
         raise
     return WrittenFile(final, staged.size, staged.sha256, staged.rows)

@@ -10,7 +10,7 @@ import fcntl
 from pathlib import Path
 
 from lake.errors import TerminalError
-from lake.storage.files import make_folder
+from lake.storage.operations import make_folder, open_lock
 
 MOST_WORKERS = 64
 
@@ -28,7 +28,7 @@ class WorkerSlot:
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
         for number in range(MOST_WORKERS):
-            lock = (folder / f"worker-{number}.lock").open("w")
+            lock = open_lock(folder / f"worker-{number}.lock")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

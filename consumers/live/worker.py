@@ -29,6 +29,7 @@ from lake.config import Config, Endpoints
 from lake.errors import ConfigError, ServiceUnreachable, TerminalError
 from lake.kafka.topics import TIMEOUT, admin, identify, make_topics
 from lake.processes.heartbeat import SILENT, Heartbeat
+from lake.storage.operations import make_scratch_folder
 
 log = structlog.get_logger()
 KPI_TOPIC = "live.kpis"
@@ -124,7 +125,7 @@ class LiveWorker:
         self._partial_since: float | None = None
         # faust makes its folders even where it keeps nothing
         folder = config.data_dir / "work" / "live"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_scratch_folder(folder)
         self.app = faust.App(
             f"ducklake.{config.settings.name}.live",
             broker=[f"kafka://{address.strip()}" for address in endpoints.kafka.split(",")],

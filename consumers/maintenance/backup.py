@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -20,7 +19,17 @@ from lake.failpoints import failpoint
 from lake.formats import BackupManifest
 from lake.ledger import LedgerReader
 from lake.ledger.replacing import at_rest, put_in_place
-from lake.storage.files import disk_full_is_transient, make_folder, sync_folder
+from lake.storage.operations import (
+    copy_file,
+    disk_full_is_transient,
+    make_folder,
+    make_scratch_folder,
+    remove_tree,
+    rename,
+    sync_file,
+    sync_folder,
+    write_unsynced,
+)
 from lake.storage.paths import LakePaths
 
 _LEDGER, _CURSORS, _MANIFEST = "ledger.db", "cursors.json", "manifest.json"
@@ -60,22 +69,22 @@ def write_backup(
     try:
         with disk_full_is_transient(staged):
             make_folder(folder.parent)
-            staged.mkdir()
+            make_scratch_folder(staged, exist_ok=False)
             with LedgerReader(paths) as ledger:
                 newest = ledger.copy_to(staged / _LEDGER)
                 moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 about = BackupManifest(lake, ledger.identity(), moment, newest, len(cursors))
-            (staged / _CURSORS).write_text(json.dumps(cursors, indent=1))
-            (staged / _MANIFEST).write_text(about.dump())
+            write_unsynced(staged / _CURSORS, json.dumps(cursors, indent=1))
+            write_unsynced(staged / _MANIFEST, about.dump())
             for path in staged.iterdir():
-                _sync(path)
+                sync_file(path)
             sync_folder(staged)
             failpoint("backup.before_rename")
-            staged.rename(folder)  # takes the place of an empty folder
+            rename(staged, folder)  # takes the place of an empty folder
             sync_folder(folder.parent)
             failpoint("backup.after_rename")
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
+        remove_tree(staged)
         raise
     return about
 
@@ -120,8 +129,7 @@ def restore_ledger_of(folder: Path, paths: LakePaths) -> Path | None:
     with at_rest(paths):
         fresh = paths.root / "ledger.db.restored"
         with disk_full_is_transient(fresh):
-            shutil.copyfile(folder / _LEDGER, fresh)
-            _sync(fresh)
+            copy_file(folder / _LEDGER, fresh)
         return put_in_place(paths, fresh)
 
 
@@ -129,8 +137,3 @@ def cursors_of(folder: Path) -> dict[str, str]:
     """The cursors in a backup: key to JSON."""
     found: dict[str, str] = json.loads((folder / _CURSORS).read_text())
     return found
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -20,7 +20,7 @@ from lake.kafka.topics import TopicIdentity, admin, identify
 from lake.ledger import LakeFile, LedgerReader, TableState
 from lake.opening import open_lake
 from lake.records import OffsetRange
-from lake.storage.files import sha256_of
+from lake.storage.parquet_files import sha256_of
 from lake.storage.paths import LakePaths, files_below, unknown_files
 from lake.storage.sql import rows_query, spilling
 

@@ -13,7 +13,7 @@ from lake.config import Table, TableRef
 from lake.ledger import Ledger, LedgerReader, TableState
 from lake.opening import ReadableLake, WritableLake
 from lake.records import Kind, OffsetRange
-from lake.storage.files import Session
+from lake.storage.session import Session
 from lake.storage.sql import rows_query
 
 

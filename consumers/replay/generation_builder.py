@@ -17,8 +17,8 @@ from lake.config import Config, Endpoints
 from lake.errors import Interrupted
 from lake.ledger import BuiltFile, Ledger, Segment, TableState
 from lake.records import OffsetRange
-from lake.storage.files import Session
 from lake.storage.schema import Schema
+from lake.storage.session import Session
 
 LARGE_SPAN = 100_000
 

@@ -16,7 +16,7 @@ from consumers.replay.offset_ranges import Bounds
 from lake.failpoints import failpoint
 from lake.ledger import NOW, CommittedFile, Ledger, TableState
 from lake.records import OffsetRange
-from lake.storage.files import is_whole
+from lake.storage.parquet_files import is_whole
 from lake.storage.paths import LakePaths
 from lake.storage.sql import rows_query
 

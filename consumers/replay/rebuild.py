@@ -7,7 +7,6 @@ A rebuild that was killed has changed nothing: what it left is dropped by the ne
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from contextlib import closing
@@ -33,7 +32,8 @@ from lake.failpoints import failpoint
 from lake.ledger import Ledger
 from lake.opening import open_lake
 from lake.recovery import delete_replaced, drop_abandoned
-from lake.storage.files import Session
+from lake.storage.operations import remove_file, remove_tree
+from lake.storage.session import Session
 
 RETRY_SECONDS = 0.1
 ABANDONED_SECONDS = 2.0
@@ -138,10 +138,10 @@ class Rebuild:
     def _give_up(self, ledger: Ledger, target: Target) -> None:
         """Leave nothing of a rebuild that did not get to its switch."""
         for left in target.folder.glob("generation-*"):
-            left.unlink(missing_ok=True)
+            remove_file(left)
         current = ledger.tables.get(self._topic)
         if current is not None and current.generation == target.generation:
             return  # it did: the error came after it
         ledger.generations.drop(self._topic, target.generation, lambda session: False)
         delete_replaced(ledger)
-        shutil.rmtree(ledger.paths.raw(target.ref, target.generation), ignore_errors=True)
+        remove_tree(ledger.paths.raw(target.ref, target.generation))

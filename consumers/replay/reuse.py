@@ -5,7 +5,6 @@ A file of which only a part is wanted is copied, that part of it.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,17 +17,10 @@ from lake.ledger import BuiltFile, CommittedFile, Ledger, Segment, TableState
 from lake.ledger.files import joined
 from lake.records import Kind, OffsetRange
 from lake.recovery import pinned
-from lake.storage.files import (
-    ROW_GROUP_ROWS,
-    ParquetSink,
-    Session,
-    WrittenFile,
-    is_whole,
-    make_folder,
-    move_into_place,
-    sync_folder,
-)
+from lake.storage.operations import link, make_folder, move_into_place, sync_folder
+from lake.storage.parquet_files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, is_whole
 from lake.storage.paths import SealedName
+from lake.storage.session import Session
 from lake.storage.sql import rows_query, spilling
 
 Keep = Callable[[OffsetRange], Sequence[OffsetRange]]
@@ -173,7 +165,7 @@ class FileReuse:
         old = _there(file.path, topic)
         final = self._place(file, file.path.name)
         make_folder(final.parent)
-        os.link(old, final)
+        link(old, final)
         return WrittenFile(final, file.bytes, file.sha256, file.rows)
 
     def _copied(

@@ -22,7 +22,8 @@ from lake.failpoints import failpoint
 from lake.formats import Footer
 from lake.ledger import BuiltFile, Ledger, Segment
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, move_into_place
+from lake.storage.operations import move_into_place
+from lake.storage.parquet_files import ROW_GROUP_ROWS, ParquetSink, WrittenFile
 from lake.storage.paths import SealedName
 from lake.storage.schema import Schema
 

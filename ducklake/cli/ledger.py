@@ -34,7 +34,10 @@ def rebuild_ledger(config: Config, dry: bool, yes: bool, as_json: bool) -> None:
     """
     paths = LakePaths(config.data_dir)
     if paths.ledger.exists() and not (yes or dry):
-        typer.confirm(f"{paths.ledger} is moved aside and made anew. Go on?", abort=True)
+        typer.confirm(
+            f"{paths.ledger} is quarantined in orphans/ and rebuilt from the files. Go on?",
+            abort=True,
+        )
     identities = _identities(config)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading footers", total=None)
@@ -61,7 +64,7 @@ def _identities(config: Config) -> dict[str, TopicIdentity]:
 
 def _show(result: Restored, dry: bool) -> None:
     would = "would be " if dry else ""
-    for name in result.aside:
+    for name in result.quarantined:
         print(f"{name}: {would}moved to orphans/")
     for sentence in result.unknown:
         print(sentence)
@@ -109,11 +112,11 @@ def restore(config: Config, folder: Path, yes: bool) -> None:
     paths = LakePaths(config.data_dir)
     about = backup.read_manifest(folder, config.settings.name)
     if paths.ledger.exists() and not yes:
-        typer.confirm(f"{paths.ledger} is moved aside. Go on?", abort=True)
-    aside = backup.restore_ledger_of(folder, paths)
+        typer.confirm(f"{paths.ledger} is quarantined in orphans/. Go on?", abort=True)
+    quarantined = backup.restore_ledger_of(folder, paths)
     print(f"the ledger stands at commit {about.commit}, of {about.made_at}")
-    if aside is not None:
-        print(f"the one before is in {aside}")
+    if quarantined is not None:
+        print(f"the one before is in {quarantined}")
     _restore_cursors(config, backup.cursors_of(folder))
     with open_lake(config, for_writing=False):
         pass  # a backup that is older than the files is refused here

@@ -33,7 +33,7 @@ from lake.errors import ConfigError, LedgerError
 from lake.ledger import NOW
 from lake.opening import open_lake
 from lake.recovery import delete_replaced
-from lake.storage.files import session_is_alive
+from lake.storage.session import session_is_alive
 
 _PLAIN_STEP = 0.1
 REBUILDERS = 2

@@ -25,7 +25,7 @@ from lake.ledger.statements import (
     positions_of,
 )
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.schema import Schema
 
 

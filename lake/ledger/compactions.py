@@ -11,7 +11,7 @@ from lake.ledger.core import LedgerCore
 from lake.ledger.entries import OpenCompaction
 from lake.ledger.intents import open_compactions
 from lake.ledger.statements import add_file, must_be_current
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 
 
 class Compactions:

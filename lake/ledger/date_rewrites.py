@@ -14,7 +14,7 @@ from lake.ledger.core import LedgerCore
 from lake.ledger.entries import OpenDateRewrite
 from lake.ledger.intents import open_date_rewrites
 from lake.ledger.statements import add_file, must_be_current, pins_of
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 
 
 class DateRewrites:

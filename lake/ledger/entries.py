@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lake.formats import CompactionIntent, DateRewriteIntent, RunSummary
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.paths import SealedName
 from lake.storage.schema import Schema
 

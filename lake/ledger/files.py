@@ -16,7 +16,7 @@ from lake.ledger.offsets import PLACE, TOUCHING, stretch
 from lake.ledger.statements import add_file, must_be_current
 from lake.ledger.tables import TableReader
 from lake.records import OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 
 
 class FileReader:

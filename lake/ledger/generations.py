@@ -18,7 +18,7 @@ from lake.ledger.statements import (
     pins_of,
 )
 from lake.ledger.switch import must_reach, must_stand_at, take_over
-from lake.storage.files import make_folder
+from lake.storage.operations import make_folder
 from lake.storage.schema import Schema
 
 HOLD_SECONDS = 10.0

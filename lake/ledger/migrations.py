@@ -6,7 +6,6 @@ file was kept. A ledger of a later release is left alone.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -15,7 +14,13 @@ from pathlib import Path
 import structlog
 
 from lake.errors import UnsupportedFormatVersion
-from lake.storage.files import disk_full_is_transient, make_folder, sync_folder
+from lake.storage.operations import (
+    disk_full_is_transient,
+    make_folder,
+    rename,
+    sync_file,
+    sync_folder,
+)
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
@@ -199,8 +204,7 @@ def _copied(db: sqlite3.Connection, version: int, paths: LakePaths) -> Path:
         with closing(sqlite3.connect(staged)) as target:
             db.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")
-        with staged.open("rb") as written:
-            os.fsync(written.fileno())
-        staged.rename(path)
+        sync_file(staged)
+        rename(staged, path)
         sync_folder(path.parent)
     return path

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from lake.errors import LedgerError, ServiceUnreachable
 from lake.failpoints import failpoint
-from lake.storage.files import (
+from lake.storage.operations import (
     disk_full_is_transient,
     make_folder,
     move_into_place,
+    open_lock,
+    rename,
     sync_folder,
 )
 from lake.storage.paths import LakePaths
@@ -74,7 +76,7 @@ def put_in_place(paths: LakePaths, fresh: Path) -> Path | None:
     """
     kept = _quarantine(paths)
     failpoint("restore.before_rename")
-    fresh.rename(paths.ledger)
+    rename(fresh, paths.ledger)
     sync_folder(paths.root)
     failpoint("restore.after_rename")
     return kept
@@ -94,14 +96,14 @@ def _quarantine(paths: LakePaths) -> Path | None:
     for part in left:
         move_into_place(part, folder / part.name, intended=True)
         sync_folder(paths.root)
-        failpoint("restore.after_part_aside")
+        failpoint("restore.after_part_quarantined")
     return folder
 
 
 def _opened(paths: LakePaths) -> BufferedWriter:
     with disk_full_is_transient(paths.root):
         make_folder(paths.root)
-        return paths.ledger_lock.open("ab")
+        return open_lock(paths.ledger_lock)
 
 
 def _taken(lock: BufferedWriter) -> bool:

@@ -9,7 +9,7 @@ from lake.failpoints import failpoint
 from lake.ledger.core import LedgerCore, now
 from lake.ledger.statements import add_commit, add_file
 from lake.records import OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.schema import Schema
 
 

@@ -8,7 +8,7 @@ from lake.errors import LedgerError
 from lake.formats import Footer
 from lake.ledger import LakeFile, LedgerReader
 from lake.records import OffsetRange
-from lake.storage.files import footer_of
+from lake.storage.parquet_files import footer_of
 
 
 def assert_ledger_current(ledger: LedgerReader) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from lake.errors import CommitConflict
 from lake.ledger.entries import TableState
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.schema import Schema
 
 Key = tuple[str, int]

@@ -15,6 +15,8 @@ from typing import IO
 
 import psutil
 
+from lake.storage.operations import rename
+
 LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES = 10 * 1024 * 1024
 
@@ -40,7 +42,7 @@ class CappedLog:
                 file = self._opened()
                 if file.tell() + len(data) > self._limit:
                     self._shut()
-                    self.path.replace(self.path.with_name(self.path.name + ".1"))
+                    rename(self.path, self.path.with_name(self.path.name + ".1"))
                     file = self._opened()
                 file.write(data)
                 file.flush()

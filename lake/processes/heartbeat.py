@@ -16,7 +16,8 @@ from typing import Any
 
 from lake.errors import AlreadyRunning, DuckLakeError, UnexpectedError
 from lake.processes import lock
-from lake.storage.atomic_files import read_json, replace_json
+from lake.storage.json_files import read_json, replace_json
+from lake.storage.operations import make_scratch_folder, remove_file, touch
 
 ROLE = "DUCKLAKE_ROLE"
 """Set by a supervisor: the name under which the role is known there."""
@@ -89,7 +90,7 @@ class RoleHeartbeat(Heartbeat):
     """
 
     def __init__(self, folder: Path, role: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_scratch_folder(folder)
         self.name, self._lock_file, self._descriptor = _claim(folder, role)
         self._path = folder / f"{self.name}.json"
         self._mutex = threading.Lock()
@@ -152,7 +153,7 @@ class RoleHeartbeat(Heartbeat):
         with self._mutex:
             begun = self._told["doing"] != STARTING or ROLE in os.environ
             if error is None or not begun:
-                self._path.unlink(missing_ok=True)
+                remove_file(self._path)
             else:
                 named = error
                 if not isinstance(named, DuckLakeError):
@@ -172,7 +173,7 @@ class RoleHeartbeat(Heartbeat):
 
     def _touch(self) -> None:
         try:
-            os.utime(self._path)
+            touch(self._path)
         except OSError:
             return
 
@@ -273,4 +274,4 @@ def forget_the_dead(folder: Path) -> None:
     for path in folder.glob("*.json"):
         report = RoleReport.read(path)
         if report is not None and not report.alive:
-            path.unlink(missing_ok=True)
+            remove_file(path)

@@ -23,6 +23,7 @@ from lake.processes.status_file import (
     STARTING,
     StatusFile,
 )
+from lake.storage.operations import make_scratch_folder
 
 SECOND_TRY_SECONDS = 2.0
 _POLL_SECONDS = 0.1
@@ -153,7 +154,7 @@ class ManagedProcess(threading.Thread):
         name, began = self.program.name, time.monotonic()
         self._healthy_since = None
         self._status.state(name, self._shown(PREPARING))
-        self.program.folder.mkdir(exist_ok=True)
+        make_scratch_folder(self.program.folder)
         self.program.log.touch()  # whoever is told its name finds it
         self.program.prepare()
         if self._stop_event.is_set():

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from lake.storage.atomic_files import read_json, write_json
+from lake.storage.json_files import read_json, write_json
 
 Phase = Literal["starting", "up", "failed", "stopping", "ended"]
 

@@ -4,7 +4,7 @@ raw/{source}/{table}/year=YYYY/month=MM/day=DD/…   sealed: final, public
 generations/{n}/{source}/{table}/…                  sealed, of a table that was rebuilt
 hot/{source}/{table}/{session}-{commit id}.parquet  fresh, private
 staging/{session}/…                                 being written; same file system
-orphans/…                                           what a killed session left, moved aside
+orphans/…                                           quarantine: what a killed session left
 ledger.db                                           the truth
 """
 

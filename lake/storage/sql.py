@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from lake.records import OffsetRange
-from lake.storage.files import Session
+from lake.storage.session import Session
 
 
 def spilling(session: Session, megabytes: int, threads: int = 1) -> duckdb.DuckDBPyConnection:

@@ -24,8 +24,8 @@ from lake.config import Config, TableRef, load_config
 from lake.kafka.topics import make_topics
 from lake.ledger import NOW, Ledger
 from lake.recovery import pinned
-from lake.storage.files import Session, session_is_alive
 from lake.storage.paths import LakePaths, files_below
+from lake.storage.session import Session, session_is_alive
 from lake.storage.sql import rows_query
 from tests.crash.forkserver import ForkServer
 from tests.crash.loader import Kind, Loader, announce_types
@@ -306,10 +306,10 @@ class LakeUnderTest:
         return left
 
     def check_nothing_was_deleted(self, left: dict[str, str]) -> None:
-        """What a killed process left was moved aside, whole or half as it was."""
-        aside = {_sha(p) for p in self._parquet("orphans")}
-        lost = [path for path, sha in left.items() if sha not in aside]
-        assert not lost, f"neither in the lake nor aside: {lost}"
+        """What a killed process left was quarantined, whole or half as it was."""
+        quarantined = {_sha(p) for p in self._parquet("orphans")}
+        lost = [path for path, sha in left.items() if sha not in quarantined]
+        assert not lost, f"neither in the lake nor in orphans/: {lost}"
 
 
 def _is_data(path: Path) -> bool:

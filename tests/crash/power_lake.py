@@ -36,9 +36,10 @@ from lake.ledger.generations import HOLD_SECONDS
 from lake.ledger.staleness import assert_ledger_current
 from lake.records import OffsetRange
 from lake.recovery import delete_replaced, recover
-from lake.storage.files import Session, sync_folder
+from lake.storage.operations import sync_folder
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
+from lake.storage.session import Session
 from tests.crash.power_loss import mark
 
 REF = TableRef("shop", "orders")

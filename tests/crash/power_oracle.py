@@ -21,8 +21,8 @@ from lake.errors import LedgerError
 from lake.ledger import Ledger, TableState
 from lake.ledger.staleness import assert_ledger_current
 from lake.recovery import recover
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
+from lake.storage.session import Session
 from tests.crash.power_lake import (
     HOLE,
     PARTITIONS,

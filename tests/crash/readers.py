@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from lake.ledger import Ledger
 from lake.recovery import pinned
-from lake.storage.files import Session
 from lake.storage.paths import files_below
+from lake.storage.session import Session
 from lake.storage.sql import literal
 from tests.crash.oracle import LakeUnderTest
 

@@ -34,7 +34,8 @@ SECONDS = 300
 COMMITS, CORE = "lake/ledger/commits.py", "lake/ledger/core.py"
 SCHEMA, STATEMENTS = "lake/ledger/migrations.py", "lake/ledger/statements.py"
 PINS, FORMATS = "lake/ledger/pins.py", "lake/formats.py"
-FILES = "lake/storage/files.py"
+OPERATIONS, PARQUET = "lake/storage/operations.py", "lake/storage/parquet_files.py"
+SESSION = "lake/storage/session.py"
 COMPACTOR, RECOVERY = "consumers/compaction/compactor.py", "lake/recovery.py"
 OLD_LEDGER = "lake/ledger/staleness.py"
 HOT, PLANNING, BUFFER = (
@@ -189,11 +190,11 @@ BREAKS = (
         "tests/unit/test_planning.py::test_only_what_was_not_read_is_lost",
     ),
     Break(
-        "half files stay on a full disk", FILES, "        self.path.unlink(missing_ok=True)\n",
+        "half files stay on a full disk", PARQUET, "        remove_file(self.path)\n",
         "        pass\n", "tests/unit/test_lake_files.py::test_a_full_disk_leaves_no_half_file",
     ),
     Break(
-        "no sync of the folder", FILES,
+        "no sync of the folder", OPERATIONS,
         '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
         '        failpoint("move.before_sync")\n',
         "tests/unit/test_lake_files.py"
@@ -210,36 +211,36 @@ BREAKS = (
     ),
     # Syncs left out, one at a time: the power goes.
     Break(
-        "no sync of a file", FILES, "            os.fsync(self._file.fileno())\n", "",
+        "no sync of a file", PARQUET, "            os.fsync(self._file.fileno())\n", "",
         f"{POWER}[commit]",
     ),
     Break(
-        "no sync of a hot file's folder", FILES,
+        "no sync of a hot file's folder", OPERATIONS,
         '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
         '        failpoint("move.before_sync")\n', f"{POWER}[commit]",
     ),
     Break(
-        "no sync of a public file's folder", FILES,
+        "no sync of a public file's folder", OPERATIONS,
         '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
         '        failpoint("move.before_sync")\n', f"{POWER}[seal]",
     ),
     Break(
-        "no sync of a rebuilt file's folder", FILES,
+        "no sync of a rebuilt file's folder", OPERATIONS,
         '        failpoint("move.before_sync")\n        sync_folder(target.parent)\n',
         '        failpoint("move.before_sync")\n', f"{POWER}[rebuild]",
     ),
     Break(
-        "no sync above a new folder", FILES,
+        "no sync above a new folder", OPERATIONS,
         '            failpoint("folder.before_sync")\n            sync_folder(new.parent)\n',
         '            failpoint("folder.before_sync")\n', f"{POWER}[first_commit]",
     ),
     Break(
-        "no sync above a killed one's folder", FILES,
+        "no sync above a killed one's folder", OPERATIONS,
         "                sync_folder(new.parent)\n", "                pass\n",
         f"{POWER}[killed_first_commit]",
     ),
     Break(
-        "no sync of a session's name", FILES,
+        "no sync of a session's name", SESSION,
         "            sync_folder(paths.staging)  #", "            #", f"{POWER}[seal]",
     ),
     Break(
@@ -375,17 +376,17 @@ BREAKS = (
     ),
     Break(
         "no sync between a ledger and its log", REPLACING,
-        '        sync_folder(paths.root)\n        failpoint("restore.after_part_aside")',
-        '        failpoint("restore.after_part_aside")', f"{POWER}[restore]",
+        '        sync_folder(paths.root)\n        failpoint("restore.after_part_quarantined")',
+        '        failpoint("restore.after_part_quarantined")', f"{POWER}[restore]",
     ),
     Break(
-        "a backup's ledger not synced", BACKUP,
-        "            shutil.copyfile(folder / _LEDGER, fresh)\n            _sync(fresh)\n",
-        "            shutil.copyfile(folder / _LEDGER, fresh)\n", f"{POWER}[bring_back]",
+        "a backup's ledger not synced", OPERATIONS,
+        "    shutil.copyfile(source, target)\n    sync_file(target)\n",
+        "    shutil.copyfile(source, target)\n", f"{POWER}[bring_back]",
     ),
     Break(
-        "a backup not synced", BACKUP, "                _sync(path)\n", "                pass\n",
-        f"{POWER}[backup]",
+        "a backup not synced", BACKUP, "                sync_file(path)\n",
+        "                pass\n", f"{POWER}[backup]",
     ),
     Break(
         "a backup's name not synced", BACKUP,
@@ -611,9 +612,8 @@ def sabotage(break_: Break) -> tuple[bool, str]:
             return False, f"{source.count(break_.old)} places to break: mend this list"
         broken = source.replace(break_.old, break_.new)
         if break_.file == COMPACTOR:  # what the breaks there use
-            broken = broken.replace(
-                "    ParquetSink,\n", "    ParquetSink,\n    make_folder,\n    move_into_place,\n"
-            )
+            imported = "from lake.storage.operations import "
+            broken = broken.replace(imported, f"{imported}make_folder, move_into_place, ")
         path.write_text(broken)
         code = run(folder, break_.test)
         if code == 1 and "FAILED" in (folder / "last.log").read_text():

@@ -22,9 +22,9 @@ from lake.errors import ServiceUnreachable
 from lake.ledger import Ledger
 from lake.records import OffsetRange
 from lake.recovery import finish_date_rewrites, pinned
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
+from lake.storage.session import Session
 
 REF = TableRef("shop", "orders")
 TOPIC_ID = "ab" * 16

@@ -117,8 +117,8 @@ def test_the_log_of_a_lost_ledger_is_not_applied_to_the_new_one(make_lake: LakeM
     lose(lake, "ledger.db")
     rebuild(lake)
     assert sql(lake, "SELECT DISTINCT session FROM commits") == [("restored",)]
-    [aside] = lake.paths.orphans.glob("ledger-*")
-    assert log.name in {path.name for path in aside.iterdir()}
+    [quarantined] = lake.paths.orphans.glob("ledger-*")
+    assert log.name in {path.name for path in quarantined.iterdir()}
     ask_kafka(lake)
 
 
@@ -127,7 +127,7 @@ def test_a_ledger_that_is_replaced_is_never_there_without_its_log(make_lake: Lak
     lake = loaded(make_lake, ONE)
     killed = lake.start("compact", failpoint="seal.before_delete")
     assert killed.await_end() == -signal.SIGKILL
-    killed = lake.start("ledger", "rebuild", "--yes", failpoint="restore.after_part_aside")
+    killed = lake.start("ledger", "rebuild", "--yes", failpoint="restore.after_part_quarantined")
     assert killed.await_end() == -signal.SIGKILL, killed.text()
     assert not lake.paths.ledger.exists() and (lake.paths.root / "ledger.db-wal").exists()
     rebuild(lake)
@@ -291,7 +291,7 @@ def test_a_backup_killed_anywhere_is_whole_or_not_there(
 
 
 @pytest.mark.parametrize(
-    "step", ["restore.after_part_aside", "restore.before_rename", "restore.after_rename"]
+    "step", ["restore.after_part_quarantined", "restore.before_rename", "restore.after_rename"]
 )
 def test_a_restore_killed_anywhere_starts_again(
     make_lake: LakeMaker, tmp_path: Path, step: str

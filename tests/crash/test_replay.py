@@ -17,7 +17,7 @@ from consumers.replay.segments import OPEN_FILES
 from lake.config import TableRef
 from lake.ledger import NOW, Ledger
 from lake.recovery import pinned
-from lake.storage.files import Session
+from lake.storage.session import Session
 from tests.crash.conftest import Broker, LakeMaker
 from tests.crash.oracle import LakeUnderTest, utc
 from tests.crash.test_failpoints import points

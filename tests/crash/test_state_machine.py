@@ -48,8 +48,8 @@ from lake.ledger import Ledger, TableState
 from lake.ledger import core as ledger_module
 from lake.records import OffsetRange
 from lake.recovery import delete_replaced, recover
-from lake.storage.files import Session, session_is_alive
 from lake.storage.paths import LakePaths
+from lake.storage.session import Session, session_is_alive
 from lake.storage.sql import rows_query
 from tests.crash.listed_topic import (
     PARTITIONS,

@@ -14,7 +14,7 @@ from lake.ledger import BuiltFile, Gap, Ledger, Segment, TableState
 from lake.ledger.generations import HOLD_SECONDS
 from lake.records import DeadLetter, OffsetRange
 from lake.recovery import drop_abandoned
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema
 

@@ -14,19 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lake.storage.files as files
 from lake.errors import DiskFull, LedgerError
 from lake.ledger import Ledger
 from lake.recovery import recover
-from lake.storage.files import (
-    Session,
-    make_folder,
-    move_into_place,
-    quarantine,
-    session_is_alive,
-    write_parquet,
-)
+from lake.storage import operations
+from lake.storage.operations import make_folder, move_into_place
+from lake.storage.parquet_files import write_parquet
 from lake.storage.paths import LakePaths, SealedName, files_below
+from lake.storage.quarantine import quarantine
+from lake.storage.session import Session, session_is_alive
 
 ROWS = pa.table({"n": pa.array([1, 2], pa.int64())})
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -145,7 +141,7 @@ def test_an_announced_file_keeps_its_old_name_until_the_new_one_is_safe(
     source.write_bytes(b"rows")
     synced: list[tuple[str, bool, bool]] = []
     monkeypatch.setattr(
-        files,
+        operations,
         "sync_folder",
         lambda folder: synced.append((folder.name, source.exists(), target.exists())),
     )

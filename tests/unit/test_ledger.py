@@ -17,7 +17,7 @@ from lake.formats import CompactionIntent, PlannedFile
 from lake.ledger import Ledger
 from lake.ledger import core as module
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Column, Schema
 

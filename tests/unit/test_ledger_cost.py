@@ -15,7 +15,7 @@ from lake.formats import CompactionIntent, PlannedFile
 from lake.ledger import Ledger
 from lake.ledger.statements import add_file
 from lake.records import OffsetRange
-from lake.storage.files import WrittenFile
+from lake.storage.parquet_files import WrittenFile
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema
 

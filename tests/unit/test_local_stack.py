@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from lake.errors import StackError
 from lake.processes import lock
 from lake.processes.child import CappedLog, end_process
-from lake.storage.atomic_files import write_atomically
+from lake.storage.operations import write_atomically
 from stack import tools
 from stack.connect import java_client
 from stack.java import escape

@@ -31,9 +31,9 @@ from lake.ledger import Ledger, LedgerReader, migrations, replacing
 from lake.ledger.entries import Run
 from lake.records import OffsetRange
 from lake.storage.checksum import checksum_query
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
+from lake.storage.session import Session
 from lake.storage.sql import rows_query
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

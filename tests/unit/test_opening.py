@@ -22,8 +22,8 @@ from lake.ledger import Ledger, LedgerReader
 from lake.ledger import core as core_module
 from lake.ledger.replacing import at_rest
 from lake.opening import open_lake
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
+from lake.storage.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """\

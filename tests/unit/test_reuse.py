@@ -26,9 +26,9 @@ from lake.kafka.topics import TopicIdentity
 from lake.ledger import Ledger
 from lake.ledger.staleness import assert_ledger_current
 from lake.records import DeadLetter, OffsetRange
-from lake.storage.files import Session
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
+from lake.storage.session import Session
 from lake.storage.sql import rows_query
 
 REF = TableRef("shop", "orders")

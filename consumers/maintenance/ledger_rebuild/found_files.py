@@ -15,7 +15,7 @@ from consumers.maintenance.ledger_rebuild.result import Restored
 from lake.errors import LedgerError
 from lake.formats import Footer
 from lake.records import OffsetRange
-from lake.storage.files import footer_of
+from lake.storage.parquet_files import footer_of
 from lake.storage.paths import LakePaths, SealedName
 from lake.storage.schema import Schema
 
@@ -59,7 +59,7 @@ def look_at(paths: LakePaths, path: Path, result: Restored) -> tuple[str, FoundF
         ranges = list(about.ranges)
         places = _read_places(path)
     except (OSError, pa.ArrowInvalid) as error:
-        result.aside.append(relative)
+        result.quarantined.append(relative)
         result.unknown.append(
             f"{relative} is damaged ({type(error).__name__}): its rows are missing, and it goes to"
             " orphans/. `ducklake replay` fills what Kafka still holds."

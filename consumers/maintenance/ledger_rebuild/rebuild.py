@@ -14,8 +14,9 @@ from lake.kafka.topics import TopicIdentity
 from lake.ledger.core import LedgerCore
 from lake.ledger.replacing import at_rest, put_in_place
 from lake.ledger.restoring import KnownTable, restore
-from lake.storage.files import quarantine
+from lake.storage.operations import remove_file
 from lake.storage.paths import LakePaths
+from lake.storage.quarantine import quarantine
 
 Progress = Callable[[int, int], None]
 
@@ -54,12 +55,12 @@ def _restore(
         progress(done + 1, len(listed))
     damaged = [path for files in by_key.values() for path in _drop_replaced(paths, files)]
     tables, redundant = tables_of(by_key, identities, result)
-    result.aside += map(paths.relative, [*damaged, *(f.path for f in redundant)])
+    result.quarantined += map(paths.relative, [*damaged, *(f.path for f in redundant)])
     result.tables = len(tables)
     if dry:
         return result
-    for relative in result.aside:
-        failpoint("restore.before_aside")
+    for relative in result.quarantined:
+        failpoint("restore.before_quarantine")
         quarantine(paths, paths.root / relative)
     newest = max((f.after for files in by_key.values() for f in files), default=0)
     _write(paths, tables, newest)
@@ -78,7 +79,7 @@ def _write(paths: LakePaths, tables: Sequence[KnownTable], newest: int) -> None:
     """Write the new ledger, and put it in the place of the old one, which is kept."""
     fresh = paths.root / "ledger.db.restored"
     for suffix in ("", "-wal", "-shm"):
-        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+        remove_file(fresh.with_name(fresh.name + suffix))
     with LedgerCore(paths, fresh) as core:
         restore(core, tables, newest)
     put_in_place(paths, fresh)

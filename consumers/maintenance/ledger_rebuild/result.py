@@ -11,12 +11,12 @@ class Restored:
 
     Attributes:
         unknown: What the files could not say, a sentence each, with the remedy.
-        aside: Damaged files and those whose rows are in others, relative to the lake: moved to
-            the orphans.
+        quarantined: Damaged files and those whose rows are in others, relative to the lake:
+            moved to `orphans/`.
     """
 
     tables: int = 0
     files: int = 0
     rows: int = 0
     unknown: list[str] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ from consumers.maintenance.ledger_rebuild.result import Restored
 from lake.kafka.topics import TopicIdentity
 from lake.ledger.restoring import KnownTable, RestoredFile
 from lake.records import OffsetRange
-from lake.storage.files import WrittenFile, sha256_of
+from lake.storage.parquet_files import WrittenFile, sha256_of
 from lake.storage.schema import Schema
 
 Key = tuple[str, int]
