@@ -129,7 +129,7 @@ class Batch:
             error = UnexpectedError.of("the cycle", error, "This is a defect of the batch.")
         log.error(
             "cycle_failed",
-            message="A cycle failed; the next one is tried.",
+            message="A cycle failed; the next one is attempted on schedule.",
             reason=str(error),
         )
         part = Part("step", RETRYING, reason=error.what, remedy=error.remedy)

@@ -56,7 +56,7 @@ def make_passwords(folder: Path, environment: Mapping[str, str]) -> dict[str, st
             if wish and wish != found[name]:
                 raise ConfigError(
                     f"{variable} is not the one with which the services were first started.",
-                    "Set it back, or begin anew with `make compose-down`, which deletes all data.",
+                    "Restore it, or run `make compose-down`, which deletes all data.",
                 )
             continue
         found[name] = wish or secrets.token_urlsafe(18)

@@ -134,7 +134,7 @@ class BatchError(TerminalError):
 
 
 class UnexpectedError(TerminalError):
-    """A defect: an exception that nobody has named."""
+    """A defect: an exception without a name of its own."""
 
     @classmethod
     def of(cls, where: str, error: BaseException, remedy: str) -> UnexpectedError:

@@ -80,7 +80,7 @@ def drop_abandoned(ledger: Ledger) -> None:
         remove_tree(tree)
         log.warning(
             "abandoned_rebuild_dropped",
-            message="What a killed rebuild left is deleted.",
+            message="The partial files of a killed rebuild were deleted.",
             table=topic,
             generation=generation,
         )
@@ -124,7 +124,7 @@ def _quarantine(paths: LakePaths, path: Path) -> int:
     failpoint("recover.after_move")
     log.warning(
         "orphan_quarantined",
-        message="A file that no commit knows was moved to orphans/.",
+        message="A file that no commit references was moved to orphans/.",
         file=str(target),
     )
     return 1
@@ -155,7 +155,7 @@ def _pin(ledger: Ledger, session: Session) -> int:
             if time.monotonic() > deadline:
                 raise ServiceUnreachable(
                     f"The files of a date have been exchanged for {EXCHANGE_SECONDS:.0f} s.",
-                    "A stopped `ducklake compact --days` may hold them: let it go on, or kill it.",
+                    "A stopped `ducklake compact --days` may hold them: resume it, or kill it.",
                 ) from None
         with suppress(ServiceUnreachable):  # the one who is at it still runs
             finish_date_rewrites(ledger, session, claimed=True)
@@ -187,7 +187,7 @@ def _put(staged: Path, final: Path) -> None:
     if final.exists():
         if staged.exists() and not staged.samefile(final):
             raise LedgerError(
-                f"{final} is there already, and an intent in the ledger names it; a public file is"
+                f"{final} already exists, and an intent in the ledger names it; a public file is"
                 " never replaced.",
                 f"Find out who put it there, move it out of the lake, and start again: {staged}"
                 " is the one that is meant.",

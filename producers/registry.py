@@ -127,7 +127,7 @@ def check_sources(config: Config, names: Iterable[str] | None = None) -> None:
 
 
 def unused_connections(config: Config) -> list[str]:
-    """Names under `connections` that no source uses; nobody has validated them."""
+    """Names under `connections` that no source uses; they are not validated."""
     used = {use.entry for use in connection_uses(config) if isinstance(use.entry, str)}
     return [name for name in config.settings.connections if name not in used]
 

@@ -89,7 +89,7 @@ class SourceRunner:
             if thread.is_alive():
                 log.warning(
                     "source_unresponsive",
-                    message="A source does not end in time and is abandoned.",
+                    message="A source did not stop in time and was abandoned.",
                     source=thread.name,
                 )
         self.failed = {loop.name: loop.failed for loop in loops if loop.failed is not None}

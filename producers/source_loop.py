@@ -90,7 +90,7 @@ class SourceLoop:
             self._writer = self._open_writer()
         self._write_batches(source, stop)
         if self._error is not None:
-            log.info("source_resumed", message="The source answers again.", source=self.name)
+            log.info("source_resumed", message="The source responds again.", source=self.name)
         self._error = None
         self._backoff.reset()
         if once and not stop.is_set() and source.settled():
@@ -129,7 +129,7 @@ class SourceLoop:
             self._tell(STOPPED)
             log.error(
                 "source_stopped",
-                message="The source is not read any more; the others are.",
+                message="The source is stopped; the others continue.",
                 source=self.name,
                 reason=str(named),
             )
@@ -140,7 +140,7 @@ class SourceLoop:
         self._tell(next_attempt=time.time() + pause)
         log.warning(
             "source_failed",
-            message="A source failed and is tried again.",
+            message="A source failed and is retried.",
             source=self.name,
             reason=str(named),
             seconds=round(pause, 1),
@@ -178,7 +178,7 @@ class SourceLoop:
         except Exception as error:  # it is thrown away in any case
             log.warning(
                 "source_not_closed",
-                message="A source's connector failed while it was closed; it is dropped.",
+                message="A connector failed while closing; it is discarded.",
                 source=self.name,
                 reason=type(error).__name__,
             )

@@ -60,7 +60,7 @@ class TransactionalWriter:
             self._producer = Producer(client)
         except KafkaException as error:
             raise ConfigError(
-                f"services.kafka: {error.args[0].str()}.", "Mend its options in ducklake.yml."
+                f"services.kafka: {error.args[0].str()}.", "Fix its options in ducklake.yml."
             ) from None
         try:
             # First: it ends what a predecessor left open, so that its cursor is decided.
@@ -203,8 +203,8 @@ class TransactionalWriter:
                 if time.monotonic() > deadline:
                     raise ServiceUnreachable(
                         f"{CURSORS_TOPIC} could be read to offset {position} of {high} only:"
-                        " a transaction hangs.",
-                        "It ends by itself within 15 s; then start again.",
+                        " a transaction is still open.",
+                        "It times out within 15 s; then start again.",
                     )
                 if message is None:
                     continue
@@ -241,7 +241,7 @@ class TransactionalWriter:
                 elif time.monotonic() > deadline:
                     # "No" would mean that everything is read again.
                     raise ServiceUnreachable(
-                        f"{topic} could not be read to its end.", "It is tried again."
+                        f"{topic} could not be read to its end.", "It is retried."
                     )
             return False
         finally:

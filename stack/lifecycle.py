@@ -141,7 +141,7 @@ def down(config: Config) -> bool:
         if entry.pid is not None and not end_process(entry.pid, entry.started, 3):
             left.append(f"{name} ({entry.pid})")
     if left:
-        raise StackError(f"Still running: {', '.join(left)}.", "End these processes by hand.")
+        raise StackError(f"Still running: {', '.join(left)}.", "Stop these processes by hand.")
     config.state_file.unlink(missing_ok=True)
     return pid is not None
 

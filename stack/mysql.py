@@ -172,7 +172,7 @@ class Mysql(Service):
         except pymysql.MySQLError as error:
             raise StackError(
                 f"{script} could not be loaded into MySQL ({error.args[-1]}).",
-                "Mend the script, then run `ducklake up` again.",
+                "Fix the script, then run `ducklake up` again.",
             ) from None
         write_json(self._loaded, {"script": str(INIT_SQL)})
 

@@ -173,7 +173,7 @@ class ArgentinaConnector(Connector):
         )
         if len(row) != 2 or not all(year is None or isinstance(year, int) for year in row):
             raise ConfigError(
-                f"sources.{self.name}.tables.feriados.options.years_query answers no two years.",
+                f"sources.{self.name}.tables.feriados.options.years_query returns no two years.",
                 "It has to SELECT the first and the last year, as whole numbers.",
             )
         first, last = row

@@ -82,7 +82,9 @@ def simulate(
         SourceError: MySQL refuses the user, or it holds no shop.
     """
     if not rate > 0:
-        raise ConfigError(f"A rate of {rate:g} changes per second is no traffic.", "Use --rate 5.")
+        raise ConfigError(
+            f"A rate of {rate:g} changes per second is not a positive rate.", "Use --rate 5."
+        )
     rng, counts = Random(seed), Counts()
     outage = _Outage(endpoint)
     while not stop.is_set():

@@ -59,13 +59,13 @@ class PostgresDatabase:
             if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
                 raise ServiceUnreachable(
                     f"PostgreSQL: {relation} is locked by another session.",
-                    "Its last state stays; the next cycle tries again.",
+                    "Its last state is kept; the next cycle retries.",
                 ) from None
             raise _unreachable(self._endpoint, error) from None
         except psycopg2.Error as error:
             raise BatchError(
                 f"PostgreSQL: {relation}: {error.diag.message_primary or type(error).__name__}.",
-                "Correct or drop that table; the next cycle exports it anew.",
+                "Correct or drop that table; the next cycle exports it again.",
             ) from None
 
     def exported(self) -> dict[str, str]:

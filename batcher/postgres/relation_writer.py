@@ -119,7 +119,7 @@ class RelationWriter:
             raise BatchError(
                 f"PostgreSQL: {relation}.{column} cannot become {type_}:"
                 f" {error.diag.message_primary}.",
-                "Drop what depends on that column, or the table; the next cycle makes it anew.",
+                "Drop what depends on that column, or the table; the next cycle recreates it.",
             ) from None
 
     def _copy(self, cursor: Any, relation: str, query: str, columns: Columns) -> int:

@@ -115,7 +115,7 @@ class Compactor:
             except TransientError as error:
                 log.warning(
                     "compaction_failed",
-                    message="A compaction failed and is tried again.",
+                    message="A compaction failed and is retried.",
                     reason=str(error),
                 )
                 part = Part("step", RETRYING, reason=error.what, remedy=error.remedy)
@@ -159,7 +159,7 @@ class Compactor:
         if self._damaged:
             raise LedgerError(
                 f"Missing or damaged, and left as they are: {', '.join(self._damaged.values())}.",
-                "`ducklake replay` writes them again from Kafka.",
+                "`ducklake replay` rewrites them from Kafka.",
             )
 
     def _hot(self, ref: TableRef) -> tuple[LakeFile, ...]:
@@ -180,7 +180,7 @@ class Compactor:
                     log.error(
                         "file_damaged",
                         message="A file is missing or damaged and is left out of the compaction;"
-                        " `ducklake replay` writes it again.",
+                        " `ducklake replay` rewrites it.",
                         table=ref.topic,
                         file=self._damaged[file.file_id],
                     )

@@ -52,7 +52,7 @@ class AssignedTables:
             self.note_reason(topic, error)
             log.error(
                 "table_halted",
-                message="The table is not read any more; the others are.",
+                message="The table is stopped; the others continue.",
                 table=topic,
                 reason=str(error),
             )
@@ -66,7 +66,9 @@ class AssignedTables:
         """A halted table goes on."""
         del self.halted[topic]
         self._heartbeat.forget(topic)
-        log.info("table_resumed", message="The table's loss was accepted; it goes on.", table=topic)
+        log.info(
+            "table_resumed", message="The table's loss was accepted; it is resumed.", table=topic
+        )
 
     def fell_behind(self, topic: str) -> None:
         """What was read of a table has been committed by somebody else."""

@@ -41,7 +41,7 @@ def topic_deleted(topic: str) -> DataLoss:
     """The topic is not there any more."""
     return DataLoss(
         f"Topic {topic} was deleted.",
-        f"Start its producer, which makes it anew, then `ducklake accept-loss {topic}`.",
+        f"Start its producer, which recreates it, then `ducklake accept-loss {topic}`.",
     )
 
 
@@ -50,7 +50,7 @@ def offsets_removed(topic: str, partition: int, lost: range) -> DataLoss:
     return DataLoss(
         f"Topic {topic}, partition {partition}: offsets {lost.start} to {lost.stop - 1}"
         " were removed by retention before the lake read them.",
-        f"`ducklake accept-loss {topic}` goes on with what is left; `ducklake verify` names it.",
+        f"`ducklake accept-loss {topic}` continues with what is left; `ducklake verify` names it.",
     )
 
 
@@ -59,5 +59,5 @@ def position_removed(topic: str, partition: int) -> DataLoss:
     return DataLoss(
         f"Topic {topic}, partition {partition}: the records at the lake's position are gone from"
         " Kafka.",
-        f"`ducklake accept-loss {topic}` goes on with what is left.",
+        f"`ducklake accept-loss {topic}` continues with what is left.",
     )

@@ -140,7 +140,7 @@ class Membership:
             )
         self._rejoined_at.append(now)
         log.warning(
-            "rejoining_group", message="The worker joins its consumer group again.", reason=reason
+            "rejoining_group", message="The worker rejoins its consumer group.", reason=reason
         )
         self.begin_anew(lambda: stop.wait(RETRY_SECONDS))
 
@@ -192,7 +192,7 @@ class Membership:
         except KafkaException:
             log.debug(
                 "advisory_offsets_not_committed",
-                message="Kafka did not take the advisory offsets.",
+                message="Kafka rejected the advisory offsets.",
                 table=topic,
             )
 

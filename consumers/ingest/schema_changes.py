@@ -88,7 +88,7 @@ class SchemaChanges:
                 raise ServiceUnreachable(
                     f"The schema changes in topic {self._partition.topic} could not be read to"
                     f" their end within {READ_SECONDS:.0f} s.",
-                    "It is tried again; no row is decoded without them.",
+                    "It is retried; no row is decoded without them.",
                 )
             error = message.error()
             if error is None:

@@ -222,7 +222,7 @@ class LiveWorker:
             if self._unknown == 1:
                 log.warning(
                     "record_skipped",
-                    message="A record that is no order is not counted; the lake has it.",
+                    message="A record that is not an order was skipped; the lake has it.",
                     topic=self._source,
                     partition=event.message.partition,
                     offset=event.message.offset,

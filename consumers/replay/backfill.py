@@ -154,6 +154,6 @@ class Replay:
         if found is None or found.topic_id != state.topic_id:
             raise LedgerError(
                 f"Topic {self._topic} is not the one that the lake has read.",
-                f"`ducklake accept-loss {self._topic}` goes on with the new one; the old one's"
+                f"`ducklake accept-loss {self._topic}` continues with the new one; the old one's"
                 " records are gone from Kafka.",
             )

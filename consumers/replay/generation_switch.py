@@ -74,6 +74,6 @@ class GenerationSwitch:
         state = known_table(context.ledger, context.scope.ref)
         if state.topic_id != context.target.topic_id:
             raise LedgerError(
-                f"Topic {context.topic} was made anew during the rebuild.", "Start it again."
+                f"Topic {context.topic} was recreated during the rebuild.", "Start it again."
             )
         return state

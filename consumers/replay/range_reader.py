@@ -151,5 +151,5 @@ class KafkaReader:
                 raise ServiceUnreachable(
                     f"Kafka at {self._at}: {topic}, partition {partition} could be read to"
                     f" offset {position} of {end} only.",
-                    "Is it up? A transaction that hangs ends by itself within 15 s.",
+                    "Is it up? An open transaction times out within 15 s.",
                 )

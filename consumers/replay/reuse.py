@@ -208,6 +208,6 @@ def _there(path: Path, topic: str) -> Path:
 def _unusable(path: Path, how: str, topic: str) -> LedgerError:
     return LedgerError(
         f"{path} is {how}, and its rows are not read again.",
-        f"`ducklake replay {topic}` writes it again if Kafka holds them; then start the"
+        f"`ducklake replay {topic}` rewrites it if Kafka holds them; then start the"
         " rebuild again. Nothing has changed.",
     )

@@ -58,7 +58,7 @@ def demo_once(config: Config, stop: threading.Event, as_json: bool) -> None:
     if report.dbt.get("failed"):
         raise TerminalError(
             f"{report.dbt['failed']} models or tests failed: {', '.join(report.held_back)}.",
-            "What they hold back stays at its last good state; the report names the tests.",
+            "Held-back models stay at their last good state; the report names the tests.",
         )
 
 
@@ -104,7 +104,7 @@ def _ingest(config: Config, endpoints: Endpoints, steps: Steps, stop: threading.
 
 def _check(stop: threading.Event) -> None:
     if stop.is_set():
-        raise TerminalError("Interrupted; what was committed is safe.", "Run it again to go on.")
+        raise TerminalError("Interrupted; what was committed is safe.", "Run it again to continue.")
 
 
 def _seconds(steps: Steps) -> dict[str, float | None]:

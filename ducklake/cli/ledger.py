@@ -30,7 +30,7 @@ def rebuild_ledger(config: Config, dry: bool, yes: bool, as_json: bool) -> None:
     """Make the ledger anew from the footers of the lake's files.
 
     Raises:
-        LedgerError: A process is at work in the lake.
+        LedgerError: A process has the lake open.
     """
     paths = LakePaths(config.data_dir)
     if paths.ledger.exists() and not (yes or dry):
@@ -114,7 +114,7 @@ def restore(config: Config, folder: Path, yes: bool) -> None:
     if paths.ledger.exists() and not yes:
         typer.confirm(f"{paths.ledger} is quarantined in orphans/. Go on?", abort=True)
     quarantined = backup.restore_ledger_of(folder, paths)
-    print(f"the ledger stands at commit {about.commit}, of {about.made_at}")
+    print(f"the ledger is at commit {about.commit}, of {about.made_at}")
     if quarantined is not None:
         print(f"the one before is in {quarantined}")
     _restore_cursors(config, backup.cursors_of(folder))
@@ -136,5 +136,5 @@ def _restore_cursors(config: Config, wanted: dict[str, str]) -> None:
     for key, value in missing.items():
         producer.produce(CURSORS_TOPIC, key=key.encode(), value=value.encode(), partition=0)
     if producer.flush(SEND_SECONDS):
-        raise ServiceUnreachable("Kafka did not take the cursors.", "Run it again.")
+        raise ServiceUnreachable("Kafka rejected the cursors.", "Run it again.")
     print(f"{len(missing)} cursors restored, {len(wanted) - len(missing)} were in Kafka already")

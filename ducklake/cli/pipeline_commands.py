@@ -49,8 +49,8 @@ def consume(
     settings = load_config(config)
     if workers > 1 and once:
         raise ConfigError(
-            "--once is one process: it ends with everything public.",
-            "Leave out --workers; or leave out --once, and several share the work for ever.",
+            "--once runs in one process, which seals everything and stops.",
+            "Omit --workers, or omit --once to let several share the work.",
         )
     if workers > 1:
         from ducklake.supervision.roles import WORKERS, RoleSupervisor, consume_roles

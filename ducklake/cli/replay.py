@@ -197,7 +197,7 @@ def _print_comparison(found: Comparison, dry: bool) -> None:
     for partition, first, last in found.lost:
         print(
             f"{found.table}: partition {partition}, offsets {first} to {last} are in no file and"
-            f" gone from Kafka: `ducklake accept-loss {found.table}` goes on without them"
+            f" gone from Kafka: `ducklake accept-loss {found.table}` continues without them"
         )
     for name in found.lost_files:
         print(

@@ -145,7 +145,7 @@ class RoleSupervisor:
         if ended is not None:
             log.error(
                 "write_lock_holder_ended",
-                message="A process that was stopped with the ledger's write lock was ended.",
+                message="A process that was suspended with the ledger's write lock was killed.",
                 pid=ended,
             )
 
@@ -154,7 +154,7 @@ class RoleSupervisor:
         if entry.state == STOPPED:
             log.error(
                 "role_superseded",
-                message="Another process has taken over; the role is not started again.",
+                message="Another process has taken over; the role is not restarted.",
                 role=name,
                 reason=entry.reason,
                 log=entry.log,
@@ -162,7 +162,7 @@ class RoleSupervisor:
         elif entry.state == HANGING:
             log.error(
                 "role_hanging",
-                message="A role does not move; it is ended and started again.",
+                message="A role makes no progress; it is stopped and restarted.",
                 role=name,
                 reason=entry.reason,
                 log=entry.log,
@@ -170,7 +170,7 @@ class RoleSupervisor:
         elif entry.state in (RESTARTING, CRASH_LOOPING):
             log.warning(
                 "role_ended",
-                message="A role ended and is started again.",
+                message="A role ended and is restarted.",
                 role=name,
                 exit=entry.exit_code,
                 reason=entry.reason,

@@ -90,7 +90,7 @@ def _parse(path: Path, lines: dict[Place, int]) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConfigError(f"{path.name}{where}: {problem}.", "Mend the YAML there.") from None
+        raise ConfigError(f"{path.name}{where}: {problem}.", "Fix the YAML there.") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path.name}: expected keys at the top level.", "See the README.")
     return raw
@@ -137,7 +137,7 @@ def _refuse_plain_secrets(raw: dict[str, Any], lines: dict[Place, int], name: st
             continue
         variable = re.sub(r"\W+", "_", f"{at[1]}_{key}").upper()
         raise ConfigError(
-            f"{name}, line {lines.get(at, 1)}: {'.'.join(at)}: a secret stands in the file.",
+            f"{name}, line {lines.get(at, 1)}: {'.'.join(at)}: a secret in plain text.",
             f"Take it from the environment: ${{{variable}}}.",
         )
 

@@ -128,8 +128,8 @@ class Commits(CommitReader):
             if positions.get(partition) != start:
                 raise CommitConflict(
                     f"Table {state.topic}, partition {partition}: this writer started at"
-                    f" {start}, the ledger stands at {positions.get(partition)}.",
-                    "It goes on from the ledger's position.",
+                    f" {start}, the ledger is at {positions.get(partition)}.",
+                    "It continues from the ledger's position.",
                 )
 
     def backfill(
@@ -207,7 +207,7 @@ class Commits(CommitReader):
                 (*key, r.topic_id, r.partition, r.first, r.last, r.rows),
             ).fetchone()
             if found is None:
-                raise CommitConflict(f"Table {key[0]}: a range has changed meanwhile.")
+                raise CommitConflict(f"Table {key[0]}: a range has changed in the meantime.")
             kept = [k for k in gap.kept if r.first <= k.first <= r.last]
             add_ranges(db, key, found[0], kept)
 

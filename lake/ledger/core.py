@@ -152,7 +152,7 @@ def failures_have_names(paths: LakePaths) -> Iterator[None]:
         ):
             raise DiskFull(
                 f"No room left on the disk of {paths.ledger}.",
-                "Free some; writing goes on by itself.",
+                "Free some; writing continues by itself.",
             ) from error
         if name.startswith("SQLITE_BUSY"):
             raise ServiceUnreachable(

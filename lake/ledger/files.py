@@ -167,14 +167,14 @@ class Files(FileReader):
         """Put a file with the same rows in the place of one that is lost or damaged.
 
         Raises:
-            CommitConflict: The lost one was replaced meanwhile, or a compaction is about to.
+            CommitConflict: The lost one was replaced in the meantime, or a compaction is about to.
         """
         with self._core.write() as db:
             must_be_current(db, topic, generation)
             if any(lost in inputs for inputs in open_inputs(db)):
                 raise CommitConflict(
-                    f"A compaction that replaces a file of {topic} is half-way.",
-                    "`ducklake compact --now` ends it; then start the replay again.",
+                    f"A compaction that replaces a file of {topic} is incomplete.",
+                    "`ducklake compact --now` completes it; then start the replay again.",
                 )
             commits = [
                 number
@@ -187,7 +187,7 @@ class Files(FileReader):
                 (self._core.moment(), lost),
             ).rowcount
             if not gone:
-                raise CommitConflict(f"A file of {topic} was replaced meanwhile.")
+                raise CommitConflict(f"A file of {topic} was replaced in the meantime.")
             db.execute("DELETE FROM file_commits WHERE file_id = ?", (lost,))
             path = self._core.paths.relative(file.path)
             add_file(db, (topic, generation), "hot", path, file, commits, now())

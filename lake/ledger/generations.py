@@ -189,10 +189,10 @@ class Generations(GenerationReader):
                 "SELECT 1 FROM commits WHERE topic = ? AND generation = ? AND commit_no > ?",
                 (state.topic, state.generation, carried_to),
             ).fetchone():
-                raise CommitConflict(f"Table {state.topic} was filled meanwhile.")
+                raise CommitConflict(f"Table {state.topic} was backfilled in the meantime.")
             for table in ("compactions", "date_rewrites"):
                 if db.execute(f"SELECT 1 FROM {table} WHERE topic = ?", (state.topic,)).fetchone():
-                    raise CommitConflict(f"A compaction of {state.topic} is half-way.")
+                    raise CommitConflict(f"A compaction of {state.topic} is incomplete.")
             must_reach(db, key, state)
             rows = db.execute(
                 "SELECT coalesce(sum(rows), 0) FROM ranges WHERE topic = ? AND generation = ?", key

@@ -161,7 +161,7 @@ def bring_up_to_date(db: sqlite3.Connection, file: Path, paths: LakePaths) -> No
         _step(db, version, following, script)
         log.warning(
             "ledger_migrated",
-            message="The ledger of an earlier release has this release's tables now.",
+            message="The ledger of an earlier release was migrated.",
             was=version,
             now=following,
             copy=str(kept),

@@ -61,7 +61,7 @@ def at_rest(paths: LakePaths) -> Iterator[None]:
         while not _taken(lock):
             if time.monotonic() > deadline:
                 raise LedgerError(
-                    f"A process is at work in {paths.root}.",
+                    f"A process has the lake open: {paths.root}.",
                     "Stop `ducklake run`, `consume`, `compact`, `batch` and `replay` first.",
                 )
             threading.Event().wait(_LOOK_SECONDS)  # a look at the ledger is over in a moment

@@ -34,7 +34,7 @@ def assert_ledger_current(ledger: LedgerReader) -> None:
         if proof:
             raise LedgerError(
                 f"{paths.ledger} is older than the lake's files: {proof}.",
-                "`ducklake ledger rebuild` makes it anew from the files. Nothing was deleted.",
+                "`ducklake ledger rebuild` rebuilds it from the files. Nothing was deleted.",
             )
 
 

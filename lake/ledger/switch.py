@@ -80,6 +80,6 @@ def must_reach(db: sqlite3.Connection, key: Key, state: TableState) -> None:
         if max(ends.get(partition, -1), lost.get(partition, -1)) != position:
             raise LedgerError(
                 f"Generation {key[1]} of {key[0]}, partition {partition}, ends at"
-                f" {ends.get(partition)}; the table stands at {position}.",
+                f" {ends.get(partition)}; the table is at {position}.",
                 "Nothing was changed. Start the rebuild again.",
             )

@@ -83,13 +83,13 @@ class Tables(TableReader):
         if state.topic_id != topic_id:
             raise TopicRecreated(
                 f"Topic {topic} was deleted and made again since the lake last read it.",
-                f"Its old rows are safe. `ducklake accept-loss {topic}` goes on with the new one.",
+                f"Its old rows are safe. `ducklake accept-loss {topic}` continues with it.",
             )
         if state.partitions != partitions:
             raise PartitionsChanged(
                 f"Topic {topic} had {state.partitions} partitions and now has {partitions}:"
                 " the order of each key is no longer certain.",
-                f"`ducklake accept-loss {topic}` goes on all the same; better recreate the topic.",
+                f"`ducklake accept-loss {topic}` continues anyway; recreating the topic is safer.",
             )
         return state
 

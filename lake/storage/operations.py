@@ -35,7 +35,7 @@ def disk_full_is_transient(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"No room left on the disk of {path}.", "Free some; writing goes on by itself."
+                f"No room left on the disk of {path}.", "Free some; writing continues by itself."
             ) from error
         raise
 

@@ -51,7 +51,7 @@ class HttpReader:
                 content = _content(response) if status == requests.codes.ok else b""
         except requests.RequestException as error:
             raise ServiceUnreachable(
-                f"GET {shown}: {type(error).__name__}.", "It is asked again."
+                f"GET {shown}: {type(error).__name__}.", "It is retried."
             ) from None
         if status == requests.codes.not_found:
             if url not in self._absent:
@@ -65,7 +65,7 @@ class HttpReader:
             return None
         if status != requests.codes.ok:
             check = f"; if that stays, check {self._remedy}" if self._remedy else ""
-            raise ServiceUnreachable(f"GET {shown}: status {status}.", f"It is asked again{check}.")
+            raise ServiceUnreachable(f"GET {shown}: status {status}.", f"It is retried{check}.")
         self._absent.discard(url)
         return content
 

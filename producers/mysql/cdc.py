@@ -112,7 +112,7 @@ class MysqlCdcConnector(Connector):
             mode, executed = ask(self.connection, "SELECT @@gtid_mode, @@gtid_executed")
             if mode != "ON":
                 raise SourceError(
-                    f"MySQL has gtid_mode={mode}: it cannot be told when all is in Kafka.",
+                    f"MySQL has gtid_mode={mode}: the end of the changes cannot be determined.",
                     "Set gtid_mode=ON and enforce_gtid_consistency=ON; without them produce"
                     " works, but not --once.",
                 )
@@ -196,7 +196,7 @@ class MysqlCdcConnector(Connector):
             if part.get("state") in {"PAUSED", "STOPPED"}:
                 raise ServiceUnreachable(
                     f"Debezium's connector {self.connector} is {part['state'].lower()}.",
-                    f"Let it go on: PUT /connectors/{self.connector}/resume.",
+                    f"Resume it: PUT /connectors/{self.connector}/resume.",
                 )
 
         self._restart_if_stalled()
@@ -212,7 +212,7 @@ class MysqlCdcConnector(Connector):
             self._stall = StallWatch()
             self._connect.restart(all_of_it=True)
             raise ServiceUnreachable(
-                f"Debezium's connector {self.connector} was behind and did not move.",
+                f"Debezium's connector {self.connector} lagged and made no progress.",
                 "It was restarted; no row is lost or sent twice.",
             )
 

@@ -116,7 +116,7 @@ class ConnectRest:
         what = f"Kafka Connect at {self._shown}: {method} {path} answered {status}."
         if status in {requests.codes.unauthorized, requests.codes.forbidden}:
             return SourceError(what, "Check services.connect.url; it may carry user and password.")
-        return ServiceUnreachable(what, "It is tried again.")
+        return ServiceUnreachable(what, "It is retried.")
 
     def _explain(self, wanted: Mapping[str, str], response: requests.Response) -> DuckLakeError:
         """What is wrong with a configuration that was not taken.

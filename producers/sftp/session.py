@@ -80,7 +80,7 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
         case paramiko.BadHostKeyException():
             return SourceError(
                 f"{server}: the server's key is not the one in {known_hosts}: it was changed, or"
-                " somebody else answers.",
+                " another server answers.",
                 "If it was changed on purpose, replace its line there.",
             )
         case paramiko.PasswordRequiredException():

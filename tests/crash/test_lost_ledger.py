@@ -102,7 +102,7 @@ def test_a_backup_taken_under_load_is_restored(make_lake: LakeMaker, tmp_path: P
     lake.loader.burst()
     lake.await_caught_up()
     other = lake.start("restore", str(backup), "--yes")
-    assert other.await_end() == 1 and "at work" in other.text()
+    assert other.await_end() == 1 and "has the lake open" in other.text()
     lake.stop()
     lake.check()
 

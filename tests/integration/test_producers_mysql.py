@@ -266,7 +266,7 @@ def test_a_paused_connector_is_said(shop: Shop) -> None:
     assert requests.put(f"{url}/pause", timeout=30).ok
     source = shop.connector()
     wait_until(lambda: shop.state()[:1] == ["PAUSED"], "it pauses")
-    with pytest.raises(ServiceUnreachable, match=r"is paused\. Let it go on"):
+    with pytest.raises(ServiceUnreachable, match=r"is paused\. Resume it"):
         list(source.poll({}))
     assert requests.put(f"{url}/resume", timeout=30).ok
     source.close()

@@ -15,5 +15,5 @@ CONFIG = Path(__file__).resolve().parents[2] / "ducklake.yml"
 
 def test_a_run_that_ends_is_one_process() -> None:
     words = ["consume", "--once", "--workers", "2", "--config", str(CONFIG)]
-    with pytest.raises(ConfigError, match="Leave out --workers"):
+    with pytest.raises(ConfigError, match="Omit --workers"):
         CliRunner().invoke(app, words, catch_exceptions=False)

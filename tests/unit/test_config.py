@@ -220,7 +220,7 @@ def test_a_secret_that_stands_in_options_is_refused(
     text = f"sources:\n  s:\n    type: x\n    {options}\n    tables: {{}}\n"
     found = refused(tmp_path, text)
     assert f"ducklake.yml, line {line}: sources.s.options." in found
-    assert "a secret stands in the file. Take it from the environment: ${S_" in found
+    assert "a secret in plain text. Take it from the environment: ${S_" in found
     assert "hunter2" not in found
 
 

@@ -137,7 +137,7 @@ def test_a_switch_waits_for_what_was_committed_meanwhile(ledger: Ledger) -> None
 
 def test_a_generation_that_is_too_short_is_not_switched_to(ledger: Ledger) -> None:
     number = build(ledger, span(0, 8))
-    with pytest.raises(LedgerError, match="stands at 10"):
+    with pytest.raises(LedgerError, match="is at 10"):
         switch(ledger, number)
     assert table(ledger).generation == 0
 
@@ -149,7 +149,7 @@ def test_a_switch_waits_for_a_compaction(ledger: Ledger, what: str) -> None:
         ledger.compactions.record_intent(TOPIC, 0, CompactionIntent((), ()))
     else:
         ledger.date_rewrites.record_intent(TOPIC, 0, DateRewriteIntent("", "", (), ()))
-    with pytest.raises(CommitConflict, match="half-way"):
+    with pytest.raises(CommitConflict, match="is incomplete"):
         switch(ledger, number)
     assert table(ledger).generation == 0
 
@@ -293,7 +293,7 @@ def test_a_hole_within_a_range_cuts_it(ledger: Ledger) -> None:
         (6, 9, 4),
     ]
     assert ledger.offsets.row_count(TOPIC) == 10
-    with pytest.raises(CommitConflict, match="changed meanwhile"):
+    with pytest.raises(CommitConflict, match="changed in the meantime"):
         ledger.commits.backfill(state, "s", [gap], file_of(ledger, "again", 2), EMPTY)
 
 
@@ -313,7 +313,7 @@ def test_a_replaced_file_is_not_read_any_more(ledger: Ledger) -> None:
     assert [f.path.name for f in ledger.files.live(TOPIC)] == ["again.parquet"]
     assert names(ledger, 0, last) == {"again.parquet"}
     assert [f.file_id for f in ledger.files.obsolete(1e12)] == [lost.file_id]
-    with pytest.raises(CommitConflict, match="replaced meanwhile"):
+    with pytest.raises(CommitConflict, match="replaced in the meantime"):
         ledger.files.replace(TOPIC, 0, lost.file_id, file_of(ledger, "twice", 10))
 
 
@@ -323,7 +323,7 @@ def test_a_file_that_a_compaction_is_about_to_replace_is_left_to_it(ledger: Ledg
     output = PlannedFile("staging/x", "raw/x.parquet", 10, 1, "sha", (1,))
     intent = CompactionIntent((lost.file_id,), (output,))
     seal = ledger.compactions.record_intent(TOPIC, 0, intent)
-    with pytest.raises(CommitConflict, match="half-way"):
+    with pytest.raises(CommitConflict, match="is incomplete"):
         ledger.files.replace(TOPIC, 0, lost.file_id, file_of(ledger, "again", 10))
     ledger.compactions.flip(seal, TOPIC, intent)
     assert [f.path.name for f in ledger.files.live(TOPIC)] == ["x.parquet"]

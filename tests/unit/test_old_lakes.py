@@ -274,7 +274,7 @@ def test_a_ledger_is_not_migrated_under_a_process_of_the_earlier_release(
 ) -> None:
     monkeypatch.setattr(replacing, "REST_SECONDS", 0.2)
     was = _version_and_tables(v4.paths.ledger)
-    at_work = pytest.raises(LedgerError, match=r"at work.*Stop `ducklake run`")
+    at_work = pytest.raises(LedgerError, match=r"has the lake open.*Stop `ducklake run`")
     with replacing.locked_for_use(v4.paths), at_work:
         Ledger(v4.paths)
     assert _version_and_tables(v4.paths.ledger) == was

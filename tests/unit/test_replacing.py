@@ -26,7 +26,7 @@ def test_a_ledger_that_somebody_has_open_is_not_replaced(
 ) -> None:
     monkeypatch.setattr(replacing, "REST_SECONDS", 0.1)
     before = paths.ledger.stat().st_ino
-    with Ledger(paths), pytest.raises(LedgerError, match="at work"):
+    with Ledger(paths), pytest.raises(LedgerError, match="has the lake open"):
         restore_ledger(paths, {})
     assert paths.ledger.stat().st_ino == before
     restore_ledger(paths, {})

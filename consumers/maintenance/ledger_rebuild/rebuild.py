@@ -36,7 +36,7 @@ def restore_ledger(
         progress: Called with each file.
 
     Raises:
-        LedgerError: A process is at work in the lake.
+        LedgerError: A process has the lake open.
     """
     with at_rest(paths):
         return _restore(paths, identities, dry, progress)
