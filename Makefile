@@ -11,16 +11,16 @@ PATHS := ducklake techstore producers consumers batcher stack lake benchmarks te
 .PHONY: help demo test check check-pythons lint soak sabotage bench lock clean install compose-demo compose-down test-compose
 
 help:
-	@echo "make demo [ONCE=1] [JSON=1]  the whole way on real services; ONCE ends after one pass"
+	@echo "make demo [ONCE=1] [JSON=1]  the whole pipeline on real services; ONCE=1 stops after one pass"
 	@echo "make test                    all tests: the embedded stack, then containers"
 	@echo "make check                   lint, types and unit tests"
-	@echo "make check-pythons           unit tests on every other Python from 3.11 to 3.13 that is here"
-	@echo "make soak MINUTES=60         random kills under load, for long"
-	@echo "make sabotage                breaks the lake on purpose: a test must notice each break"
+	@echo "make check-pythons           unit tests on every other Python from 3.11 to 3.13 that is installed"
+	@echo "make soak MINUTES=60         long test: random kills under load"
+	@echo "make sabotage                mutation tests: each deliberate break must fail a test"
 	@echo "make compose-demo            everything in containers: docker compose up"
 	@echo "make compose-down            stop the containers, delete their data and the image"
-	@echo "make test-compose            the part of it in containers: the compose file from up to down"
-	@echo "make lock                    resolve requirements.lock anew"
+	@echo "make test-compose            the container tests only: the compose file from up to down"
+	@echo "make lock                    resolve requirements.lock again"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
 # $(call install,FOLDER,PYTHON): a virtual environment of the locked packages; made anew where the
