@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import total_ordering
 from typing import Any
 
-from lake.storage.schema import Column, mysql_type, source_column
+from lake.storage.mysql_types import mysql_type
+from lake.storage.schema import Column, source_column
 
 
 @total_ordering

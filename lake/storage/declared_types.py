@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lake.errors import ConfigError
-from lake.storage.schema import JSON_TEXT, TIMESTAMPTZ
+from lake.storage.mysql_types import JSON_TEXT, TIMESTAMPTZ
 
 _ALIASES = {"TIMESTAMPTZ": TIMESTAMPTZ, "TEXT": "VARCHAR", "INT": "INTEGER"}
 _DECLARABLE = re.compile(

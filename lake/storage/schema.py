@@ -10,14 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lake.records import Kind
 from lake.storage.column_names import column_name, unique_name
+from lake.storage.mysql_types import STORED, TIMESTAMPTZ, ZERO_DATE, bytes_cast, is_zero_date
 from lake.storage.widening import holds, widened
-
-TIMESTAMPTZ = "TIMESTAMP WITH TIME ZONE"
-JSON_TEXT = "JSON"  # kept as text; never parsed on the way in
 
 SYSTEM_COLUMNS: tuple[tuple[str, str], ...] = (
     ("_op", "VARCHAR"),
@@ -43,14 +40,6 @@ PROVENANCE_TYPES: Mapping[str, str] = {
     "fetched_at": TIMESTAMPTZ,
 }
 _DECIMAL = re.compile(r"DECIMAL\((?P<p>\d+),\s?(?P<s>\d+)\)")
-_INTEGERS = {
-    "TINYINT": ("TINYINT", "UTINYINT"),
-    "SMALLINT": ("SMALLINT", "USMALLINT"),
-    "MEDIUMINT": ("INTEGER", "UINTEGER"),
-    "INT": ("INTEGER", "UINTEGER"),
-    "INTEGER": ("INTEGER", "UINTEGER"),
-    "BIGINT": ("BIGINT", "UBIGINT"),
-}
 
 
 def row_columns(kind: Kind) -> tuple[tuple[str, str], ...]:
@@ -138,6 +127,10 @@ class Schema:
         )
         return Schema(tuple(mine)).with_missing(other)
 
+    def tells_zero_dates(self, column: Column) -> bool:
+        """Whether a column of dates has another beside it that says where MySQL's are zeros."""
+        return any(c.type == ZERO_DATE and c.field == column.field for c in self.columns)
+
     def relation(self, kind: Kind) -> tuple[tuple[str, str], ...]:
         """(name, stored type) of all columns of the raw table, the lake's own included."""
         own = tuple((c.name, storage_type(c.type)) for c in self.columns)
@@ -154,6 +147,8 @@ class Schema:
 
 
 def _is_for(column: Column, field: Column) -> bool:
+    if (column.type == ZERO_DATE) is not (field.type == ZERO_DATE):
+        return False  # it stands beside the column that has the field's values
     return (column.field, column.provenance) == (field.field, field.provenance)
 
 
@@ -176,49 +171,19 @@ def source_column(field: str, type_: str) -> Column:
     return Column(column_name(field), type_, field)
 
 
+def zero_date_column(column: Column) -> Column:
+    """The column that says where MySQL has zeros for a date, which no DATE can hold."""
+    return Column(f"_zero_{column.name}", ZERO_DATE, column.field)
+
+
 def provenance_column(field: str) -> Column:
     """A column `_{field}` from the provenance header."""
     return Column(f"_{field}", PROVENANCE_TYPES.get(field, "VARCHAR"), field, provenance=True)
 
 
-def mysql_type(column: Mapping[str, Any]) -> str:
-    """The exact type of a MySQL column, from Debezium's schema-change record.
-
-    Args:
-        column: One entry of `tableChanges[].table.columns`.
-    """
-    words = str(column["typeName"]).upper().split()
-    base, unsigned = words[0], "UNSIGNED" in words
-    length, scale = column.get("length"), column.get("scale")
-    if base in _INTEGERS:
-        return _INTEGERS[base][unsigned]
-    if base in ("DECIMAL", "NUMERIC", "DEC", "FIXED"):
-        precision = 10 if length is None else int(length)
-        # DuckDB's decimals end at 38 digits; MySQL's go to 65 and stay exact as text.
-        return f"DECIMAL({precision},{int(scale or 0)})" if precision <= 38 else "VARCHAR"
-    if base in ("FLOAT", "DOUBLE", "REAL"):
-        return "DOUBLE"
-    if base == "DATETIME":
-        return "TIMESTAMP"
-    if base == "TIMESTAMP":
-        return TIMESTAMPTZ
-    if base == "DATE":
-        return "DATE"
-    if base == "YEAR":
-        return "INTEGER"
-    if base == "JSON":
-        return JSON_TEXT
-    if base in ("BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB"):
-        return "BLOB"
-    if base == "BIT":
-        return "BOOLEAN" if length in (None, 1) else "BLOB"
-    # CHAR, VARCHAR, TEXT, ENUM, SET; TIME too: MySQL's goes beyond a day and below zero.
-    return "VARCHAR"
-
-
 def storage_type(type_: str) -> str:
     """The type in files and views: JSON is kept as the text that came."""
-    return "VARCHAR" if type_ == JSON_TEXT else type_
+    return STORED.get(type_, type_)
 
 
 def cast_expression(text: str, type_: str) -> str:
@@ -243,7 +208,9 @@ def plain_cast(text: str, type_: str) -> str:
         day = "strlen('2024-02-03Z')"
         return f"TRY_CAST(if(strlen({text}) = {day}, rtrim({text}, 'Z'), {text}) AS TIMESTAMP)"
     if type_ == "BLOB":
-        return f"TRY(from_base64({text}))"
+        return bytes_cast(text)
+    if type_ == ZERO_DATE:
+        return f"CASE WHEN {is_zero_date(text)} THEN true END"
     return f"TRY_CAST({text} AS {type_})"
 
 
@@ -282,3 +249,18 @@ def checked_cast(cast: str, text: str, type_: str) -> str:
     # One WHEN after the other: in an OR, DuckDB would try the slow test first now and then.
     tests = " ".join(f"WHEN {test} THEN {cast}" for test in (f"{cast}::VARCHAR = {text}", *exact))
     return f"CASE {tests} END"
+
+
+def misfit(schema: Schema, column: Column, text: str, cast: str) -> str | None:
+    """SQL: whether a value does not fit its column; None if every text does.
+
+    Args:
+        schema: The table's.
+        column: One of its columns.
+        text: SQL of the value as text.
+        cast: SQL of what `cast_expression` makes of it.
+    """
+    if storage_type(column.type) == "VARCHAR" or column.type == ZERO_DATE:
+        return None
+    told = f" AND NOT {is_zero_date(text)}" if schema.tells_zero_dates(column) else ""
+    return f"({text} IS NOT NULL AND {cast} IS NULL{told})"

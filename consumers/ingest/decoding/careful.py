@@ -27,12 +27,13 @@ from consumers.ingest.decoding.row_sql import (
 )
 from consumers.ingest.decoding.versions import VersionedSchema
 from lake.storage.declared_types import inferred_type
+from lake.storage.mysql_types import DATE_TYPES, JSON_TEXT, is_zero_date
 from lake.storage.schema import (
-    JSON_TEXT,
     Column,
     Schema,
     cast_expression,
-    storage_type,
+    misfit,
+    zero_date_column,
 )
 from lake.storage.sql import literal, quoted
 
@@ -69,6 +70,8 @@ class CarefulDecoder:
         schema = self._grown(versioned.schema)
         misfits = self._misfits(VersionedSchema(schema, inactive))
         if misfits:
+            if self._format.tells_zero_dates:
+                schema = self._with_zero_dates(VersionedSchema(schema, inactive))
             schema = self._known.widened(schema, misfits.values())
             for row, column in self._misfits(VersionedSchema(schema, inactive)).items():
                 reasons[row] = f"column {column.name}: the value does not fit {column.type}"
@@ -144,13 +147,16 @@ class CarefulDecoder:
     def _misfits(self, versioned: VersionedSchema) -> dict[int, Column]:
         """Records with a value that does not fit its column's type; the first such column."""
         texts = _texts(versioned)
-        checked = [c for c in versioned.schema.columns if storage_type(c.type) != "VARCHAR"]
-        if not checked:
-            return {}
-        tests = [
-            f"({texts[c.name]} IS NOT NULL AND {_cast(c, texts[c.name])} IS NULL)" for c in checked
+        schema = versioned.schema
+        tested = [
+            (c, test)
+            for c in schema.columns
+            if (test := misfit(schema, c, texts[c.name], _cast(c, texts[c.name])))
         ]
-        source = self._texts_query(versioned.schema)
+        if not tested:
+            return {}
+        tests = [test for _, test in tested]
+        source = self._texts_query(schema)
         [(is_any,)] = self._db.execute(
             f"SELECT bool_or({' OR '.join(tests)}) FROM ({source})"
         ).fetchall()
@@ -161,12 +167,25 @@ class CarefulDecoder:
             f"SELECT * FROM (SELECT i, CASE {branches} END AS n FROM ({source}))"
             " WHERE n IS NOT NULL"
         ).fetchall()
-        return {i: checked[n] for i, n in found}
+        return {i: tested[n][0] for i, n in found}
+
+    def _with_zero_dates(self, versioned: VersionedSchema) -> Schema:
+        """The schema with a column beside each column of dates in which MySQL has zeros."""
+        schema, texts = versioned.schema, _texts(versioned)
+        dates = [
+            c for c in schema.columns if c.type in DATE_TYPES and not schema.tells_zero_dates(c)
+        ]
+        if not dates:
+            return schema
+        tests = ", ".join(f"bool_or({is_zero_date(texts[c.name])})" for c in dates)
+        [told] = self._db.execute(f"SELECT {tests} FROM ({self._texts_query(schema)})").fetchall()
+        zeros = [c for c, is_told in zip(dates, told, strict=True) if is_told]
+        return schema.merged(map(zero_date_column, zeros))
 
     def _texts_query(self, schema: Schema) -> str:
         """All fields of all rows, as text: structs `x` (row) and `y` (provenance)."""
         parts = ["i", "p", "o", "t", "e", "r"]
-        if fields := value_shapes(schema):
+        if fields := value_shapes(schema, self._format):
             parts.append(f"from_json(r, {shape(fields)}) AS x")
         if self._format.has_provenance:
             parts.append(parsed_provenance(schema))

@@ -29,6 +29,8 @@ class Debezium(RecordFormat):
     )
     has_provenance = False
     infers_types = False  # the source announces its types
+    json_shape = "VARCHAR"
+    tells_zero_dates = True
     envelope = f"from_json(v, {shape(_ENVELOPE)})"
     row = "CASE WHEN e.op = 'd' THEN v -> '$.before' ELSE v -> '$.after' END"
     no_row = "the value is not a change event with its row"

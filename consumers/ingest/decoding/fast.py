@@ -24,7 +24,7 @@ from consumers.ingest.decoding.row_sql import (
     value_shapes,
 )
 from consumers.ingest.decoding.versions import VersionedSchema
-from lake.storage.schema import Schema, checked_cast, plain_cast, storage_type
+from lake.storage.schema import Schema, checked_cast, misfit, plain_cast
 from lake.storage.sql import literal, quoted
 
 SAMPLE_EVERY = 64
@@ -79,7 +79,7 @@ class FastDecoder:
     def _query(self, batch: pa.Table, versioned: VersionedSchema, image: RowImage) -> pa.Table:
         """Fields as text out of one parse of each record, cast to their types."""
         schema = versioned.schema
-        parsed = [self._format.parsed(image, value_shapes(schema))]
+        parsed = [self._format.parsed(image, value_shapes(schema, self._format))]
         if self._format.has_provenance:
             parsed.append(parsed_provenance(schema))
         found = field_texts(versioned, image.row, f"json_extract(v, {literal(image.pointer)})")
@@ -91,16 +91,12 @@ class FastDecoder:
             f"{checked_cast(f'a{n}', text, c.type)} AS b{n}" for n, (c, text) in enumerate(texts)
         ]
         columns = [f"b{n} AS {quoted(c.name)}" for n, c in enumerate(schema.columns)]
-        tests = [
-            f"({text} IS NOT NULL AND b{n} IS NULL)"
-            for n, (c, text) in enumerate(texts)
-            if storage_type(c.type) != "VARCHAR"
-        ]
-        tests.append(image.is_missing)
+        tests = [misfit(schema, c, text, f"b{n}") for n, (c, text) in enumerate(texts)]
+        unexpected = [image.is_missing, *(test for test in tests if test)]
         columns += system_columns(self._format)
         with registered(self._db, batch):
             return self._db.execute(
-                f"SELECT {', '.join(columns)}, ({' OR '.join(tests)}) AS {_UNEXPECTED}"
+                f"SELECT {', '.join(columns)}, ({' OR '.join(unexpected)}) AS {_UNEXPECTED}"
                 f" FROM (SELECT *, {', '.join(casts)} FROM (SELECT *, {', '.join(plain)}"
                 f" FROM (SELECT {', '.join(parsed)}, v, t, p, o FROM batch)))"
             ).to_arrow_table(batch.num_rows)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from consumers.ingest.decoding.record_format import RecordFormat, RowImage
 from consumers.ingest.decoding.row_sql import SOURCE_TS, shape
 from lake.records import Kind
-from lake.storage.schema import TIMESTAMPTZ
+from lake.storage.mysql_types import TIMESTAMPTZ
 
 
 class PlainJson(RecordFormat):
@@ -18,6 +18,8 @@ class PlainJson(RecordFormat):
     images = (RowImage("$", "x", "x IS NULL"),)
     has_provenance = True
     infers_types = True
+    json_shape = "JSON"
+    tells_zero_dates = False
     envelope = "NULL"
     row = "v"
     no_row = "the value is not a JSON object"

@@ -47,6 +47,9 @@ class RecordFormat(ABC):
         has_provenance: Whether records have the provenance header, whose fields are columns.
         infers_types: Whether a field without a declared type gets that of its JSON values; else
             it is text.
+        json_shape: `JSON` if a column of that type is a part of the record's JSON, `VARCHAR` if it
+            is a string that holds JSON.
+        tells_zero_dates: Whether a date of zeros comes as such.
         envelope: SQL of the envelope, out of `v`.
         row: SQL of the row as JSON, out of `v` and `e`.
         no_row: The reason of the dead letter that a record without a row becomes.
@@ -59,6 +62,8 @@ class RecordFormat(ABC):
     images: ClassVar[tuple[RowImage, ...]]
     has_provenance: ClassVar[bool]
     infers_types: ClassVar[bool]
+    json_shape: ClassVar[str]
+    tells_zero_dates: ClassVar[bool]
     envelope: ClassVar[str]
     row: ClassVar[str]
     no_row: ClassVar[str]

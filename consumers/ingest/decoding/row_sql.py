@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.versions import VersionedSchema
-from lake.storage.schema import JSON_TEXT, Schema, row_columns
+from lake.storage.mysql_types import JSON_TEXT
+from lake.storage.schema import Schema, row_columns
 from lake.storage.sql import literal, quoted
 
 SOURCE_TS = "source_ts"
@@ -25,11 +26,11 @@ def shape(fields: Any) -> str:
     return literal(orjson.dumps(fields).decode())
 
 
-def value_shapes(schema: Schema) -> Mapping[str, str]:
+def value_shapes(schema: Schema, record_format: RecordFormat) -> Mapping[str, str]:
     """The keys of a row's JSON object, each taken as text."""
     odd = no_struct_member(schema)
     return {
-        c.field: "JSON" if c.type == JSON_TEXT else "VARCHAR"
+        c.field: record_format.json_shape if c.type == JSON_TEXT else "VARCHAR"
         for c in schema.columns
         if not c.provenance and c.field not in odd
     }

@@ -16,6 +16,7 @@ from confluent_kafka import Message
 from consumers.ingest.arrow_batch import texts_of
 from consumers.ingest.decoding.database import registered
 from consumers.ingest.schema_history import BinlogPosition, TableHistory, TableVersion
+from lake.storage.mysql_types import ZERO_DATE
 from lake.storage.schema import Schema
 
 
@@ -45,7 +46,8 @@ def versioned(schema: Schema, version: TableVersion) -> VersionedSchema:
         frozenset(
             c.name
             for c in schema.columns
-            if c.field in shared and not c.provenance and c.name not in active and c.field in known
+            if c.field in shared and c.field in known
+            if not c.provenance and c.name not in active and c.type != ZERO_DATE
         ),
     )
 
@@ -72,7 +74,7 @@ def by_version(
 def _shared_fields(schema: Schema) -> frozenset[str]:
     """The fields that have several columns."""
     seen: set[str] = set()
-    own = [c.field for c in schema.columns if not c.provenance]
+    own = [c.field for c in schema.columns if not c.provenance and c.type != ZERO_DATE]
     return frozenset(f for f in own if f in seen or seen.add(f))  # type: ignore[func-returns-value]
 
 
