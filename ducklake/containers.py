@@ -1,13 +1,15 @@
 """The first service of docker-compose.yml: `python -m ducklake.containers`.
 
 It makes what the others need before they start, once: passwords, the SFTP server's host key and
-user, and the shop's files with their dates moved to the present. What is there stays.
+user, and the shop's files with their dates moved to the present. What is there stays, but for the
+converter that Connect takes from this image.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -77,6 +79,14 @@ def make_sftp(folder: Path, secrets_folder: Path, password: str) -> None:
     write_atomically(folder / "users.conf", f"{SFTP_USER}:{password}:1001:100:upload\n")
 
 
+def place_converter(jar: Path, folder: Path) -> None:
+    """Hand this image's converter to Connect."""
+    part = folder / f".{jar.name}"
+    shutil.copyfile(jar, part)
+    part.chmod(0o444)
+    part.replace(folder / jar.name)
+
+
 def main() -> None:
     """Make everything in the volumes of docker-compose.yml."""
     kept, sftp, files = Path("/run/ducklake"), Path("/etc/sftp"), Path("/upload")
@@ -86,6 +96,7 @@ def main() -> None:
         place_files(Path("/project/docker/sftp"), files, datetime.now(_SHOP_TIME).date())
     for file in files.iterdir():
         file.chmod(0o644)
+    place_converter(Path("/opt/ducklake-mysql-values.jar"), Path("/run/converter"))
     print("passwords, host key and files are there")
 
 

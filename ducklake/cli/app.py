@@ -44,6 +44,7 @@ for _command in (
     stack_commands.down,
     stack_commands.status,
     stack_commands.reset,
+    stack_commands.converter,
     pipeline_commands.produce,
     pipeline_commands.consume,
     pipeline_commands.live,

@@ -1,4 +1,4 @@
-"""`ducklake up`, `down`, `status` and `reset`: the command line over `stack`."""
+"""`ducklake up`, `down`, `status`, `reset` and `converter`: the command line over `stack`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +23,7 @@ from producers.registry import embedded_services
 from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.progress import PlainLines, for_stderr
+from stack.tools import write_converter
 
 UNHEALTHY = 3
 NOTHING_RUNS = 4
@@ -91,6 +93,14 @@ def _show_status(config: Config, seen: lifecycle.StackStatus, condition: Conditi
     for opening in connection_hints(config):
         remark = f"   # {opening.remark}" if opening.remark else ""
         print(f"{opening.part + ':':9}{opening.line}{remark}")
+
+
+def converter(
+    output: Annotated[Path, typer.Argument(help="The jar to write.")],
+) -> None:
+    """Write the jar that a Kafka Connect of your own needs for exact values of MySQL."""
+    write_converter(output, for_stderr())
+    print(f"{output}: put it into the folder of Debezium's MySQL connector, and restart Connect")
 
 
 def reset(config: ConfigOption = None, yes: YesOption = False) -> None:

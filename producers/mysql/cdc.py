@@ -29,10 +29,12 @@ from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors, Problem
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.query import ask
+from producers.mysql.snapshot_select import SETTING, snapshot_settings
 from producers.mysql.stall import StallWatch
 
 log = structlog.get_logger()
 TEMPLATE = Path("connect") / "mysql.json"
+_NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
 _IN_A_PATTERN = re.compile(r"[.^$*+?{}\[\]\\|()]")
 
 
@@ -89,8 +91,8 @@ class MysqlCdcConnector(Connector):
             ServiceUnreachable: Connect does not answer, or a task failed for a passing reason.
             SourceError: Connect refuses the configuration.
         """
-        wanted = self.configuration()
         current = self._connect.configuration()
+        wanted = self._snapshot_settings(current) | self.configuration()
         if current != wanted:
             self._refuse_new_tables(current, wanted)
             self._connect.configure(wanted)
@@ -180,14 +182,23 @@ class MysqlCdcConnector(Connector):
 
         Raises:
             ServiceUnreachable: Something had failed, or somebody has stopped the connector.
+            SourceError: Connect lacks the converter.
         """
         status = self._connect.status()
         tasks = status.get("tasks", [])
         states = [status.get("connector", {}), *tasks]
         failed = [part for part in states if part.get("state") == "FAILED"]
         if failed:
-            reason = self._connect.clean(next((p["trace"] for p in failed if p.get("trace")), ""))
+            trace = next((p["trace"] for p in failed if p.get("trace")), "")
+            reason = self._connect.clean(trace)
             self._connect.restart()
+            if _NO_CONVERTER.search(trace):
+                raise SourceError(
+                    f"Debezium's connector {self.connector} does not find the converter that keeps"
+                    " MySQL's values exact.",
+                    "Write it with `ducklake converter FILE`, put it into the folder of Debezium's"
+                    " MySQL connector, and restart Kafka Connect.",
+                )
             raise ServiceUnreachable(
                 f"Debezium's connector {self.connector} had failed ({reason}).",
                 "It was restarted; if it fails again, Kafka Connect's log says more.",
@@ -215,6 +226,12 @@ class MysqlCdcConnector(Connector):
                 f"Debezium's connector {self.connector} lagged and made no progress.",
                 "It was restarted; no row is lost or sent twice.",
             )
+
+    def _snapshot_settings(self, current: Mapping[str, str] | None) -> dict[str, str]:
+        """How the snapshot selects; once it is over, as it did: a change would only restart it."""
+        if current and self._delivered() is not None:
+            return {key: value for key, value in current.items() if key.startswith(SETTING)}
+        return snapshot_settings(self.connection, list(self.source.tables))
 
     def _refuse_new_tables(self, current: Mapping[str, str] | None, wanted: dict[str, str]) -> None:
         """Debezium takes its snapshot once: a table that is added later would lack its past."""

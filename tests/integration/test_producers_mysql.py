@@ -109,7 +109,7 @@ def test_snapshot_and_stream_say_the_same_of_every_type(shop: Shop) -> None:
     expected = {
         "price": "12.50",
         "big": 18446744073709551615,
-        "at": "2026-02-03T04:05:06.789012Z",
+        "at": "2026-02-03 04:05:06.789012",
         "flag": 2,
         "state": "paid",
         "word": "ñandú 🦆",
@@ -259,6 +259,26 @@ def settle_through_failures(source: MysqlCdcConnector) -> None:
         return source.settled()
 
     wait_until(settled, "everything is in Kafka")
+
+
+def test_a_connect_without_the_converter_is_told_how_to_get_it(shop: Shop) -> None:
+    source = shop.connector({"exact.type": "ducklake.Missing"})
+
+    def named() -> bool:
+        try:
+            list(source.poll({}))
+        except SourceError as error:
+            assert "ducklake converter FILE" in error.remedy
+            return True
+        except ServiceUnreachable:
+            return False
+        return False
+
+    wait_until(named, "the missing converter is named")
+    source.close()
+    source = shop.connector()
+    settle_through_failures(source)
+    source.close()
 
 
 def test_a_paused_connector_is_said(shop: Shop) -> None:

@@ -56,6 +56,6 @@ def connect() -> list[str]:
     return [*os.environ["HEAP_OPTS"].split(), LOGGING, main, path]
 
 
-os.environ["CLASSPATH"] = "/opt/jars/*"
+os.environ["CLASSPATH"] = "/opt/jars/*:/kafka/connect/debezium-connector-mysql/ducklake/*"
 arguments = {"kafka": kafka, "connect": connect}[sys.argv[1]]()
 os.execv(JAVA[0], [*JAVA, *arguments])
