@@ -1,4 +1,4 @@
-"""A rebuild of a whole topic against the live rate of two workers, alone and beside live traffic.
+"""A rebuild of a whole topic against the live rate of two workers, alone and under live traffic.
 
 make bench NAME=replay [RECORDS=2000000] [RATE=500]
 """
@@ -111,12 +111,13 @@ def main() -> None:
             feed = Feed(lake, rate, int(WARM_SECONDS + 3 * count / alone.rate))
             feed.start()
             time.sleep(WARM_SECONDS / 2)  # the worker has its partitions by then
-            beside, lag = rebuild(lake, count, feed, before)
+            under_load, lag = rebuild(lake, count, feed, before)
         finally:
             worker.terminate()
             worker.wait(30)
         note(
-            f"rebuild beside {rate}/s: {beside.rate:,.0f} messages/s; live at most {lag:.1f} s late"
+            f"rebuild with live traffic of {rate}/s: {under_load.rate:,.0f} messages/s;"
+            f" live at most {lag:.1f} s late"
         )
     print(
         json.dumps(
@@ -125,8 +126,8 @@ def main() -> None:
                 "rebuild": round(alone.rate),
                 "ratio": round(ratio, 2),
                 "ratios": sorted(round(pair[0], 2) for pair in pairs),
-                "rss_mb": round(max(beside.rss_mb, *(pair[2].rss_mb for pair in pairs))),
-                "rebuild_beside_live": round(beside.rate),
+                "rss_mb": round(max(under_load.rss_mb, *(pair[2].rss_mb for pair in pairs))),
+                "rebuild_under_live": round(under_load.rate),
                 "live_lag_s": round(lag, 2),
             }
         )

@@ -1,4 +1,4 @@
-"""All sources beside each other: one thread and one transactional producer for each."""
+"""All sources at the same time: one thread and one transactional producer for each."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class ArgentinaConnector(Connector):
 
     @classmethod
     def connections_used(cls, name: str, source: Source) -> Sequence[ConnectionUse]:
-        """Beside the APIs, the MySQL that knows the years."""
+        """In addition to the APIs, the MySQL that knows the years."""
         own = super().connections_used(name, source)
         spec = source.tables.get(FERIADOS)
         entry = spec.options.get("years_connection") if spec else None

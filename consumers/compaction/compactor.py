@@ -1,4 +1,4 @@
-"""Hot files become sealed public ones: its own loop, beside the writers.
+"""Hot files become sealed public ones: its own loop, while writers run.
 
 Write in staging, record the intent in the ledger, rename all, flip hot to sealed in one
 transaction, and delete the hot files once no pinned reader lists them. Recovery rolls forward from

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lake.config import Consumer
 
 MESSAGE_BYTES = 1024
-"""What a message takes in memory beside its value, about."""
+"""What a message takes in memory in addition to its value, about."""
 
 
 @dataclass(frozen=True, slots=True)

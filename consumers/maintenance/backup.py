@@ -48,7 +48,7 @@ def must_be_new(folder: Path) -> None:
 def write_backup(
     paths: LakePaths, lake: str, cursors: Mapping[str, str], folder: Path
 ) -> BackupManifest:
-    """Write a backup beside running processes.
+    """Write a backup while other processes run.
 
     Args:
         paths: The lake.

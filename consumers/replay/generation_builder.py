@@ -1,4 +1,4 @@
-"""What Kafka still holds of a table, read again into a new generation beside the live consumer."""
+"""What Kafka still holds of a table, read again into a new generation during live consumption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table built anew from its topic, beside the live consumer, and switched to at equal positions.
+"""A table built anew from its topic during live consumption, and switched to at equal positions.
 
 What Kafka still holds of the wanted offsets is decoded again, by several processes; all else is
 reused. Nobody reads the new generation before the switch, which is one transaction of the ledger.

@@ -81,7 +81,7 @@ class Generations(GenerationReader):
 
         Numbers of removed generations are not given again: their files have names. Nor is one whose
         tree is there: a kill or a power cut came before it was removed for good, and what is in it
-        would be public beside the new rows.
+        would be public together with the new rows.
         """
         _must_be_nobody_s(self._core.db, topic)
         number = _next_number(self._core.db, topic)

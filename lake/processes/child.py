@@ -22,7 +22,7 @@ LOG_BYTES = 10 * 1024 * 1024
 
 
 class CappedLog:
-    """A log file and one older one beside it (`.1`); it outlives the processes that write to it.
+    """A log file and the one before it (`.1`); it outlives the processes that write to it.
 
     Args:
         path: The file; opened at the first line, and appended to.

@@ -44,7 +44,7 @@ class Program(ABC):
         """Program and arguments, without secrets: everybody can read them in `ps`."""
 
     def environment(self) -> dict[str, str]:
-        """Variables beside those of the supervisor."""
+        """Variables in addition to those of the supervisor."""
         return {}
 
     def identity(self) -> str:

@@ -157,8 +157,8 @@ def _index(columns: Sequence[Column], field: Column) -> int | None:
     return next((n for n, column in enumerate(columns) if _is_for(column, field)), None)
 
 
-def _renamed(column: Column, name: str, beside: Sequence[Column]) -> Column:
-    return replace(column, name=unique_name(name, (c.name for c in beside)))
+def _renamed(column: Column, name: str, others: Sequence[Column]) -> Column:
+    return replace(column, name=unique_name(name, (c.name for c in others)))
 
 
 def _word(type_: str) -> str:

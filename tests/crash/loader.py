@@ -136,7 +136,7 @@ class Loader:
             partition: Which one; None spreads them.
             moment: The timestamp of the nth record in milliseconds; None leaves it to Kafka.
             bad: Values that cannot be decoded.
-            extra: Fields beside those that every record has.
+            extra: Fields in addition to those that every record has.
         """
         sent: list[tuple[Message, dict[str, Any] | None]] = []
         self._produce(self._plain, topic, count, partition, moment, bad, sent, extra)

@@ -126,7 +126,7 @@ class PublicReader(Reader):
 class LedgerReader(Reader):
     """Asks the ledger: never a missing file, never a row twice, never fewer rows than before.
 
-    It reads everything, and beside it only what is new since its last look: both are the same.
+    It reads everything, and again only what is new since its last look: both are the same.
     """
 
     def __init__(self, lake: LakeUnderTest) -> None:

@@ -80,7 +80,7 @@ def random_kills(lake: LakeUnderTest, kills: int) -> None:
 
 
 def replay_kills(lake: LakeUnderTest, kills: int, lose_the_ledger: bool = False) -> None:
-    """Rebuilds and replays, one after the other, beside workers and compactor; all are killed.
+    """Rebuilds and replays, one after the other, while workers and compactor run; all are killed.
 
     Args:
         lake: The lake.

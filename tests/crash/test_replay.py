@@ -1,4 +1,4 @@
-"""Topics read again: filled, rebuilt beside the live consumer, killed anywhere, and still exact."""
+"""Topics read again: filled, rebuilt during live consumption, killed anywhere, and still exact."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ WHERE_DISKS_FILL_UP = frozenset(
 )
 CRASHES = st.one_of(st.none(), st.tuples(st.sampled_from(points()), st.integers(1, 3)))
 WORKERS = st.integers(0, 1)
-BESIDE = st.sampled_from(
+DURING = st.sampled_from(
     [
         None,
         None,
@@ -181,7 +181,7 @@ class Lake(RuleBasedStateMachine):
         self.held: set[Path] = set()
         self.lost: set[tuple[int, int, int]] = set()
         self.forgotten: set[str] = set()
-        self.beside: Callable[[], None] | None = None
+        self.during: Callable[[], None] | None = None
         self.rebuild_died = False
         self.number = 0
         self.disk_is_full = False
@@ -235,8 +235,8 @@ class Lake(RuleBasedStateMachine):
         return self.clock
 
     def _die(self) -> None:
-        if self.beside is not None:
-            self.beside()
+        if self.during is not None:
+            self.during()
             return
         if not self.disk_is_full:
             raise Crash
@@ -492,7 +492,7 @@ class RebuiltLake(Lake):
 
     @rule(
         worker=WORKERS,
-        beside=BESIDE,
+        during=DURING,
         crash=CRASHES,
         full=st.booleans(),
         again=st.tuples(st.integers(0, 6), st.one_of(st.none(), st.integers(0, 12))),
@@ -500,7 +500,7 @@ class RebuiltLake(Lake):
     def rebuild(
         self,
         worker: int,
-        beside: str | None,
+        during: str | None,
         crash: tuple[str, int] | None,
         full: bool,
         again: tuple[int, int | None],
@@ -510,15 +510,15 @@ class RebuiltLake(Lake):
             return
 
         def work() -> None:
-            self.beside = None
+            self.during = None
             self.clock += 60.0  # no hold lasts as long
             for partition in range(PARTITIONS):
                 self.workers[worker].read(self.topic, partition, 5)
             self.workers[worker].flush(self.topic)
             self.compactor.pass_once(force=True)
 
-        if beside is not None:
-            self.beside, crash, full = work, (beside, 1), False
+        if during is not None:
+            self.during, crash, full = work, (during, 1), False
         parts = range(PARTITIONS)
         bounds = Bounds(dict.fromkeys(parts, again[0]), dict.fromkeys(parts, again[1]))
         before = self.ledger.tables.get(REF.topic)
@@ -529,9 +529,9 @@ class RebuiltLake(Lake):
         done = False
         try:
             done = self._survives(build, crash, full)
-        except TerminalError as error:  # a compaction that a full disk stopped, or one beside
+        except TerminalError as error:  # a compaction that a full disk stopped, or one meanwhile
             assert "could not switch" in str(error), error
-        self.beside = None
+        self.during = None
         state = self.ledger.tables.get(REF.topic)
         assert state is not None
         self.rebuild_died = not done
@@ -740,15 +740,15 @@ def test_a_rebuild_interrupted_at_any_step(told: RebuiltLake) -> None:
     _look(told)
 
 
-@pytest.mark.parametrize("beside", AROUND if LONG else BETWEEN)
+@pytest.mark.parametrize("during", AROUND if LONG else BETWEEN)
 def test_a_rebuild_with_commits_and_a_compaction_at_any_step(
-    told: RebuiltLake, beside: str
+    told: RebuiltLake, during: str
 ) -> None:
     _of_which_half_is_gone(told)
     for again in ((0, None), (5, 8)):
         for partition in range(PARTITIONS):
             told.produce(partition, 2, 1, 0, "a")
-        told.rebuild(0, beside, None, False, again)
+        told.rebuild(0, during, None, False, again)
         _look(told)
 
 

@@ -28,18 +28,18 @@ VALUES = (
 
 
 class Shop:
-    """A table of its own in the real shop, one beside it, and a connector for the first."""
+    """A table of its own in the real shop, one not followed, and a connector for the first."""
 
     def __init__(self, folder: Path, stack: Config) -> None:
         self.stack = stack
         self.folder = folder
         self.table = unique("t")
-        self.beside = unique("b")
+        self.unfollowed = unique("b")
         self.run(
             f"CREATE TABLE {self.table} (id INT PRIMARY KEY AUTO_INCREMENT, price DECIMAL(12,2),"
             " big BIGINT UNSIGNED, at DATETIME(6), flag TINYINT(1), state ENUM('pending','paid'),"
             " word VARCHAR(20))",
-            f"CREATE TABLE {self.beside} (id INT PRIMARY KEY AUTO_INCREMENT)",
+            f"CREATE TABLE {self.unfollowed} (id INT PRIMARY KEY AUTO_INCREMENT)",
             self.insert,
         )
         self.lab = self.made({})
@@ -85,7 +85,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, stack_config: Config) -> Iter
     url = f"{made.lab.endpoints.connect}/connectors/{made.name}"
     requests.delete(url, timeout=30)
     wait_until(lambda: requests.get(url, timeout=30).status_code == 404, "the connector is gone")
-    made.run(f"DROP TABLE {made.table}", f"DROP TABLE {made.beside}")
+    made.run(f"DROP TABLE {made.table}", f"DROP TABLE {made.unfollowed}")
 
 
 def settle(source: MysqlCdcConnector) -> None:
@@ -145,7 +145,7 @@ def test_settled_is_said_only_when_all_that_was_committed_is_in_kafka(shop: Shop
             columns = "(price, big, at, flag, state, word)"
             shop.run(f"INSERT INTO {shop.table} {columns} VALUES {values}")
         else:
-            shop.run(f"INSERT INTO {shop.beside} VALUES ()")  # in a table that nobody follows
+            shop.run(f"INSERT INTO {shop.unfollowed} VALUES ()")  # in a table that nobody follows
         source = shop.connector()
         settle(source)
         assert len(shop.rows()) == before + rows, "it was said too early, or a row came twice"

@@ -189,7 +189,7 @@ def test_a_ledger_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_generation_whose_tree_is_still_there_is_not_made_again(ledger: Ledger) -> None:
-    """Killed before the tree was removed: what is in it would be public beside the new rows."""
+    """Killed before the tree was removed: what is in it would be public with the new rows."""
     source, table = TOPIC.split(".", 1)
     for _ in range(2):
         number = ledger.generations.begin(TOPIC, "session")

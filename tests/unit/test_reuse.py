@@ -1,4 +1,4 @@
-"""Rows taken over into a new generation: all that is kept, and nothing beside it."""
+"""Rows taken over into a new generation: all that is kept, and nothing else."""
 
 from __future__ import annotations
 

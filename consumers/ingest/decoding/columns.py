@@ -1,4 +1,4 @@
-"""What is known of a table's columns beside its records: declared ones, and announced ones.
+"""What is known of a table's columns apart from its records: declared ones, and announced ones.
 
 Every column that a schema gains while records are decoded is added here.
 """
@@ -61,7 +61,7 @@ class KnownColumns:
         )
 
     def complete(self, schema: Schema, history: TableHistory) -> Schema:
-        """A schema with a column for all that is known beside the records.
+        """A schema with a column for all that is known apart from the records.
 
         What the source has announced comes in the order of the announcements, whenever they were:
         whoever reads them gets the same columns.

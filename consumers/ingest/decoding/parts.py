@@ -10,7 +10,7 @@ from confluent_kafka import Message
 VECTOR_ROWS, VECTOR_BYTES = 2_048, 2 * 1024 * 1024
 """What DuckDB takes apart at once, holding it many times over; and how large that may be."""
 PART_BYTES, SMALL_PART_BYTES = 32 * 1024 * 1024, 8 * 1024 * 1024
-"""What one query decodes, its result beside it; less where the records are large."""
+"""What one query decodes, together with its result; less where the records are large."""
 
 
 def parts_of(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
