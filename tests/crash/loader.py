@@ -22,6 +22,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 Kind = Literal["plain", "cdc"]
 Ending = Literal["commit", "abort", "hang"]
+DATABASE = "shop"
+"""Of the tables whose types are announced, as Debezium names it in every record."""
 
 
 def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
@@ -35,8 +37,8 @@ def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
         for n, t in types.items()
     ]
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
-    changes = [{"id": f'"shop"."{t}"', "table": {"columns": columns}} for t in tables]
-    producer.produce(topic, json.dumps({"tableChanges": changes}).encode(), "shop")
+    changes = [{"id": f'"{DATABASE}"."{t}"', "table": {"columns": columns}} for t in tables]
+    producer.produce(topic, json.dumps({"tableChanges": changes}).encode(), DATABASE)
     assert producer.flush(30) == 0
 
 
@@ -228,7 +230,8 @@ class Loader:
     def _value(self, topic: str, row: dict[str, Any]) -> bytes:
         if self._kinds[topic] == "plain":
             return json.dumps(row).encode()
-        source = {"ts_ms": 1_700_000_000_000, "file": "bin.000001", "pos": row["id"], "row": 0}
+        place = {"db": DATABASE, "file": "bin.000001", "pos": row["id"], "row": 0}
+        source = {"ts_ms": 1_700_000_000_000, **place}
         after = {**row, "flag": int(row["flag"])}
         return json.dumps({"op": "c", "source": source, "before": None, "after": after}).encode()
 
