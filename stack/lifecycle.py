@@ -28,6 +28,7 @@ from stack.secrets import Secrets
 from stack.service import Service, StackContext
 from stack.services import services_of
 from stack.supervisor import LOCK, LOG, PORTS, SECRETS, STATUS_FILE, STOP_SECONDS
+from stack.supervisor_process import is_released, signal_supervisor
 from stack.tools import Tools, check_platform, check_room, provide
 
 _UP_SECONDS = 300.0
@@ -131,10 +132,10 @@ def down(config: Config) -> bool:
     lock_file = config.stack_dir / LOCK
     pid = lock.holder(lock_file)
     if pid is not None:
-        _signal(pid, signal.SIGTERM)
-        if not _released(lock_file, STOP_SECONDS + 2):
-            _signal(pid, signal.SIGKILL)
-            _released(lock_file, 2)
+        signal_supervisor(pid, signal.SIGTERM)
+        if not is_released(lock_file, STOP_SECONDS + 2):
+            signal_supervisor(pid, signal.SIGKILL)
+            is_released(lock_file, 2)
     report = Report.read(config.stack_dir / STATUS_FILE)
     left = []
     for name, entry in report.processes.items() if report else ():
@@ -211,7 +212,7 @@ def _await_stop(config: Config) -> None:
     """Let a supervisor that is on its way out finish."""
     report = _current(config)
     if report is not None and report.phase in ("stopping", "failed"):
-        _released(config.stack_dir / LOCK, STOP_SECONDS + 2)
+        is_released(config.stack_dir / LOCK, STOP_SECONDS + 2)
 
 
 def _start(config: Config, reporter: Reporter) -> None:
@@ -281,23 +282,3 @@ def _check_complete(config: Config, report: Report) -> None:
             f"The running stack was started without {', '.join(sorted(lacking))}.",
             "Run `ducklake down`, then `ducklake up`.",
         )
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        raise StackError(
-            f"The stack was started by another user (process {pid}).", "Stop it as that user."
-        ) from None
-
-
-def _released(lock_file: Path, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while lock.holder(lock_file) is not None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -7,26 +7,23 @@ the intent.
 
 from __future__ import annotations
 
-import fcntl
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import date
-from io import BufferedWriter
 from pathlib import Path
 
 import structlog
 
-from consumers.compaction.planning import merge_is_due, seal_is_due
+from consumers.compaction.damaged_files import DamagedFiles
+from consumers.compaction.only_compactor import only_compactor
+from consumers.compaction.planning import DatePart, merge_is_due, seal_is_due
 from lake.config import Config, TableRef
 from lake.errors import (
     CommitConflict,
     DuckLakeError,
-    LedgerError,
     ServiceUnreachable,
-    TerminalError,
     TransientError,
 )
 from lake.failpoints import failpoint
@@ -41,8 +38,8 @@ from lake.recovery import (
     finish_compactions,
     finish_date_rewrites,
 )
-from lake.storage.operations import open_lock, remove_file, sync_folder
-from lake.storage.parquet_files import ROW_GROUP_ROWS, ParquetSink, WrittenFile, is_whole
+from lake.storage.operations import remove_file, sync_folder
+from lake.storage.parquet_files import ROW_GROUP_ROWS, ParquetSink, WrittenFile
 from lake.storage.paths import LakePaths, SealedName
 from lake.storage.sql import literal, rows_query, spilling
 
@@ -70,11 +67,11 @@ class Compactor:
         with ExitStack() as opening:
             lake = opening.enter_context(open_lake(config, for_writing=True))
             self.ledger, self.session = lake.ledger, lake.session
-            self._lock = opening.enter_context(_alone(self.paths))
+            self._lock = opening.enter_context(only_compactor(self.paths))
             self._db = opening.enter_context(spilling(self.session, 1024))
             self._finish_open()
             self._opened = opening.pop_all()
-        self._damaged: dict[int, str] = {}
+        self.damaged = DamagedFiles(self.ledger)
 
     @property
     def public_bytes(self) -> float:
@@ -140,51 +137,18 @@ class Compactor:
             with suppress(CommitConflict):  # rebuilt meanwhile: at the next look
                 while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
                     self._heartbeat.beat(f"sealing {ref.topic}", MOVES_WITHIN)
-                    portion = self.sound(ref, self._portion(hot))
-                    made += self._seal(ref, portion) if portion else 0
+                    oldest = self.damaged.sound(ref, self._oldest(hot))
+                    made += self._seal(ref, oldest) if oldest else 0
                     hot = self._hot(ref)
-                small = self.sound(ref, merge_is_due(self._of_one_topic(hot)))
+                small = self.damaged.sound(ref, merge_is_due(self._of_one_topic(hot)))
                 if small:
                     self._merge(ref, small)
         drop_abandoned(self.ledger)
         delete_replaced(self.ledger)
         return made
 
-    def must_be_undamaged(self) -> None:
-        """Say which files were left out.
-
-        Raises:
-            LedgerError: There are some.
-        """
-        if self._damaged:
-            raise LedgerError(
-                f"Missing or damaged, and left as they are: {', '.join(self._damaged.values())}.",
-                "`ducklake replay` rewrites them from Kafka.",
-            )
-
     def _hot(self, ref: TableRef) -> tuple[LakeFile, ...]:
-        known = self.ledger.files.hot(ref.topic)
-        return tuple(f for f in known if f.file_id not in self._damaged)
-
-    def sound(self, ref: TableRef, files: Sequence[LakeFile]) -> list[LakeFile]:
-        """Those that are as they were written; another is named once, and left where it is.
-
-        Rows that were read from a damaged file would get a checksum as if they were right.
-        """
-        whole = [f for f in files if is_whole(f.path, f.sha256)]
-        if len(whole) < len(files):
-            live = {f.file_id for f in self.ledger.files.live(ref.topic)}  # not replaced meanwhile
-            for file in files:
-                if file not in whole and file.file_id in live:
-                    self._damaged[file.file_id] = self.paths.relative(file.path)
-                    log.error(
-                        "file_damaged",
-                        message="A file is missing or damaged and is left out of the compaction;"
-                        " `ducklake replay` rewrites it.",
-                        table=ref.topic,
-                        file=self._damaged[file.file_id],
-                    )
-        return whole
+        return self.damaged.left_out(self.ledger.files.hot(ref.topic))
 
     def _finish_open(self) -> None:
         finish_compactions(self.ledger)
@@ -199,17 +163,17 @@ class Compactor:
         topics = self.ledger.files.topic_ids(f.file_id for f in hot)
         return [f for f in hot if topics[f.file_id] == topics[hot[0].file_id]]
 
-    def _portion(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
+    def _oldest(self, hot: Sequence[LakeFile]) -> list[LakeFile]:
         """The oldest files up to the size of a public one, so that memory stays bounded."""
         limit = self.public_bytes
-        portion: list[LakeFile] = []
+        oldest: list[LakeFile] = []
         size = 0
         for file in self._of_one_topic(hot):
             size += file.bytes
-            if portion and size > limit:
+            if oldest and size > limit:
                 break
-            portion.append(file)
-        return portion
+            oldest.append(file)
+        return oldest
 
     def _table_of(
         self, ref: TableRef, hot: Sequence[LakeFile]
@@ -233,7 +197,8 @@ class Compactor:
                 own = [(number, span) for number, span in ranges if span.partition == partition]
                 spans = [span for _, span in own]
                 spans += self._without_rows(state, spans, ranges, partition)
-                file, final = self._write(ref, state, source, partition, day, last, spans)
+                part = DatePart(partition, day, last, tuple(spans))
+                file, final = self._write(ref, state, source, part)
                 outputs.append(self.planned(file, final, tuple(number for number, _ in own)))
             self._record_intent(ref, state.generation, hot, outputs)
         self._finish_open()
@@ -299,17 +264,15 @@ class Compactor:
         ref: TableRef,
         state: TableState,
         source: str,
-        partition: int,
-        day: date,
-        last: int,
-        spans: Sequence[OffsetRange],
+        part: DatePart,
     ) -> tuple[WrittenFile, Path]:
         """A public file in staging, and its place."""
+        day, spans = part.day, part.offset_ranges
         query = (
-            f"SELECT * FROM ({source}) WHERE _partition = {partition}"
+            f"SELECT * FROM ({source}) WHERE _partition = {part.partition}"
             f" AND _kafka_ts::DATE = {literal(day.isoformat())} ORDER BY _offset"
         )
-        name = SealedName(spans[0].topic_id, partition, spans[0].first, last).name()
+        name = SealedName(spans[0].topic_id, part.partition, spans[0].first, part.last).name()
         staged = self.session.folder / f"{day.isoformat()}-{name}"
         file = self.write(query, staged, self.footer(ref, state, spans))
         return file, self.paths.day(ref, day, state.generation) / name
@@ -318,20 +281,3 @@ class Compactor:
         """What a file of these ranges says of itself."""
         newest = self.ledger.commits.newest_number()
         return Footer(ref.topic, state.generation, tuple(spans), newest, state.schema)
-
-
-def _alone(paths: LakePaths) -> BufferedWriter:
-    """The lock under which public files are made; closing it lets go.
-
-    Raises:
-        TerminalError: Another process has it.
-    """
-    lock = open_lock(paths.root / "compactor.lock")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise TerminalError(
-            "Another compactor of this lake is running.", "One is enough; stop the other first."
-        ) from None
-    return lock

@@ -17,7 +17,7 @@ from consumers.compaction.compactor import Compactor
 from lake.config import TableRef
 from lake.failpoints import failpoint
 from lake.formats import DateRewriteIntent, PlannedFile
-from lake.ledger import LakeFile
+from lake.ledger import LakeFile, TableState
 from lake.recovery import finish_date_rewrites
 from lake.storage.operations import link, make_folder, sync_folder
 from lake.storage.paths import SealedName
@@ -47,39 +47,46 @@ def rewrite_date(compactor: Compactor, ref: TableRef, day: date) -> int:
     folder = paths.day(ref, day, state.generation)
     groups = _groups(ledger.files.live(ref.topic), folder, compactor.public_bytes)
     merged = [group for group in groups if len(group) > 1]
-    if not merged or any(len(compactor.sound(ref, group)) < len(group) for group in merged):
+    if not merged or any(len(compactor.damaged.sound(ref, group)) < len(group) for group in merged):
         return 0
     staging = compactor.session.folder / f"day-{secrets.token_hex(4)}"
     make_folder(staging)
-    columns = state.schema.relation(compactor.config.kind(ref))
-    outputs: list[PlannedFile] = []
-    for group in groups:
-        if len(group) == 1:
-            link(group[0].path, staging / group[0].path.name)
-            continue
-        first, last = (SealedName.parse(f.path.name) for f in (group[0], group[-1]))
-        name = SealedName(first.topic_id, first.partition, first.first, last.last).name()
-        query = f"{rows_query(columns, [f.path for f in group])} ORDER BY _offset"
-        own = [
-            (number, span)
-            for number, span in ledger.offsets.of_files(f.file_id for f in group)
-            if span.partition == first.partition
-        ]
-        spans = [span for _, span in own]
-        file = compactor.write(query, staging / name, compactor.footer(ref, state, spans))
-        numbers = tuple(number for number, _ in own)
-        outputs.append(compactor.planned(file, folder / name, numbers))
+    outputs = [_merge(compactor, ref, state, group, staging) for group in groups if len(group) > 1]
+    for [alone] in (group for group in groups if len(group) == 1):
+        link(alone.path, staging / alone.path.name)
     sync_folder(staging)
     sync_folder(staging.parent)
     inputs = tuple(file.file_id for group in merged for file in group)
     failpoint("days.before_intent")
-    intent = DateRewriteIntent(
-        paths.relative(folder), paths.relative(staging), inputs, tuple(outputs)
-    )
+    places = paths.relative(folder), paths.relative(staging)
+    intent = DateRewriteIntent(*places, inputs, tuple(outputs))
     ledger.date_rewrites.record_intent(ref.topic, state.generation, intent)
     failpoint("days.after_intent")
     finish_date_rewrites(ledger, compactor.session)
     return len(inputs) - len(outputs)
+
+
+def _merge(
+    compactor: Compactor,
+    ref: TableRef,
+    state: TableState,
+    group: Sequence[LakeFile],
+    staging: Path,
+) -> PlannedFile:
+    """Neighbouring files of one partition as one, in staging."""
+    columns = state.schema.relation(compactor.config.kind(ref))
+    first, last = (SealedName.parse(f.path.name) for f in (group[0], group[-1]))
+    name = SealedName(first.topic_id, first.partition, first.first, last.last).name()
+    query = f"{rows_query(columns, [f.path for f in group])} ORDER BY _offset"
+    own = [
+        (number, offset_range)
+        for number, offset_range in compactor.ledger.offsets.of_files(f.file_id for f in group)
+        if offset_range.partition == first.partition
+    ]
+    ranges = [offset_range for _, offset_range in own]
+    file = compactor.write(query, staging / name, compactor.footer(ref, state, ranges))
+    numbers = tuple(number for number, _ in own)
+    return compactor.planned(file, group[0].path.parent / name, numbers)
 
 
 def _groups(live: Sequence[LakeFile], folder: Path, limit: float) -> list[list[LakeFile]]:

@@ -6,12 +6,30 @@ The clock is passed in, in seconds of the epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 
 from lake.config import Consumer
 from lake.ledger import LakeFile
+from lake.records import OffsetRange
 
 MERGED_FILES = 64
 MERGED_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DatePart:
+    """The rows of one public file: of a partition and a date.
+
+    Attributes:
+        last: The last offset among them.
+        offset_ranges: The ranges of their commits, which other dates may have rows of as well.
+    """
+
+    partition: int
+    day: date
+    last: int
+    offset_ranges: tuple[OffsetRange, ...]
 
 
 def seal_is_due(hot: Sequence[LakeFile], now: float, limits: Consumer, force: bool) -> bool:

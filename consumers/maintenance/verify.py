@@ -11,20 +11,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from consumers.ingest.decoding import Decoded
-from consumers.replay.range_reader import KafkaReader
-from consumers.replay.row_diff import RowDiff
-from consumers.replay.tables import decoder_of
+from consumers.maintenance.difference import SHOWN, Difference
+from consumers.maintenance.kafka_comparison import KafkaComparison
 from lake.config import Config, Endpoints, Table, TableRef
-from lake.kafka.topics import TopicIdentity, admin, identify
 from lake.ledger import LakeFile, LedgerReader, TableState
 from lake.opening import open_lake
-from lake.records import OffsetRange
 from lake.storage.parquet_files import sha256_of
 from lake.storage.paths import LakePaths, files_below, unknown_files
 from lake.storage.sql import rows_query, spilling
 
-SHOWN = 5
 BATCH_RANGES = 50_000
 _RANGES = pa.schema(
     [("e", pa.int32()), ("p", pa.int32())] + [(n, pa.int64()) for n in ("first", "last", "n")]
@@ -60,24 +55,6 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that is not as it should be.
-
-    Attributes:
-        table: The topic.
-        kind: missing-file, damaged-file, unknown-file, gap, overlap, position, row-count, repeated,
-            stray, misplaced, kafka-missing, kafka-extra, kafka-differs.
-        where: File, or partition and offsets.
-        detail: What was expected and what was found.
-    """
-
-    table: str
-    kind: str
-    where: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verification looked at, and what it found."""
 
@@ -108,9 +85,6 @@ class Verifier:
         self._progress = progress
         self._paths = LakePaths(config.data_dir)
         self._db: duckdb.DuckDBPyConnection
-        self._compared = 0
-        self._kafka_reader: KafkaReader | None = None
-        self._topics: dict[str, TopicIdentity] = {}
 
     def verify(self, tables: list[tuple[TableRef, Table]]) -> Verdict:
         """Verify these tables, as of one pinned moment.
@@ -127,9 +101,10 @@ class Verifier:
             ledger = lake.ledger
             self._db = stack.enter_context(spilling(lake.session, 1024, threads=2))
             stack.enter_context(lake.pinned())
+            kafka = None
             if self._endpoints is not None:
-                self._kafka_reader = stack.enter_context(KafkaReader(self._endpoints))
-                self._topics = identify(admin(self._endpoints), [ref.topic for ref, _ in tables])
+                kafka = KafkaComparison(self._config, self._endpoints, ledger, self._db)
+                stack.enter_context(kafka)
             for ref, table in tables:
                 self._progress(ref.topic)
                 state = ledger.tables.get(ref.topic)
@@ -145,9 +120,10 @@ class Verifier:
                 if damaged:
                     continue  # what cannot be read cannot be compared
                 differences += self._rows(ledger, ref, state, live)
-                if self._kafka_reader is not None:
-                    differences += self._kafka(ledger, self._kafka_reader, ref, table, state)
-        return Verdict(len(tables), files, rows, self._compared, tuple(differences))
+                if kafka is not None:
+                    differences += kafka.differences(ref, table, state)
+        compared = 0 if kafka is None else kafka.compared
+        return Verdict(len(tables), files, rows, compared, tuple(differences))
 
     # The lake by itself --------------------------------------------------------------------
 
@@ -239,62 +215,6 @@ class Verifier:
         for name, day in found.fetchmany(SHOWN):
             where = self._paths.relative(Path(name))
             yield Difference(ref.topic, "misplaced", where, f"it holds rows of {day}")
-
-    # Against Kafka -------------------------------------------------------------------------
-
-    def _kafka(
-        self,
-        ledger: LedgerReader,
-        kafka: KafkaReader,
-        ref: TableRef,
-        table: Table,
-        state: TableState,
-    ) -> Iterator[Difference]:
-        found = self._topics.get(ref.topic)
-        if found is None or found.topic_id != state.topic_id:
-            return  # the topic is another one by now: nothing to compare with
-        assert self._endpoints is not None, "who reads Kafka knows where it is"
-        kind = self._config.kind(ref)
-        with decoder_of(self._config, self._endpoints, ref, table) as decoder:
-            for partition, position in state.positions.items():
-                low = kafka.oldest(ref.topic, partition)
-                for batch in kafka.read(ref.topic, partition, low, position):
-                    decoded = decoder.decode(batch, state.schema, state.epoch)
-                    self._compared += len(batch)
-                    last = batch[-1].offset()
-                    span = OffsetRange(state.topic_id, partition, low, last, len(batch))
-                    held = ledger.files.within(ref.topic, state.generation, span)
-                    # A column that the lake lacks counts as well: it would have values.
-                    columns = decoded.schema.relation(kind)
-                    lake = rows_query(columns, [f.path for f in held], [span])
-                    yield from self._compare(ledger, ref, columns, lake, decoded, span, state.epoch)
-                    low = last + 1
-
-    def _compare(
-        self,
-        ledger: LedgerReader,
-        ref: TableRef,
-        columns: tuple[tuple[str, str], ...],
-        lake: str,
-        decoded: Decoded,
-        span: OffsetRange,
-        epoch: int,
-    ) -> Iterator[Difference]:
-        dead_letters = ledger.dead_letters.offsets(ref.topic, span)
-        held = f"SELECT * FROM ({lake}) WHERE _topic_epoch = {epoch}"
-        sides = RowDiff(self._db)
-        relation = decoded.schema.relation(self._config.kind(ref))
-        sides.load(decoded.rows, relation, dead_letters, held, columns)
-        unknown = sorted({d.offset for d in decoded.dead_letters} - set(dead_letters))
-        for name, offsets, detail in (
-            ("kafka-missing", sides.missing(), "in Kafka, neither in the lake nor a dead letter"),
-            ("kafka-extra", sides.extra(), "in the lake, not in Kafka"),
-            ("kafka-differs", sides.differing(), "the row has other values"),
-            ("kafka-missing", unknown, "cannot be decoded, and is no dead letter"),
-        ):
-            for offset in offsets[:SHOWN]:
-                where = f"partition {span.partition}, offset {offset}"
-                yield Difference(ref.topic, name, where, detail)
 
 
 def _ranges(ledger: LedgerReader, topic: str) -> Iterator[pa.RecordBatch]:

@@ -138,6 +138,6 @@ def compact_days(config: Config, days: str) -> None:
         for ref in track(tables, "merging", console=Console(stderr=True), transient=True):
             fewer += sum(rewrite_date(compactor, ref, day) for day in wanted)
         print(f"{fewer} public files fewer", file=sys.stderr)
-        compactor.must_be_undamaged()
+        compactor.damaged.must_be_none()
     finally:
         compactor.close()

@@ -110,7 +110,7 @@ def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
             if now:
                 made = compactor.pass_once(force=True)
                 print(f"{made} public files made", file=sys.stderr)
-                compactor.must_be_undamaged()
+                compactor.damaged.must_be_none()
             else:
                 compactor.run(stop)
         finally:

@@ -19,7 +19,8 @@ import duckdb
 import yaml
 
 from consumers.compaction.compactor import Compactor
-from consumers.maintenance.verify import Difference, Verifier
+from consumers.maintenance.difference import Difference
+from consumers.maintenance.verify import Verifier
 from lake.config import Config, TableRef, load_config
 from lake.kafka.topics import make_topics
 from lake.ledger import NOW, Ledger

@@ -495,7 +495,7 @@ BREAKS = (
         f"{TAKEN_OVER}::test_a_damaged_file_is_not_read_and_its_rows_get_no_new_checksum",
     ),
     Break(
-        "damaged files are compacted", COMPACTOR,
+        "damaged files are compacted", "consumers/compaction/damaged_files.py",
         "whole = [f for f in files if is_whole(f.path, f.sha256)]", "whole = list(files)",
         f"{TAKEN_OVER}::test_a_compaction_leaves_a_damaged_file_alone_and_names_it[False]",
     ),

@@ -199,7 +199,7 @@ def test_a_compaction_leaves_a_damaged_file_alone_and_names_it(lake: Lake, gone:
     compactor = Compactor(lake.config)
     assert compactor.pass_once(force=True) == 1  # nothing else is stopped by it
     with pytest.raises(LedgerError, match=first):
-        compactor.must_be_undamaged()
+        compactor.damaged.must_be_none()
     assert compactor.pass_once(force=True) == 0
     compactor.close()
     left, sealed = lake.files(0)
