@@ -104,7 +104,7 @@ OPENINGS: dict[str, tuple[Callable[[Config], object], list[tuple[object, str]]]]
     "the compactor": (
         Compactor,
         [
-            (compactor_module, "_alone"),
+            (compactor_module, "only_compactor"),
             (compactor_module, "spilling"),
             (compactor_module, "finish_compactions"),
         ],
