@@ -12,7 +12,7 @@ from contextlib import suppress
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.ingest.schema_history import TableHistory, table_versions
+from consumers.ingest.schema_history import SourceHistory, TableHistory
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
 
@@ -40,7 +40,7 @@ class SchemaChanges:
                 fetch_wait_max_ms=20,
             )
         )
-        self._tables: dict[tuple[str, str], TableHistory] = {}
+        self._source = SourceHistory()
         self._position = 0
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class SchemaChanges:
         """
         if self._has_grown():
             self._read_on()
-        return self._tables.setdefault((database, table), TableHistory())
+        return self._source.of(database, table)
 
     def _has_grown(self) -> bool:
         try:
@@ -95,9 +95,7 @@ class SchemaChanges:
                 self._position = message.offset() + 1
                 deadline = time.monotonic() + READ_SECONDS
                 event = orjson.loads(message.value() or b"{}")
-                for database, table, version in table_versions(event):
-                    known = self._tables.setdefault((database, table), TableHistory())
-                    known.add(version)
+                self._source.add(event)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._position = max(self._position, message.offset())
                 break

@@ -105,3 +105,29 @@ def table_versions(event: Mapping[str, Any]) -> Iterable[tuple[str, str, TableVe
         if described:
             columns = (source_column(c["name"], mysql_type(c)) for c in described["columns"])
             yield database, table, TableVersion(start, since, tuple(columns))
+
+
+class SourceHistory:
+    """The versions of all tables of a source."""
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[str, str], TableHistory] = {}
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take note of what a schema-change event defines."""
+        for database, table, version in table_versions(event):
+            self._tables.setdefault((database, table), TableHistory()).add(version)
+
+    def of(self, database: str, table: str) -> TableHistory:
+        """The versions of a table.
+
+        Args:
+            database: Its database; where a record does not name it, the only one that has a table
+                of this name is meant.
+            table: Its name.
+        """
+        known = self._tables.get((database, table))
+        if known is None and not database:
+            named = [history for (_, name), history in self._tables.items() if name == table]
+            known = named[0] if len(named) == 1 else None
+        return TableHistory() if known is None else known

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from consumers.ingest.decoding import Decoded, make_decoder
 from consumers.ingest.schema_history import (
     BinlogPosition,
+    SourceHistory,
     TableHistory,
     TableVersion,
     table_versions,
@@ -178,6 +179,20 @@ def test_tables_of_one_name_in_two_databases_are_told_apart() -> None:
     found = table_versions({**about, "tableChanges": [change("x"), change("shop")]})
     defined = version(7, ("a", "INTEGER"), file="b.000001", since=9)
     assert list(found) == [("x", "t", defined), ("shop", "t", defined)]
+
+
+def test_a_record_without_a_database_means_the_only_table_of_its_name() -> None:
+    def event_of(database: str) -> dict[str, Any]:
+        column = {"name": "a", "typeName": "INT", "length": None, "scale": None}
+        change = {"type": "CREATE", "id": f'"{database}"."t"', "table": {"columns": [column]}}
+        return {"source": {"file": "b.000001", "pos": 7, "ts_ms": 9}, "tableChanges": [change]}
+
+    source = SourceHistory()
+    source.add(event_of("shop"))
+    assert source.of("", "t").newest == source.of("shop", "t").newest is not None
+    assert source.of("other", "t").newest is None
+    source.add(event_of("other"))
+    assert source.of("", "t").newest is None
 
 
 # Decoding by it ----------------------------------------------------------------------------------
