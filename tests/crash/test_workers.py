@@ -102,7 +102,7 @@ def test_a_worker_that_stops_in_the_ledger_is_ended_by_its_supervisor(
     until(lambda: victim not in map(attrgetter("pid"), _children(supervisor.pid)), "its end", 60)
     lake.loader.burst()
     lake.await_caught_up()
-    assert "did not move: ended" in supervisor.text()
+    assert "write_lock_holder_ended" in supervisor.text()
     lake.stop()
     lake.check()
 

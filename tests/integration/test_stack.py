@@ -291,7 +291,7 @@ def test_debezium_brings_exact_values_once_and_says_how_far_it_is(
         "old": "Córdoba",
         "kind": "señal",
         "price": "1234567890.10",
-        "at": "2026-02-03T04:05:06.000007Z",
+        "at": "2026-02-03 04:05:06.000007",
     }
     assert snapshot["after"] == update["before"] == exact
     assert delete["before"] == {**exact, "price": "1234567890.11"}
