@@ -20,6 +20,8 @@ import yaml
 
 from ducklake import containers
 from lake.config import Config, load_config
+from stack.progress import PlainLines
+from stack.tools import write_converter
 from techstore import place_files
 from tests.compose.engine import Engine, WrongAddress, an_engine, bridge_address
 from tests.compose.images import ROOT, provide_images
@@ -67,8 +69,9 @@ def container_services(project: Path) -> Iterator[Config]:
 
 
 def _prepare(project: Path, folder: Path, gateway: str, port: int) -> dict[str, str]:
-    for name in ("secrets", "sftp", "upload"):
+    for name in ("secrets", "sftp", "upload", "converter"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    write_converter(folder / "converter" / "ducklake-mysql-values.jar", PlainLines())
     passwords = containers.make_passwords(folder / "secrets", {})
     containers.make_sftp(folder / "sftp", folder / "secrets", passwords["sftp"])
     known = folder / "secrets" / "known_hosts"
@@ -113,6 +116,7 @@ def _container(
         "secrets": folder / "secrets",
         "sftp-config": folder / "sftp",
         "sftp-files": folder / "upload",
+        "converter": folder / "converter",
     }
     made = DockerContainer(spec["image"])
     made.env = dict(spec["environment"])
