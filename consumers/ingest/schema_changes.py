@@ -7,7 +7,6 @@ end after reading rows knows the definition of each of these rows.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -62,19 +61,15 @@ class SchemaChanges:
         return self._source.of(database, table)
 
     def _has_grown(self) -> bool:
+        # Asked first, the client need not wait for its own look at the leader when it reads on.
         try:
-            return self._newest() > self._position
+            newest = self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)[1]
         except KafkaException:
             return True  # not known: the read that follows says
-
-    def _newest(self) -> int:
-        return int(self._consumer.get_watermark_offsets(self._partition, ASK_SECONDS)[1])
+        return int(newest) > self._position
 
     def _read_on(self) -> None:
-        topic = self._partition.topic
-        with suppress(KafkaException):
-            self._newest()  # asked now, the client need not wait for its own look at the leader
-        self._consumer.assign([TopicPartition(topic, 0, self._position)])
+        self._consumer.assign([TopicPartition(self._partition.topic, 0, self._position)])
         try:
             self._read_to_the_end()
         finally:

@@ -72,9 +72,9 @@ class TableHistory:
         return self.binlogs[-1][-1] if self.binlogs else None
 
     @property
-    def has_changed(self) -> bool:
-        """Whether there is more than one version."""
-        return sum(map(len, self.binlogs)) > 1
+    def count(self) -> int:
+        """How many versions there are."""
+        return sum(map(len, self.binlogs))
 
     def __iter__(self) -> Iterator[TableVersion]:
         return (version for binlog in self.binlogs for version in binlog)

@@ -25,11 +25,21 @@ def column_name(field: str) -> str:
     return f"field{name}" if name.startswith("_") else name
 
 
-def unique_name(name: str, taken: Iterable[str]) -> str:
-    """A name that no other column has: the name itself, or with `_2`, `_3`, … behind it."""
-    others = {other.casefold() for other in taken}
-    candidate, number = name, 1
-    while candidate.casefold() in others:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+class UniqueNames:
+    """Names of which no two are the same but for case.
+
+    Args:
+        taken: Those that are there already.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.casefold() for name in taken}
+
+    def take(self, name: str) -> str:
+        """A name that was not taken: the name itself, or with `_2`, `_3`, … behind it."""
+        candidate, number = name, 1
+        while candidate.casefold() in self._taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._taken.add(candidate.casefold())
+        return candidate

@@ -20,7 +20,7 @@ from consumers.ingest.schema_history import (
     table_versions,
 )
 from lake.config import Table, TableRef
-from lake.storage.column_names import column_name, unique_name
+from lake.storage.column_names import UniqueNames, column_name
 from lake.storage.schema import Column, Schema, source_column
 from lake.storage.widening import holds, widened
 
@@ -144,7 +144,7 @@ def test_names_are_unique_without_regard_to_case() -> None:
     schema = Schema().merged(source_column(f, "VARCHAR") for f in ("name", "Name", "year", "year_"))
     assert [c.name for c in schema.columns] == ["name", "Name_2", "year_", "year__2"]
     assert [c.field for c in schema.columns] == ["name", "Name", "year", "year_"]
-    assert unique_name("x", ["X", "x_2"]) == "x_3"
+    assert UniqueNames(["X", "x_2"]).take("x") == "x_3"
 
 
 # The history -------------------------------------------------------------------------------------

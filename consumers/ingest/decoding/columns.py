@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from consumers.ingest.schema_history import TableHistory
+from consumers.ingest.schema_history import TableHistory, TableVersion
 from lake.config import Table, TableRef
 from lake.storage.declared_types import declared_type
 from lake.storage.schema import Column, Schema, provenance_column, source_column
@@ -39,6 +39,7 @@ class KnownColumns:
             for name, type_ in table.columns.items()
         )
         self._changes = changes
+        self._complete: tuple[Schema, int, TableVersion | None] = Schema(), 0, None
 
     @property
     def are_announced(self) -> bool:
@@ -68,8 +69,11 @@ class KnownColumns:
         """
         if not schema.columns:
             schema = schema.merged(self._declared)
+        if (schema, history.count, history.newest) == self._complete:
+            return schema  # as for nearly every batch
         for version in history:
             schema = schema.announced(version.columns)
+        self._complete = schema, history.count, history.newest
         return schema
 
     def found(

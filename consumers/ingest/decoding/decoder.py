@@ -7,7 +7,6 @@ a value and keep nothing between two parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -107,8 +106,8 @@ class TableDecoder:
     ) -> list[Decoded]:
         """A part of a batch, in groups of records of one version of the table."""
         decoded = []
-        for group, versioned in by_version(self._db, messages, schema, history):
-            decoded.append(self._decode_group(group, replace(versioned, schema=schema), epoch))
+        for group, inactive in by_version(self._db, messages, schema, history):
+            decoded.append(self._decode_group(group, VersionedSchema(schema, inactive), epoch))
             schema = decoded[-1].schema
         return decoded
 

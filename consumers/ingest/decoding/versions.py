@@ -6,6 +6,7 @@ a field has two columns, and the version of a row says which of them its value b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from consumers.ingest.arrow_batch import texts_of
 from consumers.ingest.decoding.database import registered
 from consumers.ingest.schema_history import BinlogPosition, TableHistory, TableVersion
 from lake.storage.mysql_types import ZERO_DATE
-from lake.storage.schema import Schema
+from lake.storage.schema import Column, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +33,13 @@ class VersionedSchema:
     inactive: frozenset[str] = frozenset()
 
 
-def versioned(schema: Schema, version: TableVersion) -> VersionedSchema:
-    """The schema for rows of a version."""
+def inactive_columns(schema: Schema, version: TableVersion) -> frozenset[str]:
+    """Names of the columns that rows of a version leave to another column of the same field."""
     shared = _shared_fields(schema)
-    active = {
-        found.name
-        for column in version.columns
-        if column.field in shared and (found := schema.column_for(column)) is not None
-    }
-    known = {column.field for column in version.columns}
-    return VersionedSchema(
-        schema,
-        frozenset(
-            c.name
-            for c in schema.columns
-            if c.field in shared and c.field in known
-            if not c.provenance and c.name not in active and c.type != ZERO_DATE
-        ),
-    )
+    announced = [column for column in version.columns if column.field in shared]
+    known = {column.field for column in announced}
+    active = {found.name for c in announced if (found := schema.column_for(c)) is not None}
+    return frozenset(c.name for c in _values(schema) if c.field in known and c.name not in active)
 
 
 def by_version(
@@ -57,25 +47,31 @@ def by_version(
     messages: Sequence[Message],
     schema: Schema,
     history: TableHistory,
-) -> Iterator[tuple[Sequence[Message], VersionedSchema]]:
-    """Records in groups that fill the same columns; their order within a group stays.
+) -> Iterator[tuple[Sequence[Message], frozenset[str]]]:
+    """Records in groups that fill the same columns, and the names of those that are inactive.
 
-    All are one group, without a look at them, while no field has more than one column.
+    The order of a group's records stays. All are one group, without a look at them, while no field
+    has more than one column.
     """
-    if not _shared_fields(schema) or not history.has_changed:
-        yield messages, VersionedSchema(schema)
+    if not _shared_fields(schema) or history.count < 2:
+        yield messages, frozenset()
         return
-    groups: dict[VersionedSchema, list[Message]] = {}
+    inactive = {id(version): inactive_columns(schema, version) for version in history}
+    groups: dict[frozenset[str], list[Message]] = {}
     for message, (place, moment) in zip(messages, _places(db, messages), strict=True):
-        groups.setdefault(versioned(schema, history.at(place, moment)), []).append(message)
-    yield from ((group, wanted) for wanted, group in groups.items())
+        groups.setdefault(inactive[id(history.at(place, moment))], []).append(message)
+    yield from ((group, names) for names, group in groups.items())
+
+
+def _values(schema: Schema) -> list[Column]:
+    """The columns that hold the values of a row's fields."""
+    return [c for c in schema.columns if not c.provenance and c.type != ZERO_DATE]
 
 
 def _shared_fields(schema: Schema) -> frozenset[str]:
     """The fields that have several columns."""
-    seen: set[str] = set()
-    own = [c.field for c in schema.columns if not c.provenance and c.type != ZERO_DATE]
-    return frozenset(f for f in own if f in seen or seen.add(f))  # type: ignore[func-returns-value]
+    counted = Counter(column.field for column in _values(schema))
+    return frozenset(field for field, count in counted.items() if count > 1)
 
 
 def _places(
