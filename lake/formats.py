@@ -26,6 +26,10 @@ def _must_be_known(found: object, known: int, what: str) -> int:
     return version
 
 
+def _dumped(entry: Any, indent: int | None = None) -> str:
+    return json.dumps({"version": entry.VERSION, **asdict(entry)}, indent=indent)
+
+
 @dataclass(frozen=True, slots=True)
 class Footer:
     """What a Parquet file says of itself, so that a lost ledger can be rebuilt.
@@ -119,10 +123,12 @@ class PlannedFile:
         return cls(**{**entry, "commits": tuple(entry["commits"])})
 
     @classmethod
-    def of_positions(cls, move: Sequence[Any], commits: Sequence[int]) -> PlannedFile:
-        """From what version 1 wrote."""
-        staged, final, rows, size, sha256 = move
-        return cls(staged, final, rows, size, sha256, tuple(commits))
+    def of_positions(
+        cls, moves: Sequence[Any], commits: Sequence[Sequence[int]]
+    ) -> tuple[PlannedFile, ...]:
+        """From what version 1 wrote: the moves of an intent, and the commits of each."""
+        pairs = zip(moves, commits, strict=True)
+        return tuple(cls(*[*move, tuple(numbers)]) for move, numbers in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ class CompactionIntent:
 
     def dump(self) -> str:
         """As JSON."""
-        return json.dumps({"version": self.VERSION, **asdict(self)})
+        return _dumped(self)
 
     @classmethod
     def load(cls, text: str) -> CompactionIntent:
@@ -153,8 +159,7 @@ class CompactionIntent:
         found = json.loads(text)
         if isinstance(found, list):
             inputs, moves, commits = found
-            pairs = zip(moves, commits, strict=True)
-            return cls(tuple(inputs), tuple(PlannedFile.of_positions(*pair) for pair in pairs))
+            return cls(tuple(inputs), PlannedFile.of_positions(moves, commits))
         _must_be_known(found["version"], cls.VERSION, "A compaction's intent")
         return cls(tuple(found["inputs"]), tuple(map(PlannedFile.of, found["outputs"])))
 
@@ -179,7 +184,7 @@ class DateRewriteIntent:
 
     def dump(self) -> str:
         """As JSON."""
-        return json.dumps({"version": self.VERSION, **asdict(self)})
+        return _dumped(self)
 
     @classmethod
     def load(cls, text: str) -> DateRewriteIntent:
@@ -191,8 +196,7 @@ class DateRewriteIntent:
         found = json.loads(text)
         if isinstance(found, list):
             folder, staging, inputs, moves, commits = found
-            pairs = zip(moves, commits, strict=True)
-            outputs = tuple(PlannedFile.of_positions(*pair) for pair in pairs)
+            outputs = PlannedFile.of_positions(moves, commits)
             return cls(folder, staging, tuple(inputs), outputs)
         _must_be_known(found["version"], cls.VERSION, "A date rewrite's intent")
         outputs = tuple(map(PlannedFile.of, found["outputs"]))
@@ -227,7 +231,7 @@ class RunSummary:
 
     def dump(self) -> str:
         """As JSON."""
-        return json.dumps({"version": self.VERSION, **asdict(self)})
+        return _dumped(self)
 
     @classmethod
     def load(cls, text: str) -> RunSummary:
@@ -260,7 +264,7 @@ class PublishedIndex:
 
     def dump(self) -> str:
         """As JSON."""
-        return json.dumps({"version": self.VERSION, **asdict(self)}, indent=1)
+        return _dumped(self, indent=1)
 
     @classmethod
     def load(cls, text: str) -> PublishedIndex:
@@ -298,7 +302,7 @@ class BackupManifest:
 
     def dump(self) -> str:
         """As JSON."""
-        return json.dumps({"version": self.VERSION, **asdict(self)}, indent=1)
+        return _dumped(self, indent=1)
 
     @classmethod
     def load(cls, text: str) -> BackupManifest:
