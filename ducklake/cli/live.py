@@ -49,15 +49,17 @@ class LiveView:
         if now < self._next_at:
             return
         self._next_at = now + self._every
+        condition = look(self._config)
+        cycle = self._cycle(well=not condition.problems)
         if self._live is not None:
-            problems = problem_lines(look(self._config))
-            self._live.update(Group(self._table(), *problems), refresh=True)
+            view = Group(self._table(cycle), *problem_lines(condition))
+            self._live.update(view, refresh=True)
         else:
             rows = sum(
                 self._ledger.offsets.row_count(ref.topic) for ref, _ in self._config.tables()
             )
-            self._console.print(f"{rows:,} rows in the lake; {self._cycle()}", markup=False)
-            for line in problem_lines(look(self._config)):
+            self._console.print(f"{rows:,} rows in the lake; {cycle}", markup=False)
+            for line in problem_lines(condition):
                 self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
@@ -66,8 +68,8 @@ class LiveView:
             self._live.stop()
         self._opened.close()
 
-    def _table(self) -> Table:
-        table = Table(title=f"Last cycle: {self._cycle()}", box=None, title_justify="left")
+    def _table(self, cycle: str) -> Table:
+        table = Table(title=f"Last cycle: {cycle}", box=None, title_justify="left")
         table.add_column("Table")
         table.add_column("Rows", justify="right")
         table.add_column("Last commit", justify="right")
@@ -77,14 +79,13 @@ class LiveView:
             table.add_row(ref.topic, f"{self._ledger.offsets.row_count(ref.topic):,}", age)
         return table
 
-    def _cycle(self) -> str:
+    def _cycle(self, well: bool) -> str:
         found = self._ledger.runs.last()
         if found is None:
             return "none yet"
         summary = found.summary
         state = f"{summary.failed} failed"
         if not summary.failed:
-            well = not look(self._config).problems
             state = "all tests passed" if well else "its tests passed, but not all is well"
         if summary.export_error:
             state += f"; {summary.export_error}"

@@ -180,12 +180,12 @@ def _problems_of(view: RoleView, reason: str, remedy: str) -> Iterator[Problem]:
     if view.pid is None:
         return  # what it last told of its parts is over with it
     for name, part in view.parts.items():
-        still = time.monotonic() - part.moved
-        hangs = part.within is not None and still > part.within
-        if part.state == RUNNING and not hangs:
-            continue
-        state = HANGING if part.state == RUNNING else part.state
-        said = part.reason if part.state != RUNNING else f"It does not move since {still:.0f} s."
+        state, said = part.state, part.reason
+        if state == RUNNING:
+            still = part.stalled()
+            if still is None:
+                continue
+            state, said = HANGING, f"It does not move since {still:.0f} s."
         yield Problem(
             f"{part.kind} {name}", state, part.since, said, part.remedy, part.next_attempt
         )

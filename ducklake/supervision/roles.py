@@ -151,30 +151,25 @@ class RoleSupervisor:
 
     @staticmethod
     def _log_change(name: str, entry: ProcessEntry) -> None:
+        about = {"role": name, "reason": entry.reason, "log": entry.log}
         if entry.state == STOPPED:
             log.error(
                 "role_superseded",
                 message="Another process has taken over; the role is not restarted.",
-                role=name,
-                reason=entry.reason,
-                log=entry.log,
+                **about,
             )
         elif entry.state == HANGING:
             log.error(
                 "role_hanging",
                 message="A role makes no progress; it is stopped and restarted.",
-                role=name,
-                reason=entry.reason,
-                log=entry.log,
+                **about,
             )
         elif entry.state in (RESTARTING, CRASH_LOOPING):
             log.warning(
                 "role_ended",
                 message="A role ended and is restarted.",
-                role=name,
                 exit=entry.exit_code,
-                reason=entry.reason,
-                log=entry.log,
+                **about,
             )
 
     def keep(self, stop: threading.Event) -> None:

@@ -56,6 +56,11 @@ class Part:
     moved: float = 0.0
     within: float | None = None
 
+    def stalled(self) -> float | None:
+        """For how many seconds it has not moved, where that is longer than its limit."""
+        still = time.monotonic() - self.moved
+        return still if self.within is not None and still > self.within else None
+
 
 class Heartbeat:
     """What a role tells of itself. This one tells nobody; `RoleHeartbeat` writes a file."""
@@ -249,8 +254,7 @@ class RoleReport:
         if self.within is not None and silent > self.within:
             return f"nothing moves since {silent:.0f} s (last: {self.doing})"
         for name, part in self.parts.items():
-            still = time.monotonic() - part.moved
-            if part.within is not None and still > part.within:
+            if (still := part.stalled()) is not None:
                 return f"{part.kind} {name} does not move since {still:.0f} s"
         return None
 
