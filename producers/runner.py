@@ -79,6 +79,10 @@ class SourceRunner:
         ]
         for thread in threads:
             thread.start()
+        # Where others write all topics there is nothing to do, which is no reason to end: the
+        # supervisor would start this role again and again.
+        while not (threads or once) and not stop.wait(JOIN_SECONDS):
+            self._heartbeat.beat("no source to read", MOVES_WITHIN)
         while any(thread.is_alive() for thread in threads) and not stop.is_set():
             for thread in threads:
                 self._heartbeat.beat("polling", MOVES_WITHIN)

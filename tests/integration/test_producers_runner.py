@@ -207,3 +207,19 @@ def test_no_log_and_no_error_carries_a_row(
     assert any("people.json" in entry.get("reason", "") for entry in logs)
     assert "juan.perez" not in json.dumps(logs)
     assert all("juan.perez" not in seen.about["reason"] for seen in people.rejects())
+
+
+def test_with_no_source_of_its_own_it_stays_until_told_to_stop(
+    tmp_path: Path, stack_config: Config
+) -> None:
+    lab = make_lab(tmp_path, stack_config, {"type": "kafka", "tables": {"things": {}}})
+    SourceRunner(lab.config, lab.endpoints).run(threading.Event(), once=True)  # ends at once
+    stop = threading.Event()
+    runner = SourceRunner(lab.config, lab.endpoints)
+    running = threading.Thread(target=runner.run, args=(stop,))
+    running.start()
+    running.join(1)
+    assert running.is_alive()
+    stop.set()
+    running.join(5)
+    assert not running.is_alive() and not runner.failed
