@@ -131,6 +131,16 @@ class Connector(ABC):
         """What is wrong with the source's section and no model can tell."""
         yield from ()
 
+    @classmethod
+    def project_problems(cls, config: Config, name: str) -> Iterator[Problem]:
+        """What is wrong with a source in view of its connection and of the other sources.
+
+        Args:
+            config: The configuration; the source's section itself is valid.
+            name: The source.
+        """
+        yield from ()
+
     @abstractmethod
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
         """Read what is new; called every `poll_seconds`, and once more after a failure.

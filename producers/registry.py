@@ -15,8 +15,9 @@ from lake.storage.declared_types import declared_type
 from producers.base import Connector
 from producers.connections import ConnectionUse, connect
 
+MYSQL = "mysql_cdc"
 KINDS: Mapping[str, str] = {
-    "mysql_cdc": "producers.mysql.cdc:MysqlCdcConnector",
+    MYSQL: "producers.mysql.cdc:MysqlCdcConnector",
     "sftp": "producers.sftp.connector:SftpConnector",
 }
 
@@ -135,6 +136,8 @@ def unused_connections(config: Config) -> list[str]:
 def _mistakes(config: Config, name: str) -> Iterator[str]:
     source, at = config.settings.sources[name], ("sources", name)
     yield from _bad_columns(config, name)
+    if source.type != MYSQL:
+        yield from _mysql_names(config, name)
     if source.type == FOREIGN:
         return
     try:
@@ -150,11 +153,25 @@ def _mistakes(config: Config, name: str) -> Iterator[str]:
         if ("tables", table) not in found:
             model = kind.table_options_model(table, spec)
             yield from _invalid(config, model, spec.options, (*at, "tables", table, "options"))
+    connected = True
     for use in kind.connections_used(name, source):
         try:
             use.validated(config)
         except ConfigError as error:
+            connected = False
             yield str(error)
+    if connected:
+        for problem in kind.project_problems(config, name):
+            yield config.problem((*at, *problem.at), problem.what)
+
+
+def _mysql_names(config: Config, name: str) -> Iterator[str]:
+    """Only tables of MySQL have another name there than in the lake."""
+    for table, spec in config.settings.sources[name].tables.items():
+        for key in ("table", "database"):
+            if getattr(spec, key) is not None:
+                at = ("sources", name, "tables", table, key)
+                yield config.problem(at, f"only tables of a {MYSQL} source have it")
 
 
 def _invalid(

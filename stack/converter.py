@@ -21,9 +21,12 @@ _RELEASE = "17"  # the oldest Java on which Debezium 3 runs
 _USED = (
     "connect-api",
     "debezium-api",
+    "debezium-config",
     "debezium-connector-common",
+    "debezium-util",
     "kafka-clients",
     "mysql-binlog-connector-java",
+    "slf4j-api",
 )
 _COMPILE_SECONDS = 120
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)

@@ -6,6 +6,7 @@ table has become since: live, late, in a replay and in `verify` alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import total_ordering
@@ -13,6 +14,8 @@ from typing import Any
 
 from lake.storage.mysql_types import mysql_type
 from lake.storage.schema import Column, source_column
+
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 @total_ordering
@@ -101,10 +104,16 @@ def table_versions(event: Mapping[str, Any]) -> Iterable[tuple[str, str, TableVe
     since = int(source.get("ts_ms") or event.get("ts_ms") or 0)
     for change in event.get("tableChanges") or []:
         described = change.get("table")
-        database, _, table = str(change.get("id", "")).strip('"').rpartition('"."')
         if described:
+            database, table = _names(str(change.get("id", "")))
             columns = (source_column(c["name"], mysql_type(c)) for c in described["columns"])
             yield database, table, TableVersion(start, since, tuple(columns))
+
+
+def _names(identifier: str) -> tuple[str, str]:
+    """Database and table of `"database"."table"`, in which a quote within a name is doubled."""
+    parts = [part.replace('""', '"') for part in _QUOTED.findall(identifier)]
+    return (parts[0], parts[-1]) if len(parts) > 1 else ("", "".join(parts))
 
 
 class SourceHistory:

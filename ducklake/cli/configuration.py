@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from lake.config import Config, load_config
+from producers.mysql.tables import quoted
 from producers.registry import check_sources, unused_connections
 
 
@@ -36,8 +38,16 @@ def check(path: Path | None) -> None:
         f"{config.path.name} is valid: {len(sources)} sources, {len(tables)} tables,"
         f" data in {config.data_dir}"
     )
-    for ref, _ in tables:
-        if config.relation(ref) != ref.table:
-            print(f"{ref.topic} is raw.{config.relation(ref)}: other sources have {ref.table}, too")
+    shared = Counter(ref.table for ref, _ in tables)
+    for ref, spec in tables:
+        relation = config.relation(ref)
+        if spec.table is not None or spec.database is not None:
+            names = [name for name in (spec.database, spec.table or ref.table) if name]
+            mysql = ".".join(quoted(name) for name in names)
+            print(f"{ref.topic} is {mysql} in MySQL, and raw.{relation}")
+        if shared[ref.table] > 1:
+            print(f"{ref.topic} is raw.{relation}: other sources have {ref.table}, too")
+        if relation not in (ref.table, f"{ref.source}__{ref.table}"):
+            print(f"{ref.topic} is raw.{relation}: PostgreSQL's names have at most 63 bytes")
     for name in unused_connections(config):
         print(f"connections.{name}: no source uses it, so nothing of it was checked")

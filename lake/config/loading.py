@@ -15,7 +15,8 @@ from lake.config.project import Config
 from lake.config.relations import name_collisions
 from lake.config.secrecy import names_a_secret
 from lake.config.settings import Settings
-from lake.config.suggestions import Place, explain
+from lake.config.suggestions import Place, explain, place_of, sentence
+from lake.config.table_names import WrongName, name_tables
 from lake.errors import ConfigError
 
 CONFIG_NAME = "ducklake.yml"
@@ -58,6 +59,7 @@ def load_config(path: Path | None = None) -> Config:
     raw = _parse(path, lines)
     _refuse_plain_secrets(raw, lines, path.name)
     data = _interpolate(raw, (), lines, path.name)
+    _name_tables(data, lines, path.name)
     try:
         settings = Settings(**data)
     except ValidationError as error:
@@ -74,6 +76,32 @@ def json_schema() -> dict[str, Any]:
     return Settings.model_json_schema()
 
 
+def _name_tables(data: dict[str, Any], lines: dict[Place, int], name: str) -> None:
+    """Give MySQL's tables their names in the lake, and their lines under these names."""
+    said = []
+    for found in list(name_tables(data.get("sources"))):
+        if isinstance(found, WrongName):
+            where = f"{place_of(found.at, lines, name)}: {'.'.join(found.at)}"
+            said.append(f"{sentence(f'{where}: {found.what}')} {found.remedy}")
+            continue
+        at, new = found
+        for place, line in list(lines.items()):
+            if place[: len(at)] == at:
+                lines[(*at[:-1], new, *place[len(at) :])] = line
+    if said:
+        raise ConfigError("\n".join(said))
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes keys as they are written: `2020_01`, `on` and `null` are names of tables, too."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        return {
+            str(key.value): self.construct_object(value, deep=True) for key, value in node.value
+        }
+
+
 def _parse(path: Path, lines: dict[Place, int]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -82,10 +110,10 @@ def _parse(path: Path, lines: dict[Place, int]) -> dict[str, Any]:
             f"{path}: {error.strerror}.", "Name another file with --config."
         ) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if node is not None:
             _note_lines(node, (), lines)
-        raw = yaml.safe_load(text) or {}
+        raw = yaml.load(text, _Loader) or {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -99,9 +127,15 @@ def _parse(path: Path, lines: dict[Place, int]) -> dict[str, Any]:
 def _note_lines(node: yaml.Node, at: Place, lines: dict[Place, int]) -> None:
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
         for key, value in node.value:
             here = (*at, str(key.value))
-            lines[here] = key.start_mark.line + 1
+            if here[-1] in seen:  # YAML itself would take the last one without a word
+                raise yaml.MarkedYAMLError(
+                    problem=f"{'.'.join(here)} stands twice, first in line {seen[here[-1]]}",
+                    problem_mark=key.start_mark,
+                )
+            lines[here] = seen[here[-1]] = key.start_mark.line + 1
             _note_lines(value, here, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):

@@ -6,8 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lake.identifiers import fitting
+
 DEAD_LETTERS = "dead_letters"
 """The project's own relation in the schema raw."""
+TOPIC_CHARACTERS = 249
+"""Kafka's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,14 @@ class TableRef:
 
 
 def relation_names(refs: Sequence[TableRef]) -> dict[TableRef, str]:
-    """The relation of each table: its own name, or `{source}__{table}` where several share it."""
+    """The relation of each table: its own name, or `{source}__{table}` where several share it.
+
+    A name that PostgreSQL would cut is shortened (`fitting`), in DuckDB as well.
+    """
     shared = Counter(ref.table for ref in refs)
     return {
-        ref: ref.table if shared[ref.table] == 1 else f"{ref.source}__{ref.table}" for ref in refs
+        ref: fitting(ref.table if shared[ref.table] == 1 else f"{ref.source}__{ref.table}")
+        for ref in refs
     }
 
 
@@ -50,6 +58,12 @@ def name_collisions(names: dict[TableRef, str]) -> Iterator[NameCollision]:
         elif other is not ref:
             yield NameCollision(
                 ref, f"its relation would be raw.{name}, which is the one of {other.topic}"
+            )
+        if len(ref.topic) > TOPIC_CHARACTERS:
+            yield NameCollision(
+                ref,
+                f"the topic {{source}}.{{table}} would have {len(ref.topic)} characters, and Kafka"
+                f" takes {TOPIC_CHARACTERS}",
             )
         # Kafka refuses a topic that differs from another one only by dots and underscores.
         other = topics.setdefault(ref.topic.replace(".", "_"), ref)

@@ -87,9 +87,15 @@ class Table(Section):
     """One table of a source: the topic `{source}.{table}`.
 
     The source's connector knows which `options` there are.
+
+    Attributes:
+        table: `mysql_cdc`: its name in MySQL, where that is no name in the lake.
+        database: `mysql_cdc`: its database, where that is not the one of the connection.
     """
 
     key: list[str] = []
+    table: Annotated[str, Field(min_length=1)] | None = None
+    database: Annotated[str, Field(min_length=1)] | None = None
     file: str | None = None
     columns: dict[str, str] = {}
     options: dict[str, Any] = {}

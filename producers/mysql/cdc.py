@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,14 +27,15 @@ from lake.config import (
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors, Problem
 from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.neighbours import server_id, server_id_problems, table_problems
 from producers.mysql.query import ask
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
 from producers.mysql.stall import StallWatch
+from producers.mysql.tables import captured, mysql_tables, table_settings
 
 log = structlog.get_logger()
 TEMPLATE = Path("connect") / "mysql.json"
 _NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
-_IN_A_PATTERN = re.compile(r"[.^$*+?{}\[\]\\|()]")
 
 
 class DebeziumSettings(Section):
@@ -50,7 +50,11 @@ class DebeziumSettings(Section):
 
 
 class MysqlCdcConnector(Connector):
-    """One Debezium connector for all tables of a MySQL database."""
+    """One Debezium connector for all tables of a source, of any databases of one server.
+
+    Attributes:
+        tables: The tables by their names in the lake.
+    """
 
     Options = DebeziumSettings
     Connection = MysqlConnection
@@ -66,6 +70,7 @@ class MysqlCdcConnector(Connector):
         self._connect = ConnectRest(
             endpoints.connect, self.connector, secrets, self.connection.place
         )
+        self.tables = mysql_tables(source, self.connection.database)
         self._goal: str | None = None
         self._stall = StallWatch()
 
@@ -79,6 +84,12 @@ class MysqlCdcConnector(Connector):
                     "Connect would show this secret to everybody who asks: name a variable of"
                     " Connect's own environment, $${env:NAME}",
                 )
+
+    @classmethod
+    def project_problems(cls, config: Config, name: str) -> Iterator[Problem]:
+        """Tables and server ids that two have."""
+        yield from table_problems(config, name)
+        yield from server_id_problems(config, name)
 
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
@@ -127,8 +138,8 @@ class MysqlCdcConnector(Connector):
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
         return {
-            table: int(ask(self.connection, f"SELECT COUNT(*) FROM `{table}`")[0])
-            for table in self.source.tables
+            name: int(ask(self.connection, f"SELECT COUNT(*) FROM {table.sql}")[0])
+            for name, table in self.tables.items()
         }
 
     def configuration(self) -> dict[str, str]:
@@ -146,7 +157,7 @@ class MysqlCdcConnector(Connector):
                 " $${env:DUCKLAKE_SHOP_PASSWORD} or $${file:/run/secrets/mysql:password}.",
             )
         path = self.config.root / TEMPLATE
-        mysql, database = self.connection, _literal(self.connection.database)
+        mysql = self.connection
         try:
             template: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -156,8 +167,7 @@ class MysqlCdcConnector(Connector):
         values = {
             "name": self.config.settings.name,
             "source": self.name,
-            # Two connectors of one id would throw each other out of the server.
-            "server_id": str(10_000 + zlib.crc32(self.connector.encode()) % 1_000_000_000),
+            "server_id": str(server_id(self.config, self.name)),
             "replication_factor": str(self.config.settings.topics.replication_factor),
             "kafka": self.endpoints.kafka,
             "host": mysql.host,
@@ -165,8 +175,7 @@ class MysqlCdcConnector(Connector):
             "user": mysql.user,
             # Connect resolves it: the password is in none of its answers.
             "password": mysql.connect_reference,
-            "database": database,
-            "tables": ",".join(f"{database}.{table}" for table in self.source.tables),
+            **table_settings(self.tables.values()),
         }
         filled = {}
         for key, text in template.items():
@@ -231,17 +240,18 @@ class MysqlCdcConnector(Connector):
         """How the snapshot selects; once it is over, as it did: a change would only restart it."""
         if current and self._delivered() is not None:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
-        return snapshot_settings(self.connection, list(self.source.tables))
+        return snapshot_settings(self.connection, self.tables.values())
 
     def _refuse_new_tables(self, current: Mapping[str, str] | None, wanted: dict[str, str]) -> None:
         """Debezium takes its snapshot once: a table that is added later would lack its past."""
         if not current:
             return
-        known = set(current.get("table.include.list", "").split(","))
-        new = sorted(set(wanted["table.include.list"].split(",")) - known)
+        known = captured(current)
+        new = sorted(captured(wanted) - known)
         if known and new:
+            listed = ", ".join(".".join(pair) for pair in new)
             raise SourceError(
-                f"Source {self.name}: {', '.join(new)} came after the snapshot of the source,"
+                f"Source {self.name}: {listed} came after the snapshot of the source,"
                 " which is taken once: the rows that are there already would be missing.",
                 "Give the new tables a source section of their own, of type mysql_cdc.",
             )
@@ -275,11 +285,6 @@ class MysqlCdcConnector(Connector):
             if offset.get("gtids") is not None and not offset.get("snapshot"):
                 return str(offset["gtids"])
         return None
-
-
-def _literal(name: str) -> str:
-    """A name as a regular expression that matches it alone: Debezium's lists hold patterns."""
-    return _IN_A_PATTERN.sub(r"\\\g<0>", name)
 
 
 def _text(value: str | int | float | bool) -> str:

@@ -8,9 +8,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from lake.config import MysqlConnection
+from lake.errors import SourceError
 from producers.mysql.query import ask
+from producers.mysql.tables import MysqlTable, quoted
 
 SETTING = "snapshot.select.statement.overrides"
 _COLUMNS = (
@@ -19,36 +22,45 @@ _COLUMNS = (
 )
 
 
-def snapshot_settings(at: MysqlConnection, tables: list[str]) -> dict[str, str]:
+def snapshot_settings(at: MysqlConnection, tables: Iterable[MysqlTable]) -> dict[str, str]:
     """Settings of the connector, with a SELECT for each table that needs one.
 
     Args:
-        at: The server and its database.
-        tables: Names without the database.
+        at: The server.
+        tables: Of any of its databases.
 
     Raises:
-        SourceError: The server refuses to answer.
+        SourceError: The server refuses to answer, or a name cannot stand in Debezium's setting.
         ServiceUnreachable: It does not answer.
     """
-    [found] = ask(at, _COLUMNS, at.database)
-    columns: dict[str, list[tuple[int, str, str]]] = {}
-    for table, place, name, type_ in json.loads(found or "[]"):
-        columns.setdefault(table, []).append((place, name, type_.lower()))
+    columns: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+    wanted = sorted(tables, key=lambda table: (table.database, table.table))
+    for database in dict.fromkeys(table.database for table in wanted):
+        [found] = ask(at, _COLUMNS, database)
+        for table, place, name, type_ in json.loads(found or "[]"):
+            columns.setdefault((database, table), []).append((place, name, type_.lower()))
     selects = {}
-    for table in sorted(tables):
-        of_table = [(name, type_) for _, name, type_ in sorted(columns.get(table, []))]
-        if any(type_ in ("float", "datetime") for _, type_ in of_table):
-            selects[f"{at.database}.{table}"] = _select(at.database, table, of_table)
+    for chosen in wanted:
+        of_table = sorted(columns.get((chosen.database, chosen.table), []))
+        named = [(name, type_) for _, name, type_ in of_table]
+        if any(type_ in ("float", "datetime") for _, type_ in named):
+            if "," in chosen.identifier:
+                raise SourceError(
+                    f"{chosen.identifier}: Debezium takes no comma in the name of a table with"
+                    " FLOAT or DATETIME columns.",
+                    "Rename the table in MySQL, or leave it out.",
+                )
+            selects[chosen.identifier] = _select(chosen, named)
     if not selects:
         return {}
     settings = {f"{SETTING}.{table}": select for table, select in selects.items()}
     return {SETTING: ",".join(selects), **settings}
 
 
-def _select(database: str, table: str, columns: list[tuple[str, str]]) -> str:
+def _select(table: MysqlTable, columns: list[tuple[str, str]]) -> str:
     # by name, since * would leave out columns that are invisible
-    listed = ", ".join(_expression(_quoted(name), type_) for name, type_ in columns)
-    return f"SELECT {listed} FROM {_quoted(database)}.{_quoted(table)}"
+    listed = ", ".join(_expression(quoted(name), type_) for name, type_ in columns)
+    return f"SELECT {listed} FROM {table.sql}"
 
 
 def _expression(name: str, type_: str) -> str:
@@ -58,7 +70,3 @@ def _expression(name: str, type_: str) -> str:
         gap = f"{name} >= '1582-10-05' AND {name} < '1582-10-15'"
         return f"IF({gap}, CONCAT('=', {name}), {name}) AS {name}"
     return name
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

@@ -233,7 +233,7 @@ def test_a_password_itself_is_never_handed_to_connect(shop: Shop) -> None:
 
 
 def test_a_failed_task_is_restarted_and_said(shop: Shop) -> None:
-    cast = {"transforms": "route,cast", "transforms.cast.spec": "op:int8"}
+    cast = {"transforms": "cast", "transforms.cast.spec": "op:int8"}
     cast["transforms.cast.type"] = "org.apache.kafka.connect.transforms.Cast$Value"
     source = shop.connector(cast)
     list(source.poll({}))

@@ -9,6 +9,7 @@ import pytest
 from lake.config import Config, load_config, masked, without_login
 from lake.config.relations import TableRef
 from lake.errors import ConfigError
+from lake.identifiers import postgres_columns
 
 SOURCE = "sources: {shop: {type: kafka, tables: {orders: {}}}}\n"
 
@@ -113,6 +114,111 @@ def test_the_environment_goes_before_the_file(
     assert "line 2: SECRET_NOT_SET is not set" in refused(
         tmp_path, f"{SOURCE}connections: {{c: {{password: '${{SECRET_NOT_SET}}'}}}}\n"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["name: a\nname: b", "consumer: {flush_mb: 1, flush_mb: 2}", "batch: {}\nbatch: {}"]
+)
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    found = refused(tmp_path, f"{SOURCE}{text}\n")
+    assert f"line {1 + len(text.splitlines())}: " in found
+    assert "stands twice, first in line 2." in found
+
+
+# Names of tables --------------------------------------------------------------------------------
+
+
+def mysql(*tables: str) -> str:
+    lines = ["sources:", "  shop:", "    type: mysql_cdc", "    tables:"]
+    return "\n".join([*lines, *(f"      {table}" for table in tables), ""])
+
+
+def test_any_name_of_mysql_is_a_key_and_has_a_name_in_the_lake(tmp_path: Path) -> None:
+    keys = {
+        "Orders": "orders",
+        "a-b": "a_b",
+        "2020_sales": "t_2020_sales",
+        "2020_01": "t_2020_01",
+        "on": "on",
+        "NULL": "null",
+        "ñandú": "nandu",
+        "with blank": "with_blank",
+        "do.t": "do_t",
+        "'it''s'": "it_s",
+        "表": "t__",
+        "_x": "t__x",
+    }
+    made = config(tmp_path, mysql(*(f"{key}: {{key: [id]}}" for key in keys)))
+    found = made.settings.sources["shop"].tables
+    assert list(found) == list(keys.values())
+    assert found["it_s"].table == "it's"
+    assert [found[name].table for name in ("t_2020_01", "on", "null")] == ["2020_01", None, "NULL"]
+    assert all(table.key == ["id"] for table in found.values())
+
+
+def test_a_mistake_in_a_table_with_another_name_has_its_line(tmp_path: Path) -> None:
+    said = refused(tmp_path, mysql("a-b:", "  kye: [id]"))
+    assert said.startswith("ducklake.yml, line 6: sources.shop.tables.a_b.kye: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said", "remedy"),
+    [
+        (("orders: {}", "Orders: {}"), "line 6: sources.shop.tables.Orders", 'orders_2: {table: "'),
+        (("Orders: {}", "ORDERS: {}"), "line 6: sources.shop.tables.ORDERS", 'orders_2: {table: "'),
+        (("a-b: {}", "a b: {}", "a_b: {}"), "line 5: sources.shop.tables.a-b", 'a_b_2: {table: "a'),
+        (('Bad: {table: "x"}',), "line 5: sources.shop.tables.Bad", "Call it bad;"),
+    ],
+)
+def test_names_that_would_be_one_in_the_lake_are_refused_with_a_remedy_that_works(
+    tmp_path: Path, keys: tuple[str, ...], said: str, remedy: str
+) -> None:
+    found = refused(tmp_path, mysql(*keys))
+    assert said in found
+    assert remedy in found
+    if "{table" not in remedy:
+        return
+    lines = found.splitlines()
+    for line in lines:  # each wrong line of the file becomes what its message says
+        wrong = line.partition("tables.")[2].partition(":")[0]
+        suggested = line.rpartition("Write `")[2].removesuffix("`.")
+        keys = tuple(suggested if key.startswith(f"{wrong}:") else key for key in keys)
+        if line is lines[0] and len(lines) == 1:
+            assert len(config(tmp_path, mysql(*keys)).settings.sources["shop"].tables) == len(keys)
+
+
+def test_only_mysql_has_names_that_are_none_in_the_lake(tmp_path: Path) -> None:
+    said = refused(tmp_path, "sources: {drops: {type: sftp, tables: {Stock-1: {}}}}\n")
+    assert "sources.drops.tables.Stock-1: a table's name in the lake has lower-case" in said
+    assert said.endswith("Call it stock_1.")
+
+
+def test_a_topic_is_no_longer_than_kafka_takes(tmp_path: Path) -> None:
+    said = refused(tmp_path, tables(shop=f"{'t' * 245}: {{}}"))
+    assert "would have 250 characters, and Kafka takes 249" in said
+
+
+def test_a_relation_that_postgresql_would_cut_is_shortened(tmp_path: Path) -> None:
+    long = "t" * 62
+    made = config(
+        tmp_path, tables(a=f"{long}: {{}}, {long}x: {{}}, {long}xy: {{}}", b=f"{long}: {{}}")
+    )
+    names = [made.relation(ref) for ref, _ in made.tables()]
+    assert len(set(names)) == 4
+    assert all(len(name) <= 63 for name in names)
+    assert names[1] == f"{long}x"
+
+
+def test_columns_have_names_that_postgresql_takes() -> None:
+    long = "ñ" * 31
+    names = ["xmin", "xmin_", "ctid", "id", f"{long}xa", f"{long}xb", "XMIN", "x" * 63]
+    found = postgres_columns(names)
+    assert list(found.values())[:4] == ["xmin_", "xmin__2", "ctid_", "id"]
+    assert len(set(found.values())) == len(names)
+    assert all(len(name.encode()) <= 63 for name in found.values())
+    assert found["XMIN"] == "XMIN"
+    assert found["x" * 63] == "x" * 63
+    assert found[f"{long}xa"].startswith("ñ" * 27 + "_")
 
 
 # Names in the schema raw ------------------------------------------------------------------------

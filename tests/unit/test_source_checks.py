@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -23,8 +24,10 @@ from lake.config import (
     load_config,
 )
 from lake.errors import ConfigError, StackNotRunning
+from lake.identifiers import fitting
 from producers.base import Batch, Connector, Cursors
 from producers.mysql.cdc import MysqlCdcConnector
+from producers.mysql.tables import MysqlTable, captured, table_settings
 from producers.registry import (
     check_sources,
     connector,
@@ -252,8 +255,7 @@ def test_debezium_keeps_two_servers_apart(tmp_path: Path) -> None:
         "database.server.id",
         "schema.history.internal.kafka.topic",
         "topic.prefix",
-        "transforms.route.regex",
-        "transforms.route.replacement",
+        "ducklake.topics",
     ):
         assert a[key] != b[key], key
 
@@ -264,9 +266,81 @@ def test_a_database_whose_name_is_a_pattern_is_taken_literally(tmp_path: Path) -
     found = connector(config(tmp_path, text), ENDPOINTS, "a")
     assert isinstance(found, MysqlCdcConnector)
     settings = found.configuration()
-    assert settings["database.include.list"] == r"s\.o-p\$"
-    assert settings["table.include.list"] == r"s\.o-p\$.orders"
-    assert settings["transforms.route.regex"] == r"a\.s\.o-p\$\.([^.]+)"
+    pattern = settings["database.include.list"].replace("\\x{", "\\u00").replace("}", "")
+    assert re.fullmatch(pattern, "s.o-p$")
+    assert not re.fullmatch(pattern, "s_o-p$")
+    assert not re.fullmatch(pattern, "S.o-p$")
+    assert settings["ducklake.topics"] == "s%2Eo-p%24.orders:orders"
+
+
+def test_a_connector_of_an_earlier_release_follows_the_same_tables() -> None:
+    old = {"table.include.list": r"s\.o-p\$.orders,s\.o-p\$.items"}
+    assert captured(old) == {("s.o-p$", "orders"), ("s.o-p$", "items")}
+    tables = [MysqlTable("a", "d.b", "t,a:b"), MysqlTable("b", "d", "ñ%2E")]
+    new = {"ducklake.topics": table_settings(tables)["topics"]}
+    assert captured(new) == {("d.b", "t,a:b"), ("d", "ñ%2E")}
+
+
+def test_a_table_of_mysql_stands_in_a_source_once(tmp_path: Path) -> None:
+    text = TWO.replace(
+        "{orders: {}}", "{orders: {}, o: {table: orders}, p: {database: x, table: o}}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_sources(config(tmp_path, text))
+    said = str(caught.value)
+    assert "line 6: sources.a.tables.o: it is orders of MySQL, which orders is already" in said
+    assert said.count("\n") == 0
+
+
+def test_only_tables_of_mysql_have_a_name_there(tmp_path: Path) -> None:
+    text = TWO.replace("{e: {file: e.csv}}", "{e: {file: e.csv, database: x}}")
+    with pytest.raises(ConfigError, match=r"d\.tables\.e\.database: only tables of a mysql_cdc source"):
+        check_sources(config(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "host", "refused"),
+    [
+        ("7", "7", "db1", True),
+        ("7", "'07'", "DB1", True),
+        ("7", "8", "db1", False),
+        ("7", "7", "db2", False),
+    ],
+)
+def test_two_sources_of_one_server_have_ids_of_their_own(
+    tmp_path: Path, one: str, other: str, host: str, refused: bool
+) -> None:
+    text = f"""\
+sources:
+  a:
+    type: mysql_cdc
+    connection: {{host: db1, user: u, database: x}}
+    options: {{database.server.id: {one}}}
+    tables: {{t: {{}}}}
+  b:
+    type: mysql_cdc
+    connection: {{host: {host}, user: u, database: y}}
+    options: {{database.server.id: {other}}}
+    tables: {{u: {{}}}}
+"""
+    made = config(tmp_path, text)
+    if not refused:
+        check_sources(made)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check_sources(made)
+    assert "line 10: sources.b.options.database.server.id: source a reads the same" in str(
+        caught.value
+    )
+    without = "\n".join(line for line in text.splitlines() if f"id: {other}" not in line)
+    check_sources(config(tmp_path, without))  # the remedy: leave it out
+
+
+@pytest.mark.parametrize("wrong", ["0", "x", "4294967296"])
+def test_a_server_id_is_a_number_that_mysql_takes(tmp_path: Path, wrong: str) -> None:
+    text = TWO.replace("first, tables", f"first, options: {{database.server.id: {wrong}}}, tables")
+    with pytest.raises(ConfigError, match="expected a whole number from 1 to 4294967295"):
+        check_sources(config(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -380,12 +454,15 @@ def run(*words: str) -> str:
 
 
 def test_config_check_says_what_may_surprise(tmp_path: Path) -> None:
-    path = config(tmp_path, TWO.replace("items", "orders")).path
+    text = TWO.replace("items: {}", "orders: {}, a-b: {database: x}")
+    path = config(tmp_path, text.replace("e: {file", f"{'e' * 70}: {{file")).path
     said = run("config", "check", "--config", str(path)).splitlines()
-    assert said[0].startswith("ducklake.yml is valid: 4 sources, 4 tables, data in ")
+    assert said[0].startswith("ducklake.yml is valid: 4 sources, 5 tables, data in ")
     assert said[1:] == [
         "a.orders is raw.a__orders: other sources have orders, too",
         "b.orders is raw.b__orders: other sources have orders, too",
+        "b.a_b is `x`.`a-b` in MySQL, and raw.a_b",
+        f"d.{'e' * 70} is raw.{fitting('e' * 70)}: PostgreSQL's names have at most 63 bytes",
         "connections.spare: no source uses it, so nothing of it was checked",
     ]
 

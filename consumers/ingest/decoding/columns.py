@@ -33,7 +33,7 @@ class KnownColumns:
     """
 
     def __init__(self, ref: TableRef, table: Table, changes: Changes | None) -> None:
-        self._table = ref.table
+        self._table = table.table or ref.table  # as its source calls it
         self._declared = tuple(
             source_column(name, declared_type(ref.table, name, type_))
             for name, type_ in table.columns.items()
