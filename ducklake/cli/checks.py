@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
@@ -23,16 +24,30 @@ from lake.kafka.topics import admin, identify
 from lake.opening import open_lake
 
 
-def verify_lake(config: Config, table: str | None, lake_only: bool, as_json: bool) -> bool:
+def verify_lake(
+    config: Config, tables: Sequence[str] | None, lake_only: bool, as_json: bool
+) -> bool:
     """Verify and print; returns whether everything is as it should be."""
     endpoints = None if lake_only else config.endpoints()
     verifier = Verifier(config, endpoints, lambda name: print(f"{name} ...", file=sys.stderr))
-    verdict = verifier.verify(chosen(config, table))
+    verdict = verifier.verify(chosen_all(config, tables))
     if as_json:
         print(json.dumps({"exact": not verdict.differences, **asdict(verdict)}))
     else:
         _show(verdict)
     return not verdict.differences
+
+
+def chosen_all(config: Config, tables: Sequence[str] | None) -> list[tuple[TableRef, TableConfig]]:
+    """The tables that somebody names, each once; all where nothing is named.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
+    if not tables:
+        return chosen(config, None)
+    found = {ref: spec for name in tables for ref, spec in chosen(config, name)}
+    return list(found.items())
 
 
 def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfig]]:

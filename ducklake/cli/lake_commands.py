@@ -11,21 +11,39 @@ import typer
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
 from ducklake.cli.signals import stop_on_signals
 from lake.config import load_config
+from lake.errors import ConfigError
 
 
 def verify(
-    table: Annotated[str | None, typer.Argument(help="A topic; all by default.")] = None,
+    tables: Annotated[list[str] | None, typer.Argument(help="Topics; all by default.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     lake_only: Annotated[
         bool, typer.Option("--lake-only", help="Do not compare with Kafka.")
     ] = False,
+    against_source: Annotated[
+        bool,
+        typer.Option("--against-source", help="Compare the current rows with those of MySQL."),
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="With --against-source: mend what differs.")
+    ] = False,
 ) -> None:
-    """Verify files, offsets and rows of the lake against its ledger and against Kafka."""
-    from ducklake.cli.checks import verify_lake
+    """Verify files, offsets and rows of the lake against its ledger and against Kafka.
+
+    With --against-source, compare the current row of each key with MySQL instead. Exit code 0: all
+    is equal; 3: rows differ; 1: something could not be compared.
+    """
+    from ducklake.cli import checks, reconciliation
 
     settings = load_config(config)
-    if not verify_lake(settings, table, lake_only, as_json):
+    if repair and not against_source:
+        raise ConfigError("--repair mends what --against-source finds.", "Give both.")
+    if against_source:
+        code = reconciliation.verify_against_source(settings, tables, repair, as_json)
+        if code:
+            raise typer.Exit(code)
+    elif not checks.verify_lake(settings, tables, lake_only, as_json):
         raise typer.Exit(1)
 
 

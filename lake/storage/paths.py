@@ -101,6 +101,11 @@ class LakePaths:
         return self.root / "logs"
 
     @property
+    def reconciliation(self) -> Path:
+        """The last comparison of each table with its source."""
+        return self.root / "reconciliation"
+
+    @property
     def published(self) -> Path:
         """Immutable Parquet snapshots of the models."""
         return self.root / "published"

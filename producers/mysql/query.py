@@ -47,11 +47,12 @@ def ask(at: MysqlConnection, sql: str, *args: str) -> tuple[Any, ...]:
             cursor.execute(sql, args or None)
             row: tuple[Any, ...] | None = cursor.fetchone()
     except pymysql.MySQLError as error:
-        raise _named(error, at) from None
+        raise named_error(error, at) from None
     return row or ()
 
 
-def _named(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:
+def named_error(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:
+    """What a failure of the server is called here: without the password, and with its remedy."""
     code = error.args[0] if error.args else 0
     said = str(error.args[-1]) if error.args else type(error).__name__
     if at.plain_password:

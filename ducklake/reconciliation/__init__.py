@@ -1,0 +1,1 @@
+"""The lake compared with its sources: what change data capture did not see is found here."""

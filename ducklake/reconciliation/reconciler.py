@@ -1,0 +1,94 @@
+"""Compares tables with their source one by one, mends them where asked to, and keeps the results.
+
+A table that cannot be compared has a result, too, and stops no other one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from ducklake.reconciliation.comparison import Progress, SourceComparison
+from ducklake.reconciliation.result import DIFFERENT, FAILED, LastResults, TableResult
+from lake.config import Config, Endpoints, TableRef
+from lake.errors import DuckLakeError
+from lake.opening import open_lake
+from lake.storage.paths import LakePaths
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Reconciles tables of one lake with their sources.
+
+    Args:
+        config: The configuration.
+        endpoints: Where the services are.
+        progress: Told how far the reading of MySQL is.
+        wait: Sleeps; raises to stop.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        progress: Progress = lambda topic, done, total: None,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._progress = progress
+        self._wait = wait
+        self._results = LastResults(LakePaths(config.data_dir))
+
+    def reconcile(self, ref: TableRef, repair: bool = False) -> TableResult:
+        """Compare a table, keep the result, and announce what is wrong.
+
+        Args:
+            ref: The table.
+            repair: Mend what differs, and compare again.
+        """
+        try:
+            result = self._compared(ref, repair)
+        except DuckLakeError as error:
+            result = TableResult(
+                ref.topic, FAILED, time.time(), reason=error.what, remedy=error.remedy
+            )
+        self._results.keep(result)
+        _announce(result)
+        return result
+
+    def _compared(self, ref: TableRef, repair: bool) -> TableResult:
+        with open_lake(self._config, for_writing=False) as lake:
+            comparison = SourceComparison(
+                self._config, self._endpoints, lake, self._progress, self._wait
+            )
+            return comparison.compare(ref).result
+
+
+def _announce(result: TableResult) -> None:
+    if result.state == FAILED:
+        log.warning(
+            "reconciliation_failed",
+            message="A table could not be compared with its source.",
+            table=result.table,
+            reason=f"{result.reason} {result.remedy}".strip(),
+        )
+    elif result.state == DIFFERENT:
+        log.error(
+            "source_differs",
+            message="The lake does not hold what the source holds.",
+            table=result.table,
+            differences=result.summary(),
+            position=result.position,
+        )
+    else:
+        log.info(
+            "source_equal",
+            message="The lake holds what the source holds.",
+            table=result.table,
+            rows=result.source_rows,
+            position=result.position,
+        )
