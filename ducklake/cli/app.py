@@ -9,7 +9,7 @@ import sys
 import structlog
 import typer
 
-from ducklake.cli import lake_commands, pipeline_commands
+from ducklake.cli import connector_commands, lake_commands, pipeline_commands
 from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption
@@ -46,6 +46,7 @@ for _command in (
     stack_commands.reset,
     stack_commands.converter,
     pipeline_commands.produce,
+    connector_commands.backfill,
     pipeline_commands.consume,
     pipeline_commands.live,
     pipeline_commands.compact,

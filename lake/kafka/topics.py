@@ -21,7 +21,10 @@ from lake.records import CURSORS_TOPIC, REJECTS_TOPIC
 
 TIMEOUT = 30.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+SIGNALS, NOTIFICATIONS = "signals", "notifications"
+"""The two topics through which a Debezium connector is told to read a table again, and answers."""
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+_SIGNALS_KEPT = {"retention.ms": str(30 * 86_400_000), "retention.bytes": "-1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,18 @@ def wanted_topics(config: Config) -> list[TopicSpec]:
         if source.type == "mysql_cdc":
             # Debezium's schema changes: needed for as long as there are rows, so kept for ever.
             specs.append(TopicSpec(name, 1, {"retention.ms": "-1", "retention.bytes": "-1"}))
+            for what in (SIGNALS, NOTIFICATIONS):
+                topic = connector_topic(config, name, what)
+                specs.append(TopicSpec(topic, 1, _SIGNALS_KEPT))
     rejects = {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     specs.append(TopicSpec(REJECTS_TOPIC, 1, rejects))
     specs.append(TopicSpec(CURSORS_TOPIC, 1, _COMPACTED))
     return specs
+
+
+def connector_topic(config: Config, source: str, what: str) -> str:
+    """A topic of a source's Debezium connector, such as that of its signals."""
+    return f"ducklake.{config.settings.name}.{source}.{what}"
 
 
 def admin(endpoints: Endpoints) -> AdminClient:

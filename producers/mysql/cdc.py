@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 from pydantic import ConfigDict
@@ -26,6 +27,7 @@ from lake.config import (
 )
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors, Problem
+from producers.mysql.backfill import Backfills
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.neighbours import server_id, server_id_problems, table_problems
 from producers.mysql.query import ask
@@ -36,6 +38,8 @@ from producers.mysql.tables import captured, mysql_tables, table_settings
 log = structlog.get_logger()
 TEMPLATE = Path("connect") / "mysql.json"
 _NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
+BACKFILL_DELAY_SECONDS = 5.0
+"""For so long, `ducklake backfill` itself may send the signal."""
 
 
 class DebeziumSettings(Section):
@@ -67,10 +71,11 @@ class MysqlCdcConnector(Connector):
         super().__init__(name, source, config, endpoints)
         self.connector = f"{config.settings.name}-{name}"
         secrets = (self.connection.plain_password,)
-        self._connect = ConnectRest(
+        self.rest = self._connect = ConnectRest(
             endpoints.connect, self.connector, secrets, self.connection.place
         )
         self.tables = mysql_tables(source, self.connection.database)
+        self.backfills = Backfills(config, endpoints, name, self.connection, self.tables)
         self._goal: str | None = None
         self._stall = StallWatch()
 
@@ -93,6 +98,7 @@ class MysqlCdcConnector(Connector):
 
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
+        self.backfills.close()
         self._connect.close()
 
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
@@ -105,7 +111,7 @@ class MysqlCdcConnector(Connector):
         current = self._connect.configuration()
         wanted = self._snapshot_settings(current) | self.configuration()
         if current != wanted:
-            self._refuse_new_tables(current, wanted)
+            self._request_new_tables(current, wanted)
             self._connect.configure(wanted)
             log.info(
                 "connector_configured",
@@ -113,6 +119,7 @@ class MysqlCdcConnector(Connector):
                 connector=self.connector,
             )
         self._watch()
+        self.backfills.advance(self._connect, BACKFILL_DELAY_SECONDS)
         yield from ()
 
     def settled(self) -> bool:
@@ -133,7 +140,7 @@ class MysqlCdcConnector(Connector):
         delivered = self._delivered()
         if delivered is None:
             return False
-        return self._holds(delivered, self._goal)
+        return self._holds(delivered, self._goal) and not self.backfills.pending()
 
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
@@ -242,19 +249,20 @@ class MysqlCdcConnector(Connector):
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.tables.values())
 
-    def _refuse_new_tables(self, current: Mapping[str, str] | None, wanted: dict[str, str]) -> None:
-        """Debezium takes its snapshot once: a table that is added later would lack its past."""
-        if not current:
+    def _request_new_tables(
+        self, current: Mapping[str, str] | None, wanted: Mapping[str, str]
+    ) -> None:
+        """Debezium takes its snapshot once: the rows of a table added later are read by request.
+
+        The request comes first: killed in between, the table is read twice rather than never.
+        """
+        known = captured(current or {})
+        if not known:
             return
-        known = captured(current)
-        new = sorted(captured(wanted) - known)
-        if known and new:
-            listed = ", ".join(".".join(pair) for pair in new)
-            raise SourceError(
-                f"Source {self.name}: {listed} came after the snapshot of the source,"
-                " which is taken once: the rows that are there already would be missing.",
-                "Give the new tables a source section of their own, of type mysql_cdc.",
-            )
+        new = captured(wanted) - known
+        for name, table in self.tables.items():
+            if (table.database, table.table) in new:
+                self.backfills.request(name)
 
     def _holds(self, delivered: str, wanted: str) -> bool:
         """Whether all rows of some transactions are in Kafka."""
@@ -282,9 +290,14 @@ class MysqlCdcConnector(Connector):
         transaction to the set only with the first event after its last row.
         """
         for offset in self._connect.offsets():
-            if offset.get("gtids") is not None and not offset.get("snapshot"):
+            if offset.get("gtids") is not None and not is_first_snapshot(offset):
                 return str(offset["gtids"])
         return None
+
+
+def is_first_snapshot(offset: Mapping[str, Any]) -> bool:
+    """Whether an offset is that of a connector that has not read all tables once."""
+    return str(offset.get("snapshot") or "BLOCKING") != "BLOCKING"
 
 
 def _text(value: str | int | float | bool) -> str:

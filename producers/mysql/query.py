@@ -31,6 +31,16 @@ def ask(at: MysqlConnection, sql: str, *args: str) -> tuple[Any, ...]:
         SourceError: The server refuses the user, or does not know what is asked for.
         ServiceUnreachable: It does not answer.
     """
+    return next(iter(ask_all(at, sql, *args)), ())
+
+
+def ask_all(at: MysqlConnection, sql: str, *args: str) -> list[tuple[Any, ...]]:
+    """All rows of the answer.
+
+    Raises:
+        SourceError: The server refuses the user, or does not know what is asked for.
+        ServiceUnreachable: It does not answer.
+    """
     try:
         with (
             pymysql.connect(
@@ -45,10 +55,9 @@ def ask(at: MysqlConnection, sql: str, *args: str) -> tuple[Any, ...]:
             db.cursor() as cursor,
         ):
             cursor.execute(sql, args or None)
-            row: tuple[Any, ...] | None = cursor.fetchone()
+            return list(cursor.fetchall())
     except pymysql.MySQLError as error:
         raise named_error(error, at) from None
-    return row or ()
 
 
 def named_error(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:

@@ -1,0 +1,273 @@
+"""Reading a MySQL table again while its changes keep flowing.
+
+A request is a record in Kafka, and so is everything that becomes of it. Debezium reads the table in
+chunks between two looks at the server's transactions and drops what has changed in between, so that
+each row arrives, as `_op='r'`, in its place among the changes of its key. Nothing is written to
+MySQL. Requests are served one after the other: Debezium names only one at a time.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pymysql.converters
+import structlog
+
+from lake.config import Config, Endpoints, MysqlConnection
+from lake.errors import SourceError
+from producers.mysql.backfill_state import (
+    BLOCKING,
+    INCREMENTAL,
+    MOST_ATTEMPTS,
+    BackfillRequest,
+    BackfillState,
+    backfill_states,
+)
+from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.query import ask
+from producers.mysql.signals import REQUEST, SignalLog
+from producers.mysql.snapshot_select import exact_select
+from producers.mysql.tables import MysqlTable, captured, quoted
+
+log = structlog.get_logger()
+AGAIN_SECONDS = 15.0
+"""After so long a silence, a signal is sent again: Debezium forgets it if it is killed early."""
+KEYS_AT_ONCE = 500
+
+
+class Backfills:
+    """The backfills of one source.
+
+    Args:
+        config: The configuration.
+        endpoints: Where Kafka is.
+        source: The source.
+        server: Its MySQL server.
+        tables: Its tables by their names in the lake.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        source: str,
+        server: MysqlConnection,
+        tables: Mapping[str, MysqlTable],
+    ) -> None:
+        self._source = source
+        self._server = server
+        self._tables = tables
+        self._log = SignalLog(config, endpoints, source)
+
+    def close(self) -> None:
+        """Close the connections; what was requested goes on."""
+        self._log.close()
+
+    def request(self, table: str, where: str = "") -> BackfillRequest:
+        """Ask for a table to be read again; one that is asked for already is not asked for twice.
+
+        Args:
+            table: Its name in the lake.
+            where: A condition in MySQL's SQL; all rows by default.
+
+        Returns:
+            The request, durable in Kafka: whoever runs the source sees to it.
+
+        Raises:
+            SourceError: It cannot be read in this way, with the way out.
+            ServiceUnreachable: MySQL or Kafka does not answer.
+        """
+        self._check(table, where)
+        for state in self.states():
+            known = state.request
+            if not state.done and (known.table, known.where) == (table, where):
+                return known
+        request = BackfillRequest(uuid.uuid4().hex, table, where, time.time())
+        self._log.write(REQUEST, {"id": request.id, "table": table, "where": where})
+        return request
+
+    def request_keys(
+        self, table: str, columns: Sequence[str], keys: Iterable[Sequence[Any]]
+    ) -> list[BackfillRequest]:
+        """Ask for the rows of some keys to be read again.
+
+        Args:
+            table: Its name in the lake.
+            columns: The columns of the key.
+            keys: Values of these columns, as PyMySQL gives them.
+
+        Raises:
+            SourceError: It cannot be read in this way, with the way out.
+            ServiceUnreachable: MySQL or Kafka does not answer.
+        """
+        every = list(keys)
+        parts = [every[i : i + KEYS_AT_ONCE] for i in range(0, len(every), KEYS_AT_ONCE)]
+        return [self.request(table, keys_condition(columns, part)) for part in parts]
+
+    def states(self) -> list[BackfillState]:
+        """What has become of all requests of the last 30 days, in the order of their service.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer.
+        """
+        return backfill_states(self._source, self._log.read())
+
+    def pending(self) -> bool:
+        """Whether something that was requested is still to be read.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer.
+        """
+        return any(not state.done for state in self.states())
+
+    def state(self, request_id: str) -> BackfillState | None:
+        """What has become of one request.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer.
+        """
+        return next((s for s in self.states() if s.request.id == request_id), None)
+
+    def count(self, table: str, where: str = "") -> int:
+        """How many rows there are to read.
+
+        Raises:
+            SourceError: MySQL refuses the condition.
+            ServiceUnreachable: It does not answer.
+        """
+        condition = f" WHERE {where}" if where else ""
+        return int(
+            ask(self._server, f"SELECT COUNT(*) FROM {self._tables[table].sql}{condition}")[0]
+        )
+
+    def advance(self, connect: ConnectRest, delay: float = 0.0) -> bool:
+        """Send the signal that is due, if one is; called again and again by whoever waits.
+
+        Args:
+            connect: The connector's REST.
+            delay: Seconds for which somebody else may send a first signal.
+
+        Returns:
+            Whether requests are pending.
+
+        Raises:
+            SourceError: The table can no longer be read in this way.
+            ServiceUnreachable: Kafka, Connect or MySQL does not answer.
+        """
+        pending = next((state for state in self.states() if not state.done), None)
+        if pending is None:
+            return False
+        if self._is_due(pending, delay) and self._listens(connect, pending.request):
+            self._signal(pending)
+        return True
+
+    # Signals -------------------------------------------------------------------------------
+
+    def _is_due(self, state: BackfillState, delay: float) -> bool:
+        if state.attempts == 0:
+            return time.time() - state.request.moment >= delay
+        return time.time() - state.moment >= AGAIN_SECONDS
+
+    def _listens(self, connect: ConnectRest, request: BackfillRequest) -> bool:
+        """Whether the connector would hear a signal, and is not busy with an earlier one."""
+        status = connect.status()
+        parts = [status.get("connector", {}), *status.get("tasks", [])]
+        if len(parts) < 2 or any(part.get("state") != "RUNNING" for part in parts):
+            return False
+        table = self._tables.get(request.table)
+        known = captured(connect.configuration() or {})
+        if table is None or (table.database, table.table) not in known:
+            return False
+        return not any(
+            offset.get("incremental_snapshot_collections") or offset.get("snapshot")
+            for offset in connect.offsets()
+        )
+
+    def _signal(self, state: BackfillState) -> None:
+        request, attempt = state.request, state.attempts + 1
+        if attempt > MOST_ATTEMPTS:
+            raise SourceError(
+                f"Debezium did not read the table {request.table} again, though it was told"
+                f" {MOST_ATTEMPTS} times.",
+                "Kafka Connect's log says why.",
+            )
+        table = self._tables[request.table]
+        select = exact_select(self._server, table, request.where)
+        condition = select or request.where
+        data: dict[str, Any] = {"data-collections": [table.pattern]}
+        data["type"] = BLOCKING if select else INCREMENTAL
+        if condition:
+            # a pattern in the one kind of snapshot, a name in the other
+            subject = table.identifier if select else table.pattern
+            data["additional-conditions"] = [{"data-collection": subject, "filter": condition}]
+        self._log.write(
+            self._source,
+            {
+                "id": f"{request.id}/{attempt}",
+                "type": "execute-snapshot",
+                "data": data,
+                "subject": f"{table.database}.{table.table}",
+                "after": self._log.end_of_notifications(),
+            },
+        )
+        log.info(
+            "backfill_signalled",
+            message="Debezium was told to read a table again.",
+            source=self._source,
+            table=request.table,
+            attempt=attempt,
+        )
+
+    # Checks --------------------------------------------------------------------------------
+
+    def _check(self, table: str, where: str) -> None:
+        mode = str(ask(self._server, "SELECT @@gtid_mode")[0])
+        if mode != "ON":
+            raise SourceError(
+                f"MySQL has gtid_mode={mode}: a table can be read again only by GTIDs.",
+                "Set gtid_mode=ON and enforce_gtid_consistency=ON.",
+            )
+        known = self._tables[table]
+        [tables] = ask(
+            self._server,
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s"
+            " AND table_name = %s AND table_type = 'BASE TABLE'",
+            known.database,
+            known.table,
+        )
+        if not tables:
+            raise SourceError(
+                f"MySQL has no table {known.identifier}.",
+                "Create it, or correct its name in ducklake.yml.",
+            )
+        [keys] = ask(
+            self._server,
+            "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = %s"
+            " AND table_name = %s AND index_name = 'PRIMARY'",
+            known.database,
+            known.table,
+        )
+        if not keys:
+            raise SourceError(
+                f"The table {known.identifier} has no primary key: read again, its rows could not"
+                " be told from those that are there.",
+                "Give it one, such as ALTER TABLE … ADD COLUMN id BIGINT AUTO_INCREMENT PRIMARY"
+                " KEY, and run this again.",
+            )
+        if where:
+            ask(self._server, f"SELECT 1 FROM {known.sql} WHERE {where} LIMIT 1")
+
+
+def keys_condition(columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> str:
+    """A condition in MySQL's SQL that holds for the rows of some keys."""
+    names = ", ".join(quoted(column) for column in columns)
+    tuples = ", ".join(f"({', '.join(_sql_literal(v) for v in key)})" for key in keys)
+    return f"({names}) IN ({tuples})"
+
+
+def _sql_literal(value: Any) -> str:
+    encoders: Mapping[Any, Any] = pymysql.converters.encoders
+    return str(pymysql.converters.escape_item(value, "utf8mb4", mapping=encoders))
