@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pydantic import ConfigDict
@@ -30,6 +29,7 @@ from producers.base import Batch, Connector, Cursors, Problem
 from producers.mysql.backfill import Backfills
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.neighbours import server_id, server_id_problems, table_problems
+from producers.mysql.progress import DebeziumProgress
 from producers.mysql.query import ask
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
 from producers.mysql.stall import StallWatch
@@ -76,6 +76,7 @@ class MysqlCdcConnector(Connector):
         )
         self.tables = mysql_tables(source, self.connection.database)
         self.backfills = Backfills(config, endpoints, name, self.connection, self.tables)
+        self._progress = DebeziumProgress(self.connection, self.rest)
         self._goal: str | None = None
         self._stall = StallWatch()
 
@@ -137,10 +138,10 @@ class MysqlCdcConnector(Connector):
                     " works, but not --once.",
                 )
             self._goal = str(executed).replace("\n", "")
-        delivered = self._delivered()
+        delivered = self._progress.delivered()
         if delivered is None:
             return False
-        return self._holds(delivered, self._goal) and not self.backfills.pending()
+        return self._progress.holds(delivered, self._goal) and not self.backfills.pending()
 
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
@@ -229,11 +230,11 @@ class MysqlCdcConnector(Connector):
         self._restart_if_stalled()
 
     def _restart_if_stalled(self) -> None:
-        delivered = self._delivered()
+        delivered = self._progress.delivered()
         if delivered is None:
             return  # a snapshot is under way, which has its own pace
         [executed] = ask(self.connection, "SELECT @@GLOBAL.gtid_executed")
-        caught_up = self._holds(delivered, str(executed).replace("\n", ""))
+        caught_up = self._progress.holds(delivered, str(executed).replace("\n", ""))
         position = repr(self._connect.offsets())
         if self._stall.look(position, not caught_up, time.monotonic()):
             self._stall = StallWatch()
@@ -245,7 +246,7 @@ class MysqlCdcConnector(Connector):
 
     def _snapshot_settings(self, current: Mapping[str, str] | None) -> dict[str, str]:
         """How the snapshot selects; once it is over, as it did: a change would only restart it."""
-        if current and self._delivered() is not None:
+        if current and self._progress.delivered() is not None:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.tables.values())
 
@@ -263,41 +264,6 @@ class MysqlCdcConnector(Connector):
         for name, table in self.tables.items():
             if (table.database, table.table) in new:
                 self.backfills.request(name)
-
-    def _holds(self, delivered: str, wanted: str) -> bool:
-        """Whether all rows of some transactions are in Kafka."""
-        # MySQL itself compares the two sets of transactions.
-        [whole] = ask(self.connection, "SELECT GTID_SUBSET(%s, %s)", wanted, delivered)
-        return bool(whole) or self._is_at_the_end()
-
-    def _is_at_the_end(self) -> bool:
-        """Whether Debezium has read the server's log to its end.
-
-        It confirms a transaction with an event that comes after it, and not always: a change of a
-        table's definition, at the very end of the log, may wait there for ever. An offset at the
-        end of the log is a heartbeat's, which Connect sends after all rows before it.
-        """
-        [version] = ask(self.connection, "SELECT VERSION()")
-        numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:2])
-        status = "SHOW BINARY LOG STATUS" if numbers >= (8, 2) else "SHOW MASTER STATUS"
-        end = ask(self.connection, status)[:2]
-        return any((o.get("file"), o.get("pos")) == end for o in self._connect.offsets())
-
-    def _delivered(self) -> str | None:
-        """The transactions that are in Kafka with all their rows; None before the snapshot's end.
-
-        Connect commits an offset in the transaction of the rows before it, and Debezium adds a
-        transaction to the set only with the first event after its last row.
-        """
-        for offset in self._connect.offsets():
-            if offset.get("gtids") is not None and not is_first_snapshot(offset):
-                return str(offset["gtids"])
-        return None
-
-
-def is_first_snapshot(offset: Mapping[str, Any]) -> bool:
-    """Whether an offset is that of a connector that has not read all tables once."""
-    return str(offset.get("snapshot") or "BLOCKING") != "BLOCKING"
 
 
 def _text(value: str | int | float | bool) -> str:
