@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from lake.config import Config, TableRef
+from lake.identifiers import postgres_columns
 from lake.ledger import NOW, LedgerReader
 from lake.storage.operations import make_scratch_folder
 from lake.storage.schema import row_columns
@@ -48,6 +49,17 @@ def raw_columns(
     """(name, type) of a raw table's columns at a commit, also of one that has no row yet."""
     schema, kind = ledger.tables.schema_at(ref.topic, commit), config.kind(ref)
     return schema.relation(kind) if schema else row_columns(kind)
+
+
+def renamed_columns(config: Config, ledger: LedgerReader) -> dict[str, str]:
+    """`relation.column` of raw to its name in PostgreSQL, where that is another one."""
+    found = {}
+    for ref, _ in config.tables():
+        columns = raw_columns(config, ledger, ref, NOW)
+        for name, target in postgres_columns(name for name, _ in columns).items():
+            if name != target:
+                found[f"raw.{config.relation(ref)}.{name}"] = target
+    return found
 
 
 def refresh_raw(config: Config, ledger: LedgerReader, commit: int) -> dict[str, int]:

@@ -12,10 +12,11 @@ import structlog
 
 from batcher.catalog import refresh_raw
 from batcher.dbt_build import DbtProject, Outcome
+from batcher.held_back import HeldBack
 from batcher.postgres import PostgresExport
 from batcher.publish import Publisher
 from lake.config import Config, Endpoints
-from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
+from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.formats import RunSummary
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
@@ -42,12 +43,14 @@ class Cycle:
         outcome: What dbt came to.
         seconds: Duration of each step: dbt, publish, export.
         export_error: Why PostgreSQL was not brought up to date, where it was not.
+        not_exported: Relation to the reason why PostgreSQL keeps its last state.
     """
 
     commit: int
     outcome: Outcome
     seconds: dict[str, float] = field(default_factory=dict)
     export_error: str | None = None
+    not_exported: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> RunSummary:
         """As the run history keeps it."""
@@ -60,6 +63,7 @@ class Cycle:
             held_back=dict(self.outcome.held_back),
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             export_error=self.export_error,
+            not_exported=dict(self.not_exported),
         )
 
 
@@ -83,6 +87,7 @@ class Batch:
         self._config = config
         self._progress = progress
         self._heartbeat = heartbeat
+        self._held = HeldBack(heartbeat)
         with ExitStack() as opening:
             self._lake = opening.enter_context(open_lake(config, for_writing=False))
             self._ledger = self._lake.ledger
@@ -122,6 +127,12 @@ class Batch:
                     self._tell_export(cycle.export_error)
                 except Exception as error:  # the next cycle is a new try, whatever it was
                     self._failed(error)
+            elif self._held.relations and time.monotonic() >= next_at:
+                next_at = time.monotonic() + self._config.settings.batch.interval_seconds
+                try:
+                    self.export_again()
+                except Exception as error:
+                    self._failed(error)
             stop.wait(LOOK_SECONDS)
 
     def _failed(self, error: Exception) -> None:
@@ -140,6 +151,17 @@ class Batch:
             self._heartbeat.forget(CYCLE)
         else:
             self._heartbeat.part(CYCLE, Part("step", RETRYING, reason=error))
+
+    def export_again(self) -> None:
+        """Try the relations again that the last export held back; the models stay as they are.
+
+        Raises:
+            ServiceUnreachable: The database does not answer.
+        """
+        with self._lake.pinned() as commit:
+            self._begin("export")
+            result = self._export.export(self._publisher.current(), commit)
+        self._held.tell(result.held_back)
 
     def _begin(self, step: str) -> None:
         self._progress(step)
@@ -168,11 +190,12 @@ class Batch:
             self._begin("export")
             error: str | None = None
             try:
-                self._export.export(snapshots, commit)
+                self._held.tell(self._export.export(snapshots, commit).held_back)
             except DuckLakeError as failed:  # DuckDB is published all the same
                 error = str(failed)
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
-        cycle = Cycle(commit, outcome, seconds, error)
+        held = {relation: str(why) for relation, why in self._held.relations.items()}
+        cycle = Cycle(commit, outcome, seconds, error, held)
         first = previous.last_commit if previous else 0
         self._lake.runs.record(started, time.time() - started, first, cycle.summary())
         return cycle
@@ -183,16 +206,20 @@ def once(batch: Batch) -> Cycle:
 
     Raises:
         ServiceUnreachable: PostgreSQL could not be brought up to date.
+        BatchError: Some relations could not be exported; the others are.
     """
     cycle = batch.cycle(full=False)
     if cycle.export_error is not None:
         raise ServiceUnreachable(cycle.export_error)
+    if cycle.not_exported:
+        raise BatchError("\n".join(cycle.not_exported.values()))
     return cycle
 
 
 def _log(cycle: Cycle) -> None:
     summary = asdict(cycle.summary())
     held = summary.pop("held_back")
+    del summary["not_exported"]  # each has a line of its own, once
     log.info("cycle_completed", message="A cycle is complete.", **summary)
     for relation, reason in held.items():
         log.warning(

@@ -216,9 +216,10 @@ class RunSummary:
         held_back: Relation to the reason why its last good state stays published.
         seconds: Duration of each step.
         export_error: Why PostgreSQL was not brought up to date, where it was not.
+        not_exported: Relation to the reason why PostgreSQL keeps its last state.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     commit: int
     models: int
@@ -228,6 +229,7 @@ class RunSummary:
     held_back: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     export_error: str | None = None
+    not_exported: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
         """As JSON."""

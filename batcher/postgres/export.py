@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from batcher.catalog import DEAD_LETTERS, dead_letter_table, opened, raw_columns
-from batcher.postgres.database import connected
+from batcher.postgres.database import Exported, connected
 from batcher.postgres.relation_writer import Export, RelationWriter
 from batcher.publish import Snapshot
 from lake.config import Config, PostgresEndpoint, TableRef
+from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.ledger import LedgerReader
 from lake.storage.sql import literal, rows_query
 
 _DEAD_LETTERS = "raw.dead_letters"
+_Unit = Callable[[], Export | None]
+"""Says what is to be written into a relation; None where PostgreSQL has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export came to.
+
+    Attributes:
+        written: Number of relations that were written.
+        held_back: Relation to the reason why PostgreSQL keeps its last state.
+    """
+
+    written: int = 0
+    held_back: Mapping[str, DuckLakeError] = field(default_factory=dict)
 
 
 class PostgresExport:
@@ -35,73 +52,102 @@ class PostgresExport:
         # Rows in PostgreSQL belong to one lake: after a reset they are exported anew.
         self._lake = f"{config.settings.name}:{ledger.identity()}"
 
-    def export(self, snapshots: Mapping[str, Snapshot], commit: int) -> int:
-        """Bring PostgreSQL to the state of a cycle.
+    def export(self, snapshots: Mapping[str, Snapshot], commit: int) -> ExportResult:
+        """Bring PostgreSQL to the state of a cycle, relation by relation.
+
+        A relation that cannot be written keeps its last state, and the others are written.
 
         Args:
             snapshots: The published models.
             commit: The ledger's commit, pinned, up to which raw is exported.
 
-        Returns:
-            The number of relations that were written.
-
         Raises:
             ServiceUnreachable: The database does not answer.
-            BatchError: A table there cannot take the new columns.
+            BatchError: The database refuses this user.
         """
-        written = 0
+        written, held_back = 0, {}
         with connected(self._endpoint, self._lake) as database, opened(Path(":memory:")) as source:
             states = database.exported()
             writer = RelationWriter(database, source, self._ledger.paths.root / "work")
-            for ref, _ in self._config.tables():
-                if raw := self._raw(states, ref, commit):
-                    writer.write(raw)
-                    written += 1
-            if dead_letters := self._dead_letters(source, states, commit):
-                writer.write(dead_letters)
-                written += 1
-            for snapshot in snapshots.values():
-                if states.get(snapshot.relation) != snapshot.digest:
-                    query = f"SELECT * FROM read_parquet({literal(str(snapshot.path))})"
-                    writer.write(Export(snapshot.relation, query, snapshot.digest))
-                    written += 1
-        return written
+            for relation, unit in self._units(source, states, snapshots, commit):
+                try:
+                    export = unit()
+                    if export is not None:
+                        writer.write(export)
+                        written += 1
+                except Exception as error:  # whatever it is, it is this relation's alone
+                    named = _named(relation, error)
+                    if isinstance(named, ServiceUnreachable) and database.is_lost:
+                        raise named from None
+                    held_back[relation] = named
+        return ExportResult(written, held_back)
 
     def counts(self) -> dict[str, int]:
         """Ask PostgreSQL for the rows of every exported relation."""
         with connected(self._endpoint, self._lake) as database:
-            return {relation: database.count(relation) for relation in database.exported()}
+            return database.counts()
 
-    def _raw(self, states: Mapping[str, str], ref: TableRef, commit: int) -> Export | None:
+    def _units(
+        self,
+        source: duckdb.DuckDBPyConnection,
+        states: Mapping[str, Exported],
+        snapshots: Mapping[str, Snapshot],
+        commit: int,
+    ) -> Iterator[tuple[str, _Unit]]:
+        """Every relation, and what says whether there is something to write."""
+        for ref, _ in self._config.tables():
+            relation = f"raw.{self._config.relation(ref)}"
+            known = states.get(relation)
+            yield relation, lambda r=ref, k=known: self._raw(k, r, commit)  # type: ignore[misc]
+        known = states.get(_DEAD_LETTERS)
+        yield _DEAD_LETTERS, lambda: self._dead_letters(source, known, commit)
+        for snapshot in snapshots.values():
+            known = states.get(snapshot.relation)
+            yield snapshot.relation, lambda s=snapshot, k=known: _model(k, s)  # type: ignore[misc]
+
+    def _raw(self, known: Exported | None, ref: TableRef, commit: int) -> Export | None:
         """The rows of a raw table that are new; None: there are none."""
         relation = f"raw.{self._config.relation(ref)}"
-        columns = raw_columns(self._config, self._ledger, ref, commit)
-        exported = _exported(states.get(relation, ""), ref.topic)
+        exported = _exported(known.state if known else "", ref.topic)
         generation = self._ledger.tables.generation_at(ref.topic, commit)
         if (
             exported is not None
             and self._ledger.tables.generation_at(ref.topic, exported) != generation
         ):
             exported = None  # rebuilt since then: all of it is new
-        new = self._ledger.files.new_rows(ref.topic, exported or 0, commit)
-        if exported is not None and not new:
+
+        def rows(after: int) -> str | None:
+            found = self._ledger.files.new_rows(ref.topic, after, commit)
+            parts = [rows_query(columns, [rows.path], rows.ranges) for rows in found]
+            return " UNION ALL BY NAME ".join(parts) or None
+
+        columns = raw_columns(self._config, self._ledger, ref, commit)
+        new = None if exported is None else rows(exported)
+        if exported is not None and new is None:
             return None
-        parts = [rows_query(columns, [rows.path], rows.ranges) for rows in new]
-        query = " UNION ALL BY NAME ".join(parts) or rows_query(columns, [])
-        return Export(relation, query, f"{ref.topic} {commit}", appends=exported is not None)
+        whole = lambda: rows(0) or rows_query(columns, [])  # noqa: E731
+        return Export(relation, whole, f"{ref.topic} {commit}", new)
 
     def _dead_letters(
-        self, source: duckdb.DuckDBPyConnection, states: Mapping[str, str], commit: int
+        self, source: duckdb.DuckDBPyConnection, known: Exported | None, commit: int
     ) -> Export | None:
         """All dead letters; None: PostgreSQL has them."""
         rejected = dead_letter_table(self._ledger, commit)
         about = rejected.drop_columns(["key", "value", "headers"])
         state = hashlib.sha256(repr(about.to_pylist()).encode()).hexdigest()
-        if states.get(_DEAD_LETTERS) == state:
+        if known is not None and known.state == state:
             return None
         source.register("dead_letters", rejected)
         names = ", ".join(DEAD_LETTERS.names)
-        return Export(_DEAD_LETTERS, f"SELECT {names} FROM dead_letters", state)
+        return Export(_DEAD_LETTERS, lambda: f"SELECT {names} FROM dead_letters", state)
+
+
+def _model(known: Exported | None, snapshot: Snapshot) -> Export | None:
+    """A model's rows; None: PostgreSQL has them."""
+    if known is not None and known.state == snapshot.digest:
+        return None
+    query = f"SELECT * FROM read_parquet({literal(str(snapshot.path))})"
+    return Export(snapshot.relation, lambda: query, snapshot.digest)
 
 
 def _exported(state: str, topic: str) -> int | None:
@@ -111,3 +157,13 @@ def _exported(state: str, topic: str) -> int | None:
     """
     of, _, commit = state.partition(" ")
     return int(commit) if of == topic else None
+
+
+def _named(relation: str, error: Exception) -> DuckLakeError:
+    if isinstance(error, DuckLakeError):
+        return error
+    return UnexpectedError.of(
+        f"The export of {relation}",
+        error,
+        "The next cycle retries; `ducklake verify` says whether its files are whole.",
+    )

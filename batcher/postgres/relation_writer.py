@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import psycopg2
 from psycopg2 import sql
 
+from batcher.postgres.columns import (
+    WantedColumn,
+    add_columns,
+    column_changes,
+    create_table,
+    known_table,
+    retype,
+    wanted_columns,
+)
 from batcher.postgres.database import PostgresDatabase, identifier
-from batcher.postgres.types import is_same_type, postgres_type
-from lake.errors import BatchError
 from lake.storage.operations import remove_file
 from lake.storage.sql import literal, quoted
-
-Columns = Sequence[tuple[str, str]]
-"""(name, DuckDB type) of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,17 @@ class Export:
 
     Attributes:
         relation: `schema.name`.
-        query: DuckDB's, of the rows.
+        whole: Gives DuckDB's query of all its rows; its cost follows the history.
         state: What the relation shows afterwards; compared with it, a later cycle knows whether
             there is anything to do.
-        appends: Whether the rows go behind those that are there, not in their place.
+        new: DuckDB's query of the rows that are to go behind those that are there; None: all rows
+            go in their place.
     """
 
     relation: str
-    query: str
+    whole: Callable[[], str]
     state: str
-    appends: bool = False
+    new: str | None = None
 
 
 class RelationWriter:
@@ -62,76 +66,59 @@ class RelationWriter:
 
         Raises:
             ServiceUnreachable: The database does not answer, or another session locks the table.
-            BatchError: The table cannot take the new columns.
+            BatchError: The database refuses the table's new columns or rows.
         """
         relation = export.relation
         # A transaction of its own: the lock of a new column shuts out readers.
         with self._database.transaction(relation) as cursor:
-            columns = self._shape(cursor, relation, export.query)
+            appends = self._shape(cursor, export)
+        query = export.new if appends and export.new is not None else export.whole()
         with self._database.transaction(relation) as cursor:
-            if not export.appends:
+            columns = self._described(query)
+            if not appends:
                 cursor.execute(sql.SQL("DELETE FROM {}").format(identifier(relation)))
-            rows = self._copy(cursor, relation, export.query, columns)
-            self._database.record(cursor, relation, export.state, rows, export.appends)
+                known = known_table(cursor, relation)
+                if known is not None:
+                    changes = column_changes(known, columns, appends=False)
+                    add_columns(cursor, relation, changes.added)
+                    # Here the lock shuts out readers until the rows are there.
+                    retyped = changes.widened + changes.replaced
+                    retype(cursor, relation, known, retyped, keeps=False)
+            rows = self._copy(cursor, relation, query, columns)
+            self._database.record(cursor, relation, export.state, rows, appends)
 
-    def _shape(self, cursor: Any, relation: str, query: str) -> Columns:
-        """Create the table, or add the columns that it lacks; gives the query's columns."""
-        described = self._source.execute(f"DESCRIBE {query}").fetchall()
-        columns = [(str(column[0]), str(column[1])) for column in described]
-        schema, _, name = relation.partition(".")
-        cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-        cursor.execute(
-            "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a"
-            " JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped",
-            (schema, name),
-        )
-        known = dict(cursor.fetchall())
-        wanted = [
-            sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(postgres_type(type_)))
-            for column, type_ in columns
-        ]
-        if not known:
-            cursor.execute(
-                sql.SQL("CREATE TABLE {} ({})").format(
-                    identifier(relation), sql.SQL(", ").join(wanted)
-                )
-            )
-            return columns
-        for (column, type_), definition in zip(columns, wanted, strict=True):
-            if column not in known:
-                cursor.execute(
-                    sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(identifier(relation), definition)
-                )
-            elif not is_same_type(known[column], postgres_type(type_)):
-                self._retype(cursor, relation, column, postgres_type(type_))
-        return columns
+    def _shape(self, cursor: Any, export: Export) -> bool:
+        """Create the table, or change what can be changed with its rows in it.
 
-    def _retype(self, cursor: Any, relation: str, column: str, type_: str) -> None:
-        cursor.execute("SAVEPOINT retype")
-        statement = sql.SQL("ALTER TABLE {t} ALTER COLUMN {c} TYPE {k} USING {c}::{k}")
-        try:
-            cursor.execute(
-                statement.format(t=identifier(relation), c=sql.Identifier(column), k=sql.SQL(type_))
-            )
-        except psycopg2.Error as error:
-            cursor.execute("ROLLBACK TO SAVEPOINT retype")
-            raise BatchError(
-                f"PostgreSQL: {relation}.{column} cannot become {type_}:"
-                f" {error.diag.message_primary}.",
-                "Drop what depends on that column, or the table; the next cycle recreates it.",
-            ) from None
+        Returns:
+            Whether the new rows go behind those that are there.
+        """
+        relation, appends = export.relation, export.new is not None
+        columns = self._described(export.new or export.whole())
+        known = known_table(cursor, relation)
+        if known is None:
+            create_table(cursor, relation, self._described(export.whole()))
+            return False
+        changes = column_changes(known, columns, appends)
+        add_columns(cursor, relation, changes.added)
+        if appends and changes.rewrites:
+            return False  # the rows in them are replaced, and with them their types
+        retype(cursor, relation, known, changes.widened, keeps=True)
+        return appends
 
-    def _copy(self, cursor: Any, relation: str, query: str, columns: Columns) -> int:
+    def _described(self, query: str) -> tuple[WantedColumn, ...]:
+        return wanted_columns(self._source.execute(f"DESCRIBE {query}").fetchall())
+
+    def _copy(self, cursor: Any, relation: str, query: str, columns: Sequence[WantedColumn]) -> int:
         """Stream a query's rows into a table through a temporary CSV file."""
         texts = []
-        for name, type_ in columns:
-            column = quoted(name)
-            if postgres_type(type_) == "jsonb":
+        for wanted in columns:
+            column = quoted(wanted.name)
+            if wanted.type == "jsonb":
                 column = f"to_json({column})::VARCHAR AS {column}"
-            elif type_ == "BLOB":
+            elif wanted.duckdb_type == "BLOB":
                 column = f"('\\x' || lower(hex({column}))) AS {column}"
-            elif type_ == "VARCHAR":
+            elif wanted.duckdb_type == "VARCHAR":
                 # PostgreSQL's text holds every character but NUL.
                 column = f"replace({column}, chr(0), '') AS {column}"
             texts.append(column)
@@ -142,7 +129,7 @@ class RelationWriter:
                 f"COPY (SELECT {', '.join(texts)} FROM ({query})) TO {literal(name)}"
                 " (FORMAT csv, HEADER false, NULLSTR '\\N', QUOTE '\"', ESCAPE '\"')"
             )
-            targets = sql.SQL(", ").join(sql.Identifier(column) for column, _ in columns)
+            targets = sql.SQL(", ").join(sql.Identifier(column.target) for column in columns)
             command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '\\N')").format(
                 identifier(relation), targets
             )

@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from batcher.catalog import opened
+from batcher.catalog import opened, renamed_columns
 from batcher.postgres import PostgresExport
 from ducklake.supervision.condition import Condition, look
 from lake.config import FOREIGN, Config, Endpoints
@@ -71,6 +71,8 @@ class Report:
         dead_letters: Records and inputs that could not be decoded.
         age: Seconds since the newest commit of each topic.
         held_back: Relations whose last good state is shown, with the reason.
+        not_exported: Relations whose last state stays in PostgreSQL, with the reason.
+        renamed: Columns of raw whose name in PostgreSQL is another one.
         figures: Business figures as (name, text).
         missing: What could not be asked, and why.
         condition: What runs, and what has stopped.
@@ -85,6 +87,8 @@ class Report:
     dead_letters: int = 0
     age: dict[str, float | None] = field(default_factory=dict)
     held_back: dict[str, str] = field(default_factory=dict)
+    not_exported: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     figures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     condition: Condition = field(default_factory=Condition)
@@ -107,6 +111,8 @@ class Report:
             **self.counts(),
             "age_seconds": self.age,
             "held_back": self.held_back,
+            "not_exported": self.not_exported,
+            "renamed_columns": self.renamed,
             "figures": dict(self.figures),
             "missing": self.missing,
             "problems": self.condition.dump()["problems"],
@@ -148,6 +154,8 @@ def _ask_lake(config: Config, ledger: LedgerReader, paths: LakePaths, report: Re
         summary = run.summary
         report.dbt = {name: getattr(summary, name) for name in ("models", "tests", "failed")}
         report.held_back = dict(summary.held_back)
+        report.not_exported = dict(summary.not_exported)
+    report.renamed = renamed_columns(config, ledger)
     with opened(paths.lake_db, read_only=True) as database:
         for ref, _ in config.tables():
             report.raw[ref.topic] = _count(database, f"raw.{quoted(config.relation(ref))}")
@@ -212,6 +220,10 @@ def show(report: Report, console: Console) -> None:
     """Print the report."""
     parts: list[RenderableType] = [_layers(report), Text(), _models(report), Text()]
     parts += [*problem_lines(report.condition), _verdict(report)]
+    for relation, reason in report.not_exported.items():
+        parts.append(Text(f"not exported: {relation}: {reason}", style="red"))
+    for column, name in report.renamed.items():
+        parts.append(Text(f"{column} is {name} in PostgreSQL"))
     if report.figures:
         table = Table("Business figure", "", title="The shop", title_justify="left", box=None)
         for name, text in report.figures:

@@ -1,0 +1,540 @@
+"""The export to a real PostgreSQL, relation by relation; every remedy it names is carried out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg2
+import pytest
+
+import ducklake.cli  # noqa: F401 - what it imports needs it to be first
+from batcher.catalog import raw_columns
+from batcher.held_back import HeldBack
+from batcher.postgres import PostgresExport
+from batcher.postgres.export import ExportResult
+from batcher.publish import Snapshot
+from ducklake.supervision.condition import look
+from lake.config import Config, PostgresEndpoint, TableRef, load_config
+from lake.errors import BatchError
+from lake.identifiers import fitting
+from lake.ledger import Ledger
+from lake.processes.heartbeat import RoleHeartbeat
+from lake.records import OffsetRange
+from lake.storage.parquet_files import WrittenFile
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Column, Schema, source_column
+from lake.storage.sql import literal, quoted, rows_query
+from stack import lifecycle
+from tests.integration.producers_lab import unique
+
+pytestmark = pytest.mark.stack
+SERVER = """\
+name: pg
+services:
+  kafka: {bootstrap_servers: "127.0.0.1:9"}
+  connect: {url: "http://127.0.0.1:9"}
+sources:
+  s: {type: kafka, tables: {t: {}}}
+"""
+LONG = "ñ" * 31
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    """A stack of PostgreSQL alone."""
+    path = tmp_path_factory.mktemp("postgres") / "ducklake.yml"
+    path.write_text(SERVER)
+    config = load_config(path)
+    lifecycle.up(config)
+    try:
+        yield config
+    finally:
+        lifecycle.down(config)
+
+
+def connection(at: PostgresEndpoint) -> Any:
+    opened = psycopg2.connect(
+        host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
+    )
+    opened.autocommit = True
+    return opened
+
+
+class Lake:
+    """A lake of some tables whose rows are written here, and its PostgreSQL."""
+
+    def __init__(self, folder: Path, server: Config, *tables: str) -> None:
+        self.source = unique("s")
+        self.tables = [unique(table) for table in tables]
+        path = folder / "ducklake.yml"
+        listed = ", ".join(f"{table}: {{}}" for table in self.tables)
+        path.write_text(
+            SERVER.replace("name: pg", f"name: {unique('l')}")
+            .replace("sources:", "  postgres: {host: 127.0.0.1}\nsources:")
+            .replace(
+                "s: {type: kafka, tables: {t: {}}}",
+                f"{self.source}: {{type: kafka," f" tables: {{{listed}}}}}",
+            )
+        )
+        self.config = load_config(path)
+        self.at = server.endpoints().postgres
+        self.ledger = Ledger(LakePaths(self.config.data_dir))
+        (self.ledger.paths.root / "work").mkdir(parents=True, exist_ok=True)
+        self.schemas: dict[str, Schema] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+
+    def ref(self, table: str) -> TableRef:
+        return TableRef(self.source, table)
+
+    def commit(self, table: str, columns: dict[str, str], *rows: tuple[Any, ...]) -> None:
+        """Commit rows, whose columns may be new ones or have other types than before."""
+        ref = self.ref(table)
+        tables = self.ledger.tables
+        tables.open(ref.topic, "a" * 32, 1)
+        state = tables.get(ref.topic)
+        assert state is not None
+        schema = self.schemas.get(table, Schema()).announced(
+            source_column(name, type_) for name, type_ in columns.items()
+        )
+        names = [self._column(schema, name, type_) for name, type_ in columns.items()]
+        first = int(state.positions.get(0) or 0)
+        path = self.ledger.paths.hot(ref) / f"{first}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect() as db:
+            db.execute("SET TimeZone = 'UTC'")
+            values = ", ".join(
+                "("
+                + ", ".join(f"{v}::{c.type}" for v, c in zip(row, names, strict=True))
+                + f", 'c', {first + n}, 0)"
+                for n, row in enumerate(rows)
+            )
+            heads = ", ".join([quoted(c.name) for c in names] + ["_op", "_offset", "_partition"])
+            given = f"SELECT * FROM (VALUES {values}) v({heads})"
+            typed = schema.relation("plain")
+            empty = rows_query(typed, [])
+            db.execute(
+                f"COPY (({empty}) UNION ALL BY NAME ({given})) TO {literal(str(path))}"
+                " (FORMAT parquet)"
+            )
+        span = OffsetRange("a" * 32, 0, first, first + len(rows) - 1, len(rows))
+        file = WrittenFile(path, path.stat().st_size, "sha", len(rows))
+        self.ledger.commits.add(state, "s", [span], {0: state.positions.get(0)}, file, schema)
+        self.schemas[table] = schema
+
+    @staticmethod
+    def _column(schema: Schema, name: str, type_: str) -> Column:
+        found = schema.column_for(source_column(name, type_))
+        assert found is not None
+        return found
+
+    def model(self, name: str, query: str) -> None:
+        """Publish a model's rows."""
+        relation = f"consume.{name}"
+        path = self.ledger.paths.root / f"{unique('m')}.parquet"
+        with duckdb.connect() as db:
+            db.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet)")
+        self.snapshots[relation] = Snapshot(relation, path, 0, path.name)
+
+    def export(self) -> ExportResult:
+        export = PostgresExport(self.config, self.at, self.ledger)
+        return export.export(self.snapshots, self.ledger.commits.last())
+
+    def held_back(self, relation: str) -> str:
+        """Export; this relation alone must be held back. Gives the reason with its remedy."""
+        result = self.export()
+        assert list(result.held_back) == [relation], result.held_back
+        return str(result.held_back[relation])
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        opened = connection(self.at)
+        try:
+            with opened.cursor() as cursor:
+                cursor.execute("SET TimeZone = 'UTC'")
+                cursor.execute(query)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            opened.close()
+
+    def ids(self, table: str) -> list[int]:
+        return [row[0] for row in self.ask(f"SELECT id FROM raw.{table} ORDER BY id")]
+
+    def is_as_in_the_lake(self, table: str) -> bool:
+        """Whether PostgreSQL prints every value of a table as DuckDB does."""
+        ref = self.ref(table)
+        columns = raw_columns(self.config, self.ledger, ref, self.ledger.commits.last())
+        files = [rows.path for rows in self.ledger.files.new_rows(ref.topic, 0, 10**9)]
+        names = [name for name, _ in columns if not name.startswith("_")]
+        shown = ", ".join(
+            (
+                f"'\\x' || lower(hex({quoted(n)}))"
+                if dict(columns)[n] == "BLOB"
+                else f"{quoted(n)}::VARCHAR"
+            )
+            for n in names
+        )
+        with duckdb.connect() as db:
+            db.execute("SET TimeZone = 'UTC'")
+            wanted = db.execute(
+                f"SELECT {shown} FROM ({rows_query(columns, files)}) ORDER BY id"
+            ).fetchall()
+        texts = ", ".join(f"{quoted(name)}::text" for name in names)
+        found = self.ask(f"SELECT {texts} FROM raw.{table} ORDER BY id")
+        assert found == wanted
+        return True
+
+
+@pytest.fixture
+def lake(tmp_path: Path, server: Config) -> Iterator[Lake]:
+    made = Lake(tmp_path, server, "one", "two")
+    yield made
+    made.ledger.close()
+
+
+@contextmanager
+def superuser(server: Config) -> Iterator[Any]:
+    at = server.endpoints().postgres
+    password = json.loads((server.stack_dir / "secrets.json").read_text())["postgres_superuser"]
+    root = PostgresEndpoint(at.host, at.port, "postgres", password, at.database)
+    opened = connection(root)
+    try:
+        with opened.cursor() as cursor:
+            yield cursor
+    finally:
+        opened.close()
+
+
+ID = {"id": "INTEGER"}
+
+
+# Whole again ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "gone", ["DROP TABLE raw.{}", "TRUNCATE raw.{}", "DELETE FROM ducklake.exports"]
+)
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_raw_table_that_is_gone_or_emptied_comes_back_whole(
+    lake: Lake, gone: str, is_new: bool
+) -> None:
+    one, _ = lake.tables
+    lake.commit(one, ID, (1,), (2,))
+    lake.export()
+    lake.commit(one, ID, (3,), (4,))
+    lake.export()
+    lake.ask(gone.format(one))
+    if is_new:
+        lake.commit(one, ID, (5,))
+    assert not lake.export().held_back
+    assert lake.ids(one) == [1, 2, 3, 4, 5][: 5 if is_new else 4]
+
+
+def test_a_model_that_was_dropped_comes_back(lake: Lake) -> None:
+    name = unique("m")
+    lake.model(name, "SELECT 1 AS x")
+    lake.export()
+    lake.ask(f"DROP TABLE consume.{name}")
+    assert lake.export().written == 1
+    assert lake.ask(f"SELECT x FROM consume.{name}") == [(1,)]
+
+
+def test_a_table_that_was_only_rewritten_is_not_exported_again(lake: Lake) -> None:
+    one, _ = lake.tables
+    lake.commit(one, ID, (1,))
+    lake.export()
+    lake.ask(f"VACUUM FULL raw.{one}")
+    assert lake.export() == ExportResult()
+
+
+def test_a_part_of_a_table_that_an_earlier_release_left_is_completed(lake: Lake) -> None:
+    one, _ = lake.tables
+    lake.commit(one, ID, (1,), (2,), (3,))
+    lake.export()
+    lake.ask(f"DELETE FROM raw.{one} WHERE id < 3")
+    lake.ask("ALTER TABLE ducklake.exports DROP COLUMN storage")  # as that release had it
+    lake.export()
+    assert lake.ids(one) == [1, 2, 3]
+
+
+# Held back alone --------------------------------------------------------------------------------
+
+
+def test_a_relation_that_cannot_be_exported_is_held_back_alone_until_it_can(lake: Lake) -> None:
+    one, two = lake.tables
+    model = unique("m")
+    lake.commit(one, ID, (1,))
+    lake.commit(two, ID, (1,))
+    lake.model(model, "SELECT 1 AS x")
+    lake.export()
+    lake.ask(f"ALTER TABLE raw.{one} ADD CONSTRAINT few CHECK (id < 3)")
+    lake.commit(one, ID, (2,), (3,))
+    lake.commit(two, ID, (2,))
+    lake.model(model, "SELECT 2 AS x")
+    said = lake.held_back(f"raw.{one}")
+    assert 'violates check constraint "few"' in said
+    assert lake.ids(one) == [1]
+    assert lake.ids(two) == [1, 2]
+    assert lake.ask(f"SELECT x FROM consume.{model}") == [(2,)]
+    lake.commit(two, ID, (3,))
+    assert lake.held_back(f"raw.{one}") == said  # tried again each time
+    assert lake.ids(two) == [1, 2, 3]
+    carry_out(lake, said)
+    assert not lake.export().held_back
+    assert lake.ids(one) == [1, 2, 3]
+
+
+def carry_out(lake: Lake, said: str) -> None:
+    """Run the statement that a message names."""
+    [statement] = re.findall(r"`([^`]+)`", said)
+    lake.ask(statement)
+
+
+def test_what_is_held_back_is_state_and_logged_once(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(lake.config.path)
+    heartbeat = RoleHeartbeat(LakePaths(config.data_dir).run, "batch")
+    held = HeldBack(heartbeat)
+    error = BatchError("PostgreSQL: raw.x: no.", "Drop it.")
+    for _ in range(2):
+        held.tell({"raw.x": error})
+    heartbeat.beat("waiting")
+    [problem] = look(config).problems
+    assert (problem.subject, problem.state) == ("relation raw.x", "retrying")
+    assert problem.line().endswith("PostgreSQL: raw.x: no. Drop it.")
+    held.tell({})
+    heartbeat.beat("waiting")
+    assert look(config).healthy
+    heartbeat.close()
+    logged = capsys.readouterr().out
+    assert logged.count("relation_not_exported") == 1
+    assert logged.count("relation_exported_again") == 1
+
+
+def test_a_relation_that_another_session_locks_is_held_back_until_it_lets_go(lake: Lake) -> None:
+    one, two = lake.tables
+    lake.commit(one, ID, (1,))
+    lake.commit(two, ID, (1,))
+    lake.export()
+    lake.commit(one, ID, (2,))
+    lake.commit(two, ID, (2,))
+    other = connection(lake.at)
+    other.autocommit = False
+    with other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE raw.{one}")
+        assert "is locked by another session" in lake.held_back(f"raw.{one}")
+    other.close()
+    assert lake.ids(two) == [1, 2]
+    assert not lake.export().held_back
+    assert lake.ids(one) == [1, 2]
+
+
+def test_a_missing_right_is_named_with_the_statement_that_gives_it(
+    lake: Lake, server: Config
+) -> None:
+    one, _ = lake.tables
+    lake.commit(one, ID, (1,))
+    lake.export()
+    lake.commit(one, ID, (2,))
+    with superuser(server) as root:
+        root.execute(f"ALTER TABLE raw.{one} OWNER TO postgres")
+        said = lake.held_back(f"raw.{one}")
+        assert "permission denied for table" in said
+        [statement] = re.findall(r"`([^`]+)`", said)
+        root.execute(statement)
+    assert not lake.export().held_back
+    assert lake.ids(one) == [1, 2]
+
+
+def test_a_user_who_may_not_create_is_told_the_grant(lake: Lake, server: Config) -> None:
+    user, schema = unique("u"), unique("c")
+    lake.at = PostgresEndpoint(lake.at.host, lake.at.port, user, "pw", lake.at.database)
+    with superuser(server) as root:
+        root.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'pw'")
+        root.execute(f"CREATE DATABASE {user}")
+        root.execute(f"REVOKE CREATE ON DATABASE {user} FROM PUBLIC, {user}")
+    lake.at = PostgresEndpoint(lake.at.host, lake.at.port, user, "pw", user)
+    with pytest.raises(BatchError, match="permission denied for database") as caught:
+        lake.export()
+    with superuser(server) as root:
+        [statement] = re.findall(r"`([^`]+)`", str(caught.value))
+        root.execute(statement)
+    lake.model("m", "SELECT 1 AS x")
+    lake.export()
+    lake.snapshots.clear()
+    at = server.endpoints().postgres
+    password = json.loads((server.stack_dir / "secrets.json").read_text())["postgres_superuser"]
+    opened = connection(PostgresEndpoint(at.host, at.port, "postgres", password, user))
+    with opened.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA {schema}")
+        lake.model("m2", "SELECT 1 AS x")
+        snapshot = lake.snapshots.pop("consume.m2")
+        lake.snapshots[f"{schema}.m"] = Snapshot(f"{schema}.m", snapshot.path, 1, "d")
+        said = lake.held_back(f"{schema}.m")
+        [statement] = re.findall(r"`([^`]+)`", said)
+        cursor.execute(statement)
+    opened.close()
+    assert not lake.export().held_back
+
+
+# Types ------------------------------------------------------------------------------------------
+
+CHANGES = {
+    "VARCHAR to INT": [("VARCHAR", "'n/a'"), ("INTEGER", "5")],
+    "INT to VARCHAR": [("INTEGER", "5"), ("VARCHAR", "'n/a'")],
+    "DECIMAL(12,2) to (6,4)": [("DECIMAL(12,2)", "1234567890.12"), ("DECIMAL(6,4)", "12.3456")],
+    "BIGINT to TINYINT": [("BIGINT", "3000000000"), ("TINYINT", "5")],
+    "TINYINT to BIGINT": [("TINYINT", "5"), ("BIGINT", "3000000000")],
+    "INT to UBIGINT": [("INTEGER", "-5"), ("UBIGINT", "18446744073709551615")],
+    "INT to DECIMAL": [("INTEGER", "5"), ("DECIMAL(12,2)", "1.50")],
+    "BIT(1) to BIT(8)": [("BOOLEAN", "true"), ("BLOB", "'\\x05'")],
+    "DATE to DATETIME": [("DATE", "'2024-02-03'"), ("TIMESTAMP", "'2024-02-03 04:05:06.5'")],
+    "DATETIME to DATE": [("TIMESTAMP", "'2024-02-03 04:05:06'"), ("DATE", "'2024-02-03'")],
+    "DOUBLE to VARCHAR": [("DOUBLE", "1e20"), ("VARCHAR", "'x'")],
+    "DATETIME to VARCHAR": [("TIMESTAMP", "'2024-02-03 04:05:06.5'"), ("VARCHAR", "'x'")],
+    "TIMESTAMP to VARCHAR": [
+        ("TIMESTAMP WITH TIME ZONE", "'2024-02-03 04:05:06.5+00'"),
+        ("VARCHAR", "'x'"),
+    ],
+    "BOOLEAN to VARCHAR": [("BOOLEAN", "true"), ("VARCHAR", "'x'")],
+    "VARCHAR to BLOB and back": [("VARCHAR", "'a'"), ("BLOB", "'b'"), ("VARCHAR", "'c'")],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_column_follows_the_type_of_the_lake(lake: Lake, change: str) -> None:
+    one, _ = lake.tables
+    for number, (type_, value) in enumerate(CHANGES[change]):
+        lake.commit(one, {**ID, "v": type_}, (number, value))
+        assert not lake.export().held_back
+        assert lake.is_as_in_the_lake(one)
+    before = lake.ask(f"SELECT * FROM raw.{one} ORDER BY id")
+    lake.commit(one, {**ID, "v": CHANGES[change][0][0]}, (9, CHANGES[change][0][1]))
+    assert not lake.export().held_back
+    assert lake.is_as_in_the_lake(one)
+    assert lake.ask(f"SELECT * FROM raw.{one} ORDER BY id")[:-1] == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("'n/a'", "5::INTEGER"),
+        ("1234567890.12::DECIMAL(12,2)", "12.3456::DECIMAL(6,4)"),
+        ("true", "'2024-02-03'::DATE"),
+        ("'a'::BLOB", "1"),
+        ("[1, 2]", "'x'"),
+        ("5::INTEGER", "3000000000::BIGINT"),
+    ],
+)
+def test_a_model_s_column_takes_any_other_type_and_its_views_survive(
+    lake: Lake, old: str, new: str
+) -> None:
+    name, reader = unique("m"), unique("r")
+    lake.model(name, f"SELECT 1 AS id, {old} AS v")
+    lake.export()
+    lake.ask(f"CREATE VIEW consume.{name}_v AS SELECT v FROM consume.{name}")
+    lake.ask(f"CREATE VIEW consume.{name}_w AS SELECT count(*) AS n FROM consume.{name}_v")
+    del reader
+    lake.model(name, f"SELECT 1 AS id, {new} AS v")
+    assert not lake.export().held_back
+    with duckdb.connect() as db:
+        [(wanted,)] = db.execute(f"SELECT {new}").fetchall()
+    assert lake.ask(f"SELECT v FROM consume.{name}_v") == [(wanted,)]
+    assert lake.ask(f"SELECT n FROM consume.{name}_w") == [(1,)]
+
+
+def test_views_come_back_with_owner_grants_options_and_comments(lake: Lake, server: Config) -> None:
+    one, _ = lake.tables
+    reader = unique("r")
+    lake.commit(one, {**ID, "v": "INTEGER"}, (1, "5"))
+    lake.export()
+    with superuser(server) as root:
+        root.execute(f"CREATE ROLE {reader}")
+    lake.ask(
+        f"CREATE VIEW raw.{one}_v WITH (security_barrier=true) AS SELECT id, v FROM raw.{one};"
+        f"GRANT SELECT ON raw.{one}_v TO {reader} WITH GRANT OPTION;"
+        f"GRANT UPDATE (v) ON raw.{one}_v TO {reader};"
+        f"GRANT SELECT ON raw.{one} TO {reader};"
+        f"COMMENT ON VIEW raw.{one}_v IS 'it''s'; COMMENT ON COLUMN raw.{one}_v.v IS 'v';"
+        f"CREATE MATERIALIZED VIEW raw.{one}_m AS SELECT v, count(*) FROM raw.{one}_v GROUP BY v;"
+        f"CREATE UNIQUE INDEX {one}_i ON raw.{one}_m (v)"
+    )
+    about = (
+        "SELECT relname, relacl::text, reloptions, obj_description(oid), col_description(oid, 2),"
+        " (SELECT array_agg(attacl::text) FROM pg_attribute WHERE attrelid = c.oid),"
+        f" pg_get_viewdef(oid), pg_get_userbyid(relowner) FROM pg_class c"
+        f" WHERE relname IN ('{one}', '{one}_v', '{one}_m', '{one}_i') ORDER BY relname"
+    )
+    before = lake.ask(about)
+    lake.commit(one, {**ID, "v": "VARCHAR"}, (2, "'x'"))
+    assert not lake.export().held_back
+    assert lake.ask(about) == before
+    assert lake.ask(f"SELECT v FROM raw.{one}_v ORDER BY 1") == [("5",), ("x",)]
+    lake.ask(f"REFRESH MATERIALIZED VIEW CONCURRENTLY raw.{one}_m")
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        "CREATE VIEW raw.{one}_v AS SELECT v + 1 AS w FROM raw.{one}",
+        "CREATE MATERIALIZED VIEW raw.{one}_v AS SELECT abs(v) AS w FROM raw.{one}",
+        "ALTER TABLE raw.{one} ADD w INT GENERATED ALWAYS AS (v + 1) STORED",
+    ],
+)
+def test_what_does_not_fit_a_new_type_holds_the_table_back_until_the_remedy(
+    lake: Lake, obstacle: str
+) -> None:
+    one, two = lake.tables
+    lake.commit(one, {**ID, "v": "INTEGER"}, (1, "5"))
+    lake.export()
+    lake.ask(obstacle.format(one=one))
+    lake.commit(one, {**ID, "v": "VARCHAR"}, (2, "'x'"))
+    lake.commit(two, ID, (1,))
+    said = lake.held_back(f"raw.{one}")
+    assert lake.ids(two) == [1]
+    assert lake.ids(one) == [1]
+    carry_out(lake, said)
+    assert not lake.export().held_back
+    assert lake.is_as_in_the_lake(one)
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+def test_columns_of_any_name_are_exported_under_names_that_postgresql_takes(lake: Lake) -> None:
+    one, _ = lake.tables
+    names = ["xmin", "XMIN_", "ctid", "tableoid", "cmax", "cmin", "xmax", "oid", "select", 'q"%s']
+    names += [f"{LONG}aa", f"{LONG}ab", "x" * 63, "x" * 64]
+    lake.commit(one, ID, (1,))
+    lake.export()
+    columns = {**ID, **dict.fromkeys(names, "VARCHAR")}
+    lake.commit(one, columns, (2, *(f"'{n}'" for n in range(len(names)))))
+    assert not lake.export().held_back
+    [row] = lake.ask(f"SELECT row_to_json(t) FROM raw.{one} t WHERE id = 2")
+    found = list(row[0].values())
+    assert [v for v in found if isinstance(v, str) and v.isdigit()] == [
+        str(n) for n in range(len(names))
+    ]
+    comments = lake.ask(
+        "SELECT a.attname, col_description(a.attrelid, a.attnum) FROM pg_attribute a"
+        f" WHERE a.attrelid = 'raw.{one}'::regclass"
+        " AND col_description(a.attrelid, a.attnum) IS NOT NULL"
+    )
+    assert dict(comments)["xmin_"] == "xmin in the lake"
+    assert dict(comments)[fitting(f"{LONG}aa")] == f"{LONG}aa in the lake"
+    assert len(comments) == 10
+
+
+def test_models_of_long_names_do_not_meet(lake: Lake) -> None:
+    one, other = f"{LONG}aa", f"{LONG}ab"
+    lake.model(one, "SELECT 1 AS x")
+    lake.model(other, "SELECT 2 AS x")
+    assert not lake.export().held_back
+    for name, value in ((one, 1), (other, 2)):
+        assert lake.ask(f'SELECT x FROM consume."{fitting(name)}"') == [(value,)]
+    assert not lake.export().written
