@@ -19,8 +19,6 @@ import structlog
 from lake.config import Config, Endpoints, MysqlConnection
 from lake.errors import SourceError
 from producers.mysql.backfill_state import (
-    BLOCKING,
-    INCREMENTAL,
     MOST_ATTEMPTS,
     BackfillRequest,
     BackfillState,
@@ -29,7 +27,6 @@ from producers.mysql.backfill_state import (
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.query import ask
 from producers.mysql.signals import REQUEST, SignalLog
-from producers.mysql.snapshot_select import exact_select
 from producers.mysql.tables import MysqlTable, captured, quoted
 
 log = structlog.get_logger()
@@ -181,10 +178,9 @@ class Backfills:
         known = captured(connect.configuration() or {})
         if table is None or (table.database, table.table) not in known:
             return False
-        return not any(
-            offset.get("incremental_snapshot_collections") or offset.get("snapshot")
-            for offset in connect.offsets()
-        )
+        # the first snapshot is not over, or an incremental one goes on by itself
+        busy = ("snapshot", "incremental_snapshot_collections")
+        return not any(offset.get(key) for offset in connect.offsets() for key in busy)
 
     def _signal(self, state: BackfillState) -> None:
         request, attempt = state.request, state.attempts + 1
@@ -195,24 +191,12 @@ class Backfills:
                 "Kafka Connect's log says why.",
             )
         table = self._tables[request.table]
-        select = exact_select(self._server, table, request.where)
-        condition = select or request.where
-        data: dict[str, Any] = {"data-collections": [table.pattern]}
-        data["type"] = BLOCKING if select else INCREMENTAL
-        if condition:
-            # a pattern in the one kind of snapshot, a name in the other
-            subject = table.identifier if select else table.pattern
-            data["additional-conditions"] = [{"data-collection": subject, "filter": condition}]
-        self._log.write(
-            self._source,
-            {
-                "id": f"{request.id}/{attempt}",
-                "type": "execute-snapshot",
-                "data": data,
-                "subject": f"{table.database}.{table.table}",
-                "after": self._log.end_of_notifications(),
-            },
-        )
+        data: dict[str, Any] = {"type": "INCREMENTAL", "data-collections": [table.pattern]}
+        if request.where:
+            condition = {"data-collection": table.pattern, "filter": request.where}
+            data["additional-conditions"] = [condition]
+        signal = {"id": f"{request.id}/{attempt}", "type": "execute-snapshot", "data": data}
+        self._log.write(self._source, signal)
         log.info(
             "backfill_signalled",
             message="Debezium was told to read a table again.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +9,6 @@ from enum import StrEnum
 from lake.kafka.topics import NOTIFICATIONS, SIGNALS
 from producers.mysql.signals import REQUEST, Entry
 
-INCREMENTAL, BLOCKING = "INCREMENTAL", "BLOCKING"
 MOST_ATTEMPTS = 10
 _WELL = {"SUCCEEDED", "EMPTY"}
 _NOT_YET = {"UNKNOWN_SCHEMA"}  # the connector was about to restart with the table
@@ -57,11 +55,8 @@ class BackfillState:
     Attributes:
         request: The request.
         phase: How far it is.
-        kind: `INCREMENTAL` or `BLOCKING`, of the last signal; empty before the first one.
         attempts: How many signals were sent for it; a lost one is sent again.
         moment: When it was last heard of, in seconds of the epoch.
-        after: Of a blocking snapshot, the first notification that may be about it.
-        subject: The table's name in MySQL, as notifications have it.
         rows: Rows that Debezium says it has read; None before the end.
         last_key: The last key that it has read.
         reason: Why it failed.
@@ -69,11 +64,8 @@ class BackfillState:
 
     request: BackfillRequest
     phase: Phase = Phase.WAITING
-    kind: str = ""
     attempts: int = 0
     moment: float = 0.0
-    after: int = 0
-    subject: str = ""
     rows: int | None = None
     last_key: str = ""
     reason: str = ""
@@ -89,9 +81,6 @@ class BackfillState:
             return
         self.attempts += 1
         self.phase, self.moment = Phase.REQUESTED, signal.moment
-        self.kind = signal.value["data"].get("type", INCREMENTAL)
-        self.after = signal.value.get("after", 0)
-        self.subject = signal.value.get("subject", "")
 
     def notified(self, entry: Entry) -> None:
         """Note what Debezium says about it."""
@@ -141,7 +130,7 @@ def backfill_states(source: str, entries: Iterable[Entry]) -> list[BackfillState
     for entry in said:
         if entry.kind != NOTIFICATIONS:
             continue
-        subject = states.get(_request_of(entry)) or _blocking(states.values(), entry)
+        subject = states.get(_request_of(entry))
         if subject is not None:
             subject.notified(entry)
     return list(states.values())
@@ -155,16 +144,3 @@ def _request(entry: Entry) -> BackfillRequest:
 def _request_of(entry: Entry) -> str:
     """The request in an id of the form request/attempt."""
     return str(entry.value.get("id", "")).partition("/")[0]
-
-
-def _blocking(states: Iterable[BackfillState], entry: Entry) -> BackfillState | None:
-    """The blocking snapshot that a notification is about: it carries no id of the signal."""
-    if entry.value.get("aggregate_type") != "Initial Snapshot":
-        return None
-    about = json.dumps(entry.value.get("additional_data") or {})
-    for state in states:
-        if state.done or state.kind != BLOCKING or entry.offset < state.after:
-            continue
-        if entry.value.get("type") in {"STARTED", "COMPLETED"} or state.subject in about:
-            return state
-    return None

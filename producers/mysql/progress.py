@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from lake.config import MysqlConnection
 from producers.mysql.connect_rest import ConnectRest
@@ -57,11 +55,6 @@ class DebeziumProgress:
         transaction to the set only with the first event after its last row.
         """
         for offset in self._connect.offsets():
-            if offset.get("gtids") is not None and not is_first_snapshot(offset):
+            if offset.get("gtids") is not None and not offset.get("snapshot"):
                 return str(offset["gtids"])
         return None
-
-
-def is_first_snapshot(offset: Mapping[str, Any]) -> bool:
-    """Whether an offset is that of a connector that has not read all tables once."""
-    return str(offset.get("snapshot") or "BLOCKING") != "BLOCKING"

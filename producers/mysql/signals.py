@@ -79,10 +79,6 @@ class SignalLog:
             raise self._unreachable(error.args[0]) from None
         return self._entries
 
-    def end_of_notifications(self) -> int:
-        """The offset of the next notification, as of the last `read`."""
-        return next(self._next[t] for t, kind in self._kinds.items() if kind == NOTIFICATIONS)
-
     def write(self, key: str, value: dict[str, Any]) -> None:
         """Append to the topic of signals, durably.
 

@@ -1,4 +1,6 @@
-"""The SELECTs of Debezium's snapshot where its own would not bring every value as it is.
+"""The SELECTs of Debezium's first snapshot where its own would not bring every value as it is.
+
+An incremental snapshot has no setting for its SELECT: connect/converter's ExactDriver writes it.
 
 - Of a FLOAT, MySQL prints six digits; as a DOUBLE it is exact, and the converter cuts it back.
 - JDBC reads a DATETIME with a calendar that has no 5 to 14 October 1582; such a one comes as text
@@ -57,46 +59,16 @@ def snapshot_settings(at: MysqlConnection, tables: Iterable[MysqlTable]) -> dict
     return {SETTING: ",".join(selects), **settings}
 
 
-def exact_select(at: MysqlConnection, table: MysqlTable, where: str) -> str | None:
-    """The SELECT that brings a table's rows as they are; None where Debezium's own does.
-
-    An incremental snapshot has no SELECT of its own: for a table that needs one, the snapshot has
-    to be one of the blocking kind.
-
-    Args:
-        at: The server.
-        table: The table.
-        where: A condition; empty for all rows.
-
-    Raises:
-        SourceError: The server refuses to answer.
-        ServiceUnreachable: It does not answer.
-    """
-    [found] = ask(at, f"{_COLUMNS} AND c.table_name = %s", table.database, table.table)
-    columns = [(name, type_.lower()) for _, _, name, type_ in sorted(json.loads(found or "[]"))]
-    is_inexact = any(type_ == "float" for _, type_ in columns)
-    gaps = " OR ".join(_gap(quoted(name)) for name, type_ in columns if type_ == "datetime")
-    if not is_inexact and gaps:
-        is_inexact = bool(ask(at, f"SELECT 1 FROM {table.sql} WHERE {gaps} LIMIT 1"))
-    if not is_inexact:
-        return None
-    condition = f" WHERE {where}" if where else ""
-    return _select(table, columns) + condition
-
-
 def _select(table: MysqlTable, columns: list[tuple[str, str]]) -> str:
     # by name, since * would leave out columns that are invisible
     listed = ", ".join(_expression(quoted(name), type_) for name, type_ in columns)
     return f"SELECT {listed} FROM {table.sql}"
 
 
-def _gap(name: str) -> str:
-    return f"{name} >= '1582-10-05' AND {name} < '1582-10-15'"
-
-
 def _expression(name: str, type_: str) -> str:
     if type_ == "float":
         return f"{name} + 0e0 AS {name}"
     if type_ == "datetime":
-        return f"IF({_gap(name)}, CONCAT('=', {name}), {name}) AS {name}"
+        gap = f"{name} >= '1582-10-05' AND {name} < '1582-10-15'"
+        return f"IF({gap}, CONCAT('=', {name}), {name}) AS {name}"
     return name
