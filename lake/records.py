@@ -13,6 +13,12 @@ PROVENANCE_HEADER = "provenance"
 REJECTS_TOPIC = "ducklake.rejects"
 CURSORS_TOPIC = "ducklake.cursors"
 
+
+def notices_topic(lake: str, source: str) -> str:
+    """The topic of what a source's rows do not tell, compacted by table and kind."""
+    return f"ducklake.{lake}.{source}.notices"
+
+
 Kind = Literal["cdc", "plain", "rejects"]
 """Debezium's envelope, one JSON object a record, or what producers rejected."""
 

@@ -57,6 +57,24 @@ class Batch:
         return f"{self.table}:{self.unit}"
 
 
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table of which not all is well, while its source goes on.
+
+    Attributes:
+        table: Its name; `*` where nobody knows which one it is.
+        state: `stopped` where rows are left out, `differs` where the lake may not be what the
+            source is.
+        reason: What happened, and where.
+        remedy: What the reader should do about it.
+    """
+
+    table: str
+    state: str
+    reason: str
+    remedy: str
+
+
 class NoOptions(Section):
     """The options of what has none."""
 
@@ -163,6 +181,10 @@ class Connector(ABC):
     def settled(self) -> bool:
         """Whether everything that the source held at the last poll is in Kafka."""
         return True
+
+    def table_states(self) -> Sequence[TableState]:
+        """The tables of which not all is well, as of the last poll."""
+        return ()
 
     def close(self) -> None:  # noqa: B027 - most connectors hold nothing
         """Let go of connections."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 import structlog
 
 from lake.errors import DuckLakeError, ProducerFenced, TransientError, UnexpectedError
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import RETRYING, RUNNING, STOPPED, Heartbeat, Part
-from producers.base import Connector
+from producers.base import Connector, TableState
 from producers.transactions import TransactionalWriter
 
 log = structlog.get_logger()
@@ -62,6 +62,7 @@ class SourceLoop:
         self._writer: TransactionalWriter | None = None
         self._backoff = Backoff(RETRY_SECONDS, MOST_SECONDS)
         self._error: DuckLakeError | None = None  # of the last try
+        self._told_tables: frozenset[str] = frozenset()
 
     def run(self, stop: threading.Event, once: bool) -> None:
         """Poll until told to stop, or (once) until all that is there has been read.
@@ -89,6 +90,7 @@ class SourceLoop:
         if source.writes_records and self._writer is None:
             self._writer = self._open_writer()
         self._write_batches(source, stop)
+        self._tell_tables(source.table_states())
         if self._error is not None:
             log.info("source_resumed", message="The source responds again.", source=self.name)
         self._error = None
@@ -168,6 +170,16 @@ class SourceLoop:
         reason, remedy = (error.what, error.remedy) if error else ("", "")
         part = Part("source", state, 0.0, reason, remedy, next_attempt, within=within)
         self._heartbeat.part(self.name, part)
+
+    def _tell_tables(self, states: Sequence[TableState]) -> None:
+        """The worst of each table, and nothing any more of a table that is well again."""
+        worst = {f"{self.name}.{s.table}": s for s in sorted(states, key=lambda s: s.state)}
+        for name in self._told_tables - worst.keys():
+            self._heartbeat.forget(name)
+        for name, told in worst.items():
+            part = Part("table", told.state, reason=told.reason, remedy=told.remedy)
+            self._heartbeat.part(name, part)
+        self._told_tables = frozenset(worst)
 
     def _let_go(self) -> None:
         source, self._source = self._source, None

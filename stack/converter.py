@@ -17,17 +17,25 @@ from lake.errors import StackError
 from stack.jars import COMPILER, PROJECT, Jar
 
 SOURCE = PROJECT / "connect" / "converter"
+CONNECTOR = "ducklake.MysqlConnector"
 _RELEASE = "17"  # the oldest Java on which Debezium 3 runs
 _USED = (
+    "antlr4-runtime",
     "connect-api",
+    "connect-json",
     "debezium-api",
     "debezium-config",
+    "debezium-connector-binlog",
     "debezium-connector-common",
+    "debezium-connector-mysql",
+    "debezium-ddl-parser",
     "debezium-util",
     "kafka-clients",
     "mysql-binlog-connector-java",
     "slf4j-api",
 )
+# By this Connect finds the connector without a look at every class.
+_SERVICE = ("META-INF/services/org.apache.kafka.connect.source.SourceConnector", CONNECTOR)
 _COMPILE_SECONDS = 120
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
@@ -39,7 +47,7 @@ def converter_needs(jars: tuple[Jar, ...]) -> tuple[Jar, ...]:
 
 def converter_jar(jars: tuple[Jar, ...], cache: Path) -> Path:
     """Where the compiled converter is kept; another source or compiler, another name."""
-    digest = hashlib.sha256(_RELEASE.encode())
+    digest = hashlib.sha256("".join((_RELEASE, *_SERVICE)).encode())
     for source in _sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     for jar in converter_needs(jars):
@@ -100,3 +108,4 @@ def _pack(classes: Path, jar: Path) -> None:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, file.read_bytes())
+        archive.writestr(zipfile.ZipInfo(_SERVICE[0], _TIMESTAMP), _SERVICE[1] + "\n")

@@ -120,6 +120,8 @@ class Mysql(Service):
             "--log-bin=binlog",
             "--binlog-format=ROW",
             "--binlog-row-image=FULL",
+            # names in the binlog: a definition that does not fit the rows is found out at once
+            "--binlog-row-metadata=FULL",
             "--gtid-mode=ON",
             "--enforce-gtid-consistency=ON",
             "--max-binlog-size=64M",

@@ -1,7 +1,8 @@
 """The latest version of each row that a MySQL table has in the lake, in canonical form.
 
 As staging does it: a key always travels in the same partition, so that its greatest offset in the
-newest epoch is its latest version, and a key whose latest version is a delete is gone.
+newest epoch is its latest version, and a key whose latest version is a delete is gone. So are rows
+from before the table was emptied.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class CurrentRows:
         self._versions = ", ".join([*listed, "_topic_epoch e", "_partition p", "_offset o"])
         self._cells = [canonical(schema, column) for column in table.compared]
         self._checksum = checksum(schema, table)
-        self._rows = rows
+        self._rows = _after_emptying(rows)
 
     def load(self) -> int:
         """Make the relation `lake_rows` of the newest versions; gives how many rows are there.
@@ -128,6 +129,23 @@ class CurrentRows:
             version = Version((epoch, offset), partition, gone, tuple(values))
             found.setdefault(row[:width], []).append(version)
         return found
+
+
+def _after_emptying(rows: str) -> str:
+    """SQL for the rows that no TRUNCATE has removed; staging's macro `latest_version` has the same.
+
+    They came later, or stood later in the binlog: one that begins again counts anew.
+    """
+    place = (
+        "(coalesce(try_cast(regexp_extract({0}._binlog_file, '[0-9]+$') AS BIGINT), 0),"
+        " coalesce({0}._binlog_pos, 0))"
+    )
+    return (
+        f"SELECT * FROM ({rows}) AS v WHERE v._op IS DISTINCT FROM 't' AND NOT EXISTS"
+        f" (SELECT 1 FROM ({rows}) AS t WHERE t._op = 't' AND t._topic_epoch >= v._topic_epoch"
+        " AND t._kafka_ts >= v._kafka_ts AND (t._source_ts > v._source_ts"
+        f" OR {place.format('t')} > {place.format('v')}))"
+    )
 
 
 def row_checksum(table: SourceTable, cells: Sequence[str]) -> str:

@@ -2,16 +2,44 @@
     The current row of every key of a CDC table.
 
     A key always travels in the same partition, so its greatest offset is its latest version, in
-    the newest epoch of its topic (offsets begin again where a topic was made anew); the same row twice (an interrupted snapshot) collapses. A key whose latest version is a delete is
+    the newest epoch of its topic (offsets begin again where a topic was made anew); the same row
+    twice (an interrupted snapshot) collapses. A key whose latest version is a delete is
     gone. Deletes are dropped after the choice: dropped before it, the version before the delete
     would come back.
+
+    A record with `_op` t empties the table (TRUNCATE, DROP): rows that came before it, and stood
+    before it in the binlog, are gone. Both are asked for: a binlog that begins again counts its
+    positions anew, and a record of another partition may have come in the same millisecond.
 -#}
 {% macro latest_version(relation, key) -%}
     select *
     from (
         select *
         from {{ relation }}
+        where _op is distinct from 't'
         qualify row_number() over (partition by {{ key }} order by _topic_epoch desc, _offset desc) = 1
     ) as versions
-    where _op is distinct from 'd'
+    where
+        not exists (
+            select 1
+            from {{ relation }} as emptied
+            where
+                emptied._op = 't'
+                and emptied._topic_epoch >= versions._topic_epoch
+                and emptied._kafka_ts >= versions._kafka_ts
+                and (
+                    emptied._source_ts > versions._source_ts
+                    or {{ binlog_order('emptied') }} > {{ binlog_order('versions') }}
+                )
+        )
+        and _op is distinct from 'd'
+{%- endmacro %}
+
+
+{#- Where a row stands in the binlog, to be compared: binlog.999999 comes before binlog.1000000. -#}
+{% macro binlog_order(relation) -%}
+    (
+        coalesce(try_cast(regexp_extract({{ relation }}._binlog_file, '[0-9]+$') as bigint), 0),
+        coalesce({{ relation }}._binlog_pos, 0)
+    )
 {%- endmacro %}

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
 
 from lake.config import FOREIGN, Config, Endpoints
 from lake.errors import ServiceUnreachable
-from lake.records import CURSORS_TOPIC, REJECTS_TOPIC
+from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, notices_topic
 
 TIMEOUT = 30.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -66,6 +66,7 @@ def wanted_topics(config: Config) -> list[TopicSpec]:
             for what in (SIGNALS, NOTIFICATIONS):
                 topic = connector_topic(config, name, what)
                 specs.append(TopicSpec(topic, 1, _SIGNALS_KEPT))
+            specs.append(TopicSpec(notices_topic(config.settings.name, name), 1, _COMPACTED))
     rejects = {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     specs.append(TopicSpec(REJECTS_TOPIC, 1, rejects))
     specs.append(TopicSpec(CURSORS_TOPIC, 1, _COMPACTED))

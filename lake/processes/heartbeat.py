@@ -30,6 +30,8 @@ _MOST_OF_ONE_NAME = 100
 
 STARTING = "starting"
 RUNNING, RETRYING, STOPPED = "running", "retrying", "stopped"
+DIFFERS = "differs"
+"""State of a table that goes on, and may not be what its source is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Part:
 
     Attributes:
         kind: `source`, `table` or `step`.
-        state: `running`, `retrying` or `stopped`.
+        state: `running`, `retrying`, `stopped` or `differs`.
         since: When it came into this state, in seconds of the epoch.
         reason: What happened.
         remedy: What the reader should do about it.

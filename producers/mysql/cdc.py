@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -25,10 +25,11 @@ from lake.config import (
     names_a_secret,
 )
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
-from producers.base import Batch, Connector, Cursors, Problem
+from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.mysql.backfill import Backfills
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.neighbours import server_id, server_id_problems, table_problems
+from producers.mysql.notices import Notices
 from producers.mysql.progress import DebeziumProgress
 from producers.mysql.query import ask
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
@@ -79,6 +80,7 @@ class MysqlCdcConnector(Connector):
         self._progress = DebeziumProgress(self.connection, self.rest)
         self._goal: str | None = None
         self._stall = StallWatch()
+        self._notices = Notices(config.settings.name, name, self.tables, endpoints)
 
     @classmethod
     def problems(cls, source: Source) -> Iterator[Problem]:
@@ -101,6 +103,7 @@ class MysqlCdcConnector(Connector):
         """Close the connections; the connector goes on in Connect."""
         self.backfills.close()
         self._connect.close()
+        self._notices.close()
 
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
         """Make the connector what it should be; restart what has failed.
@@ -121,7 +124,12 @@ class MysqlCdcConnector(Connector):
             )
         self._watch()
         self.backfills.advance(self._connect, BACKFILL_DELAY_SECONDS)
+        self._notices.read()
         yield from ()
+
+    def table_states(self) -> Sequence[TableState]:
+        """What the rows of tables do not tell."""
+        return self._notices.states()
 
     def settled(self) -> bool:
         """Whether all that MySQL had committed when this was first asked is in Kafka.

@@ -649,6 +649,7 @@ PHONES = "phones_take_one_format"
 COMMAS = "decimal_commas_and_day_first_dates_are_read"
 READABLE = "readable_stg_inventory_quantity__unit_cost_ars__counted_on"
 CUSTOMERS = "customers_keep_their_latest_version"
+EMPTIED = "a_truncated_table_keeps_what_came_later"
 PERSON = "a_person_entered_twice_is_one_customer"
 
 BREAKS = [
@@ -660,9 +661,25 @@ BREAKS = [
         "a delete is applied",
         "stg_customers",
         "latest_version",
-        "where _op is distinct from 'd'",
+        "and _op is distinct from 'd'",
         "",
         CUSTOMERS,
+    ),
+    macro(
+        "a truncation is applied",
+        "stg_customers",
+        "latest_version",
+        "emptied._op = 't'",
+        "false",
+        EMPTIED,
+    ),
+    macro(
+        "what comes after a truncation stays",
+        "stg_customers",
+        "latest_version",
+        "{{ binlog_order('emptied') }} > {{ binlog_order('versions') }}",
+        "true",
+        EMPTIED,
     ),
     macro(
         "an older version is hidden",

@@ -136,6 +136,22 @@ def test_rows_keep_what_they_were_when_their_column_s_type_changes(changing: Cha
     assert changing.is_exact()
 
 
+def test_a_truncation_is_a_row_of_raw_live_late_and_in_a_rebuild(changing: Changing) -> None:
+    one, other = changing.tables
+    changing.run(f"INSERT INTO {one} (id, v) VALUES (1, 'a')")
+    changing.take()
+    changing.run(f"TRUNCATE {one}", f"INSERT INTO {one} (id, v) VALUES (2, 'b')")
+    changing.run(f"INSERT INTO {other} (id, v) VALUES (1, 'a')", f"DROP TABLE {other}")
+    changing.run(f"CREATE TABLE {other} (id INT PRIMARY KEY, v VARCHAR(40), d DATE, b BIT(1))")
+    changing.take()
+    assert changing.rows(one, "id, _op, v") == [(1, "r", "a"), (2, "c", "b"), (None, "t", None)]
+    assert changing.rows(other, "id, _op, v") == [(1, "c", "a"), (None, "t", None)]
+    assert changing.is_exact()
+    changing.command("replay", one, "--rebuild")
+    assert changing.rows(one, "id, _op, v") == [(1, "r", "a"), (2, "c", "b"), (None, "t", None)]
+    assert changing.is_exact()
+
+
 def test_rows_of_before_and_after_a_change_read_one_by_one_are_the_same(
     changing: Changing,
 ) -> None:

@@ -17,14 +17,18 @@ _ENVELOPE = {
     "op": "VARCHAR",
     "source": {"ts_ms": "BIGINT", "file": "VARCHAR", "pos": "BIGINT", "row": "INTEGER"},
 }
+_HAS_ROW_AFTER = "coalesce(e.op, '') NOT IN ('d', 't')"
 
 
 class Debezium(RecordFormat):
-    """A change event: the row is in `after`, but that of a deletion in `before`."""
+    """A change event: the row is in `after`, but that of a deletion in `before`.
+
+    An event that empties the table (`t`) has no row: its columns are NULL.
+    """
 
     kind: ClassVar[Kind] = "cdc"
     images = (
-        RowImage("$.after", "e.after", "(e.after IS NULL AND e.op IS DISTINCT FROM 'd')"),
+        RowImage("$.after", "e.after", f"(e.after IS NULL AND {_HAS_ROW_AFTER})"),
         RowImage("$.before", "e.before", "e.before IS NULL", operation="d"),
     )
     has_provenance = False
@@ -32,7 +36,7 @@ class Debezium(RecordFormat):
     json_shape = "VARCHAR"
     tells_zero_dates = True
     envelope = f"from_json(v, {shape(_ENVELOPE)})"
-    row = "CASE WHEN e.op = 'd' THEN v -> '$.before' ELSE v -> '$.after' END"
+    row = "CASE e.op WHEN 'd' THEN v -> '$.before' WHEN 't' THEN '{}'::JSON ELSE v -> '$.after' END"
     no_row = "the value is not a change event with its row"
     operation = "e.op"
     source_ts = "make_timestamptz(e.source.ts_ms * 1000)"

@@ -1,0 +1,273 @@
+"""What the binlog does not tell of a table: where its rows in the lake may differ from MySQL's.
+
+The connector (`connect/converter/`) writes a notice where it leaves rows out, and where a statement
+changed rows that the binlog does not hold. Notices are the records of a compacted topic, one for
+each table and kind, so they outlive every process; whoever has made the table equal again (a
+backfill, a reconciliation) settles them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from lake.config import Endpoints
+from lake.errors import ServiceUnreachable
+from lake.processes.heartbeat import DIFFERS, STOPPED
+from lake.records import notices_topic
+from producers.base import TableState
+from producers.mysql.tables import MysqlTable
+
+log = structlog.get_logger()
+READ_SECONDS = 15.0
+STOPPED_KIND = "definition_unknown"
+_NOTED_ONLY = frozenset({"statement_skipped", "statement_applied"})
+_AGAIN = "`ducklake backfill {name}` reads the table again and clears this."
+_WHAT = {
+    STOPPED_KIND: (
+        "{rows} rows from {place} on were left out: the table's definition is not known since"
+        " {statement}.",
+        _AGAIN,
+    ),
+    "rows_partial": (
+        "{rows} rows at {place} were left out: the session that changed them had a binlog_row_image"
+        " other than FULL, and the binlog holds only some of their columns.",
+        "Have that session use binlog_row_image=FULL, then " + _AGAIN,
+    ),
+    "rows_unreadable": (
+        "Rows at {place} were left out: the binlog holds them in a form that Debezium does not"
+        " read, such as parts of JSON documents (binlog_row_value_options=PARTIAL_JSON).",
+        "Have the session that changed them use binlog_row_value_options='', then " + _AGAIN,
+    ),
+    "rows_not_in_binlog": (
+        "Rows may differ from MySQL's since {place}: the binlog does not hold the rows that changed"
+        " with {statement}.",
+        _AGAIN,
+    ),
+    "table_replaced": (
+        "Rows may differ from MySQL's since {place}: another table took the name, with"
+        " {statement}.",
+        _AGAIN,
+    ),
+    "foreign_key": (
+        "Rows may differ from MySQL's since {place}: a foreign key (ON DELETE or ON UPDATE) may"
+        " have changed some, which the binlog does not tell.",
+        _AGAIN,
+    ),
+    "column_filled": (
+        "Rows from before {place} lack a value that MySQL gave them there, with {statement}.",
+        _AGAIN,
+    ),
+    "rolled_back": (
+        "Rows may differ from MySQL's since {place}: a distributed transaction was rolled back that"
+        " had been prepared before the connector started.",
+        _AGAIN,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the rows of a table do not tell.
+
+    Attributes:
+        kind: Which; see `docs/DESIGN.md`.
+        database: Where the table is.
+        table: Its name in MySQL; empty where nobody knows which table it is.
+        statement: The statement that is the reason, without its texts; may be empty.
+        rows: How many rows were left out.
+        file: The binlog's file.
+        pos: The place in it.
+        ts_ms: When it happened, in milliseconds of the epoch.
+    """
+
+    kind: str
+    database: str
+    table: str
+    statement: str
+    rows: int
+    file: str
+    pos: int
+    ts_ms: int
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        table = f"{self.database}.{self.table}" if self.table else ""
+        return f"{table}:{self.kind}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is to be done about it."""
+        return self.kind not in _NOTED_ONLY
+
+    @property
+    def stops(self) -> bool:
+        """Whether rows of the table are left out until somebody has settled it."""
+        return self.kind == STOPPED_KIND
+
+    def describe(self, name: str) -> tuple[str, str]:
+        """What happened, and what to do, for a reader who knows the table as `source.table`."""
+        what, remedy = _WHAT.get(self.kind, ("Rows may differ from MySQL's since {place}.", _AGAIN))
+        words = {
+            "rows": self.rows,
+            "place": f"{self.file}:{self.pos}",
+            "statement": self.statement or "a change that nobody announced",
+            "name": name,
+        }
+        return what.format(**words), remedy.format(**words)
+
+
+class Notices:
+    """The notices of one source, read as far as somebody asked.
+
+    Args:
+        lake: The lake's name.
+        source: The source's name.
+        tables: The source's tables, by their names in the lake.
+        endpoints: Where Kafka is.
+    """
+
+    def __init__(
+        self, lake: str, source: str, tables: Mapping[str, MysqlTable], endpoints: Endpoints
+    ) -> None:
+        self._endpoints = endpoints
+        self._source = source
+        self._names = {(t.database, t.table): name for name, t in tables.items()}
+        self._topic = notices_topic(lake, source)
+        self._consumer = Consumer(
+            endpoints.kafka_client(
+                group_id="ducklake.notices",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_wait_max_ms=20,
+            )
+        )
+        self._open: dict[str, Notice] = {}
+        self._position = 0
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def read(self) -> list[Notice]:
+        """The notices that came since this was last asked.
+
+        Raises:
+            ServiceUnreachable: The topic cannot be read to its end.
+        """
+        try:
+            partition = TopicPartition(self._topic, 0)
+            newest = self._consumer.get_watermark_offsets(partition, READ_SECONDS)[1]
+            if newest <= self._position:
+                return []
+            self._consumer.assign([TopicPartition(self._topic, 0, self._position)])
+            try:
+                return list(self._read_to_the_end())
+            finally:
+                self._consumer.unassign()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return []
+            raise ServiceUnreachable(
+                f"The notices in topic {self._topic} cannot be read: {error.args[0].str()}.",
+                "It is retried.",
+            ) from None
+
+    def open(self) -> list[Notice]:
+        """Those that nobody has settled, as of the last `read`."""
+        return [notice for notice in self._open.values() if notice.is_open]
+
+    def states(self) -> list[TableState]:
+        """The same, as the states of their tables."""
+        states = []
+        for notice in self.open():
+            table = self._name_of(notice)
+            what, remedy = notice.describe(f"{self._source}.{table}")
+            state = STOPPED if notice.stops else DIFFERS
+            states.append(TableState(table, state, what, remedy))
+        return states
+
+    def settle(self, table: str, until: tuple[str, int] | None = None) -> None:
+        """Say that a table is equal to MySQL's again.
+
+        Args:
+            table: Its name in the lake; `*` for what concerns nobody knows which table.
+            until: The place in the binlog at which it was; later notices stay. None: all go.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer.
+        """
+        self.read()
+        settled = [
+            notice
+            for notice in self._open.values()
+            if self._name_of(notice) == table
+            and (until is None or _order(notice) <= _binlog_order(*until))
+        ]
+        if not settled:
+            return
+        producer = Producer(self._endpoints.kafka_client(acks="all"))
+        for notice in settled:
+            producer.produce(self._topic, key=orjson.dumps(notice.key), value=None)
+        if producer.flush(READ_SECONDS):
+            raise ServiceUnreachable(
+                f"The notices in topic {self._topic} cannot be settled.", "Is Kafka up?"
+            )
+
+    def _name_of(self, notice: Notice) -> str:
+        if not notice.table:
+            return "*"
+        return self._names.get((notice.database, notice.table), notice.table)
+
+    def _read_to_the_end(self) -> Iterator[Notice]:
+        deadline = time.monotonic() + READ_SECONDS
+        while True:
+            message = self._consumer.poll(max(0.0, deadline - time.monotonic()))
+            if message is None:
+                raise ServiceUnreachable(
+                    f"The notices in topic {self._topic} could not be read to their end within"
+                    f" {READ_SECONDS:.0f} s.",
+                    "It is retried.",
+                )
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._position = max(self._position, message.offset())
+                    return
+                raise KafkaException(error)
+            self._position = message.offset() + 1
+            key, value = message.key(), message.value()
+            if value is None:
+                self._open.pop(str(orjson.loads(key or b'""')), None)
+                continue
+            notice = Notice(**orjson.loads(value))
+            self._open[notice.key] = notice
+            if not notice.is_open:
+                self._log(notice)
+            yield notice
+
+    def _log(self, notice: Notice) -> None:
+        log.info(
+            "statement_passed_over",
+            message="A statement that Debezium does not understand was passed over.",
+            source=self._source,
+            statement=notice.statement,
+            position=f"{notice.file}:{notice.pos}",
+        )
+
+
+def _binlog_order(file: str, pos: int) -> tuple[int, int]:
+    number = file.rpartition(".")[2]
+    return (int(number) if number.isdecimal() else 0, pos)
+
+
+def _order(notice: Notice) -> tuple[int, int]:
+    return _binlog_order(notice.file, notice.pos)

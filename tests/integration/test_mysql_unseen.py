@@ -1,0 +1,273 @@
+"""What the binlog holds no rows of, or not whole ones: it is followed, or a named state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from ducklake.supervision.condition import look
+from lake.config import Config
+from lake.processes.heartbeat import RoleHeartbeat
+from lake.storage.paths import LakePaths
+from producers.base import TableState
+from producers.runner import SourceRunner
+from tests.integration.mysql_lab import MysqlLab, followed, names
+from tests.integration.producers_lab import shop_server, sql, unique, wait_until
+
+pytestmark = pytest.mark.stack
+
+PLAIN = ["doubt", "lost", "cut", "dropped", "replaced", "statement", "image", "blob", "loaded"]
+PLAIN += ["xa", "parted", "exchanged", "copied", "filled"]
+T = names(*PLAIN, "child", "json")
+PARENT = unique("parent")
+ONE, TWO = ("r", {"id": 1, "v": "a"}), ("r", {"id": 2, "v": "b"})
+SOON = 20.0
+
+
+@pytest.fixture(scope="module")
+def mysql(stack_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MysqlLab]:
+    at = shop_server(stack_config)
+    parts = "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (2),"
+    parts += " PARTITION p1 VALUES LESS THAN (100))"
+    for prefix in PLAIN:
+        more = parts if prefix in ("parted", "exchanged") else ""
+        sql(at, f"CREATE TABLE {T[prefix]} (id INT PRIMARY KEY, v VARCHAR(40)) {more}")
+    sql(
+        at,
+        f"CREATE TABLE {PARENT} (id INT PRIMARY KEY)",
+        f"CREATE TABLE {T['child']} (id INT PRIMARY KEY, v VARCHAR(40), p INT,"
+        f" FOREIGN KEY (p) REFERENCES {PARENT} (id) ON DELETE CASCADE ON UPDATE SET NULL)",
+        f"INSERT INTO {PARENT} VALUES (1), (2), (3)",
+        f"CREATE TABLE {T['json']} (id INT PRIMARY KEY, v VARCHAR(40), j JSON)",
+        *(f"INSERT INTO {table} (id, v) VALUES (1, 'a'), (2, 'b')" for table in T.values()),
+    )
+    with followed(tmp_path_factory.mktemp("lab"), stack_config, list(T.values())) as made:
+        yield made
+    sql(at, f"DROP TABLE {PARENT}")
+
+
+def state_of(mysql: MysqlLab, table: str) -> TableState:
+    """What `ducklake status` is told of a table, of which one thing is not well."""
+    [state] = [s for s in mysql.deliver_and_ask() if s.table == table]
+    return state
+
+
+def test_truncate_empties_a_table(mysql: MysqlLab) -> None:
+    mysql.root(f"TRUNCATE {T['cut']}", f"INSERT INTO {T['cut']} VALUES (3, 'c')")
+    mysql.root(f"/* x */ truncate table `techstore`.`{T['cut']}`")
+    mysql.root(f"INSERT INTO {T['cut']} VALUES (4, 'd')")
+    mysql.deliver()
+    three, four = {"id": 3, "v": "c"}, {"id": 4, "v": "d"}
+    wanted = [("t", None), ("c", three), ("t", None), ("c", four)]
+    assert mysql.changes(T["cut"])[2:] == wanted
+    assert mysql.notices(T["cut"]) == {}
+
+
+def test_drop_empties_a_table(mysql: MysqlLab) -> None:
+    table = T["dropped"]
+    mysql.root(
+        f"CREATE TEMPORARY TABLE {table} (x INT)",
+        f"DROP TEMPORARY TABLE {table}",
+        f"DROP TABLE {table}",
+        f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(40), x INT)",
+        f"INSERT INTO {table} VALUES (3, 'c', 4)",
+    )
+    mysql.deliver()
+    assert mysql.changes(table)[2:] == [("t", None), ("c", {"id": 3, "v": "c", "x": 4})]
+
+
+def test_a_partition_that_is_dropped_is_a_state(mysql: MysqlLab) -> None:
+    mysql.root(f"ALTER TABLE {T['parted']} DROP PARTITION p0")
+    state = state_of(mysql, T["parted"])
+    assert state.state == "differs"
+    assert "DROP PARTITION p0" in state.reason and "binlog." in state.reason
+    assert f"ducklake backfill {mysql.lab.source}.{T['parted']}" in state.remedy
+    mysql.settle(T["parted"])
+    assert mysql.notices(T["parted"]) == {}
+    mysql.root(f"ALTER TABLE {T['parted']} TRUNCATE PARTITION p1")
+    assert "TRUNCATE PARTITION p1" in state_of(mysql, T["parted"]).reason
+
+
+def test_rows_that_are_exchanged_with_a_partition_are_a_state(mysql: MysqlLab) -> None:
+    other = unique("other")
+    mysql.root(
+        f"CREATE TABLE {other} (id INT PRIMARY KEY, v VARCHAR(40))",
+        f"ALTER TABLE {T['exchanged']} EXCHANGE PARTITION p0 WITH TABLE {other}",
+        f"DROP TABLE {other}",
+    )
+    assert "EXCHANGE PARTITION" in state_of(mysql, T["exchanged"]).reason
+
+
+def test_what_a_foreign_key_does_is_a_state(mysql: MysqlLab) -> None:
+    child = T["child"]
+    mysql.root(f"INSERT INTO {child} VALUES (3, 'c', 1), (4, 'd', 2)")
+    mysql.root(f"DELETE FROM {PARENT} WHERE id = 1")
+    assert "foreign key" in state_of(mysql, child).reason
+    mysql.settle(child)
+    mysql.root(f"UPDATE {PARENT} SET id = id WHERE id = 2", f"INSERT INTO {PARENT} VALUES (9)")
+    assert mysql.deliver_and_ask(child) == []
+    mysql.root(f"UPDATE {PARENT} SET id = 7 WHERE id = 2")
+    assert "foreign key" in state_of(mysql, child).reason
+
+
+def test_a_table_that_takes_the_name_is_a_state_and_followed_on(mysql: MysqlLab) -> None:
+    table = T["replaced"]
+    mysql.root(
+        f"CREATE TABLE {table}_new LIKE {table}",
+        f"ALTER TABLE {table}_new ADD x BIGINT",
+        f"INSERT INTO {table}_new VALUES (1, 'a', NULL), (5, 'e', 3000000000)",
+        f"RENAME TABLE {table} TO {table}_old, {table}_new TO {table}",
+        f"INSERT INTO {table} VALUES (6, 'f', 3000000001)",
+        f"DROP TABLE {table}_old",
+    )
+    state = state_of(mysql, table)
+    assert state.state == "differs" and "another table took the name" in state.reason
+    assert mysql.changes(table)[2:] == [("c", {"id": 6, "v": "f", "x": 3000000001})]
+
+
+def test_rows_of_a_statement_are_a_state_that_shows_no_value(mysql: MysqlLab) -> None:
+    table = T["statement"]
+    mysql.root(
+        "SET SESSION binlog_format = 'STATEMENT'",
+        f"INSERT INTO {table} VALUES (8, 'a secret')",
+    )
+    state = state_of(mysql, table)
+    assert "INSERT INTO" in state.reason and "secret" not in state.reason
+    mysql.settle(table)
+    for statement in (f"REPLACE {table} VALUES (8, 'x')", f"DELETE FROM {table} WHERE id = 8"):
+        mysql.root("SET SESSION binlog_format = 'STATEMENT'", statement)
+        assert statement.split()[0] in state_of(mysql, table).reason
+        mysql.settle(table)
+
+
+@pytest.mark.parametrize(("prefix", "image"), [("image", "MINIMAL"), ("blob", "NOBLOB")])
+def test_rows_that_are_not_whole_are_left_out_and_counted(
+    mysql: MysqlLab, prefix: str, image: str
+) -> None:
+    table = T[prefix]
+    if prefix == "blob":
+        mysql.root(f"ALTER TABLE {table} ADD b BLOB")
+    mysql.root(f"SET SESSION binlog_row_image = '{image}'", f"UPDATE {table} SET v = 'x'")
+    mysql.root(f"INSERT INTO {table} (id, v) VALUES (9, 'whole')")
+    state = state_of(mysql, table)
+    assert state.reason.startswith("2 rows at") and "binlog_row_image" in state.reason
+    assert [(op, (row or {})["id"]) for op, row in mysql.changes(table)[2:]] == [("c", 9)]
+
+
+def test_parts_of_json_documents_are_a_state(mysql: MysqlLab) -> None:
+    table, document = T["json"], '{"a": 1, "long": "' + "x" * 100 + '"}'
+    mysql.root(
+        f"UPDATE {table} SET j = '{document}' WHERE id = 1",
+        "SET SESSION binlog_row_value_options = 'PARTIAL_JSON'",
+        f"UPDATE {table} SET j = JSON_SET(j, '$.a', 2) WHERE id = 1",
+    )
+    state = state_of(mysql, table)
+    assert "PARTIAL_JSON" in state.reason
+    assert mysql.changes(table)[-1][1] == {"id": 1, "v": "a", "j": document}
+
+
+def test_a_distributed_transaction_that_is_rolled_back_leaves_no_row(mysql: MysqlLab) -> None:
+    table = T["xa"]
+    mysql.root(
+        "XA START 'one'",
+        f"INSERT INTO {table} VALUES (9, 'phantom')",
+        f"UPDATE {table} SET v = 'phantom' WHERE id = 1",
+        f"DELETE FROM {table} WHERE id = 2",
+        "XA END 'one'",
+        "XA PREPARE 'one'",
+    )
+    mysql.root("XA ROLLBACK 'one'")
+    mysql.root("XA START 'two'", f"INSERT INTO {table} VALUES (3, 'c')", "XA END 'two'")
+    mysql.root(
+        "XA START 'three'",
+        f"INSERT INTO {table} VALUES (4, 'd')",
+        "XA END 'three'",
+        "XA PREPARE 'three'",
+        "XA COMMIT 'three'",
+    )
+    mysql.deliver()
+    latest: dict[int, object] = {}
+    for op, row in mysql.changes(table):
+        assert row is not None
+        latest.pop(row["id"], None)
+        if op != "d":
+            latest[row["id"]] = row["v"]
+    assert latest == {1: "a", 2: "b", 4: "d"}
+
+
+def test_rows_that_come_without_statements_of_their_own_all_come(mysql: MysqlLab) -> None:
+    table = T["copied"]
+    mysql.root(
+        f"DROP TABLE {table}",
+        f"CREATE TABLE {table} LIKE {T['loaded']}",
+        f"INSERT INTO {table} SELECT id, v FROM {T['loaded']}",
+    )
+    mysql.deliver()
+    assert mysql.changes(table)[2:] == [("t", None), ("c", ONE[1]), ("c", TWO[1])]
+
+
+def test_a_column_that_fills_old_rows_is_a_state(mysql: MysqlLab) -> None:
+    table = T["filled"]
+    mysql.root(f"ALTER TABLE {table} ADD blank INT, ADD other VARCHAR(9) DEFAULT NULL")
+    assert mysql.deliver_and_ask(table) == []
+    mysql.root(f"ALTER TABLE {table} ADD five INT NOT NULL DEFAULT 5")
+    state = state_of(mysql, table)
+    assert "lack a value" in state.reason and "ADD five INT" in state.reason
+
+
+def test_a_statement_that_is_not_understood_is_applied_from_the_server_s_answer(
+    mysql: MysqlLab,
+) -> None:
+    table = T["doubt"]
+    mysql.root(
+        f"ALTER TABLE {table} ADD x INT FIRST, UNION = ()",
+        f"INSERT INTO {table} VALUES (7, 3, 'c')",
+    )
+    mysql.deliver()
+    assert mysql.changes(table)[2:] == [("c", {"id": 3, "v": "c", "x": 7})]
+    assert mysql.notices(table) == {}
+
+
+def test_rows_of_a_definition_that_is_gone_are_left_out_and_counted(mysql: MysqlLab) -> None:
+    table = T["lost"]
+    name = f"{mysql.lab.endpoints.connect}/connectors/{mysql.name}"
+    requests.put(f"{name}/stop", timeout=30).raise_for_status()
+    mysql.root(
+        f"ALTER TABLE {table} ADD x INT FIRST, UNION = ()",
+        f"INSERT INTO {table} VALUES (7, 3, 'c'), (8, 4, 'd')",
+        f"ALTER TABLE {table} RENAME COLUMN x TO v, RENAME COLUMN v TO x",
+        f"INSERT INTO {table} VALUES (9, 5, 'e')",
+    )
+    requests.put(f"{name}/resume", timeout=30).raise_for_status()
+    state = state_of(mysql, table)
+    assert state.state == "stopped"
+    assert "2 rows" in state.reason and "UNION" in state.reason
+    assert mysql.changes(table)[2:] == [("c", {"id": 5, "x": "e", "v": 9})]
+
+
+def test_status_names_the_table_and_the_source_goes_on(mysql: MysqlLab) -> None:
+    mysql.root(f"ALTER TABLE {T['parted']} TRUNCATE PARTITION p1")
+    config = mysql.lab.config
+    heart = RoleHeartbeat(LakePaths(config.data_dir).run, "produce")
+    stop = threading.Event()
+    runner = SourceRunner(config, mysql.lab.endpoints, heartbeat=heart)
+    thread = threading.Thread(target=runner.run, args=(stop,))
+    thread.start()
+    try:
+        subject = f"table {mysql.lab.source}.{T['parted']}"
+
+        def told() -> bool:
+            return subject in {problem.subject for problem in look(config).problems}
+
+        wait_until(told, "status shows the table", SOON)
+        parts = look(config).roles[0].parts
+        assert parts[mysql.lab.source].state == "running"
+        mysql.settle(T["parted"])
+        wait_until(lambda: not told(), "status shows that it is settled", SOON)
+    finally:
+        stop.set()
+        thread.join()
+        heart.close()
