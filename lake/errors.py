@@ -19,6 +19,7 @@ DuckLakeError
     ├── DataLoss            records vanished before they were read
     │   ├── TopicRecreated
     │   └── PartitionsChanged
+    ├── SchemaDrift         a definition changed that must not change unseen
     ├── LedgerError         the ledger and the files do not fit together
     │   └── UnsupportedFormatVersion  a later release wrote it
     ├── BatchError          dbt, publication or export could not run
@@ -119,6 +120,21 @@ class TopicRecreated(DataLoss):
 
 class PartitionsChanged(DataLoss):
     """The topic has another number of partitions than the ledger knows."""
+
+
+class SchemaDrift(TerminalError):
+    """A table's definition changed, and its drift policy is to stop.
+
+    Args:
+        what: What happened.
+        remedy: What the reader should do about it.
+        accepted: The definition that was accepted as the table stopped; with another one it goes
+            on.
+    """
+
+    def __init__(self, what: str, remedy: str = "", accepted: object = None) -> None:
+        super().__init__(what, remedy)
+        self.accepted = accepted
 
 
 class LedgerError(TerminalError):

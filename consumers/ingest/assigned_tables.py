@@ -67,7 +67,7 @@ class AssignedTables:
         del self.halted[topic]
         self._heartbeat.forget(topic)
         log.info(
-            "table_resumed", message="The table's loss was accepted; it is resumed.", table=topic
+            "table_resumed", message="What stopped the table was accepted; it resumes.", table=topic
         )
 
     def fell_behind(self, topic: str) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from consumers.ingest.announcements import Announcements
 from consumers.ingest.decoding import Decoder, make_decoder
+from consumers.ingest.drift import gate_of
 from consumers.ingest.schema_changes import SchemaChanges
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.records import REJECTS_TOPIC
+from lake.storage.paths import LakePaths
 
 
 class Decoders:
@@ -25,11 +28,14 @@ class Decoders:
         self._by_topic = dict(self._made())
 
     def _made(self) -> Iterator[tuple[str, Decoder]]:
+        announcements = Announcements(LakePaths(self._config.data_dir))
         for ref, table in self._config.tables():
             kind = self._config.kind(ref)
             if kind == "cdc" and ref.source not in self._changes:
                 self._changes[ref.source] = SchemaChanges(self._endpoints, ref.source)
-            yield ref.topic, make_decoder(ref, table, kind, self._changes.get(ref.source))
+            gate = gate_of(self._config, ref, table, first=True)
+            changes = self._changes.get(ref.source)
+            yield ref.topic, make_decoder(ref, table, kind, changes, gate, announcements.look)
         rejects = TableRef(*REJECTS_TOPIC.split("."))
         yield REJECTS_TOPIC, make_decoder(rejects, Table(), "rejects")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
+import structlog
 
 from lake.config import TableRef
 from lake.errors import DiskFull, DuckLakeError
@@ -19,6 +20,8 @@ from lake.storage.operations import move_into_place, remove_file
 from lake.storage.parquet_files import WrittenFile, write_parquet
 from lake.storage.schema import Schema
 from lake.storage.session import Session
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +144,19 @@ def write_hot(ledger: LedgerReader, session: Session, hot: HotRows) -> WrittenFi
         remove_file(final)
         raise
     return WrittenFile(final, staged.size, staged.sha256, staged.rows)
+
+
+def log_dead_letters(topic: str, dead_letters: Sequence[DeadLetter]) -> None:
+    """Say that a commit had dead letters, with the first one's reason."""
+    if not dead_letters:
+        return
+    first = dead_letters[0]
+    log.warning(
+        "dead_letters_committed",
+        message="Records could not be decoded and are in raw.dead_letters.",
+        table=topic,
+        count=len(dead_letters),
+        reason=first.reason,
+        partition=first.partition,
+        offset=first.offset,
+    )

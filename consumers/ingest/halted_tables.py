@@ -8,10 +8,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from consumers.ingest.assigned_tables import AssignedTables
+from consumers.ingest.drift import AcceptedDrift
 from consumers.ingest.losses import must_not_be_lost, opened_table
 from consumers.ingest.membership import KAFKA_SECONDS, Membership
 from consumers.ingest.planning import Watermarks
-from lake.errors import ServiceUnreachable, TerminalError
+from lake.errors import SchemaDrift, ServiceUnreachable, TerminalError
 from lake.kafka.topics import identify
 from lake.ledger import Ledger
 
@@ -38,7 +39,10 @@ class HaltedTables:
         self._next_look = 0.0
 
     def accepted(self) -> list[str]:
-        """The halted tables that have lost nothing any more; call it often, it looks rarely."""
+        """The halted tables that can go on; call it often, it looks rarely.
+
+        Nothing of them is lost any more, or their definition is accepted.
+        """
         now = time.monotonic()
         if not self._tables.halted or now < self._next_look:
             return []
@@ -46,6 +50,9 @@ class HaltedTables:
         return [topic for topic in list(self._tables.halted) if self._is_accepted(topic)]
 
     def _is_accepted(self, topic: str) -> bool:
+        halted = self._tables.halted[topic]
+        if isinstance(halted, SchemaDrift):
+            return AcceptedDrift(self._ledger.paths).of(topic) != halted.accepted
         try:
             found = identify(self._client, [topic], KAFKA_SECONDS).get(topic)
             state = opened_table(self._ledger, topic, found)

@@ -20,7 +20,7 @@ from consumers.ingest.assigned_tables import AssignedTables
 from consumers.ingest.assignment import Assignment, log_waiting
 from consumers.ingest.buffer import TableBuffer
 from consumers.ingest.decoders import Decoders
-from consumers.ingest.flush import Flush, commit_flush
+from consumers.ingest.flush import Flush, commit_flush, log_dead_letters
 from consumers.ingest.goals import are_reached, ends_now
 from consumers.ingest.halted_tables import HaltedTables
 from consumers.ingest.losses import position_removed
@@ -30,12 +30,11 @@ from consumers.ingest.planning import flush_is_due, over_memory_limit
 from consumers.ingest.polled import runs
 from consumers.ingest.slots import WorkerSlot
 from lake.config import Config, Endpoints
-from lake.errors import CommitConflict, DiskFull, ServiceUnreachable, TableHeld
+from lake.errors import CommitConflict, DiskFull, SchemaDrift, ServiceUnreachable, TableHeld
 from lake.failpoints import failpoint
 from lake.kafka.topics import admin, make_topics
 from lake.opening import open_lake
 from lake.processes.heartbeat import SILENT, Heartbeat
-from lake.records import DeadLetter
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
@@ -231,9 +230,12 @@ class LakeWriter:
         except ServiceUnreachable as error:
             log_waiting(topic, error)
             return
+        except SchemaDrift as error:
+            self._tables.halt(topic, error)
+            return
         if flush.ranges and not self._commit(topic, flush):
             return
-        _log_dead_letters(topic, flush.dead_letters)
+        log_dead_letters(topic, flush.dead_letters)
         if flush.rows is not None:
             self._progress(flush.rows.num_rows)
         self._tables.reload(topic)
@@ -281,18 +283,3 @@ class LakeWriter:
                 )
                 self._tables.fell_behind(topic)
                 return False
-
-
-def _log_dead_letters(topic: str, dead_letters: Sequence[DeadLetter]) -> None:
-    if not dead_letters:
-        return
-    first = dead_letters[0]
-    log.warning(
-        "dead_letters_committed",
-        message="Records could not be decoded and are in raw.dead_letters.",
-        table=topic,
-        count=len(dead_letters),
-        reason=first.reason,
-        partition=first.partition,
-        offset=first.offset,
-    )

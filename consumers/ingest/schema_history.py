@@ -44,11 +44,13 @@ class TableVersion:
         start: Where the definition stands; rows behind it have these columns.
         since: When it was read, in milliseconds of the epoch.
         columns: With the types that the source gives them.
+        statement: That made it.
     """
 
     start: BinlogPosition
     since: int
     columns: tuple[Column, ...]
+    statement: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)
@@ -79,6 +81,12 @@ class TableHistory:
         """How many versions there are."""
         return sum(map(len, self.binlogs))
 
+    def without(self, versions: Iterable[TableVersion]) -> TableHistory:
+        """The history as if some versions had never been."""
+        gone = {id(version) for version in versions}
+        kept = ([v for v in binlog if id(v) not in gone] for binlog in self.binlogs)
+        return TableHistory([binlog for binlog in kept if binlog])
+
     def __iter__(self) -> Iterator[TableVersion]:
         return (version for binlog in self.binlogs for version in binlog)
 
@@ -102,12 +110,13 @@ def table_versions(event: Mapping[str, Any]) -> Iterable[tuple[str, str, TableVe
     source = event.get("source") or {}
     start = BinlogPosition(str(source.get("file") or ""), int(source.get("pos") or 0))
     since = int(source.get("ts_ms") or event.get("ts_ms") or 0)
+    statement = str(event.get("ddl") or "")
     for change in event.get("tableChanges") or []:
         described = change.get("table")
         if described:
             database, table = _names(str(change.get("id", "")))
             columns = (source_column(c["name"], mysql_type(c)) for c in described["columns"])
-            yield database, table, TableVersion(start, since, tuple(columns))
+            yield database, table, TableVersion(start, since, tuple(columns), statement)
 
 
 def _names(identifier: str) -> tuple[str, str]:

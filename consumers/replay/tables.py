@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from consumers.ingest.decoding import Decoder, make_decoder
+from consumers.ingest.drift import gate_of
 from consumers.ingest.schema_changes import SchemaChanges
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.errors import LedgerError
@@ -34,7 +35,7 @@ def decoder_of(
     kind = config.kind(ref)
     changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
     try:
-        yield make_decoder(ref, table, kind, changes)
+        yield make_decoder(ref, table, kind, changes, gate_of(config, ref, table, first=False))
     finally:
         if changes is not None:
             changes.close()

@@ -51,6 +51,7 @@ for _command in (
     pipeline_commands.live,
     pipeline_commands.compact,
     lake_commands.verify,
+    lake_commands.schema,
     lake_commands.accept_loss,
     lake_commands.replay,
     lake_commands.backup,

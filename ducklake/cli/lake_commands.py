@@ -47,6 +47,21 @@ def verify(
         raise typer.Exit(1)
 
 
+def schema(
+    table: Annotated[str, typer.Argument(help="A topic, or the table's name.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Accept the newest definition (drift: freeze, quarantine)."),
+    ] = False,
+) -> None:
+    """Show the definitions that a MySQL table had, and what each change did to raw."""
+    from ducklake.cli.schema import schema as show
+
+    show(load_config(config), table, accept, as_json)
+
+
 def accept_loss(
     table: Annotated[str, typer.Argument(help="The topic whose loss is accepted.")],
     config: ConfigOption = None,

@@ -10,7 +10,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table as RichTable
 
 from ducklake.cli.checks import chosen_all
-from ducklake.reconciliation.comparison import mysql_tables
+from ducklake.reconciliation.comparison import tables_of_mysql
 from ducklake.reconciliation.reconciler import Reconciler
 from ducklake.reconciliation.result import DIFFERENT, FAILED, TableResult
 from lake.config import Config
@@ -28,7 +28,7 @@ def verify_against_source(
     Raises:
         ConfigError: None of the tables comes from MySQL.
     """
-    refs = mysql_tables(config, [ref for ref, _ in chosen_all(config, tables)])
+    refs = tables_of_mysql(config, [ref for ref, _ in chosen_all(config, tables)])
     if not refs:
         raise ConfigError(
             "None of these tables comes from MySQL.", "Name a table of a source of type mysql_cdc."

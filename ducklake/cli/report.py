@@ -14,6 +14,7 @@ from rich.text import Text
 
 from batcher.catalog import opened, renamed_columns
 from batcher.postgres import PostgresExport
+from ducklake.reconciliation.result import TableResult
 from ducklake.supervision.condition import Condition, look
 from lake.config import FOREIGN, Config, Endpoints
 from lake.errors import BatchError, DuckLakeError
@@ -116,6 +117,7 @@ class Report:
             "figures": dict(self.figures),
             "missing": self.missing,
             "problems": self.condition.dump()["problems"],
+            "reconciliation": self.condition.dump()["reconciliation"],
         }
 
 
@@ -245,8 +247,9 @@ def problem_lines(condition: Condition) -> list[Text]:
 def _layers(report: Report) -> Table:
     table = Table(title="Rows by layer", title_justify="left", box=None)
     table.add_column("Table")
-    for name in ("Source", "Raw", "PostgreSQL raw", "Last commit"):
+    for name in ("Source", "Raw", "PostgreSQL raw", "Last commit", "Compared with MySQL"):
         table.add_column(name, justify="right")
+    compared = {result.table: result for result in report.condition.reconciled}
     in_postgres: Mapping[str, int] = report.postgres.get("raw", {})
     for topic, rows in report.raw.items():
         table.add_row(
@@ -255,8 +258,16 @@ def _layers(report: Report) -> Table:
             _number(rows),
             _number(in_postgres.get(topic)),
             _ago(report.age.get(topic)),
+            reconciliation_text(compared.get(topic)),
         )
     return table
+
+
+def reconciliation_text(result: TableResult | None) -> str:
+    """What the last comparison of a table with its source found, and when."""
+    if result is None:
+        return ""
+    return f"{result.state}, {_ago(time.time() - result.at)}"
 
 
 def _models(report: Report) -> Table:

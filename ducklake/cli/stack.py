@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
-from ducklake.cli.report import problem_lines
+from ducklake.cli.report import problem_lines, reconciliation_text
 from ducklake.supervision.condition import Condition, look
 from lake.config import Config, load_config
 from lake.errors import StackError
@@ -83,6 +83,12 @@ def _show_status(config: Config, seen: lifecycle.StackStatus, condition: Conditi
         console.print(_table(seen))
     if condition.roles:
         console.print(_roles(condition))
+    for result in condition.reconciled:
+        console.print(f"{result.table} compared with MySQL: {reconciliation_text(result)}")
+    for change in condition.schema_changes:
+        console.print(
+            f"{change.table} changed at {change.position}: {change.columns}", markup=False
+        )
     for line in problem_lines(condition):
         console.print(line, soft_wrap=True)
     if embedded and seen.pid is None:

@@ -32,6 +32,7 @@ from lake.opening import ReadableLake
 from lake.storage.canonical import SourceTable
 from lake.storage.sql import spilling
 from producers.mysql.table_reader import Position, TableReader
+from producers.mysql.tables import MysqlTable, mysql_tables
 from producers.registry import source_connection
 
 MOST_ROWS = 10_000
@@ -97,7 +98,7 @@ class SourceComparison:
         with ExitStack() as stack:
             mysql = stack.enter_context(TableReader(at))
             db = stack.enter_context(spilling(self._lake.session, MEGABYTES))
-            table = mysql.table(ref.table)
+            table = mysql.table(self._named(ref))
             if not table.key:
                 return self._without_key(ref, table, mysql, db)
             rows = self._read_checksums(ref, table, mysql, db)
@@ -114,6 +115,13 @@ class SourceComparison:
                 self._examine(ref, table, mysql, db, pending_rows(db, len(table.key), first), found)
             position = mysql.position() if unequal else position
         return Comparison(table, found, position, _result(ref, found, rows, lake_rows, position))
+
+    def _named(self, ref: TableRef) -> MysqlTable:
+        """The table as its server calls it."""
+        source = self._config.settings.sources[ref.source]
+        at = source_connection(self._config, ref.source)
+        assert isinstance(at, MysqlConnection), "only MySQL sources are compared"
+        return mysql_tables(source, at.database)[ref.table]
 
     def _current(
         self, ref: TableRef, table: SourceTable, db: duckdb.DuckDBPyConnection
@@ -137,7 +145,7 @@ class SourceComparison:
         names = [*(f"k{n}" for n in range(len(table.key))), "h"]
         listed = ", ".join(f"{name} VARCHAR" for name in names)
         db.execute(f"CREATE OR REPLACE TEMP TABLE source_rows ({listed})")
-        chunks = self._counted(ref, mysql.estimate(table.name), mysql.checksums(table))
+        chunks = self._counted(ref, mysql.estimate(self._named(ref)), mysql.checksums(table))
         return insert(db, chunks, names, "*")
 
     def _read_rows(
@@ -150,7 +158,7 @@ class SourceComparison:
         """Make the relation `source_rows` (`h`, `shown`) of a table without a key."""
         names = [f"c{n}" for n in range(len(table.compared))]
         db.execute("CREATE OR REPLACE TEMP TABLE source_rows (h VARCHAR, shown VARCHAR)")
-        chunks = self._counted(ref, mysql.estimate(table.name), mysql.all_rows(table))
+        chunks = self._counted(ref, mysql.estimate(self._named(ref)), mysql.all_rows(table))
         return insert(db, chunks, names, row_checksum(table, names))
 
     def _counted(
@@ -238,6 +246,6 @@ def _result(
     )
 
 
-def mysql_tables(config: Config, tables: Iterable[TableRef]) -> list[TableRef]:
+def tables_of_mysql(config: Config, tables: Iterable[TableRef]) -> list[TableRef]:
     """Those of some tables that come from a MySQL server."""
     return [r for r in tables if config.settings.sources[r.source].type == "mysql_cdc"]

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from ducklake.reconciliation.comparison import Progress, SourceComparison
+from ducklake.reconciliation.repair import Repair
 from ducklake.reconciliation.result import DIFFERENT, FAILED, LastResults, TableResult
 from lake.config import Config, Endpoints, TableRef
-from lake.errors import DuckLakeError
+from lake.errors import DuckLakeError, Interrupted
 from lake.opening import open_lake
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
+ROUNDS = 3
+"""How often a table is mended, at most: its rows may change meanwhile."""
 
 
 class Reconciler:
@@ -52,20 +56,40 @@ class Reconciler:
         """
         try:
             result = self._compared(ref, repair)
+        except Interrupted:
+            raise
         except DuckLakeError as error:
-            result = TableResult(
-                ref.topic, FAILED, time.time(), reason=error.what, remedy=error.remedy
-            )
+            return self.keep_failure(ref, error)
+        self._results.keep(result)
+        _announce(result)
+        return result
+
+    def keep_failure(self, ref: TableRef, error: DuckLakeError) -> TableResult:
+        """Note that a table could not be compared.
+
+        Args:
+            ref: The table.
+            error: Why.
+        """
+        now = time.time()
+        result = TableResult(ref.topic, FAILED, now, reason=error.what, remedy=error.remedy)
         self._results.keep(result)
         _announce(result)
         return result
 
     def _compared(self, ref: TableRef, repair: bool) -> TableResult:
+        mended = 0
         with open_lake(self._config, for_writing=False) as lake:
             comparison = SourceComparison(
                 self._config, self._endpoints, lake, self._progress, self._wait
             )
-            return comparison.compare(ref).result
+            found = comparison.compare(ref)
+            for _ in range(ROUNDS if repair else 0):
+                if found.result.state != DIFFERENT:
+                    break
+                mended += Repair(self._config, self._endpoints, self._wait).mend(ref, found)
+                found = comparison.compare(ref)
+        return replace(found.result, repaired=mended)
 
 
 def _announce(result: TableResult) -> None:

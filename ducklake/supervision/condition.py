@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from consumers.ingest.announcements import SchemaChange, last_changes
+from ducklake.reconciliation.result import DIFFERENT, FAILED, LastResults, TableResult
 from ducklake.supervision.roles import SUPERVISOR
 from lake.config import Config
 from lake.processes import lock
@@ -29,7 +31,8 @@ class Problem:
 
     Attributes:
         subject: What: `consume`, `source sftp`, `table mysql.orders`, `service kafka`.
-        state: `hanging`, `crash-looping`, `restarting`, `retrying`, `stopped` or `gone`.
+        state: `hanging`, `crash-looping`, `restarting`, `retrying`, `stopped` or `gone`; of a
+            table also `differs from its source` or `not compared`.
         since: When it came into that state, in seconds of the epoch.
         reason: What happened.
         remedy: What the reader should do about it.
@@ -74,11 +77,15 @@ class Condition:
         roles: All roles.
         problems: What should run and does not.
         pending: What is still on its way.
+        reconciled: The last comparison of each table with its source.
+        schema_changes: The newest change of each table's definition.
     """
 
     roles: tuple[RoleView, ...] = ()
     problems: tuple[Problem, ...] = ()
     pending: tuple[str, ...] = ()
+    reconciled: tuple[TableResult, ...] = ()
+    schema_changes: tuple[SchemaChange, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -99,6 +106,8 @@ class Condition:
             "healthy": self.healthy,
             "roles": {role.name: _plain(role) for role in self.roles},
             "problems": [asdict(problem) for problem in self.problems],
+            "reconciliation": {result.table: result.dump() for result in self.reconciled},
+            "schema_changes": [asdict(change) for change in self.schema_changes],
         }
 
 
@@ -127,7 +136,33 @@ def look(config: Config) -> Condition:
             view = _alone(last)
             roles.append(view)
             problems += _problems_of(view, last.hangs() or last.reason, _remedy(last))
-    return Condition(tuple(roles), tuple(problems), tuple(pending))
+    reconciled = tuple(_reconciled(config))
+    problems += _unequal(reconciled)
+    return Condition(
+        tuple(roles), tuple(problems), tuple(pending), reconciled, tuple(last_changes(config))
+    )
+
+
+def _reconciled(config: Config) -> Iterator[TableResult]:
+    """The last comparison of each table that is configured and was compared."""
+    results = LastResults(LakePaths(config.data_dir))
+    for ref, _ in config.tables():
+        found = results.of(ref.topic)
+        if found is not None:
+            yield found
+
+
+def _unequal(results: tuple[TableResult, ...]) -> Iterator[Problem]:
+    """What the last comparisons with the sources found."""
+    for result in results:
+        subject, command = f"table {result.table}", f"`ducklake verify {result.table}"
+        if result.state == DIFFERENT:
+            reason = f"Its rows are not those of MySQL: {result.summary()}."
+            remedy = f"{command} --against-source --repair` mends them."
+            yield Problem(subject, "differs from its source", result.at, reason, remedy)
+        elif result.state == FAILED:
+            remedy = result.remedy or f"Try {command} --against-source`."
+            yield Problem(subject, "not compared", result.at, result.reason, remedy)
 
 
 def _supervisors(folder: Path) -> Iterator[tuple[Path, Report, bool]]:

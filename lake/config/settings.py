@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lake.config.connections import ConnectionEntry
@@ -83,6 +83,28 @@ class TopicDefaults(Section):
     retention_mb: Positive = 1024
 
 
+class Reconcile(Section):
+    """How often the current rows of a table are compared with its source.
+
+    Attributes:
+        every: A number with `s`, `m`, `h` or `d`, or `off`.
+    """
+
+    every: Annotated[str, Field(pattern=r"^([1-9][0-9]*[smhd]|off)$")] = "24h"
+
+    @field_validator("every", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # as YAML reads the word
+
+    @property
+    def seconds(self) -> float | None:
+        """The seconds between two comparisons; None: never."""
+        if self.every == "off":
+            return None
+        return float(self.every[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[self.every[-1]]
+
+
 class Table(Section):
     """One table of a source: the topic `{source}.{table}`.
 
@@ -101,6 +123,8 @@ class Table(Section):
     options: dict[str, Any] = {}
     partitions: Annotated[int, Field(ge=1)] | None = None
     retention_days: Positive | None = None
+    reconcile: Reconcile | None = None
+    drift: Literal["evolve", "freeze", "quarantine"] = "evolve"
 
 
 class Source(Section):
@@ -116,6 +140,7 @@ class Source(Section):
     poll_seconds: Positive = 10
     directory: str = "/"
     options: dict[str, Any] = {}
+    reconcile: Reconcile = Reconcile()
 
 
 class Consumer(Section):

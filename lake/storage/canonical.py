@@ -123,13 +123,13 @@ class SourceTable:
     """A table of MySQL.
 
     Attributes:
-        name: Its name, without the database.
+        sql: Its name, as MySQL's SQL has it.
         columns: Its columns, in their order; invisible and generated ones are among them.
         key: The columns that identify a row: of the primary key, or of the first unique index
             without NULLs, as Debezium does it; empty where there is none.
     """
 
-    name: str
+    sql: str
     columns: tuple[SourceColumn, ...]
     key: tuple[SourceColumn, ...]
 

@@ -106,6 +106,11 @@ class LakePaths:
         return self.root / "reconciliation"
 
     @property
+    def accepted_schemas(self) -> Path:
+        """Which definition of each table with a drift policy is accepted."""
+        return self.root / "schemas"
+
+    @property
     def published(self) -> Path:
         """Immutable Parquet snapshots of the models."""
         return self.root / "published"

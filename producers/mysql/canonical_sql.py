@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+
+from pymysql.converters import escape_string
 
 from lake.storage.canonical import ZERO, Form, SourceColumn, SourceTable
 
@@ -72,22 +73,36 @@ def place(column: SourceColumn) -> str:
     return f"CAST({name} AS CHAR)" if column.form is Form.DATE else canonical(column)
 
 
-def behind(db: Any, key: Sequence[SourceColumn], after: Row) -> str:
+def behind(key: Sequence[SourceColumn], after: Row) -> str:
     """SQL: whether a row comes after a place in the order of the key."""
     tests = []
     for at, column in enumerate(key):
         same = [
-            f"{quoted(c.name)} = {_place_literal(db, c, v)}"
+            f"{quoted(c.name)} = {_place_literal(c, v)}"
             for c, v in zip(key[:at], after, strict=False)
         ]
-        more = f"{quoted(column.name)} > {_place_literal(db, column, after[at])}"
+        more = f"{quoted(column.name)} > {_place_literal(column, after[at])}"
         tests.append("(" + " AND ".join([*same, more]) + ")")
     return " OR ".join(tests)
 
 
-def _place_literal(db: Any, column: SourceColumn, value: Cell) -> str:
+def _place_literal(column: SourceColumn, value: Cell) -> str:
     is_number = column.form is Form.MEMBER or column.data_type == "bit"
-    return str(value) if is_number else literal(db, column, value)
+    return str(value) if is_number else literal(column, value)
+
+
+def condition(key: Sequence[SourceColumn], keys: Sequence[Row]) -> str:
+    """SQL: whether a row has one of some keys.
+
+    Args:
+        key: The columns of the key.
+        keys: Canonical forms of their values.
+    """
+    names = ", ".join(lookup_name(c) for c in key)
+    listed = ", ".join(
+        "(" + ", ".join(literal(c, v) for c, v in zip(key, row, strict=True)) + ")" for row in keys
+    )
+    return f"({names}) IN ({listed})"
 
 
 def lookup_name(column: SourceColumn) -> str:
@@ -96,7 +111,7 @@ def lookup_name(column: SourceColumn) -> str:
     return f"HEX({name} + 0)" if column.data_type == "bit" else name
 
 
-def literal(db: Any, column: SourceColumn, value: Cell) -> str:
+def literal(column: SourceColumn, value: Cell) -> str:
     """A canonical value as a literal of MySQL."""
     text = "" if value is None else value
     if column.data_type == "bit":
@@ -106,7 +121,7 @@ def literal(db: Any, column: SourceColumn, value: Cell) -> str:
         return f"X'{text}'"
     if column.form in (Form.NUMBER, Form.FLOAT, Form.DOUBLE) and _NUMBER.fullmatch(text):
         return text
-    return f"_utf8mb4'{db.escape_string(text)}'"
+    return f"_utf8mb4'{escape_string(text)}'"
 
 
 def quoted(name: str) -> str:

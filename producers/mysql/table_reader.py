@@ -24,12 +24,12 @@ from producers.mysql.canonical_sql import (
     behind,
     canonical,
     checksum,
-    literal,
-    lookup_name,
+    condition,
     place,
     quoted,
 )
 from producers.mysql.query import ANSWER_SECONDS, CONNECT_SECONDS, named_error
+from producers.mysql.tables import MysqlTable
 
 CHUNK_ROWS = 10_000
 LOOKUP_ROWS = 200
@@ -121,15 +121,15 @@ class TableReader:
             )
         return Position(found[0][0] or "", int(found[0][1] or 0), (gtids or "").replace("\n", ""))
 
-    def table(self, name: str) -> SourceTable:
+    def table(self, named: MysqlTable) -> SourceTable:
         """What the server says of a table.
 
         Raises:
             SourceError: There is no such table.
         """
         with self._named():
-            described = self._ask(_COLUMNS, self._at.database, name)
-            listed = self._ask(_KEYS, self._at.database, name)
+            described = self._ask(_COLUMNS, named.database, named.table)
+            listed = self._ask(_KEYS, named.database, named.table)
         columns = {
             str(field): SourceColumn.described(
                 str(field), _text(type_), nullable == "YES", charset, (_int(digits), _int(scale))
@@ -138,7 +138,7 @@ class TableReader:
         }
         if not columns:
             raise SourceError(
-                f"MySQL has no table {self._at.database}.{name}.",
+                f"MySQL has no table {named.database}.{named.table}.",
                 "Take it out of ducklake.yml, or create it again.",
             )
         indexes: dict[str, list[SourceColumn | None]] = {}
@@ -149,16 +149,16 @@ class TableReader:
             for index in indexes.values()
             if all(c is not None and not c.nullable for c in index)
         )
-        return SourceTable(name, tuple(columns.values()), next(keys, ()))
+        return SourceTable(named.sql, tuple(columns.values()), next(keys, ()))
 
-    def estimate(self, name: str) -> int:
+    def estimate(self, named: MysqlTable) -> int:
         """About how many rows a table has, as the server knows without counting."""
         with self._named():
             found = self._ask(
                 "SELECT table_rows FROM information_schema.tables WHERE table_schema = %s"
                 " AND table_name = %s",
-                self._at.database,
-                name,
+                named.database,
+                named.table,
             )
         return int(found[0][0] or 0) if found else 0
 
@@ -181,10 +181,9 @@ class TableReader:
         order = ", ".join(quoted(c.name) for c in table.key)
         after: Row | None = None
         while True:
-            where = f" WHERE {behind(self._db, table.key, after)}" if after else ""
+            where = f" WHERE {behind(table.key, after)}" if after else ""
             chunk = self._snapshot(
-                f"SELECT {selected} FROM {quoted(table.name)}{where} ORDER BY {order}"
-                f" LIMIT {chunk_rows}"
+                f"SELECT {selected} FROM {table.sql}{where} ORDER BY {order}" f" LIMIT {chunk_rows}"
             )
             if chunk:
                 yield [row[: len(keys) + 1] for row in chunk]
@@ -193,7 +192,7 @@ class TableReader:
             last = chunk[-1][len(keys) + 1 :]
             if last == after:
                 raise SourceError(
-                    f"Table {table.name}: the rows behind a key cannot be told from those before.",
+                    f"Table {table.sql}: the rows behind a key cannot be told from those before.",
                     "A key with partial zero dates cannot be read in chunks; correct these rows.",
                 )
             after = last
@@ -206,7 +205,7 @@ class TableReader:
         selected = ", ".join(canonical(c) for c in table.compared)
         with self._named(), self._db.cursor(SSCursor) as cursor:
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            cursor.execute(f"SELECT {selected} FROM {quoted(table.name)}")
+            cursor.execute(f"SELECT {selected} FROM {table.sql}")
             while chunk := cursor.fetchmany(chunk_rows):
                 yield [tuple(map(_cell, row)) for row in chunk]
             cursor.execute("COMMIT")
@@ -221,20 +220,11 @@ class TableReader:
         found: dict[Row, Row] = {}
         selected = ", ".join(canonical(c) for c in (*table.key, *table.compared))
         for first in range(0, len(keys), LOOKUP_ROWS):
-            where = self.condition(table.key, keys[first : first + LOOKUP_ROWS])
-            sql = f"SELECT {selected} FROM {quoted(table.name)} WHERE {where}"
+            where = condition(table.key, keys[first : first + LOOKUP_ROWS])
+            sql = f"SELECT {selected} FROM {table.sql} WHERE {where}"
             for row in self._snapshot(sql):
                 found[row[: len(table.key)]] = row[len(table.key) :]
         return found
-
-    def condition(self, key: Sequence[SourceColumn], keys: Sequence[Row]) -> str:
-        """SQL of MySQL: whether a row has one of some keys."""
-        names = ", ".join(lookup_name(c) for c in key)
-        listed = ", ".join(
-            "(" + ", ".join(literal(self._db, c, v) for c, v in zip(key, row, strict=True)) + ")"
-            for row in keys
-        )
-        return f"({names}) IN ({listed})"
 
     # Asking --------------------------------------------------------------------------------
 

@@ -99,9 +99,16 @@ def following(
 @contextmanager
 def as_root(stack: Config, database: str | None = None) -> Iterator[Any]:
     """A cursor of MySQL's root, each statement committed at once."""
+    connection = root(stack, database)
+    with connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def root(stack: Config, database: str | None = None) -> Any:
+    """A connection of MySQL's root."""
     at = shop_server(stack)
     secrets = json.loads((stack.stack_dir / "secrets.json").read_text())
-    connection = pymysql.connect(
+    return pymysql.connect(
         host=at.host,
         port=at.port,
         user="root",
@@ -111,8 +118,6 @@ def as_root(stack: Config, database: str | None = None) -> Iterator[Any]:
         charset="utf8mb4",
         init_command="SET sql_mode = ''",
     )
-    with connection, connection.cursor() as cursor:
-        yield cursor
 
 
 def run(cursor: Any, statements: Sequence[str]) -> None:

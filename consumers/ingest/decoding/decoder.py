@@ -6,7 +6,8 @@ a value and keep nothing between two parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +25,25 @@ from consumers.ingest.decoding.plain import PlainJson
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.rejects import RejectsDecoder
 from consumers.ingest.decoding.row_sql import with_constants
-from consumers.ingest.decoding.versions import VersionedSchema, by_version
-from consumers.ingest.schema_history import TableHistory
+from consumers.ingest.decoding.versions import VersionedSchema, by_version, places
+from consumers.ingest.drift import FREEZE, DriftGate
+from consumers.ingest.schema_history import TableHistory, TableVersion
 from lake.config import Table, TableRef
-from lake.records import Kind
+from lake.records import DeadLetter, Kind
 from lake.storage.schema import Schema
+
+Announced = Callable[[str, TableHistory], None]
 
 _FORMATS: Mapping[Kind, RecordFormat] = {known.kind: known for known in (Debezium(), PlainJson())}
 
 
 def make_decoder(
-    ref: TableRef, table: Table, kind: Kind, changes: Changes | None = None
+    ref: TableRef,
+    table: Table,
+    kind: Kind,
+    changes: Changes | None = None,
+    gate: DriftGate | None = None,
+    announced: Announced = lambda topic, history: None,
 ) -> Decoder:
     """The decoder of a table.
 
@@ -43,6 +52,8 @@ def make_decoder(
         table: Its configuration: declared types.
         kind: What its records are.
         changes: For CDC: the source's own schema changes, with the exact columns.
+        gate: For CDC: the table's drift policy.
+        announced: For CDC: told what is known of the table's definition, for every batch.
 
     Raises:
         ConfigError: A declared type is none.
@@ -50,7 +61,7 @@ def make_decoder(
     record_format = _FORMATS.get(kind)
     if record_format is None:
         return RejectsDecoder(ref)
-    return TableDecoder(ref, table, record_format, changes)
+    return TableDecoder(ref, table, record_format, changes, gate, announced)
 
 
 class TableDecoder:
@@ -61,6 +72,8 @@ class TableDecoder:
         table: Its configuration: declared types.
         record_format: How its records hold their rows.
         changes: The source's own schema changes; None where it does not announce any.
+        gate: Its drift policy; without one, every definition is taken.
+        announced: Told what is known of the table's definition, for every batch.
     """
 
     def __init__(
@@ -69,8 +82,12 @@ class TableDecoder:
         table: Table,
         record_format: RecordFormat,
         changes: Changes | None = None,
+        gate: DriftGate | None = None,
+        announced: Announced = lambda topic, history: None,
     ) -> None:
         self.ref = ref
+        self._gate = gate
+        self._announced = announced
         self._format = record_format
         self._known = KnownColumns(ref, table, changes)
         self._db = connect()
@@ -89,6 +106,43 @@ class TableDecoder:
             return Decoded(None, schema, ())
         # Asked after the records were read: what defines them has been announced by now.
         history = self._known.history(self._format.database_of(messages))
+        self._announced(self.ref.topic, history)
+        unaccepted = self._gate.unaccepted(history) if self._gate is not None else ()
+        if not unaccepted:
+            return self._decode_all(messages, schema, history, epoch)
+        taken, held = self._by_acceptance(messages, history, unaccepted)
+        decoded = Decoded(None, schema, ())
+        if taken:
+            decoded = self._decode_all(taken, schema, history.without(unaccepted), epoch)
+        return replace(decoded, dead_letters=in_order((*decoded.dead_letters, *held)))
+
+    def _by_acceptance(
+        self,
+        messages: Sequence[Message],
+        history: TableHistory,
+        unaccepted: Sequence[TableVersion],
+    ) -> tuple[list[Message], list[DeadLetter]]:
+        """The records of accepted definitions, and dead letters of all others.
+
+        Raises:
+            SchemaDrift: There is one of another definition, and the table is to stop.
+        """
+        assert self._gate is not None, "without a gate every definition is accepted"
+        beyond = {id(version) for version in unaccepted}
+        taken, held = [], []
+        for message, (place, moment) in zip(messages, places(self._db, messages), strict=True):
+            version = history.at(place, moment)
+            if id(version) not in beyond:
+                taken.append(message)
+            elif self._gate.policy == FREEZE:
+                raise self._gate.frozen(version)
+            else:
+                held.append(dead_letter(self.ref.topic, message, _quarantined(version)))
+        return taken, held
+
+    def _decode_all(
+        self, messages: Sequence[Message], schema: Schema, history: TableHistory, epoch: int
+    ) -> Decoded:
         schema = self._known.complete(schema, history)
         parts = list(parts_of(messages))
         while True:
@@ -134,14 +188,25 @@ def _joined(decoded: Sequence[Decoded], schema: Schema) -> Decoded:
     tables = [one.rows for one in decoded if one.rows is not None]
     if len(decoded) == 1:
         return decoded[0]
-    dead_letters = [record for one in decoded for record in one.dead_letters]
-    dead_letters.sort(key=lambda record: (record.partition, record.offset))
+    dead_letters = in_order(record for one in decoded for record in one.dead_letters)
     if not tables:
-        return Decoded(None, schema, tuple(dead_letters))
+        return Decoded(None, schema, dead_letters)
     rows = pa.concat_tables(tables)
     if not _is_ordered(rows):
         rows = rows.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
-    return Decoded(rows, schema, tuple(dead_letters))
+    return Decoded(rows, schema, dead_letters)
+
+
+def in_order(dead_letters: Iterable[DeadLetter]) -> tuple[DeadLetter, ...]:
+    """Dead letters by partition and offset."""
+    return tuple(sorted(dead_letters, key=lambda record: (record.partition, record.offset)))
+
+
+def _quarantined(version: TableVersion) -> str:
+    return (
+        f"its table's definition of {version.start.file}:{version.start.position} is not accepted"
+        " (drift: quarantine)"
+    )
 
 
 def _is_ordered(rows: pa.Table) -> bool:

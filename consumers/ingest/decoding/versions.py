@@ -58,7 +58,7 @@ def by_version(
         return
     inactive = {id(version): inactive_columns(schema, version) for version in history}
     groups: dict[frozenset[str], list[Message]] = {}
-    for message, (place, moment) in zip(messages, _places(db, messages), strict=True):
+    for message, (place, moment) in zip(messages, places(db, messages), strict=True):
         groups.setdefault(inactive[id(history.at(place, moment))], []).append(message)
     yield from ((group, names) for names, group in groups.items())
 
@@ -74,7 +74,7 @@ def _shared_fields(schema: Schema) -> frozenset[str]:
     return frozenset(field for field, count in counted.items() if count > 1)
 
 
-def _places(
+def places(
     db: duckdb.DuckDBPyConnection, messages: Sequence[Message]
 ) -> Iterator[tuple[BinlogPosition, int]]:
     """Where each record stands in the binlog, and when it was written there.
