@@ -74,7 +74,7 @@ def _show(results: Sequence[TableResult]) -> None:
         )
     console.print(table)
     for result in results:
-        if result.state == FAILED:
+        if result.reason:
             console.print(
                 f"{result.table}: {result.reason} {result.remedy}", markup=False, soft_wrap=True
             )

@@ -87,7 +87,12 @@ class Reconciler:
             for _ in range(ROUNDS if repair else 0):
                 if found.result.state != DIFFERENT:
                     break
-                mended += Repair(self._config, self._endpoints, self._wait).mend(ref, found)
+                try:
+                    mended += Repair(self._config, self._endpoints, self._wait).mend(ref, found)
+                except Interrupted:
+                    raise
+                except DuckLakeError as error:
+                    return replace(found.result, reason=error.what, remedy=error.remedy)
                 found = comparison.compare(ref)
         return replace(found.result, repaired=mended)
 

@@ -63,7 +63,7 @@ class TableResult:
         differences: Some of them.
         moving: Rows that changed faster than they could be compared; they are not differences.
         repaired: Rows that were mended before this result.
-        reason: Why it failed.
+        reason: Why it failed, or why it could not be mended.
         remedy: What the reader should do about it.
     """
 

@@ -158,7 +158,7 @@ def _unequal(results: tuple[TableResult, ...]) -> Iterator[Problem]:
         subject, command = f"table {result.table}", f"`ducklake verify {result.table}"
         if result.state == DIFFERENT:
             reason = f"Its rows are not those of MySQL: {result.summary()}."
-            remedy = f"{command} --against-source --repair` mends them."
+            remedy = result.remedy or f"{command} --against-source --repair` mends them."
             yield Problem(subject, "differs from its source", result.at, reason, remedy)
         elif result.state == FAILED:
             remedy = result.remedy or f"Try {command} --against-source`."

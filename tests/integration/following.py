@@ -123,3 +123,18 @@ def root(stack: Config, database: str | None = None) -> Any:
 def run(cursor: Any, statements: Sequence[str]) -> None:
     for statement in statements:
         cursor.execute(statement)
+
+
+@contextmanager
+def consumer_running(followed: Following) -> Iterator[None]:
+    """`ducklake consume`, at work for the time of the block."""
+    stop = threading.Event()
+    writer = LakeWriter(followed.lab.config, followed.lab.endpoints)
+    thread = threading.Thread(target=writer.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        writer.close()

@@ -6,6 +6,7 @@ test looks at what is said of its table.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from lake.config import Config
-from tests.integration.following import Following, as_root, following, run
+from tests.integration.following import Following, as_root, following, consumer_running, run
 from tests.integration.producers_lab import unique
 
 pytestmark = pytest.mark.stack
@@ -177,3 +178,34 @@ def test_the_default_of_a_new_column_in_old_rows_is_found(faults: Faults) -> Non
 def test_a_row_too_many_of_a_table_without_a_key_is_found(faults: Faults) -> None:
     said = faults.said["keyless"]
     assert (said["missing"], said["surplus"], said["source_rows"]) == (1, 0, 4)
+
+
+def test_a_repair_mends_everything_that_was_found(faults: Faults) -> None:
+    """Rows are read again, deletes are written; a table without a key says that it cannot."""
+    made, names = faults.following, faults.names
+    made.deliver()
+    with consumer_running(made):
+        said = {name: made.reconcile(name, repair=True).dump() for name in names.values()}
+    for fault, name in names.items():
+        if fault == "keyless":
+            assert "without a key" in said[name]["reason"] and said[name]["remedy"]
+        else:
+            assert said[name]["state"] == "equal", said[name]
+    assert said[names["cascade"]]["repaired"] == 1
+    assert json.loads(made.command("verify", "--json"))["exact"]
+    # the same again from Kafka alone
+    for fault in ("cascade", "behind"):
+        made.command("replay", names[fault], "--rebuild")
+        assert made.reconcile(names[fault]).state == "equal"
+    assert json.loads(made.command("verify", "--json"))["exact"]
+
+
+def test_the_last_comparison_is_state(faults: Faults) -> None:
+    """What differs makes `status` unhealthy until it is mended."""
+    made, name = faults.following, faults.names["keyless"]
+    assert made.reconcile(name).state == "different"
+    topic = f"{made.lab.source}.{name}"
+    status = json.loads(made.command("status", "--json", code=3))
+    assert status["reconciliation"][topic]["missing"] == 1
+    [problem] = [p for p in status["problems"] if p["subject"] == f"table {topic}"]
+    assert problem["state"] == "differs from its source" and "--repair" in problem["remedy"]
