@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from ducklake.cli.report import problem_lines
+from ducklake.cli.condition_text import problem_lines
 from ducklake.supervision.condition import look
 from lake.config import Config
 from lake.opening import open_lake

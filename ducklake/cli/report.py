@@ -14,7 +14,7 @@ from rich.text import Text
 
 from batcher.catalog import opened, renamed_columns
 from batcher.postgres import PostgresExport
-from ducklake.reconciliation.result import TableResult
+from ducklake.cli.condition_text import ago, problem_lines, reconciliation_text
 from ducklake.supervision.condition import Condition, look
 from lake.config import FOREIGN, Config, Endpoints
 from lake.errors import BatchError, DuckLakeError
@@ -236,14 +236,6 @@ def show(report: Report, console: Console) -> None:
     console.print(Group(*parts))
 
 
-def problem_lines(condition: Condition) -> list[Text]:
-    """What has stopped, hangs or is tried again, each with its remedy; nothing if all is well."""
-    if not condition.problems:
-        return []
-    lines = [Text(condition.summary(), style="bold red")]
-    return lines + [Text(f"  {problem.line()}", style="red") for problem in condition.problems]
-
-
 def _layers(report: Report) -> Table:
     table = Table(title="Rows by layer", title_justify="left", box=None)
     table.add_column("Table")
@@ -257,17 +249,10 @@ def _layers(report: Report) -> Table:
             _number(report.source.get(topic)),
             _number(rows),
             _number(in_postgres.get(topic)),
-            _ago(report.age.get(topic)),
+            ago(report.age.get(topic)),
             reconciliation_text(compared.get(topic)),
         )
     return table
-
-
-def reconciliation_text(result: TableResult | None) -> str:
-    """What the last comparison of a table with its source found, and when."""
-    if result is None:
-        return ""
-    return f"{result.state}, {_ago(time.time() - result.at)}"
 
 
 def _models(report: Report) -> Table:
@@ -300,11 +285,3 @@ def _verdict(report: Report) -> Text:
 
 def _number(rows: int | None) -> str:
     return "" if rows is None else f"{rows:,}"
-
-
-def _ago(seconds: float | None) -> str:
-    if seconds is None:
-        return "never"
-    if seconds < 120:
-        return f"{seconds:.0f} s ago"
-    return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.0f} h ago"

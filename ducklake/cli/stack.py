@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ducklake.cli.condition_text import problem_lines, reconciliation_text
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
-from ducklake.cli.report import problem_lines, reconciliation_text
 from ducklake.supervision.condition import Condition, look
 from lake.config import Config, load_config
 from lake.errors import StackError

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lake.config import Config
-from tests.integration.following import Following, as_root, following, consumer_running, run
+from tests.integration.following import Following, as_root, consumer_running, following, run
 from tests.integration.producers_lab import unique
 
 pytestmark = pytest.mark.stack

@@ -56,7 +56,7 @@ def value(type_: str, dice: random.Random) -> Any:
     if dice.random() < 0.2:
         return None
     word = type_.partition("(")[0].split()[0]
-    return {
+    made: dict[str, Callable[[], Any]] = {
         "INT": lambda: dice.randint(-(2**31), 2**31 - 1),
         "BIGINT": lambda: dice.choice([0, 2**64 - 1, dice.randint(0, 2**63)]),
         "DECIMAL": lambda: f"{dice.randint(-10**9, 10**9)}.{dice.randint(0, 99):02}",
@@ -73,7 +73,8 @@ def value(type_: str, dice: random.Random) -> Any:
         "TIME": lambda: dice.choice(["-12:34:56", "25:30:00", "00:00:00"]),
         "ENUM": lambda: dice.choice(["a", "b,c", "ñ"]),
         "TINYINT": lambda: dice.choice([0, 1, 2, -5]),
-    }[word]()
+    }
+    return made[word]()
 
 
 @dataclass
