@@ -14,7 +14,8 @@ DuckLakeError
     │   └── ProcessFailed   a supervised process ended, or does not answer
     ├── AlreadyRunning      another process does the same for this data folder
     ├── SourceError         a source cannot be read as configured
-    │   └── CursorMissing   a topic has rows and its cursor is gone
+    │   ├── CursorMissing   a topic has rows and its cursor is gone
+    │   └── BinlogLost      MySQL's log no longer continues what was read
     ├── ProducerFenced      another producer took over this transactional id
     ├── DataLoss            records vanished before they were read
     │   ├── TopicRecreated
@@ -104,6 +105,10 @@ class SourceError(TerminalError):
 
 class CursorMissing(SourceError):
     """The topic has rows, but the producer's cursor is gone."""
+
+
+class BinlogLost(SourceError):
+    """MySQL's log no longer continues what was read: purged, reset, or another server's."""
 
 
 class ProducerFenced(TerminalError):

@@ -35,6 +35,18 @@ generations_app = typer.Typer(
 app.add_typer(generations_app, name="generations")
 generations_app.command("list")(lake_commands.list_generations)
 generations_app.command("remove")(lake_commands.remove_generation)
+connector_app = typer.Typer(
+    no_args_is_help=True, help="Show, pause, resume, restart and remove Kafka Connect's connectors."
+)
+app.add_typer(connector_app, name="connector")
+for _connector_command in (
+    connector_commands.status,
+    connector_commands.pause,
+    connector_commands.resume,
+    connector_commands.restart,
+    connector_commands.remove,
+):
+    connector_app.command()(_connector_command)
 ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger.")
 app.add_typer(ledger_app, name="ledger")
 ledger_app.command("rebuild")(lake_commands.rebuild_ledger)

@@ -6,14 +6,23 @@ from typing import Annotated
 
 import typer
 
-from ducklake.cli.options import ConfigOption, JsonOption
+from ducklake.cli.options import ConfigOption, JsonOption, YesOption
+
+SourceArgument = Annotated[
+    str | None, typer.Argument(help="A source of type mysql_cdc; all by default.")
+]
+OneSource = Annotated[str, typer.Argument(help="A source of type mysql_cdc.")]
 
 
 def backfill(
-    table: Annotated[str, typer.Argument(help="The table, as SOURCE.TABLE.")],
+    table: Annotated[str, typer.Argument(help="The table, as SOURCE.TABLE; with --reset, SOURCE.")],
     where: Annotated[
         str, typer.Option("--where", help="A condition in MySQL's SQL; all rows by default.")
     ] = "",
+    reset: Annotated[
+        bool,
+        typer.Option("--reset", help="Begin the source anew: all tables, and changes from now on."),
+    ] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Return once the request is stored.")
     ] = False,
@@ -23,4 +32,53 @@ def backfill(
     """Read a MySQL table again while its changes keep flowing; nothing is written to MySQL."""
     from ducklake.cli import connectors
 
-    connectors.backfill(config, table, where, not no_wait, as_json)
+    if reset:
+        connectors.reset(config, table, not no_wait, as_json)
+    else:
+        connectors.backfill(config, table, where, not no_wait, as_json)
+
+
+def status(
+    source: SourceArgument = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Show the state of the connectors and of what is being read again.
+
+    Exit code 0: all run; 3: one does not.
+    """
+    from ducklake.cli import connector_lifecycle
+
+    if not connector_lifecycle.show(config, source, as_json):
+        raise typer.Exit(3)
+
+
+def pause(source: OneSource, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Have a connector read no further until it is resumed; `ducklake status` shows it."""
+    from ducklake.cli import connector_lifecycle
+
+    connector_lifecycle.pause(config, source, as_json)
+
+
+def resume(source: OneSource, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Have a paused connector continue where it was."""
+    from ducklake.cli import connector_lifecycle
+
+    connector_lifecycle.resume(config, source, as_json)
+
+
+def restart(source: OneSource, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Restart a connector and its tasks; no row is lost or sent twice."""
+    from ducklake.cli import connector_lifecycle
+
+    connector_lifecycle.restart(config, source, as_json)
+
+
+def remove(
+    source: OneSource,
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a connector from Kafka Connect; topics, offsets and lake stay."""
+    from ducklake.cli import connector_lifecycle
+
+    connector_lifecycle.remove(config, source, yes, as_json)

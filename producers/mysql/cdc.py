@@ -110,7 +110,7 @@ class MysqlCdcConnector(Connector):
 
         Raises:
             ServiceUnreachable: Connect does not answer, or a task failed for a passing reason.
-            SourceError: Connect refuses the configuration.
+            SourceError: Connect refuses the configuration, or the server's log was lost.
         """
         current = self._connect.configuration()
         wanted = self._snapshot_settings(current) | self.configuration()
@@ -122,6 +122,7 @@ class MysqlCdcConnector(Connector):
                 message="The connector has a new configuration.",
                 connector=self.connector,
             )
+        self._progress.check_log(self.name)
         self._watch()
         self.backfills.advance(self._connect, BACKFILL_DELAY_SECONDS)
         self._notices.read()
@@ -150,6 +151,15 @@ class MysqlCdcConnector(Connector):
         if delivered is None:
             return False
         return self._progress.holds(delivered, self._goal) and not self.backfills.pending()
+
+    def has_read_all(self) -> bool:
+        """Whether the first snapshot is over.
+
+        Raises:
+            ServiceUnreachable: Connect does not answer, or a task has failed and is restarted.
+        """
+        self._watch()
+        return self._progress.delivered() is not None
 
     def count(self) -> dict[str, int]:
         """Ask MySQL for the rows of each table."""
@@ -232,7 +242,7 @@ class MysqlCdcConnector(Connector):
             if part.get("state") in {"PAUSED", "STOPPED"}:
                 raise ServiceUnreachable(
                     f"Debezium's connector {self.connector} is {part['state'].lower()}.",
-                    f"Resume it: PUT /connectors/{self.connector}/resume.",
+                    f"Resume it: `ducklake connector resume {self.name}`.",
                 )
 
         self._restart_if_stalled()

@@ -79,12 +79,51 @@ class ConnectRest:
         if not response.ok:
             raise self._unexpected("POST", path, response.status_code)
 
+    def pause(self) -> None:
+        """Have the connector read no further, until `resume`; it stays paused over restarts."""
+        self._change("PUT", "/pause")
+
+    def resume(self) -> None:
+        """Have a paused or stopped connector run."""
+        self._change("PUT", "/resume")
+
+    def stop(self) -> None:
+        """End the connector's tasks; only then can its offsets be deleted."""
+        self._change("PUT", "/stop")
+
+    def remove(self) -> bool:
+        """Delete the connector; its offsets stay in Connect. Whether there was one."""
+        path = f"/connectors/{self.connector}"
+        response = self._request("DELETE", path)
+        if response.status_code == requests.codes.not_found:
+            return False
+        if not response.ok:
+            raise self._unexpected("DELETE", path, response.status_code)
+        return True
+
+    def delete_offsets(self) -> None:
+        """Forget how far a stopped connector has read: it begins with a new snapshot."""
+        self._change("DELETE", "/offsets")
+
+    def _change(self, method: str, what: str) -> None:
+        path = f"/connectors/{self.connector}{what}"
+        response = self._request(method, path)
+        if not response.ok:
+            raise self._unexpected(method, path, response.status_code)
+
     def clean(self, text: str) -> str:
         """The text's first line without any secret, cut to a readable length."""
         line = text.strip().partition("\n")[0]
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line[:REASON_CHARACTERS]
+
+    def _shown_error(self, wanted: Mapping[str, str], key: str, text: str) -> str:
+        """An error, without the value that a reference stands for: Connect quotes it."""
+        reference = wanted.get(key, "")
+        if "${" in reference:
+            return f"the value of {reference} is refused"
+        return self.clean(text)
 
     def _get(self, path: str) -> Any:
         response = self._request("GET", path)
@@ -131,7 +170,7 @@ class ConnectRest:
             return self._unexpected("PUT", f"/connectors/{self.connector}/config", status)
         values = [entry.get("value") or {} for entry in answer.json().get("configs", [])]
         wrong = [
-            f"{value.get('name')}: {self.clean(text)}"
+            f"{value.get('name')}: {self._shown_error(wanted, value.get('name', ''), text)}"
             for value in values
             for text in value.get("errors", [])
         ]

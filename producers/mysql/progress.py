@@ -7,6 +7,7 @@ import re
 from lake.config import MysqlConnection
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.query import ask
+from producers.mysql.server_log import check_log
 
 
 class DebeziumProgress:
@@ -20,6 +21,15 @@ class DebeziumProgress:
     def __init__(self, server: MysqlConnection, connect: ConnectRest) -> None:
         self._server = server
         self._connect = connect
+
+    def check_log(self, source: str) -> None:
+        """See that the server's log continues what was read.
+
+        Raises:
+            BinlogLost: It does not, with the way out.
+            ServiceUnreachable: MySQL or Connect does not answer.
+        """
+        check_log(self._server, source, self._connect.offsets())
 
     def holds(self, delivered: str, wanted: str) -> bool:
         """Whether all rows of some transactions are in Kafka.
