@@ -66,10 +66,11 @@ def _check_offset(server: MysqlConnection, source: str, offset: Mapping[str, Any
     sizes = {row[0]: int(row[1]) for row in ask_all(server, "SHOW BINARY LOGS")}
     file, position = str(offset["file"]), int(offset.get("pos") or 0)
     size = sizes.get(file, -1)
-    if position > size or is_ours and position < size and not _continues(server, offset):
+    if position > size or (is_ours and position < size and not _continues(server, offset)):
         raise BinlogLost(
             f"{at} has another log than the one that source {source} has read up to"
-            f" {file}:{position}: its log was reset (RESET MASTER), or an older backup was restored.",
+            f" {file}:{position}: its log was reset (RESET MASTER), or an older backup was"
+            " restored.",
             remedy,
         )
 
