@@ -64,7 +64,7 @@ class TableState:
     Attributes:
         table: Its name; `*` where nobody knows which one it is.
         state: `stopped` where rows are left out, `differs` where the lake may not be what the
-            source is.
+            source is, `misconfigured` where it is read, but not as somebody wanted it.
         reason: What happened, and where.
         remedy: What the reader should do about it.
     """
@@ -80,10 +80,19 @@ class NoOptions(Section):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a source, and the keys below it that lead there."""
+    """What is wrong with a source, and the keys below it that lead there.
+
+    Attributes:
+        at: The keys.
+        what: What is wrong.
+        remedy: What the reader should do about it.
+        is_error: False for what only has to be known.
+    """
 
     at: tuple[str, ...]
     what: str
+    remedy: str = ""
+    is_error: bool = True
 
 
 class Connector(ABC):
@@ -156,6 +165,17 @@ class Connector(ABC):
         Args:
             config: The configuration; the source's section itself is valid.
             name: The source.
+        """
+        yield from ()
+
+    @classmethod
+    def server_problems(cls, config: Config, name: str) -> Iterator[Problem]:
+        """What is wrong with a source in view of its server, which is asked.
+
+        Raises:
+            StackNotRunning: The server is the embedded one, and the stack is not up.
+            ServiceUnreachable: It does not answer.
+            SourceError: It refuses the user.
         """
         yield from ()
 

@@ -127,6 +127,19 @@ def check_sources(config: Config, names: Iterable[str] | None = None) -> None:
         raise ConfigError("\n".join(dict.fromkeys(said)))
 
 
+def server_problems(config: Config, name: str) -> Iterator[tuple[str, bool]]:
+    """(line, whether it is an error) for all that a source's server has against it.
+
+    Raises:
+        StackNotRunning: The server is the embedded one, and the stack is not up.
+        ServiceUnreachable: It does not answer.
+        SourceError: It refuses the user.
+    """
+    for problem in connector_class(config, name).server_problems(config, name):
+        line = config.problem(("sources", name, *problem.at), problem.what)
+        yield f"{line} {problem.remedy}".strip(), problem.is_error
+
+
 def unused_connections(config: Config) -> list[str]:
     """Names under `connections` that no source uses; they are not validated."""
     used = {use.entry for use in connection_uses(config) if isinstance(use.entry, str)}

@@ -8,7 +8,13 @@ from collections.abc import Callable, Generator, Sequence
 
 import structlog
 
-from lake.errors import DuckLakeError, ProducerFenced, TransientError, UnexpectedError
+from lake.errors import (
+    DuckLakeError,
+    ProducerFenced,
+    SourceError,
+    TransientError,
+    UnexpectedError,
+)
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import RETRYING, RUNNING, STOPPED, Heartbeat, Part
 from producers.base import Connector, TableState
@@ -90,12 +96,19 @@ class SourceLoop:
         if source.writes_records and self._writer is None:
             self._writer = self._open_writer()
         self._write_batches(source, stop)
-        self._tell_tables(source.table_states())
+        states = source.table_states()
+        self._tell_tables(states)
         if self._error is not None:
             log.info("source_resumed", message="The source responds again.", source=self.name)
         self._error = None
         self._backoff.reset()
         if once and not stop.is_set() and source.settled():
+            # What is there has been read, but for these.
+            stopped = [state for state in states if state.state == STOPPED]
+            if stopped:
+                what = " ".join(f"{self.name}.{s.table}: {s.reason}" for s in stopped)
+                remedies = " ".join(dict.fromkeys(state.remedy for state in stopped))
+                self.failed = SourceError(what, remedies)
             return True
         pause = _pause(source, once)
         self._tell(within=None)  # it waits, however long

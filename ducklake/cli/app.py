@@ -12,7 +12,7 @@ import typer
 from ducklake.cli import connector_commands, lake_commands, pipeline_commands
 from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
-from ducklake.cli.options import ConfigOption
+from ducklake.cli.options import ConfigOption, OfflineOption
 from ducklake.cli.output import note
 from ducklake.cli.signals import FENCED, INTERRUPTED
 from lake.config import CONFIG_NAME, json_schema
@@ -78,11 +78,14 @@ for _command in (
 
 
 @config_app.command()
-def check(config: ConfigOption = None) -> None:
-    """Validate the configuration, with every connector's options; every error names its line."""
+def check(config: ConfigOption = None, offline: OfflineOption = False) -> None:
+    """Validate the configuration, and check each source against its server.
+
+    Every error names its line. A server that does not answer is named, and is no error.
+    """
     from ducklake.cli import configuration
 
-    configuration.check(config)
+    configuration.check(config, offline)
 
 
 @config_app.command()

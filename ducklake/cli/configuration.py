@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from lake.config import Config, load_config
+from lake.config import FOREIGN, Config, load_config
+from lake.errors import ConfigError, ServiceUnreachable, SourceError, StackNotRunning
 from producers.mysql.tables import quoted
-from producers.registry import check_sources, unused_connections
+from producers.registry import check_sources, server_problems, unused_connections
 
 
 def load_checked(path: Path | None, sources: list[str] | None = None) -> Config:
@@ -26,8 +27,12 @@ def load_checked(path: Path | None, sources: list[str] | None = None) -> Config:
     return config
 
 
-def check(path: Path | None) -> None:
-    """Validate, and say what may surprise.
+def check(path: Path | None, offline: bool) -> None:
+    """Validate, ask the servers, and say what may surprise.
+
+    Args:
+        path: The file; None looks for it.
+        offline: Whether servers are not to be asked.
 
     Raises:
         ConfigError: Something is wrong; every line names its place.
@@ -51,3 +56,29 @@ def check(path: Path | None) -> None:
             print(f"{ref.topic} is raw.{relation}: PostgreSQL's names have at most 63 bytes")
     for name in unused_connections(config):
         print(f"connections.{name}: no source uses it, so nothing of it was checked")
+    if not offline:
+        _ask_servers(config)
+
+
+def _ask_servers(config: Config) -> None:
+    """Check each source against its server, where that answers.
+
+    Raises:
+        ConfigError: Something is wrong; every line names its place.
+    """
+    wrong = []
+    for name, source in config.settings.sources.items():
+        if source.type == FOREIGN:
+            continue
+        try:
+            for line, is_error in server_problems(config, name):
+                if is_error:
+                    wrong.append(line)
+                else:
+                    print(line)
+        except (StackNotRunning, ServiceUnreachable) as error:
+            print(f"sources.{name}: not checked against its server: {error}")
+        except SourceError as error:
+            wrong.append(f"sources.{name}: {error}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))

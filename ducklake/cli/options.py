@@ -16,3 +16,4 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmat
 OnceOption = Annotated[
     bool, typer.Option("--once", help="Process what is available now, then stop.")
 ]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Ask no server.")]

@@ -32,6 +32,8 @@ STARTING = "starting"
 RUNNING, RETRYING, STOPPED = "running", "retrying", "stopped"
 DIFFERS = "differs"
 """State of a table that goes on, and may not be what its source is."""
+MISCONFIGURED = "misconfigured"
+"""State of a table that goes on, but not as somebody wants it who wrote what is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Part:
 
     Attributes:
         kind: `source`, `table` or `step`.
-        state: `running`, `retrying`, `stopped` or `differs`.
+        state: `running`, `retrying`, `stopped`, `differs` or `misconfigured`.
         since: When it came into this state, in seconds of the epoch.
         reason: What happened.
         remedy: What the reader should do about it.

@@ -26,15 +26,19 @@ from lake.config import (
 )
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors, Problem, TableState
+from producers.connections import connect_as
 from producers.mysql.backfill import Backfills
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.neighbours import server_id, server_id_problems, table_problems
 from producers.mysql.notices import Notices
+from producers.mysql.preflight import Preflight
 from producers.mysql.progress import DebeziumProgress
 from producers.mysql.query import ask
+from producers.mysql.server_checks import NOTE, server_problems
+from producers.mysql.server_state import server_state
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
 from producers.mysql.stall import StallWatch
-from producers.mysql.tables import captured, mysql_tables, table_settings
+from producers.mysql.tables import MysqlTable, captured, mysql_tables, table_settings
 
 log = structlog.get_logger()
 TEMPLATE = Path("connect") / "mysql.json"
@@ -59,6 +63,7 @@ class MysqlCdcConnector(Connector):
 
     Attributes:
         tables: The tables by their names in the lake.
+        followed: Those of them that the connector follows.
     """
 
     Options = DebeziumSettings
@@ -76,8 +81,12 @@ class MysqlCdcConnector(Connector):
             endpoints.connect, self.connector, secrets, self.connection.place
         )
         self.tables = mysql_tables(source, self.connection.database)
+        self.followed = self.tables
         self.backfills = Backfills(config, endpoints, name, self.connection, self.tables)
         self._progress = DebeziumProgress(self.connection, self.rest)
+        self._preflight = Preflight(
+            self.connection, name, source, self.tables, server_id(config, name)
+        )
         self._goal: str | None = None
         self._stall = StallWatch()
         self._notices = Notices(config.settings.name, name, self.tables, endpoints)
@@ -99,6 +108,17 @@ class MysqlCdcConnector(Connector):
         yield from table_problems(config, name)
         yield from server_id_problems(config, name)
 
+    @classmethod
+    def server_problems(cls, config: Config, name: str) -> Iterator[Problem]:
+        """Settings, grants, tables and columns that the server lacks."""
+        source = config.settings.sources[name]
+        [own, *_] = cls.connections_used(name, source)
+        at = connect_as(config, own, MysqlConnection)
+        tables = mysql_tables(source, at.database)
+        state = server_state(at, tables.values())
+        for problem in server_problems(state, source, tables, server_id(config, name)):
+            yield Problem(problem.at, problem.what, problem.remedy, problem.level != NOTE)
+
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
         self.backfills.close()
@@ -113,6 +133,8 @@ class MysqlCdcConnector(Connector):
             SourceError: Connect refuses the configuration, or the server's log was lost.
         """
         current = self._connect.configuration()
+        self._preflight.look(bool(current) and self._progress.delivered() is not None)
+        self.followed = self._to_follow(current)
         wanted = self._snapshot_settings(current) | self.configuration()
         if current != wanted:
             self._request_new_tables(current, wanted)
@@ -129,8 +151,8 @@ class MysqlCdcConnector(Connector):
         yield from ()
 
     def table_states(self) -> Sequence[TableState]:
-        """What the rows of tables do not tell."""
-        return self._notices.states()
+        """Tables that are not read, or not as configured, and what rows do not tell of tables."""
+        return [*self._notices.states(), *self._preflight.states]
 
     def settled(self) -> bool:
         """Whether all that MySQL had committed when this was first asked is in Kafka.
@@ -162,10 +184,12 @@ class MysqlCdcConnector(Connector):
         return self._progress.delivered() is not None
 
     def count(self) -> dict[str, int]:
-        """Ask MySQL for the rows of each table."""
+        """Ask MySQL for the rows of each table that is there."""
+        there = server_state(self.connection, self.tables.values()).tables
         return {
             name: int(ask(self.connection, f"SELECT COUNT(*) FROM {table.sql}")[0])
             for name, table in self.tables.items()
+            if (state := there.get((table.database, table.table))) and state.is_readable
         }
 
     def configuration(self) -> dict[str, str]:
@@ -201,7 +225,7 @@ class MysqlCdcConnector(Connector):
             "user": mysql.user,
             # Connect resolves it: the password is in none of its answers.
             "password": mysql.connect_reference,
-            **table_settings(self.tables.values()),
+            **table_settings(self.followed.values()),
         }
         filled = {}
         for key, text in template.items():
@@ -266,7 +290,27 @@ class MysqlCdcConnector(Connector):
         """How the snapshot selects; once it is over, as it did: a change would only restart it."""
         if current and self._progress.delivered() is not None:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
-        return snapshot_settings(self.connection, self.tables.values())
+        return snapshot_settings(self.connection, self.followed.values())
+
+    def _to_follow(self, current: Mapping[str, str] | None) -> dict[str, MysqlTable]:
+        """All tables but those that may not be read: Debezium's snapshot would end at them.
+
+        One that is followed already stays: its changes come without the right to read it.
+
+        Raises:
+            SourceError: None is left.
+        """
+        known = captured(current or {})
+        unreadable = self._preflight.unreadable
+        followed = {
+            name: table
+            for name, table in self.tables.items()
+            if name not in unreadable or (table.database, table.table) in known
+        }
+        if not followed:
+            [trouble, *_] = self._preflight.troubles.values()
+            raise trouble.error
+        return followed
 
     def _request_new_tables(
         self, current: Mapping[str, str] | None, wanted: Mapping[str, str]
