@@ -6,11 +6,9 @@ configured and runs, and it knows when everything committed in MySQL has reached
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import structlog
 from pydantic import ConfigDict
@@ -24,7 +22,7 @@ from lake.config import (
     is_reference,
     names_a_secret,
 )
-from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from lake.errors import ServiceUnreachable, SourceError
 from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
 from producers.mysql.backfill import Backfills
@@ -36,12 +34,12 @@ from producers.mysql.progress import DebeziumProgress
 from producers.mysql.query import ask
 from producers.mysql.server_checks import NOTE, server_problems
 from producers.mysql.server_state import server_state
+from producers.mysql.settings import connector_settings
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
 from producers.mysql.stall import StallWatch
-from producers.mysql.tables import MysqlTable, captured, mysql_tables, table_settings
+from producers.mysql.tables import captured, mysql_tables
 
 log = structlog.get_logger()
-TEMPLATE = Path("connect") / "mysql.json"
 _NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
 BACKFILL_DELAY_SECONDS = 5.0
 """For so long, `ducklake backfill` itself may send the signal."""
@@ -134,7 +132,7 @@ class MysqlCdcConnector(Connector):
         """
         current = self._connect.configuration()
         self._preflight.look(bool(current) and self._progress.delivered() is not None)
-        self.followed = self._to_follow(current)
+        self.followed = self._preflight.to_follow(captured(current or {}))
         wanted = self._snapshot_settings(current) | self.configuration()
         if current != wanted:
             self._request_new_tables(current, wanted)
@@ -199,40 +197,11 @@ class MysqlCdcConnector(Connector):
             SourceError: The template cannot be read.
             ConfigError: Connect would be given the password itself.
         """
-        if not is_reference(self.connection.connect_reference):
-            raise ConfigError(
-                f"{self.connection.place}.connect_password is not a reference: Connect's REST"
-                " would show the password to everybody who asks.",
-                "Name one of Connect's config providers, such as"
-                " $${env:DUCKLAKE_SHOP_PASSWORD} or $${file:/run/secrets/mysql:password}.",
-            )
-        path = self.config.root / TEMPLATE
-        mysql = self.connection
-        try:
-            template: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SourceError(
-                f"{path}: {error}.", "Restore the connector's template from the repository."
-            ) from None
-        values = {
-            "name": self.config.settings.name,
-            "source": self.name,
-            "server_id": str(server_id(self.config, self.name)),
-            "replication_factor": str(self.config.settings.topics.replication_factor),
-            "kafka": self.endpoints.kafka,
-            "host": mysql.host,
-            "port": str(mysql.port),
-            "user": mysql.user,
-            # Connect resolves it: the password is in none of its answers.
-            "password": mysql.connect_reference,
-            **table_settings(self.followed.values()),
-        }
-        filled = {}
-        for key, text in template.items():
-            for name, value in values.items():
-                text = text.replace(f"<{name}>", value)
-            filled[key] = text
-        return filled | self.options.texts()
+        tables = self.followed.values()
+        settings = connector_settings(
+            self.config, self.endpoints, self.name, self.connection, tables
+        )
+        return settings | self.options.texts()
 
     # Watching ------------------------------------------------------------------------------
 
@@ -291,26 +260,6 @@ class MysqlCdcConnector(Connector):
         if current and self._progress.delivered() is not None:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.followed.values())
-
-    def _to_follow(self, current: Mapping[str, str] | None) -> dict[str, MysqlTable]:
-        """All tables but those that may not be read: Debezium's snapshot would end at them.
-
-        One that is followed already stays: its changes come without the right to read it.
-
-        Raises:
-            SourceError: None is left.
-        """
-        known = captured(current or {})
-        unreadable = self._preflight.unreadable
-        followed = {
-            name: table
-            for name, table in self.tables.items()
-            if name not in unreadable or (table.database, table.table) in known
-        }
-        if not followed:
-            [trouble, *_] = self._preflight.troubles.values()
-            raise trouble.error
-        return followed
 
     def _request_new_tables(
         self, current: Mapping[str, str] | None, wanted: Mapping[str, str]

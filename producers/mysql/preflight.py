@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -87,6 +87,25 @@ class Preflight:
         if fatal:
             self._next = 0.0
             raise self._error(fatal)
+
+    def to_follow(self, followed: Collection[tuple[str, str]]) -> dict[str, MysqlTable]:
+        """All tables but those that may not be read: Debezium's snapshot would end at them.
+
+        Args:
+            followed: (database, table) of those that the connector follows already. They stay:
+                their changes come without the right to read them.
+
+        Raises:
+            SourceError: None is left.
+        """
+        chosen = {
+            name: table
+            for name, table in self._tables.items()
+            if name not in self.unreadable or (table.database, table.table) in followed
+        }
+        if not chosen:  # an empty list would mean all tables of the server
+            raise SourceError(self.states[0].reason, self.states[0].remedy)
+        return chosen
 
     def _state(self, problem: ServerProblem) -> TableState:
         error = self._error([problem])

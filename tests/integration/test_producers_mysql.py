@@ -199,7 +199,7 @@ def test_an_option_that_connect_refuses_is_named_and_changes_nothing(shop: Shop)
 def test_a_refused_user_and_a_silent_server_are_told_apart(shop: Shop) -> None:
     for changed, kind, said in (
         ({"user": "nobody"}, SourceError, "Access denied for user 'nobody'"),
-        ({"port": 1}, ServiceUnreachable, "Failed to establish connection"),
+        ({"port": 1}, ServiceUnreachable, "Can't connect to MySQL server"),
     ):
         source = shop.made({}, mysql=changed).connector()
         with pytest.raises(kind, match=said) as error:

@@ -1,0 +1,72 @@
+"""The configuration of Debezium's connector: the template with a source's addresses filled in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from lake.config import Config, Endpoints, MysqlConnection, is_reference
+from lake.errors import ConfigError, SourceError
+from producers.mysql.neighbours import server_id
+from producers.mysql.tables import MysqlTable, table_settings
+
+TEMPLATE = Path("connect") / "mysql.json"
+
+
+def connector_settings(
+    config: Config,
+    endpoints: Endpoints,
+    source: str,
+    mysql: MysqlConnection,
+    tables: Iterable[MysqlTable],
+) -> dict[str, str]:
+    """The settings of a source's connector, without its own options.
+
+    Args:
+        config: The configuration.
+        endpoints: Where the services are.
+        source: The source's name.
+        mysql: Its server.
+        tables: The tables that the connector follows.
+
+    Raises:
+        SourceError: The template cannot be read.
+        ConfigError: Connect would be given the password itself.
+    """
+    if not is_reference(mysql.connect_reference):
+        raise ConfigError(
+            f"{mysql.place}.connect_password is not a reference: Connect's REST would show the"
+            " password to everybody who asks.",
+            "Name one of Connect's config providers, such as $${env:DUCKLAKE_SHOP_PASSWORD} or"
+            " $${file:/run/secrets/mysql:password}.",
+        )
+    values = {
+        "name": config.settings.name,
+        "source": source,
+        "server_id": str(server_id(config, source)),
+        "replication_factor": str(config.settings.topics.replication_factor),
+        "kafka": endpoints.kafka,
+        "host": mysql.host,
+        "port": str(mysql.port),
+        "user": mysql.user,
+        # Connect resolves it: the password is in none of its answers.
+        "password": mysql.connect_reference,
+        **table_settings(tables),
+    }
+    filled = {}
+    for key, text in _template(config.root / TEMPLATE).items():
+        for name, value in values.items():
+            text = text.replace(f"<{name}>", value)
+        filled[key] = text
+    return filled
+
+
+def _template(path: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{path}: {error}.", "Restore the connector's template from the repository."
+        ) from None
+    return found
