@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from lake.config import Config, TableRef
 from lake.identifiers import postgres_columns
-from lake.ledger import NOW, LedgerReader
+from lake.ledger import NOW, DeadLetterEntry, LedgerReader, Payload
 from lake.storage.operations import make_scratch_folder
 from lake.storage.schema import row_columns
-from lake.storage.sql import quoted, rows_query
+from lake.storage.sql import literal, quoted, rows_query
 
 DEAD_LETTERS = pa.schema(
     [
@@ -27,8 +27,13 @@ DEAD_LETTERS = pa.schema(
         ("key", pa.binary()),
         ("value", pa.binary()),
         ("headers", pa.string()),
+        ("value_bytes", pa.int64()),
     ]
 )
+BATCH_ROWS = 1_000
+SHOWN_BYTES = 4_096
+"""What raw.dead_letters shows of a key or a value; `ducklake dead-letters show` has the rest."""
+_LOST = Payload(None, None, "{}")
 
 
 @contextmanager
@@ -91,9 +96,7 @@ def refresh_raw(config: Config, ledger: LedgerReader, commit: int) -> dict[str, 
                 f"CREATE OR REPLACE VIEW raw.{quoted(config.relation(ref))} AS {query}"
             )
             counts[ref.topic] = ledger.offsets.row_count(ref.topic, commit)
-        rejected = dead_letter_table(ledger, commit)
-        database.register("dead_letters", rejected)
-        database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM dead_letters")
+        _refresh_dead_letters(database, ledger, commit)
     return counts
 
 
@@ -107,14 +110,42 @@ def _drop_others(database: duckdb.DuckDBPyConnection, relations: set[str]) -> No
             database.execute(f"DROP VIEW raw.{quoted(name)}")
 
 
-def dead_letter_table(ledger: LedgerReader, commit: int) -> pa.Table:
-    """Dead letters up to a commit, as raw.dead_letters has them."""
-    rows = ledger.dead_letters.up_to(commit)
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(DEAD_LETTERS)
-    arrays = []
-    for field, values in zip(DEAD_LETTERS, columns, strict=True):
-        cells = list(values)
-        if field.name == "_kafka_ts":
-            cells = [round(float(str(seconds)) * 1e6) for seconds in values]
-        arrays.append(pa.array(cells, field.type))
-    return pa.Table.from_arrays(arrays, schema=DEAD_LETTERS)
+def _refresh_dead_letters(
+    database: duckdb.DuckDBPyConnection, ledger: LedgerReader, commit: int
+) -> None:
+    """Write raw.dead_letters anew where there are others than those it has."""
+    state = ledger.dead_letters.state_at(commit)
+    known = database.execute(
+        "SELECT comment FROM duckdb_tables() WHERE schema_name = 'raw'"
+        " AND table_name = 'dead_letters'"
+    ).fetchone()
+    if known == (state,):
+        return
+    entries = ledger.dead_letters.up_to(commit)
+    batches = (
+        _as_batch(ledger, entries[at : at + BATCH_ROWS])
+        for at in range(0, len(entries), BATCH_ROWS)
+    )
+    database.register("entries", pa.RecordBatchReader.from_batches(DEAD_LETTERS, batches))
+    database.execute("CREATE OR REPLACE TABLE raw.dead_letters AS SELECT * FROM entries")
+    database.unregister("entries")
+    database.execute(f"COMMENT ON TABLE raw.dead_letters IS {literal(state)}")
+
+
+def _as_batch(ledger: LedgerReader, entries: Sequence[DeadLetterEntry]) -> pa.RecordBatch:
+    """Dead letters as raw.dead_letters has them."""
+    payloads = [payload or _LOST for payload in ledger.dead_letters.payloads(entries)]
+    columns: list[list[object]] = [
+        [e.topic for e in entries],
+        [e.partition for e in entries],
+        [e.offset for e in entries],
+        [round(e.kafka_ts * 1e6) for e in entries],
+        [e.source_table for e in entries],
+        [e.reason for e in entries],
+        [p.key and p.key[:SHOWN_BYTES] for p in payloads],
+        [p.value and p.value[:SHOWN_BYTES] for p in payloads],
+        [p.headers for p in payloads],
+        [e.value_bytes for e in entries],
+    ]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, DEAD_LETTERS, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTERS)

@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batcher.catalog import dead_letter_table, opened, raw_columns
+import duckdb
+
+from batcher.catalog import opened, raw_columns
 from batcher.dbt_build import Model
 from lake.config import Config
 from lake.formats import PublishedIndex, PublishedModel
@@ -31,6 +33,7 @@ from lake.storage.paths import files_below
 from lake.storage.sql import literal, quoted, rows_query
 
 KEEP_SECONDS = 600.0
+DEAD_LETTERS = "raw.dead_letters"
 _SNAPSHOT = re.compile(r"[0-9a-f]{16}-\d+\.parquet")
 
 
@@ -84,32 +87,49 @@ class Publisher:
         snapshots = self.current()
         with opened(self._paths.warehouse, read_only=True) as warehouse:
             for model in passed:
-                name = f"{quoted(model.schema)}.{quoted(model.name)}"
-                found = warehouse.execute(
-                    f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0), bit_xor(hash(t))"
-                    f" FROM {name} t"
-                ).fetchone()
-                columns = warehouse.execute(f"DESCRIBE {name}").fetchall()
-                rows = int(found[0])
-                digest = f"{hash_of(found[1:], columns):016x}"
-                known = snapshots.get(model.relation)
-                if known is not None and known.digest == digest and known.path.exists():
-                    continue
-                path = (
-                    self._paths.published / model.schema / model.name / f"{digest}-{rows}.parquet"
-                )
-                make_folder(path.parent)
-                staged = path.with_suffix(".tmp")
-                warehouse.execute(
-                    f"COPY (SELECT * FROM {name} ORDER BY ALL) TO {literal(str(staged))}"
-                    " (FORMAT parquet, COMPRESSION zstd)"
-                )
-                move_into_place(staged, path)
-                snapshots[model.relation] = Snapshot(model.relation, path, rows, digest)
+                relation = quoted(model.schema), quoted(model.name)
+                rows, digest = _hashed(warehouse, ".".join(relation))
+                self._write(warehouse, snapshots, model.relation, rows, digest)
+            self._publish_dead_letters(warehouse, snapshots, commit)
         self._swap(snapshots, commit)
         self._write_index(snapshots)
         self._clean(snapshots)
         return snapshots
+
+    def _publish_dead_letters(
+        self,
+        warehouse: duckdb.DuckDBPyConnection,
+        snapshots: dict[str, Snapshot],
+        commit: int,
+    ) -> None:
+        """Dead letters are published as a model is; what they are the ledger knows without them."""
+        state = self._ledger.dead_letters.state_at(commit)
+        [(rows,)] = warehouse.execute(f"SELECT count(*) FROM {DEAD_LETTERS}").fetchall()
+        digest = f"{hash_of([state], []):016x}"
+        self._write(warehouse, snapshots, DEAD_LETTERS, int(rows), digest)
+
+    def _write(
+        self,
+        warehouse: duckdb.DuckDBPyConnection,
+        snapshots: dict[str, Snapshot],
+        relation: str,
+        rows: int,
+        digest: str,
+    ) -> None:
+        """Write a relation's snapshot, unless it is there already."""
+        known = snapshots.get(relation)
+        if known is not None and known.digest == digest and known.path.exists():
+            return
+        schema, _, name = relation.partition(".")
+        path = self._paths.published / schema / name / f"{digest}-{rows}.parquet"
+        make_folder(path.parent)
+        staged = path.with_suffix(".tmp")
+        warehouse.execute(
+            f"COPY (SELECT * FROM {quoted(schema)}.{quoted(name)} ORDER BY ALL)"
+            f" TO {literal(str(staged))} (FORMAT parquet, COMPRESSION zstd)"
+        )
+        move_into_place(staged, path)
+        snapshots[relation] = Snapshot(relation, path, rows, digest)
 
     def _swap(self, snapshots: dict[str, Snapshot], commit: int) -> None:
         staged = self._paths.root / "work" / f"lake-{os.getpid()}.duckdb"
@@ -125,9 +145,6 @@ class Publisher:
                 columns = raw_columns(self._config, self._ledger, ref, commit)
                 query = rows_query(columns, files)
                 database.execute(f"CREATE VIEW raw.{quoted(self._config.relation(ref))} AS {query}")
-            rejected = dead_letter_table(self._ledger, commit)
-            database.register("dead_letters", rejected)
-            database.execute("CREATE TABLE raw.dead_letters AS SELECT * FROM dead_letters")
             for snapshot in snapshots.values():
                 schema, _, name = snapshot.relation.partition(".")
                 database.execute(
@@ -156,6 +173,15 @@ class Publisher:
                 touch(path)  # counts from when it was last current
             elif _SNAPSHOT.fullmatch(path.name) and path.stat().st_mtime < limit:
                 remove_file(path)
+
+
+def _hashed(warehouse: duckdb.DuckDBPyConnection, name: str) -> tuple[int, str]:
+    """(rows, digest) of a relation's contents, whatever their order."""
+    found = warehouse.execute(
+        f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0), bit_xor(hash(t)) FROM {name} t"
+    ).fetchone()
+    columns = warehouse.execute(f"DESCRIBE {name}").fetchall()
+    return int(found[0]), f"{hash_of(found[1:], columns):016x}"
 
 
 def hash_of(found: Iterable[object], columns: Iterable[object]) -> int:

@@ -45,7 +45,7 @@ class Footer:
         replaces: A damaged file whose rows these are, relative to the lake.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     _PREFIX: ClassVar[str] = "ducklake."
 
     table: str

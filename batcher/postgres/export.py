@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
-
-from batcher.catalog import DEAD_LETTERS, dead_letter_table, opened, raw_columns
+from batcher.catalog import opened, raw_columns
 from batcher.postgres.database import Exported, connected
 from batcher.postgres.relation_writer import Export, RelationWriter
 from batcher.publish import Snapshot
@@ -18,7 +15,6 @@ from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.ledger import LedgerReader
 from lake.storage.sql import literal, rows_query
 
-_DEAD_LETTERS = "raw.dead_letters"
 _Unit = Callable[[], Export | None]
 """Says what is to be written into a relation; None where PostgreSQL has it."""
 
@@ -69,7 +65,7 @@ class PostgresExport:
         with connected(self._endpoint, self._lake) as database, opened(Path(":memory:")) as source:
             states = database.exported()
             writer = RelationWriter(database, source, self._ledger.paths.root / "work")
-            for relation, unit in self._units(source, states, snapshots, commit):
+            for relation, unit in self._units(states, snapshots, commit):
                 try:
                     export = unit()
                     if export is not None:
@@ -89,7 +85,6 @@ class PostgresExport:
 
     def _units(
         self,
-        source: duckdb.DuckDBPyConnection,
         states: Mapping[str, Exported],
         snapshots: Mapping[str, Snapshot],
         commit: int,
@@ -99,8 +94,6 @@ class PostgresExport:
             relation = f"raw.{self._config.relation(ref)}"
             known = states.get(relation)
             yield relation, lambda r=ref, k=known: self._raw(k, r, commit)  # type: ignore[misc]
-        known = states.get(_DEAD_LETTERS)
-        yield _DEAD_LETTERS, lambda: self._dead_letters(source, known, commit)
         for snapshot in snapshots.values():
             known = states.get(snapshot.relation)
             yield snapshot.relation, lambda s=snapshot, k=known: _model(k, s)  # type: ignore[misc]
@@ -127,19 +120,6 @@ class PostgresExport:
             return None
         whole = lambda: rows(0) or rows_query(columns, [])  # noqa: E731
         return Export(relation, whole, f"{ref.topic} {commit}", new)
-
-    def _dead_letters(
-        self, source: duckdb.DuckDBPyConnection, known: Exported | None, commit: int
-    ) -> Export | None:
-        """All dead letters; None: PostgreSQL has them."""
-        rejected = dead_letter_table(self._ledger, commit)
-        about = rejected.drop_columns(["key", "value", "headers"])
-        state = hashlib.sha256(repr(about.to_pylist()).encode()).hexdigest()
-        if known is not None and known.state == state:
-            return None
-        source.register("dead_letters", rejected)
-        names = ", ".join(DEAD_LETTERS.names)
-        return Export(_DEAD_LETTERS, lambda: f"SELECT {names} FROM dead_letters", state)
 
 
 def _model(known: Exported | None, snapshot: Snapshot) -> Export | None:

@@ -1,6 +1,7 @@
 """A backup of what cannot be computed: the ledger, and where each producer stands in its source.
 
-A folder with `ledger.db` as of one moment, `cursors.json` (key to JSON, as in `ducklake.cursors`)
+A folder with `ledger.db` as of one moment, `dead_letters.db` with the bytes of dead letters where
+there are any, `cursors.json` (key to JSON, as in `ducklake.cursors`)
 and `manifest.json`; it appears whole or not at all.
 """
 
@@ -33,6 +34,7 @@ from lake.storage.operations import (
 from lake.storage.paths import LakePaths
 
 _LEDGER, _CURSORS, _MANIFEST = "ledger.db", "cursors.json", "manifest.json"
+_DEAD_LETTERS = "dead_letters.db"
 
 
 def must_be_new(folder: Path) -> None:
@@ -72,6 +74,8 @@ def write_backup(
             make_scratch_folder(staged, exist_ok=False)
             with LedgerReader(paths) as ledger:
                 newest = ledger.copy_to(staged / _LEDGER)
+                # After the ledger: whatever that names is here by now.
+                ledger.dead_letters.copy_to(staged / _DEAD_LETTERS)
                 moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 about = BackupManifest(lake, ledger.identity(), moment, newest, len(cursors))
             write_unsynced(staged / _CURSORS, json.dumps(cursors, indent=1))
@@ -130,7 +134,18 @@ def restore_ledger_of(folder: Path, paths: LakePaths) -> Path | None:
         fresh = paths.root / "ledger.db.restored"
         with disk_full_is_transient(fresh):
             copy_file(folder / _LEDGER, fresh)
+            _restore_dead_letters(folder / _DEAD_LETTERS, paths)
         return put_in_place(paths, fresh)
+
+
+def _restore_dead_letters(copy: Path, paths: LakePaths) -> None:
+    """Put the bytes of dead letters back where they are lost; what is there has all of them."""
+    if paths.dead_letters.exists() or not copy.exists():
+        return
+    staged = paths.dead_letters.with_name(f"{paths.dead_letters.name}.restored")
+    copy_file(copy, staged)
+    rename(staged, paths.dead_letters)
+    sync_folder(paths.root)
 
 
 def cursors_of(folder: Path) -> dict[str, str]:

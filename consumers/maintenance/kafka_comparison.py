@@ -95,6 +95,7 @@ class KafkaComparison:
         lake = rows_query(columns, files, [read])
         held = f"SELECT * FROM ({lake}) WHERE _topic_epoch = {state.epoch}"
         rows = RowDiff(self._db)
+        rows.former = decoded.schema.former_types()
         rows.load(decoded.rows, columns, dead_letters, held, columns)
         unknown = sorted({d.offset for d in decoded.dead_letters} - set(dead_letters))
         for name, offsets, detail in (

@@ -6,8 +6,7 @@ Offsets up to the table's positions only: what lies behind them is the live cons
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 
 from consumers.replay.batch_comparer import BatchComparer
 from consumers.replay.comparison import Comparison
@@ -15,14 +14,11 @@ from consumers.replay.context import ReplayContext, ReplayScope
 from consumers.replay.lost_files import LostFiles
 from consumers.replay.offset_ranges import OffsetSpan
 from consumers.replay.range_reader import KafkaReader
-from consumers.replay.tables import decoder_of, known_table
+from consumers.replay.tables import known_table, must_be_the_same_topic, opened
 from lake.config import Config, Endpoints
-from lake.errors import Interrupted, LedgerError
-from lake.kafka.topics import admin, identify
+from lake.errors import Interrupted
 from lake.ledger import LedgerReader, TableState
-from lake.opening import open_lake
 from lake.recovery import delete_replaced
-from lake.storage.sql import spilling
 
 Progress = Callable[[int, int], None]
 """Offsets compared so far, and in all."""
@@ -63,10 +59,13 @@ class Replay:
             ServiceUnreachable: Kafka stopped answering; what was filled stays.
             Interrupted: Told to stop; what was filled stays.
         """
-        with self._opened() as context:
+        scope = self._scope
+        with opened(
+            self._config, self._endpoints, scope.ref, scope.table, for_writing=not self._dry
+        ) as context:
             ledger = context.ledger
             state = known_table(ledger, self._scope.ref)
-            self._must_be_the_same(state)
+            must_be_the_same_topic(self._endpoints, state)
             lost_files = LostFiles(context, self._found)
             # Pinned, else what a compaction deletes now looks lost.
             with context.lake.pinned():
@@ -77,20 +76,6 @@ class Replay:
             self._note_lost(ledger, state, gone)
             self._compare_all(context, BatchComparer(context, self._found, lost_files), spans, stop)
         return self._found
-
-    @contextmanager
-    def _opened(self) -> Iterator[ReplayContext]:
-        scope = self._scope
-        with ExitStack() as stack:
-            # A killed rebuild is dropped: while a table is being rebuilt, nothing is filled.
-            lake = stack.enter_context(open_lake(self._config, for_writing=not self._dry))
-            kafka = stack.enter_context(KafkaReader(self._endpoints))
-            decoder = stack.enter_context(
-                decoder_of(self._config, self._endpoints, scope.ref, scope.table)
-            )
-            db = stack.enter_context(spilling(lake.session, 400))
-            kind = self._config.kind(scope.ref)
-            yield ReplayContext(scope.ref, kind, lake, kafka, decoder, db)
 
     def _spans(
         self, kafka: KafkaReader, state: TableState
@@ -148,12 +133,3 @@ class Replay:
                     lost = range(max(before, span.first), min(first, span.end))
                     if lost:
                         self._found.lost.append((partition, lost.start, lost.stop - 1))
-
-    def _must_be_the_same(self, state: TableState) -> None:
-        found = identify(admin(self._endpoints), [self._topic]).get(self._topic)
-        if found is None or found.topic_id != state.topic_id:
-            raise LedgerError(
-                f"Topic {self._topic} is not the one that the lake has read.",
-                f"`ducklake accept-loss {self._topic}` continues with the new one; the old one's"
-                " records are gone from Kafka.",
-            )

@@ -68,6 +68,7 @@ class BatchComparer:
         known = ledger.dead_letters.offsets(state.topic, compared)
         with context.lake.pinned():
             covered = ledger.offsets.within(state.topic, state.generation, compared)
+            self._diff.former = decoded.schema.former_types()
             self._diff.load(
                 decoded.rows,
                 decoded.schema.relation(context.kind),

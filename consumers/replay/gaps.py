@@ -42,6 +42,22 @@ def gaps_of(
     return gaps
 
 
+def cuts_of(covered: Sequence[OffsetRange], rows: Sequence[int], present: Present) -> list[Gap]:
+    """The gaps for rows within committed ranges alone; what no range covers stays as it is.
+
+    Args:
+        covered: Committed ranges of one partition.
+        rows: Offsets of rows in them that the lake lacks, ascending.
+        present: Asked for each range that is cut.
+    """
+    gaps = []
+    for committed in covered:
+        missing = [o for o in rows if committed.first <= o <= committed.last]
+        if missing:
+            gaps += _cut(committed, missing, rows, present(committed))
+    return gaps
+
+
 def _cut(
     committed: OffsetRange, missing: Sequence[int], rows: Collection[int], present: Sequence[int]
 ) -> list[Gap]:

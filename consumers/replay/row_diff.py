@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
 
+from lake.storage.casts import cast_expression
 from lake.storage.checksum import checksum_query
 from lake.storage.sql import quoted, rows_query
 
@@ -19,11 +20,16 @@ class RowDiff:
 
     Args:
         db: Where they are compared, as the temporary tables `kafka` and `held`.
+
+    Attributes:
+        former: Types that columns of text had before, by name (`Schema.former_types`): texts that
+            are the same value of such a type are equal. To be set before `load`.
     """
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         self._db = db
         self._names: list[str] = []
+        self.former: Mapping[str, Sequence[str]] = {}
 
     def load(
         self,
@@ -53,12 +59,26 @@ class RowDiff:
             self._db.execute(
                 "DELETE FROM kafka WHERE _offset IN (SELECT unnest(?))", [list(dead_letters)]
             )
+        printed = f"SELECT * {self._printed()} FROM"
+        for side in ("kafka", "held"):
+            self._db.execute(f"CREATE OR REPLACE TEMP VIEW {side}_cells AS {printed} {side}")
+
+    def _printed(self) -> str:
+        """SQL: columns that were no text before, printed as their former types do."""
+        cells = []
+        for name in self._names:
+            cell = quoted(name)
+            for type_ in self.former.get(name, ()):
+                cell = f"coalesce({cast_expression(quoted(name), type_)}::VARCHAR, {cell})"
+            if cell != quoted(name):
+                cells.append(f"{cell} AS {quoted(name)}")
+        return f"REPLACE ({', '.join(cells)})" if cells else ""
 
     def checksums(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(rows, checksum) in Kafka, and in the lake."""
         kafka, held = (
             self._db.execute(checksum_query(self._names, side)).fetchall()[0]
-            for side in ("kafka", "held")
+            for side in ("kafka_cells", "held_cells")
         )
         return (int(kafka[0]), int(kafka[1])), (int(held[0]), int(held[1]))
 
@@ -74,8 +94,8 @@ class RowDiff:
         """Offsets at which the rows have other values."""
         names = ", ".join(map(quoted, self._names))
         return self._offsets(
-            f"SELECT DISTINCT _offset FROM (SELECT {names} FROM kafka SEMI JOIN held"
-            f" USING (_offset) EXCEPT ALL SELECT {names} FROM held)"
+            f"SELECT DISTINCT _offset FROM (SELECT {names} FROM kafka_cells SEMI JOIN held"
+            f" USING (_offset) EXCEPT ALL SELECT {names} FROM held_cells)"
         )
 
     def from_kafka(self, offsets: Sequence[int]) -> pa.Table:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from consumers.ingest.decoding import Decoder, make_decoder
 from consumers.ingest.drift import gate_of
 from consumers.ingest.schema_changes import SchemaChanges
+from consumers.replay.context import ReplayContext
+from consumers.replay.range_reader import KafkaReader
 from lake.config import Config, Endpoints, Table, TableRef
 from lake.errors import LedgerError
+from lake.kafka.topics import admin, identify
 from lake.ledger import LedgerReader, TableState
+from lake.opening import open_lake
+from lake.storage.sql import spilling
 
 
 def known_table(ledger: LedgerReader, ref: TableRef) -> TableState:
@@ -25,6 +30,35 @@ def known_table(ledger: LedgerReader, ref: TableRef) -> TableState:
             f"The lake has no table {ref.topic}.", "`ducklake consume` brings it in from Kafka."
         )
     return state
+
+
+def must_be_the_same_topic(endpoints: Endpoints, state: TableState) -> None:
+    """See that a table's topic in Kafka is the one that the lake has read.
+
+    Raises:
+        LedgerError: It is not.
+    """
+    found = identify(admin(endpoints), [state.topic]).get(state.topic)
+    if found is None or found.topic_id != state.topic_id:
+        raise LedgerError(
+            f"Topic {state.topic} is not the one that the lake has read.",
+            f"`ducklake accept-loss {state.topic}` continues with the new one; the old one's"
+            " records are gone from Kafka.",
+        )
+
+
+@contextmanager
+def opened(
+    config: Config, endpoints: Endpoints, ref: TableRef, table: Table, for_writing: bool
+) -> Iterator[ReplayContext]:
+    """Open the lake, Kafka and a decoder for one table."""
+    with ExitStack() as stack:
+        # A killed rebuild is dropped: while a table is being rebuilt, nothing is filled.
+        lake = stack.enter_context(open_lake(config, for_writing=for_writing))
+        kafka = stack.enter_context(KafkaReader(endpoints))
+        decoder = stack.enter_context(decoder_of(config, endpoints, ref, table))
+        db = stack.enter_context(spilling(lake.session, 400))
+        yield ReplayContext(ref, config.kind(ref), lake, kafka, decoder, db)
 
 
 @contextmanager

@@ -50,6 +50,14 @@ for _connector_command in (
 ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger.")
 app.add_typer(ledger_app, name="ledger")
 ledger_app.command("rebuild")(lake_commands.rebuild_ledger)
+dead_letters_app = typer.Typer(
+    no_args_is_help=True, help="List, redrive and drop what could not be decoded."
+)
+app.add_typer(dead_letters_app, name="dead-letters")
+dead_letters_app.command("list")(lake_commands.list_dead_letters)
+dead_letters_app.command("show")(lake_commands.show_dead_letter)
+dead_letters_app.command("redrive")(lake_commands.redrive_dead_letters)
+dead_letters_app.command("drop")(lake_commands.drop_dead_letters)
 # In the order of `ducklake --help`.
 for _command in (
     stack_commands.up,

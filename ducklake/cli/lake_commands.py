@@ -126,6 +126,64 @@ def remove_generation(
     replays.remove_generation(load_config(config), table, generation, yes)
 
 
+def list_dead_letters(
+    table: Annotated[
+        str | None, typer.Argument(help="A topic, or the table's name; by default a summary.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List all, not only the first hundred.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List records and inputs that could not be decoded."""
+    from ducklake.cli import dead_letter_list
+
+    dead_letter_list.list_all(load_config(config), table, everything, as_json)
+
+
+def show_dead_letter(
+    address: Annotated[str, typer.Argument(help="TOPIC/PARTITION/OFFSET, as the list shows it.")],
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write the value's bytes alone to standard output.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a dead letter with its bytes."""
+    from ducklake.cli import dead_letter_list
+
+    dead_letter_list.show(load_config(config), address, raw, as_json)
+
+
+def redrive_dead_letters(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="Tables or addresses; all by default.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decode dead letters again after a fix; what can be decoded now becomes rows, once."""
+    from ducklake.cli import dead_letters
+
+    stop = stop_on_signals()
+    if not dead_letters.redrive(load_config(config), what or [], as_json, stop):
+        raise typer.Exit(1)
+
+
+def drop_dead_letters(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="Tables or addresses; all by default.")
+    ] = None,
+    config: ConfigOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Drop dead letters for good: they are no longer counted, and their bytes are removed."""
+    from ducklake.cli import dead_letters
+
+    dead_letters.drop(load_config(config), what or [], yes)
+
+
 def rebuild_ledger(
     config: ConfigOption = None,
     dry_run: Annotated[

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
 from consumers.replay.backfill import Replay
@@ -28,6 +24,7 @@ from consumers.replay.range_reader import KafkaReader
 from consumers.replay.rebuild import Rebuild, Rebuilt
 from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen, chosen_one
+from ducklake.cli.progress import bar
 from lake.config import Config, TableRef
 from lake.errors import ConfigError, LedgerError
 from lake.ledger import NOW
@@ -35,7 +32,6 @@ from lake.opening import open_lake
 from lake.recovery import delete_replaced
 from lake.storage.session import session_is_alive
 
-_PLAIN_STEP = 0.1
 REBUILDERS = 2
 
 
@@ -84,7 +80,7 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
         workers = wish.workers or min(REBUILDERS, os.cpu_count() or 1)
         with Helpers(workers - 1) as helpers:
             scope = ReplayScope(ref, spec, _bounds(config, ref, wish))
-            with _bar(f"rebuilding {ref.topic}") as progress:
+            with bar(f"rebuilding {ref.topic}", "offsets") as progress:
                 least = 0 if wish.workers else LARGE_SPAN
                 rebuild = Rebuild(config, endpoints, scope, helpers, least, progress)
                 built = rebuild.run(stop)
@@ -93,7 +89,7 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
     found = []
     for ref, spec in tables:
         scope = ReplayScope(ref, spec, _bounds(config, ref, wish))
-        with _bar(f"comparing {ref.topic}") as progress:
+        with bar(f"comparing {ref.topic}", "offsets") as progress:
             found.append(Replay(config, endpoints, scope, wish.dry, progress).run(stop))
         if not as_json:
             _print_comparison(found[-1], wish.dry)
@@ -152,27 +148,6 @@ def _moment(option: str, text: str | None) -> float | None:
             "Write 2026-10-01 or 2026-10-01T12:30 (UTC), or give --offsets.",
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Progress on standard error: a bar on a terminal, a line now and then otherwise."""
-    if sys.stderr.isatty():
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=min(done, total), total=total)
-        return
-    said = -1.0
-
-    def say(done: int, total: int) -> None:
-        nonlocal said
-        share = done / total if total else 1.0
-        if share - said >= _PLAIN_STEP or (share >= 1 > said):
-            said = share
-            print(f"{what}: {done:,} of {total:,} offsets", file=sys.stderr, flush=True)
-
-    yield say
 
 
 def _print_rebuilt(ref: TableRef, built: Rebuilt, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The ledger: which files exist, which offsets they hold, and where each partition stands."""
 
+from lake.ledger.dead_letters import DeadLetterEntry
 from lake.ledger.entries import (
     NOW,
     BuiltFile,
@@ -12,17 +13,20 @@ from lake.ledger.entries import (
     TableState,
 )
 from lake.ledger.ledger import Ledger, LedgerReader
+from lake.ledger.payloads import Payload
 
 __all__ = [
     "NOW",
     "BuiltFile",
     "CommittedFile",
+    "DeadLetterEntry",
     "Gap",
     "Generation",
     "LakeFile",
     "Ledger",
     "LedgerReader",
     "NewRows",
+    "Payload",
     "Segment",
     "TableState",
 ]

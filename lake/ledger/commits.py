@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 
 from lake.errors import CommitConflict, TableHeld
 from lake.failpoints import failpoint
+from lake.ledger.backfilling import fill
 from lake.ledger.core import LedgerCore, newest_number, now
 from lake.ledger.entries import Gap, TableState
 from lake.ledger.generations import HOLD_SECONDS
+from lake.ledger.payloads import Payloads
 from lake.ledger.statements import (
     Key,
     add_commit,
     add_dead_letters,
     add_file,
-    add_ranges,
     change_schema,
-    must_be_current,
     positions_of,
 )
 from lake.records import DeadLetter, OffsetRange
@@ -57,7 +57,16 @@ class CommitReader:
 
 
 class Commits(CommitReader):
-    """Commits rows: at the positions, or below them."""
+    """Commits rows: at the positions, or below them.
+
+    Args:
+        core: The connection.
+        payloads: Where the bytes of dead letters go.
+    """
+
+    def __init__(self, core: LedgerCore, payloads: Payloads) -> None:
+        super().__init__(core)
+        self._payloads = payloads
 
     def add(
         self,
@@ -89,9 +98,9 @@ class Commits(CommitReader):
             TableHeld: A rebuild is about to switch; try the same again in a moment.
             DiskFull: Nothing was committed.
         """
-        moment = now()
+        moment, key = now(), (state.topic, state.generation)
         records = sum(r.rows for r in ranges) + len(dead_letters)
-        key = (state.topic, state.generation)
+        self._payloads.add(state.topic_id, dead_letters)
         with self._core.write() as db:
             self._fence(db, state, starts)
             if schema != state.schema:
@@ -102,13 +111,16 @@ class Commits(CommitReader):
                 " SET next_offset = excluded.next_offset",
                 [(*key, r.topic_id, r.partition, r.next_offset) for r in ranges],
             )
-            if file is not None:
-                add_file(
-                    db, key, "hot", self._core.paths.relative(file.path), file, (number,), moment
-                )
+            self._add_hot(db, key, file, number)
             add_dead_letters(db, key, state.topic_id, number, dead_letters)
             failpoint("commit.in_ledger")
         return number
+
+    def _add_hot(
+        self, db: sqlite3.Connection, key: Key, file: WrittenFile | None, number: int
+    ) -> None:
+        if file is not None:
+            add_file(db, key, "hot", self._core.paths.relative(file.path), file, (number,), now())
 
     @staticmethod
     def _fence(db: sqlite3.Connection, state: TableState, starts: Mapping[int, int | None]) -> None:
@@ -150,81 +162,54 @@ class Commits(CommitReader):
             CommitConflict: Somebody else filled these offsets, the generation moved on, or the
                 table is being rebuilt.
         """
-        moment = now()
-        key = (state.topic, state.generation)
-        records = sum(h.span.rows for h in gaps) + len(dead_letters)
+        self._payloads.add(state.topic_id, dead_letters)
         with self._core.write() as db:
-            must_be_current(db, *key)
-            # A rebuild sees what is behind the positions; what changes below them it would lose.
-            if db.execute(
-                "SELECT 1 FROM generations WHERE topic = ? AND state = 'building'", (state.topic,)
-            ).fetchone():
-                raise CommitConflict(
-                    f"Table {state.topic} is being rebuilt.",
-                    "Start the replay again when that is over.",
-                )
-            number = add_commit(db, key, session, moment, records)
-            if schema != state.schema:
-                change_schema(db, state, schema)
-            for gap in gaps:
-                self._cut(db, key, gap)
-                r = gap.span
-                where = (*key, r.topic_id, r.partition)
-                self._must_not_hold(db, where, r)
-                add_ranges(db, key, number, [r])
-                self._found_again(db, where, r)
-            if file is not None:
-                path = self._core.paths.relative(file.path)
-                add_file(db, key, "hot", path, file, (number,), moment)
+            number = fill(db, state, session, gaps, schema, len(dead_letters))
+            key = (state.topic, state.generation)
+            self._add_hot(db, key, file, number)
             add_dead_letters(db, key, state.topic_id, number, dead_letters)
             failpoint("replay.in_fill")
         return number
 
-    @staticmethod
-    def _must_not_hold(
-        db: sqlite3.Connection, where: tuple[str, int, str, int], r: OffsetRange
-    ) -> None:
-        """Refuse offsets that the lake has already."""
-        # The last one that begins before the end: the others end before it begins.
-        if db.execute(
-            "SELECT 1 FROM ranges WHERE topic = ? AND generation = ? AND topic_id = ?"
-            " AND partition = ? AND last >= ? AND first = (SELECT max(first) FROM ranges"
-            "  WHERE topic = ? AND generation = ? AND topic_id = ? AND partition = ?"
-            "  AND first <= ?)",
-            (*where, r.first, *where, r.last),
-        ).fetchone():
-            raise CommitConflict(
-                f"Table {where[0]}, partition {r.partition}: offsets {r.first} to"
-                f" {r.last} are in the lake already."
-            )
+    def redrive(
+        self,
+        state: TableState,
+        session: str,
+        gaps: Sequence[Gap],
+        file: WrittenFile,
+        schema: Schema,
+        offsets: Sequence[int],
+    ) -> int:
+        """Commit rows of records that were dead letters until now, at their own offsets.
 
-    @staticmethod
-    def _cut(db: sqlite3.Connection, key: Key, gap: Gap) -> None:
-        for r in gap.cut:
-            found = db.execute(
-                "DELETE FROM ranges WHERE topic = ? AND generation = ? AND topic_id = ?"
-                " AND partition = ? AND first = ? AND last = ? AND rows = ? RETURNING commit_no",
-                (*key, r.topic_id, r.partition, r.first, r.last, r.rows),
-            ).fetchone()
-            if found is None:
-                raise CommitConflict(f"Table {key[0]}: a range has changed in the meantime.")
-            kept = [k for k in gap.kept if r.first <= k.first <= r.last]
-            add_ranges(db, key, found[0], kept)
+        Args:
+            state: The table.
+            session: The writer's session.
+            gaps: The ranges that hold the rows, of one partition of one topic id.
+            file: The rows.
+            schema: The schema with which the file was written.
+            offsets: Of the rows.
 
-    @staticmethod
-    def _found_again(
-        db: sqlite3.Connection, where: tuple[str, int, str, int], span: OffsetRange
-    ) -> None:
-        """What was accepted as lost and is there after all is no loss any more."""
-        lost = db.execute(
-            "DELETE FROM losses WHERE topic = ? AND generation = ? AND topic_id = ?"
-            " AND partition = ? AND first <= ? AND last >= ? RETURNING first, last, accepted_at",
-            (*where, span.last, span.first),
-        ).fetchall()
-        for first, last, moment in lost:
-            for left, right in ((first, span.first - 1), (span.last + 1, last)):
-                if left <= right:
-                    db.execute(
-                        "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (*where, left, right, moment),
-                    )
+        Returns:
+            The commit's number.
+
+        Raises:
+            CommitConflict: One of them is no dead letter any more, the generation moved on, or the
+                table is being rebuilt.
+        """
+        with self._core.write() as db:
+            number = fill(db, state, session, gaps, schema, 0)
+            self._add_hot(db, (state.topic, state.generation), file, number)
+            place = (state.topic, state.generation, gaps[0].span.topic_id, gaps[0].span.partition)
+            gone = db.executemany(
+                "DELETE FROM dead_letters WHERE topic = ? AND generation = ? AND topic_id = ?"
+                " AND partition = ? AND offset = ? AND state = 'dead'",
+                [(*place, offset) for offset in offsets],
+            ).rowcount
+            if gone != len(offsets):
+                raise CommitConflict(
+                    f"Dead letters of {state.topic} have changed in the meantime.",
+                    "Run the same command again.",
+                )
+            failpoint("redrive.in_ledger")
+        return number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,14 +10,12 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
-from lake.errors import DiskFull, LedgerError, ServiceUnreachable
+from lake.errors import LedgerError
 from lake.failpoints import failpoint
 from lake.ledger.migrations import bring_up_to_date, is_older
 from lake.ledger.replacing import at_rest, locked_for_use
+from lake.ledger.sqlite import connected, failures_have_names, transaction
 from lake.storage.paths import LakePaths
-
-BUSY_SECONDS = 30.0
-FULL_BYTES = 1 << 20
 
 
 def now() -> float:
@@ -47,7 +44,9 @@ class LedgerCore:
         while not self._open(file):
             # Alone: a process of the earlier release would not find its tables any more.
             with at_rest(paths), ExitStack() as opening:
-                bring_up_to_date(_connected(opening, paths.ledger), paths.ledger, paths)
+                bring_up_to_date(
+                    opening.enter_context(closing(connected(paths.ledger))), paths.ledger, paths
+                )
         if read_only:
             self.db.execute("PRAGMA query_only = ON")
 
@@ -63,7 +62,7 @@ class LedgerCore:
                     "`ducklake restore` brings back a backup of it, `ducklake ledger rebuild` makes"
                     " it anew from the files.",
                 )
-            self.db = _connected(opening, file or paths.ledger)
+            self.db = opening.enter_context(closing(connected(file or paths.ledger)))
             if file is None and is_older(self.db):
                 return False
             bring_up_to_date(self.db, file or paths.ledger, paths)
@@ -88,17 +87,9 @@ class LedgerCore:
             DiskFull: Nothing was written.
             ServiceUnreachable: Somebody else is writing, for long.
         """
-        with failures_have_names(self.paths):
-            self.db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.db
-                failpoint("ledger.before_commit")
-                self.db.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled some failures back by itself, a full disk among them.
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-                raise
+        with failures_have_names(self.paths.ledger), transaction(self.db):
+            yield self.db
+            failpoint("ledger.before_commit")
         failpoint("ledger.after_commit")
 
     def moment(self) -> float:
@@ -129,47 +120,3 @@ def newest_number(db: sqlite3.Connection) -> int:
     """The highest commit number ever given, those of empty commits included."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'commits'").fetchone()
     return int(row[0]) if row else 0
-
-
-def _connected(opening: ExitStack, file: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    opening.callback(db.close)
-    _switch_to_wal(db)
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-@contextmanager
-def failures_have_names(paths: LakePaths) -> Iterator[None]:
-    """Turn what SQLite says of a full disk or a long lock into errors that say what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        name = error.sqlite_errorname
-        if name == "SQLITE_FULL" or (
-            name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
-            and shutil.disk_usage(paths.root).free < FULL_BYTES
-        ):
-            raise DiskFull(
-                f"No room left on the disk of {paths.ledger}.",
-                "Free some; writing continues by itself.",
-            ) from error
-        if name.startswith("SQLITE_BUSY"):
-            raise ServiceUnreachable(
-                f"{paths.ledger} was locked by another process for {BUSY_SECONDS:.0f} s.",
-                "A stopped process may hold it: `ducklake status` lists them.",
-            ) from error
-        raise LedgerError(f"{paths.ledger}: {error} ({name}).", "See the disk's health.") from error
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """Switch to WAL; SQLite does not wait by itself where another process is at it as well."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)

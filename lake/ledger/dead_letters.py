@@ -1,9 +1,49 @@
-"""Records that could not be decoded, as the ledger keeps them."""
+"""Records that could not be decoded: which ones, why, and what has become of them.
+
+A dead letter is `dead` until somebody acts on it. One of a table whose record has been decoded
+after all is a row, and no dead letter any more; a reject that was `redriven`, or any that was
+`dropped`, stays known, so that its offset is never taken for a gap.
+"""
 
 from __future__ import annotations
 
-from lake.ledger.core import LedgerCore
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lake.errors import CommitConflict
+from lake.ledger.core import LedgerCore, now
+from lake.ledger.payloads import Payload, PayloadReader, Payloads
+from lake.ledger.statements import add_commit, must_be_current
 from lake.records import OffsetRange
+
+_COLUMNS = (
+    "d.topic, d.topic_id, d.partition, d.offset, d.kafka_ts, d.source_table, d.reason,"
+    " d.value_bytes"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterEntry:
+    """A dead letter as the ledger lists it, without its bytes.
+
+    Attributes:
+        topic: From which it was read.
+        topic_id: Kafka's id of that topic.
+        kafka_ts: In seconds since the epoch.
+        source_table: The topic for which it was meant.
+        reason: Why it could not be decoded.
+        value_bytes: Size of its value, which may be larger than what is kept of it.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    kafka_ts: float
+    source_table: str
+    reason: str
+    value_bytes: int
 
 
 class DeadLetterReader:
@@ -11,29 +51,65 @@ class DeadLetterReader:
 
     def __init__(self, core: LedgerCore) -> None:
         self._core = core
+        self._payloads = PayloadReader(core.paths)
 
-    def up_to(self, commit: int) -> list[tuple[object, ...]]:
-        """Dead letters committed up to a commit: the columns of raw.dead_letters."""
-        return self._core.db.execute(
-            "SELECT topic, partition, offset, kafka_ts, source_table, reason, key, value, headers"
-            " FROM dead_letters d WHERE commit_no <= :up_to AND generation = (SELECT g.generation"
-            " FROM generations g WHERE g.topic = d.topic AND g.state <> 'building'"
-            " AND g.since_commit <= :up_to ORDER BY g.since_commit DESC LIMIT 1)"
-            " ORDER BY commit_no, partition, offset",
-            {"up_to": commit},
-        ).fetchall()
+    def up_to(self, commit: int) -> list[DeadLetterEntry]:
+        """Dead letters committed up to a commit, in the order of commits, partitions, offsets."""
+        found = self._core.db.execute(
+            f"SELECT {_COLUMNS} {_UP_TO} ORDER BY commit_no, partition, offset", {"up_to": commit}
+        )
+        return [DeadLetterEntry(*row) for row in found]
+
+    def state_at(self, commit: int) -> str:
+        """A text that differs whenever `up_to` gives something else than before."""
+        [(count, newest)] = self._core.db.execute(
+            f"SELECT count(*), coalesce(max(commit_no), 0) {_UP_TO}", {"up_to": commit}
+        )
+        return f"{self._core.identity()} {count} {newest}"
+
+    def of_table(self, topic: str) -> list[DeadLetterEntry]:
+        """Dead letters meant for a table, in the order of topics, partitions and offsets.
+
+        Args:
+            topic: Its topic: its own records are among them, and what its producer rejected.
+        """
+        found = self._core.db.execute(
+            f"SELECT {_COLUMNS} FROM dead_letters d JOIN lake_tables USING (topic, generation)"
+            " WHERE d.state = 'dead' AND source_table = ?"
+            " ORDER BY d.topic, d.topic_id, partition, offset",
+            (topic,),
+        )
+        return [DeadLetterEntry(*row) for row in found]
+
+    def at(self, topic: str, partition: int, offset: int) -> list[DeadLetterEntry]:
+        """The dead letter of a record; several where the topic was made anew."""
+        found = self._core.db.execute(
+            f"SELECT {_COLUMNS} FROM dead_letters d JOIN lake_tables USING (topic, generation)"
+            " WHERE d.state = 'dead' AND topic = ? AND partition = ? AND offset = ?",
+            (topic, partition, offset),
+        )
+        return [DeadLetterEntry(*row) for row in found]
+
+    def counts(self) -> dict[str, int]:
+        """Dead letters by the table for which they were meant."""
+        return dict(
+            self._core.db.execute(
+                "SELECT source_table, count(*) FROM dead_letters d JOIN lake_tables"
+                " USING (topic, generation) WHERE d.state = 'dead' GROUP BY 1 ORDER BY 1"
+            )
+        )
 
     def count(self, topic: str) -> int:
-        """Dead letters of a table."""
+        """Dead letters among the records of a topic."""
         count: int = self._core.db.execute(
-            "SELECT count(*) FROM dead_letters JOIN lake_tables USING (topic, generation)"
-            " WHERE topic = ?",
+            "SELECT count(*) FROM dead_letters d JOIN lake_tables USING (topic, generation)"
+            " WHERE topic = ? AND d.state = 'dead'",
             (topic,),
         ).fetchone()[0]
         return count
 
     def offsets(self, topic: str, span: OffsetRange) -> list[int]:
-        """Offsets within a range whose records are dead letters."""
+        """Offsets within a range whose records are no rows, whatever has become of them."""
         found = self._core.db.execute(
             "SELECT offset FROM dead_letters JOIN lake_tables t USING (topic, generation)"
             " WHERE topic = ? AND dead_letters.topic_id = ? AND partition = ?"
@@ -41,3 +117,74 @@ class DeadLetterReader:
             (topic, span.topic_id, span.partition, span.first, span.last),
         )
         return [offset for (offset,) in found]
+
+    def payload(self, entry: DeadLetterEntry) -> Payload | None:
+        """What is kept of a dead letter's record; None: its bytes are lost."""
+        return self._payloads.get(entry.topic_id, entry.partition, entry.offset)
+
+    def payloads(self, entries: Sequence[DeadLetterEntry]) -> Iterator[Payload | None]:
+        """The same for many, one after the other."""
+        return map(self.payload, entries)
+
+    def copy_to(self, path: Path) -> bool:
+        """Write the bytes of all dead letters to a new file; False: there are none yet."""
+        return self._payloads.copy_to(path)
+
+    def close(self) -> None:
+        """Close the connection to the bytes."""
+        self._payloads.close()
+
+
+# Of the generation that was current at a commit.
+_UP_TO = (
+    "FROM dead_letters d WHERE state = 'dead' AND commit_no <= :up_to AND generation = ("
+    "SELECT g.generation FROM generations g WHERE g.topic = d.topic AND g.state <> 'building'"
+    " AND g.since_commit <= :up_to ORDER BY g.since_commit DESC LIMIT 1)"
+)
+
+
+class DeadLetters(DeadLetterReader):
+    """Lets go of dead letters.
+
+    Args:
+        core: The connection.
+        payloads: Where their bytes are.
+    """
+
+    def __init__(self, core: LedgerCore, payloads: Payloads) -> None:
+        super().__init__(core)
+        self.store = payloads
+
+    def drop(self, entries: Sequence[DeadLetterEntry], session: str) -> int:
+        """Count records as dead no longer: they are known as dropped.
+
+        Returns:
+            The number of the commit from which on they are gone.
+
+        Raises:
+            CommitConflict: One of them is no dead letter any more.
+        """
+        with self._core.write() as db:
+            number = 0
+            for topic in dict.fromkeys(entry.topic for entry in entries):
+                mine = [entry for entry in entries if entry.topic == topic]
+                [(generation,)] = db.execute(
+                    "SELECT generation FROM lake_tables WHERE topic = ?", (topic,)
+                )
+                key = (topic, int(generation))
+                must_be_current(db, *key)
+                changed = db.executemany(
+                    "UPDATE dead_letters SET state = 'dropped' WHERE topic = ? AND generation = ?"
+                    " AND topic_id = ? AND partition = ? AND offset = ? AND state = 'dead'",
+                    [(*key, e.topic_id, e.partition, e.offset) for e in mine],
+                ).rowcount
+                if changed != len(mine):
+                    raise CommitConflict(
+                        f"Dead letters of {topic} have changed in the meantime.",
+                        "Run the same command again.",
+                    )
+                # Whoever looks for what is new by commit number must hear of it.
+                number = add_commit(db, key, session, now(), len(mine))
+        for e in entries:
+            self.store.remove(e.topic_id, e.partition, [e.offset])
+        return number

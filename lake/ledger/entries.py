@@ -195,6 +195,17 @@ class Segment:
     dead_letters: tuple[tuple[int, DeadLetter], ...] = ()
     dead_letters_from: int | None = None
 
+    def dead_letters_by_topic_id(self) -> dict[str, list[DeadLetter]]:
+        """The dead letters, each with the topic id of its commit."""
+        found: dict[str, list[DeadLetter]] = {}
+        for index, letter in self.dead_letters:
+            found.setdefault(self.topic_id(index), []).append(letter)
+        return found
+
+    def topic_id(self, index: int) -> str:
+        """The topic id of a commit's ranges."""
+        return self.commits[index][0].topic_id
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -10,6 +10,7 @@ from lake.errors import CommitConflict, LedgerError, ServiceUnreachable
 from lake.failpoints import failpoint
 from lake.ledger.core import LedgerCore, now
 from lake.ledger.entries import NOW, Generation, Segment, TableState
+from lake.ledger.payloads import Payloads
 from lake.ledger.statements import (
     add_commit,
     add_dead_letters,
@@ -63,7 +64,16 @@ class GenerationReader:
 
 
 class Generations(GenerationReader):
-    """Builds, switches and drops generations."""
+    """Builds, switches and drops generations.
+
+    Args:
+        core: The connection.
+        payloads: Where the bytes of dead letters go.
+    """
+
+    def __init__(self, core: LedgerCore, payloads: Payloads) -> None:
+        super().__init__(core)
+        self._payloads = payloads
 
     def begin(self, topic: str, session: str) -> int:
         """Say that a table is built anew, in a tree of its own.
@@ -107,6 +117,8 @@ class Generations(GenerationReader):
         """Add to a generation that is being built; nobody reads it yet."""
         moment = now()
         key = (topic, generation)
+        for topic_id, letters in segment.dead_letters_by_topic_id().items():
+            self._payloads.add(topic_id, letters)
         with self._core.write() as db:
             self._must_be_building(db, topic, generation, session)
             numbers: list[int] = []
@@ -121,8 +133,7 @@ class Generations(GenerationReader):
                 born = moment if built.created_at is None else built.created_at
                 add_file(db, key, built.tier, path, built.file, commits, born)
             for index, letter in segment.dead_letters:
-                topic_id = segment.commits[index][0].topic_id
-                add_dead_letters(db, key, topic_id, numbers[index], [letter])
+                add_dead_letters(db, key, segment.topic_id(index), numbers[index], [letter])
             failpoint("replay.in_segment")
 
     @staticmethod

@@ -13,11 +13,12 @@ from lake.ledger.commits import CommitReader, Commits
 from lake.ledger.compactions import Compactions
 from lake.ledger.core import LedgerCore
 from lake.ledger.date_rewrites import DateRewrites
-from lake.ledger.dead_letters import DeadLetterReader
+from lake.ledger.dead_letters import DeadLetterReader, DeadLetters
 from lake.ledger.files import FileReader, Files
 from lake.ledger.generations import GenerationReader, Generations
 from lake.ledger.intents import intended_paths
 from lake.ledger.offsets import OffsetReader
+from lake.ledger.payloads import Payloads
 from lake.ledger.pins import Pins
 from lake.ledger.runs import RunHistory, RunReader
 from lake.ledger.tables import TableReader, Tables
@@ -43,6 +44,7 @@ class LedgerReader:
     commits: CommitReader
     generations: GenerationReader
     runs: RunReader
+    dead_letters: DeadLetterReader
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         self._compose(LedgerCore(paths, file, read_only=True))
@@ -51,12 +53,12 @@ class LedgerReader:
         self.commits = CommitReader(self._core)
         self.generations = GenerationReader(self._core)
         self.runs = RunReader(self._core)
+        self.dead_letters = DeadLetterReader(self._core)
 
     def _compose(self, core: LedgerCore) -> None:
         self._core = core
         self.paths = core.paths
         self.offsets = OffsetReader(core)
-        self.dead_letters = DeadLetterReader(core)
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""
@@ -75,7 +77,8 @@ class LedgerReader:
         return self._core.copy_to(path)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        self.dead_letters.close()
         self._core.close()
 
     def __enter__(self) -> Self:
@@ -98,15 +101,23 @@ class Ledger(LedgerReader):
     commits: Commits
     generations: Generations
     runs: RunHistory
+    dead_letters: DeadLetters
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         core = LedgerCore(paths, file)
         self._compose(core)
         self.tables = Tables(core)
         self.files = Files(core, self.tables)
-        self.commits = Commits(core)
-        self.generations = Generations(core)
+        self._payloads = Payloads(core.paths)
+        self.commits = Commits(core, self._payloads)
+        self.generations = Generations(core, self._payloads)
+        self.dead_letters = DeadLetters(core, self._payloads)
         self.runs = RunHistory(core)
         self.compactions = Compactions(core)
         self.date_rewrites = DateRewrites(core)
         self.pins = Pins(core)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._payloads.close()
+        super().close()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import structlog
 
 from lake.errors import UnsupportedFormatVersion
+from lake.ledger.payloads import Payloads
 from lake.storage.operations import (
     disk_full_is_transient,
     make_folder,
@@ -119,12 +120,28 @@ ALTER TABLE date_rewrites ADD COLUMN claimed_by TEXT NOT NULL DEFAULT '';
 ALTER TABLE cycles RENAME TO runs;
 ALTER TABLE runs RENAME COLUMN cycle TO run;
 """
+# Bytes of dead letters are in a database of their own: `_before` has moved them there.
+_FROM_5_TO_6 = """
+ALTER TABLE dead_letters RENAME TO dead_letters_5;
+CREATE TABLE dead_letters (
+    topic TEXT NOT NULL, generation INTEGER NOT NULL, topic_id TEXT NOT NULL,
+    partition INTEGER NOT NULL, offset INTEGER NOT NULL, commit_no INTEGER NOT NULL,
+    kafka_ts REAL NOT NULL, source_table TEXT NOT NULL, reason TEXT NOT NULL,
+    value_bytes INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'dead' CHECK (state IN ('dead', 'dropped', 'redriven')),
+    PRIMARY KEY (topic, generation, topic_id, partition, offset)
+) STRICT, WITHOUT ROWID;
+INSERT INTO dead_letters SELECT topic, generation, topic_id, partition, offset, commit_no,
+    kafka_ts, source_table, reason, coalesce(length(value), 0), 'dead' FROM dead_letters_5;
+DROP TABLE dead_letters_5;
+"""
 MIGRATIONS: dict[int, tuple[int, str]] = {
     **dict.fromkeys((1, 2, 3), (4, _FROM_OLDER_THAN_4)),
     4: (5, _FROM_4_TO_5),
+    5: (6, _FROM_5_TO_6),
 }
 """A version to the one that follows it, and the SQL that leads there."""
-VERSION = 5
+VERSION = 6
 
 
 def version_of(db: sqlite3.Connection) -> int:
@@ -158,6 +175,8 @@ def bring_up_to_date(db: sqlite3.Connection, file: Path, paths: LakePaths) -> No
     kept = _copied(db, version_of(db), paths)
     while (version := version_of(db)) < VERSION:
         following, script = MIGRATIONS[version]
+        if version == 5:
+            _move_dead_letters(db, paths)
         _step(db, version, following, script)
         log.warning(
             "ledger_migrated",
@@ -166,6 +185,9 @@ def bring_up_to_date(db: sqlite3.Connection, file: Path, paths: LakePaths) -> No
             now=following,
             copy=str(kept),
         )
+    # Bytes of dead letters have left it. Nothing depends on that: without room it stays large.
+    with suppress(sqlite3.OperationalError):
+        db.execute("VACUUM")
 
 
 def _must_not_be_newer(version: int, file: Path) -> None:
@@ -178,7 +200,7 @@ def _must_not_be_newer(version: int, file: Path) -> None:
 
 def _make(db: sqlite3.Connection) -> None:
     """All tables of an empty ledger at once: nobody sees those of an earlier version."""
-    _step(db, 0, VERSION, _TABLES_4 + _FROM_4_TO_5)
+    _step(db, 0, VERSION, _TABLES_4 + _FROM_4_TO_5 + _FROM_5_TO_6)
 
 
 def _step(db: sqlite3.Connection, version: int, following: int, script: str) -> None:
@@ -192,6 +214,16 @@ def _step(db: sqlite3.Connection, version: int, following: int, script: str) -> 
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _move_dead_letters(db: sqlite3.Connection, paths: LakePaths) -> None:
+    """Copy the bytes of dead letters to their own database; to do it twice changes nothing."""
+    with closing(Payloads(paths)) as payloads:
+        found = db.execute(
+            "SELECT topic_id, partition, offset, key, value, headers FROM dead_letters"
+        )
+        while rows := found.fetchmany(100):
+            payloads.put(rows)
 
 
 def _copied(db: sqlite3.Connection, version: int, paths: LakePaths) -> Path:

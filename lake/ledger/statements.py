@@ -98,7 +98,7 @@ def add_dead_letters(
 ) -> None:
     """Add dead letters of a commit."""
     db.executemany(
-        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'dead')",
         [
             (
                 *key,
@@ -109,9 +109,7 @@ def add_dead_letters(
                 d.kafka_ts.timestamp(),
                 d.source_table,
                 d.reason,
-                d.key,
-                d.value,
-                d.headers,
+                len(d.value or b""),
             )
             for d in dead_letters
         ],
@@ -129,7 +127,7 @@ def copy_dead_letters(
     topic, new = key
     db.executemany(
         "INSERT INTO dead_letters SELECT topic, ?, topic_id, partition, offset, ?, kafka_ts,"
-        " source_table, reason, key, value, headers FROM dead_letters WHERE topic = ?"
+        " source_table, reason, value_bytes, state FROM dead_letters WHERE topic = ?"
         " AND generation = ? AND topic_id = ? AND partition = ? AND offset BETWEEN ? AND ?",
         [
             (new, number, topic, generation, r.topic_id, r.partition, r.first, r.last)

@@ -24,6 +24,15 @@ def take_over(
             " WHERE topic = ? AND generation = ?",
             (generation, state.topic, state.generation),
         )
+    # What was dropped or redriven is decoded to a dead letter again, and stays what it was.
+    db.execute(
+        "UPDATE dead_letters SET state = was.state FROM dead_letters was"
+        " WHERE dead_letters.topic = :topic AND dead_letters.generation = :new"
+        " AND was.topic = :topic AND was.generation = :old AND was.state <> 'dead'"
+        " AND was.topic_id = dead_letters.topic_id AND was.partition = dead_letters.partition"
+        " AND was.offset = dead_letters.offset",
+        {"topic": state.topic, "new": generation, "old": state.generation},
+    )
     db.execute(
         "UPDATE generations SET state = 'old', schema = ? WHERE topic = ?" " AND state = 'current'",
         (state.schema.dump(), state.topic),

@@ -6,6 +6,7 @@ hot/{source}/{table}/{session}-{commit id}.parquet  fresh, private
 staging/{session}/…                                 being written; same file system
 orphans/…                                           quarantine: what a killed session left
 ledger.db                                           the truth
+dead_letters.db                                     the bytes of dead letters
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class LakePaths:
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.root / "ledger.db"
+
+    @property
+    def dead_letters(self) -> Path:
+        """The bytes of dead letters."""
+        return self.root / "dead_letters.db"
 
     @property
     def ledger_lock(self) -> Path:

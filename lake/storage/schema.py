@@ -7,13 +7,12 @@ as Arrow types. A schema only grows: a column that has gone stays, as NULLs, and
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lake.records import Kind
 from lake.storage.column_names import UniqueNames, column_name
-from lake.storage.mysql_types import STORED, TIMESTAMPTZ, ZERO_DATE, bytes_cast, is_zero_date
+from lake.storage.mysql_types import STORED, TIMESTAMPTZ, ZERO_DATE
 from lake.storage.widening import holds, widened
 
 SYSTEM_COLUMNS: tuple[tuple[str, str], ...] = (
@@ -39,7 +38,6 @@ PROVENANCE_TYPES: Mapping[str, str] = {
     "status": "INTEGER",
     "fetched_at": TIMESTAMPTZ,
 }
-_DECIMAL = re.compile(r"DECIMAL\((?P<p>\d+),\s?(?P<s>\d+)\)")
 
 
 def row_columns(kind: Kind) -> tuple[tuple[str, str], ...]:
@@ -56,12 +54,15 @@ class Column:
         type: DuckDB's name of the type.
         field: The key in the record's JSON; differs from `name` only where that had to be renamed.
         provenance: Whether it comes from the provenance header and not from the value.
+        former: Types that it had before it became text: what a file holds from that time is
+            printed as they print it (4.00 for a 4 in a DECIMAL(12,2)).
     """
 
     name: str
     type: str
     field: str
     provenance: bool = False
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,17 @@ class Schema:
                 growing.append(column, column.name)
         return Schema(tuple(growing.columns))
 
+    def redeclared(self, new: Iterable[Column]) -> Schema:
+        """This schema with the types that somebody declares now: widened, never narrowed."""
+        growing = _GrowingColumns(self.columns)
+        for column in new:
+            places = growing.of_field(column)
+            if not places:
+                growing.append(column, column.name)
+            elif wider := widened(growing.columns[places[0]].type, column.type):
+                growing.retype(places[0], wider)
+        return Schema(tuple(growing.columns))
+
     def announced(self, new: Iterable[Column]) -> Schema:
         """This schema with columns for what a source says that its fields are from now on.
 
@@ -106,7 +118,7 @@ class Schema:
                 continue
             wider = widened(types[0], column.type)
             if wider is not None:
-                growing.retype(places[0], wider)
+                growing.widen(places[0], wider)
             else:
                 growing.append(column, f"{column.name}__{_word(column.type)}")
         return Schema(tuple(growing.columns))
@@ -141,12 +153,26 @@ class Schema:
 
     def dump(self) -> str:
         """As JSON, for the ledger."""
-        return json.dumps([[c.name, c.type, c.field, c.provenance] for c in self.columns])
+        return json.dumps(
+            [
+                [c.name, c.type, c.field, c.provenance, *([c.former] if c.former else [])]
+                for c in self.columns
+            ]
+        )
 
     @classmethod
     def load(cls, text: str) -> Schema:
         """From the ledger's JSON."""
-        return cls(tuple(Column(*entry) for entry in json.loads(text)))
+        return cls(
+            tuple(
+                Column(name, type_, field, provenance, tuple(former[0]) if former else ())
+                for name, type_, field, provenance, *former in json.loads(text)
+            )
+        )
+
+    def former_types(self) -> dict[str, tuple[str, ...]]:
+        """The types that columns of text had before, by the column's name."""
+        return {c.name: c.former for c in self.columns if c.former}
 
 
 _Field = tuple[str, bool, bool]
@@ -172,6 +198,13 @@ class _GrowingColumns:
         return self._places.get(_field(column), ())
 
     def retype(self, at: int, type_: str) -> None:
+        was = self.columns[at]
+        is_text = storage_type(type_) == "VARCHAR" != storage_type(was.type)
+        former = (*was.former, was.type) if is_text else was.former
+        self.columns[at] = replace(was, type=type_, former=former)
+
+    def widen(self, at: int, type_: str) -> None:
+        """Give a column a type whose values are known to be printed alike: by their position."""
         self.columns[at] = replace(self.columns[at], type=type_)
 
     def append(self, column: Column, name: str) -> None:
@@ -203,83 +236,3 @@ def provenance_column(field: str) -> Column:
 def storage_type(type_: str) -> str:
     """The type in files and views: JSON is kept as the text that came."""
     return STORED.get(type_, type_)
-
-
-def cast_expression(text: str, type_: str) -> str:
-    """SQL that turns a JSON scalar's text into a type, or NULL where it does not fit.
-
-    Args:
-        text: An SQL expression of type VARCHAR.
-        type_: The wanted type.
-    """
-    return checked_cast(plain_cast(text, type_), text, type_)
-
-
-def plain_cast(text: str, type_: str) -> str:
-    """SQL that turns a text into a type as DuckDB does, which rounds; NULL where it cannot."""
-    if storage_type(type_) == "VARCHAR":
-        return text
-    if type_ == "DATE":
-        # Debezium's ISO strings end in Z, which DuckDB takes for a DATETIME but not for a DATE.
-        return f"TRY_CAST(rtrim({text}, 'Z') AS DATE)"
-    if type_ == "TIMESTAMP":
-        # A column that was a DATE before has dates in its older records.
-        day = "strlen('2024-02-03Z')"
-        return f"TRY_CAST(if(strlen({text}) = {day}, rtrim({text}, 'Z'), {text}) AS TIMESTAMP)"
-    if type_ == "BLOB":
-        return bytes_cast(text)
-    if type_ == ZERO_DATE:
-        return f"CASE WHEN {is_zero_date(text)} THEN true END"
-    return f"TRY_CAST({text} AS {type_})"
-
-
-def checked_cast(cast: str, text: str, type_: str) -> str:
-    """SQL that lets a cast value through only where nothing was rounded; else NULL.
-
-    What prints as the text that came was not rounded. Few texts of a number are written in another
-    way (1.5 for a DECIMAL(12,2)): only these are looked at closely.
-
-    Args:
-        cast: The value, from `plain_cast`.
-        text: The text it was cast from.
-        type_: Its type.
-    """
-    decimal = _DECIMAL.fullmatch(type_)
-    if type_.lstrip("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"):
-        # DuckDB would round 2.5 to an integer.
-        exact = [f"{text} SIMILAR TO '[+-]?[0-9]+'"]
-    elif decimal:
-        # DuckDB would round 0.005 to two places: only zeros may stand behind as many as it has.
-        scale = int(decimal["s"])
-        exponent = f"(contains({text}, 'e') OR contains({text}, 'E'))"
-        fraction = f"strlen(rtrim({text}, '0')) - strpos({text}, '.')"
-        # The few with an exponent: a wider type and a DOUBLE must hold the same, and what is no
-        # zero must not have become one. (TRY_CAST of the cast too: out of 459e8 DuckDB makes a
-        # DECIMAL(10,0) of eleven digits.)
-        wide = f"DECIMAL(38,{38 - int(decimal['p']) + scale})"
-        exact = [
-            f"NOT {exponent} AND (NOT contains({text}, '.') OR {fraction} <= {scale})",
-            f"{exponent} AND TRY_CAST({cast} AS {wide}) = TRY_CAST({text} AS {wide})"
-            f" AND {cast}::DOUBLE = TRY_CAST({text} AS DOUBLE)"
-            f" AND ({cast} <> 0 OR {text} SIMILAR TO '[-+]?[0.]+[eE].*')",
-        ]
-    else:
-        return cast
-    # One WHEN after the other: in an OR, DuckDB would try the slow test first now and then.
-    tests = " ".join(f"WHEN {test} THEN {cast}" for test in (f"{cast}::VARCHAR = {text}", *exact))
-    return f"CASE {tests} END"
-
-
-def misfit(schema: Schema, column: Column, text: str, cast: str) -> str | None:
-    """SQL: whether a value does not fit its column; None if every text does.
-
-    Args:
-        schema: The table's.
-        column: One of its columns.
-        text: SQL of the value as text.
-        cast: SQL of what `cast_expression` makes of it.
-    """
-    if storage_type(column.type) == "VARCHAR" or column.type == ZERO_DATE:
-        return None
-    told = f" AND NOT {is_zero_date(text)}" if schema.tells_zero_dates(column) else ""
-    return f"({text} IS NOT NULL AND {cast} IS NULL{told})"

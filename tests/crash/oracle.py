@@ -199,10 +199,11 @@ class LakeUnderTest:
             found = list(self.read(ledger, topic, last))
             state = ledger.tables.get(topic)
             assert state is not None
+            entries = [e for e in ledger.dead_letters.up_to(1 << 60) if e.topic == topic]
+            payloads = ledger.dead_letters.payloads(entries)
             dead_letters = [
-                ((row[1], row[2]), row[7])
-                for row in ledger.dead_letters.up_to(1 << 60)
-                if row[0] == topic
+                ((e.partition, e.offset), payload and payload.value)
+                for e, payload in zip(entries, payloads, strict=True)
             ]
         self._same(topic, found, "the ledger")
         assert Counter(k for k, _ in dead_letters) == Counter(

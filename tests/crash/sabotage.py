@@ -32,6 +32,7 @@ COPIED = (
 )
 SECONDS = 300
 COMMITS, CORE = "lake/ledger/commits.py", "lake/ledger/core.py"
+FILLING, SQLITE = "lake/ledger/backfilling.py", "lake/ledger/sqlite.py"
 SCHEMA, STATEMENTS = "lake/ledger/migrations.py", "lake/ledger/statements.py"
 PINS, FORMATS = "lake/ledger/pins.py", "lake/formats.py"
 OPERATIONS, PARQUET = "lake/storage/operations.py", "lake/storage/parquet_files.py"
@@ -289,11 +290,11 @@ BREAKS = (
         f"{POWER}[killed_rebuild]",
     ),
     Break(
-        "the ledger does not sync its commits", CORE,
+        "the ledger does not sync its commits", SQLITE,
         "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL", f"{POWER}[commit]",
     ),
     Break(
-        "the ledger does not sync at all", CORE,
+        "the ledger does not sync at all", SQLITE,
         "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF", f"{POWER}[seal]",
     ),
     Break(
@@ -410,24 +411,24 @@ BREAKS = (
         f"{BOOKS}::test_a_new_rebuild_is_not_taken_for_the_one_that_was_killed",
     ),
     Break(
-        "filled twice", COMMITS,
-        '        ).fetchone():\n            raise CommitConflict(\n'
-        '                f"Table {where[0]}, partition',
-        '        ).fetchone() and False:\n            raise CommitConflict(\n'
-        '                f"Table {where[0]}, partition',
+        "filled twice", FILLING,
+        '    ).fetchone():\n        raise CommitConflict(\n'
+        '            f"Table {where[0]}, partition',
+        '    ).fetchone() and False:\n        raise CommitConflict(\n'
+        '            f"Table {where[0]}, partition',
         f"{BOOKS}::test_a_hole_is_filled_once_and_its_rows_are_new",
     ),
     Break(
-        "filled without a cut", COMMITS, "                self._cut(db, key, gap)\n", "",
+        "filled without a cut", FILLING, "        _cut(db, key, gap)\n", "",
         f"{BOOKS}::test_a_hole_within_a_range_cuts_it",
     ),
     Break(
-        "filled into an old generation", COMMITS,
-        "            must_be_current(db, *key)\n", "",
+        "filled into an old generation", FILLING,
+        "    must_be_current(db, *key)\n", "",
         f"{BOOKS}::test_a_fill_into_an_old_generation_is_refused",
     ),
     Break(
-        "filled under a rebuild", COMMITS,
+        "filled under a rebuild", FILLING,
         "WHERE topic = ? AND state = 'building'\", (state.topic,)",
         "WHERE topic = ? AND state = 'nobody'\", (state.topic,)",
         f"{BOOKS}::test_a_table_that_is_being_rebuilt_takes_no_fill",

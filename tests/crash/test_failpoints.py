@@ -24,6 +24,7 @@ ONLY = {
     "replay": (),
     "restore": (),  # test_lost_ledger.py
     "backup": (),
+    "redrive": (),  # test_dead_letters.py
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {

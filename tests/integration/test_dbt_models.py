@@ -60,7 +60,8 @@ TABLES = {
         moneda VARCHAR, nombre VARCHAR, "fechaActualizacion" TIMESTAMPTZ, {API}""",
     "feriados": f"fecha DATE, tipo VARCHAR, nombre VARCHAR, {API}",
     "dead_letters": """_topic VARCHAR, _partition INTEGER, _offset BIGINT, _kafka_ts TIMESTAMPTZ,
-        source_table VARCHAR, reason VARCHAR, key BLOB, value BLOB, headers VARCHAR""",
+        source_table VARCHAR, reason VARCHAR, key BLOB, value BLOB, headers VARCHAR,
+        value_bytes BIGINT""",
 }
 MONEY_AND_COUNTS = ("DECIMAL", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "TINYINT", "SMALLINT")
 

@@ -24,8 +24,9 @@ from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.versions import VersionedSchema
 from lake.config import Table, TableRef
 from lake.records import PROVENANCE_HEADER
+from lake.storage.casts import cast_expression
 from lake.storage.parquet_files import write_parquet
-from lake.storage.schema import Column, Schema, cast_expression, provenance_column
+from lake.storage.schema import Column, Schema, provenance_column
 
 NUMBERS = [
     "0",

@@ -207,10 +207,10 @@ def test_losses_and_dead_letters_come_along(ledger: Ledger) -> None:
     segment = Segment(((span(0, 9, 0),), (span(10, 11, 0),)), (), dead_letters_from=0)
     ledger.generations.add_segment(TOPIC, number, BUILDER, segment)
     before = ledger.commits.last()
-    assert [row[2] for row in ledger.dead_letters.up_to(before)] == [10]
+    assert [entry.offset for entry in ledger.dead_letters.up_to(before)] == [10]
     switched = switch(ledger, number)
-    assert [row[2] for row in ledger.dead_letters.up_to(switched)] == [10]
-    assert [row[2] for row in ledger.dead_letters.up_to(before)] == [10]
+    assert [entry.offset for entry in ledger.dead_letters.up_to(switched)] == [10]
+    assert [entry.offset for entry in ledger.dead_letters.up_to(before)] == [10]
     assert ledger.offsets.losses(TOPIC) == [lost] and table(ledger).positions == {0: 20}
 
 

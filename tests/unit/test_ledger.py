@@ -14,7 +14,7 @@ import pytest
 from lake.config import TableRef
 from lake.errors import CommitConflict, LedgerError, PartitionsChanged, TopicRecreated
 from lake.formats import CompactionIntent, PlannedFile
-from lake.ledger import Ledger
+from lake.ledger import Ledger, Payload
 from lake.ledger import core as module
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.parquet_files import WrittenFile
@@ -100,8 +100,9 @@ def test_dead_letters_are_committed_with_their_range(ledger: Ledger) -> None:
         state, "s", [OffsetRange(ID, 0, 0, 3, 0)], {0: None}, None, EMPTY, [letter]
     )
     assert ledger.dead_letters.offsets(TOPIC, OffsetRange(ID, 0, 0, 9, 0)) == [3]
-    [row] = ledger.dead_letters.up_to(number)
-    assert row[5:8] == ("why", b"k", b"v")
+    [entry] = ledger.dead_letters.up_to(number)
+    assert (entry.reason, entry.value_bytes) == ("why", 1)
+    assert ledger.dead_letters.payload(entry) == Payload(b"k", b"v", "{}")
     assert ledger.commits.last() == number, "downstream must hear of it"
 
 

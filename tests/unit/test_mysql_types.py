@@ -12,8 +12,9 @@ from confluent_kafka import Message
 
 from consumers.ingest.decoding import make_decoder
 from lake.config import Table, TableRef
+from lake.storage.casts import cast_expression
 from lake.storage.mysql_types import mysql_type
-from lake.storage.schema import Schema, cast_expression
+from lake.storage.schema import Schema
 
 
 @pytest.mark.parametrize(

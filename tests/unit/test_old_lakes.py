@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import tarfile
@@ -21,7 +22,12 @@ import pytest
 from batcher.publish import Publisher
 from consumers.compaction.compactor import Compactor
 from consumers.ingest.flush import Flush, commit_flush
-from consumers.maintenance.backup import cursors_of, read_manifest
+from consumers.maintenance.backup import (
+    cursors_of,
+    read_manifest,
+    restore_ledger_of,
+    write_backup,
+)
 from consumers.maintenance.ledger_rebuild import restore_ledger
 from consumers.maintenance.verify import Verifier
 from lake.config import Config, TableRef, load_config
@@ -38,7 +44,11 @@ from lake.storage.sql import rows_query
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ORDERS, STOCK = TableRef("shop", "orders"), TableRef("shop", "stock")
-TABLES = {"lake_v3": "{orders: {}}", "lake_v4": "{orders: {}, stock: {}}"}
+TABLES = {
+    "lake_v3": "{orders: {}}",
+    "lake_v4": "{orders: {}, stock: {}}",
+    "lake_v5": "{orders: {}}",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,11 @@ def v4(tmp_path: Path) -> OldLake:
 @pytest.fixture
 def v3(tmp_path: Path) -> OldLake:
     return unpacked("lake_v3", tmp_path)
+
+
+@pytest.fixture
+def v5(tmp_path: Path) -> OldLake:
+    return unpacked("lake_v5", tmp_path)
 
 
 def rows_and_checksum(lake: OldLake, ref: TableRef) -> tuple[list[list[int]], str]:
@@ -141,7 +156,9 @@ def test_a_lake_of_the_previous_release_opens_and_is_exact(v4: OldLake) -> None:
             lost = [[s.partition, s.first, s.last] for s in ledger.offsets.losses(topic)]
             assert lost == expected["losses"]
             assert ledger.tables.epochs(topic) == expected["epochs"]
-        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters.up_to(1 << 60)]
+        letters = [
+            [e.topic, e.partition, e.offset, e.reason] for e in ledger.dead_letters.up_to(1 << 60)
+        ]
         assert letters == v4.expected["dead_letters"]
         generations = [[g.topic, g.number, g.state, g.rows] for g in ledger.generations.all()]
         assert generations == v4.expected["generations"]
@@ -195,7 +212,9 @@ def test_ingestion_goes_on_from_the_positions_of_the_previous_release(
 def test_a_ledger_of_version_3_is_migrated(v3: OldLake) -> None:
     assert_exact(v3)
     with Ledger(v3.paths) as ledger:
-        letters = [[row[0], row[1], row[2], row[5]] for row in ledger.dead_letters.up_to(1 << 60)]
+        letters = [
+            [e.topic, e.partition, e.offset, e.reason] for e in ledger.dead_letters.up_to(1 << 60)
+        ]
         assert letters == v3.expected["dead_letters"]
         state = ledger.tables.get(ORDERS.topic)
         assert state is not None
@@ -208,6 +227,65 @@ def test_a_ledger_of_version_3_is_migrated(v3: OldLake) -> None:
     compactor.pass_once(force=True)
     compactor.close()
     assert_exact(v3)
+
+
+def dead_letters(lake: OldLake) -> list[list[Any]]:
+    with Ledger(lake.paths) as ledger:
+        found = []
+        for entry in ledger.dead_letters.up_to(1 << 60):
+            payload = ledger.dead_letters.payload(entry)
+            assert payload is not None and payload.value is not None
+            assert len(payload.value) == entry.value_bytes
+            digest = hashlib.sha256(payload.value).hexdigest()
+            key = payload.key and payload.key.decode()
+            found.append(
+                [entry.partition, entry.offset, entry.reason, key, digest, payload.headers]
+            )
+        return found
+
+
+def test_bytes_of_dead_letters_leave_a_ledger_of_version_5(v5: OldLake) -> None:
+    was = v5.paths.ledger.stat().st_size
+    assert dead_letters(v5) == v5.expected["dead_letters"] != []
+    assert was > 1 << 20 > 5 * v5.paths.ledger.stat().st_size
+    expected = v5.expected[ORDERS.topic]
+    assert rows_and_checksum(v5, ORDERS) == (expected["places"], expected["checksum"])
+    assert_exact(v5)
+    commit(v5, ORDERS, "ef" * 16)
+    assert_exact(v5)
+
+
+def test_a_migration_that_is_killed_begins_again(
+    v5: OldLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:  # its bytes are copied, its tables as they were
+        patch.setattr(migrations, "_step", killed)
+        with pytest.raises(Killed):
+            Ledger(v5.paths)
+    assert v5.paths.dead_letters.exists()
+    assert dead_letters(v5) == v5.expected["dead_letters"]
+
+
+def test_a_backup_of_version_5_brings_its_dead_letters(v5: OldLake) -> None:
+    for path in v5.paths.root.glob("ledger.db*"):
+        path.unlink()
+    restore_ledger_of(v5.paths.root / "backups" / "1", v5.paths)
+    assert dead_letters(v5) == v5.expected["dead_letters"]
+
+
+def test_a_backup_holds_the_bytes_of_dead_letters(v5: OldLake, tmp_path: Path) -> None:
+    assert dead_letters(v5)
+    write_backup(v5.paths, "old", {}, tmp_path / "backup")
+    for path in (*v5.paths.root.glob("ledger.db*"), *v5.paths.root.glob("dead_letters.db*")):
+        path.unlink()
+    restore_ledger_of(tmp_path / "backup", v5.paths)
+    assert dead_letters(v5) == v5.expected["dead_letters"]
 
 
 def test_a_ledger_is_made_anew_from_the_files_of_the_previous_release(v4: OldLake) -> None:

@@ -84,7 +84,7 @@ OPENINGS: dict[str, tuple[Callable[[Config], object], list[tuple[object, str]]]]
     "for reading": (
         _open(False),
         [
-            (core_module, "_connected"),
+            (core_module, "connected"),
             (opening, "assert_ledger_current"),
             (opening, "Session"),
             (opening, "pinned"),
@@ -93,7 +93,7 @@ OPENINGS: dict[str, tuple[Callable[[Config], object], list[tuple[object, str]]]]
     "for writing": (
         _open(True),
         [
-            (core_module, "_connected"),
+            (core_module, "connected"),
             (core_module, "bring_up_to_date"),
             (opening, "assert_ledger_current"),
             (opening, "Session"),

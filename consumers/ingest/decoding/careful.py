@@ -26,15 +26,10 @@ from consumers.ingest.decoding.row_sql import (
     value_shapes,
 )
 from consumers.ingest.decoding.versions import VersionedSchema
+from lake.storage.casts import cast_expression, misfit
 from lake.storage.declared_types import inferred_type
 from lake.storage.mysql_types import DATE_TYPES, JSON_TEXT, is_zero_date
-from lake.storage.schema import (
-    Column,
-    Schema,
-    cast_expression,
-    misfit,
-    zero_date_column,
-)
+from lake.storage.schema import Column, Schema, zero_date_column
 from lake.storage.sql import literal, quoted
 
 Undecodable = dict[int, str]

@@ -71,6 +71,9 @@ class KnownColumns:
             schema = schema.merged(self._declared)
         if (schema, history.count, history.newest) == self._complete:
             return schema  # as for nearly every batch
+        if self._changes is None:
+            # Declared otherwise since the first record: what the new type holds fits from now on.
+            schema = schema.redeclared(self._declared)
         for version in history:
             schema = schema.announced(version.columns)
         self._complete = schema, history.count, history.newest

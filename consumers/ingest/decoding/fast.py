@@ -24,7 +24,8 @@ from consumers.ingest.decoding.row_sql import (
     value_shapes,
 )
 from consumers.ingest.decoding.versions import VersionedSchema
-from lake.storage.schema import Schema, checked_cast, misfit, plain_cast
+from lake.storage.casts import checked_cast, misfit, plain_cast
+from lake.storage.schema import Schema
 from lake.storage.sql import literal, quoted
 
 SAMPLE_EVERY = 64

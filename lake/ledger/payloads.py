@@ -1,0 +1,157 @@
+"""The bytes of dead letters: a database beside the ledger, so that garbage does not make it large.
+
+The ledger says which records are dead letters and why; here are key, value and provenance of each,
+by its coordinates. They are durable before the ledger names them: what a killed process leaves
+here without its commit is written again, and the same, when its records are read again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from lake.errors import UnsupportedFormatVersion
+from lake.ledger.sqlite import connected, failures_have_names, transaction
+from lake.records import DeadLetter
+from lake.storage.paths import LakePaths
+
+VERSION = 1
+MAX_VALUE_BYTES = 1 << 20
+"""What is kept of a value or a key; Kafka has the rest until retention removes it."""
+
+_TABLES = """
+CREATE TABLE payloads (
+    topic_id TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, key BLOB,
+    value BLOB, headers TEXT NOT NULL, PRIMARY KEY (topic_id, partition, offset)
+) STRICT
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What is kept of a dead letter's record; None: the record has none.
+
+    Attributes:
+        key: Its key.
+        value: Its value, cut to `MAX_VALUE_BYTES`.
+        headers: Its provenance header; `{}` where there is none.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: str
+
+
+class PayloadReader:
+    """Answers what is kept of dead letters.
+
+    Args:
+        paths: The lake.
+    """
+
+    def __init__(self, paths: LakePaths) -> None:
+        self._file = paths.dead_letters
+        self._db: sqlite3.Connection | None = None
+
+    def get(self, topic_id: str, partition: int, offset: int) -> Payload | None:
+        """The record of one dead letter; None: its bytes are lost, or were removed."""
+        db = self._opened()
+        if db is None:
+            return None
+        row = db.execute(
+            "SELECT key, value, headers FROM payloads"
+            " WHERE topic_id = ? AND partition = ? AND offset = ?",
+            (topic_id, partition, offset),
+        ).fetchone()
+        return None if row is None else Payload(*row)
+
+    def copy_to(self, path: Path) -> bool:
+        """Write all of it, as of one moment, to a new file; False: there is nothing yet."""
+        db = self._opened()
+        if db is None:
+            return False
+        with closing(sqlite3.connect(path)) as target:
+            db.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        return True
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _opened(self) -> sqlite3.Connection | None:
+        if self._db is None and self._file.exists():
+            self._db = _connected(self._file)
+        return self._db
+
+
+class Payloads(PayloadReader):
+    """Keeps them, and removes those that nobody will ask for again."""
+
+    def add(self, topic_id: str, dead_letters: Iterable[DeadLetter]) -> None:
+        """Keep the records of dead letters, durably; call it before the ledger names them.
+
+        Raises:
+            DiskFull: None of them was kept.
+        """
+        self.put(
+            [(topic_id, d.partition, d.offset, d.key, d.value, d.headers) for d in dead_letters]
+        )
+
+    def put(self, rows: Sequence[tuple[str, int, int, bytes | None, bytes | None, str]]) -> None:
+        """The same, of (topic id, partition, offset, key, value, headers)."""
+        if not rows:
+            return
+        with failures_have_names(self._file):
+            db = self._db = self._db or _connected(self._file)
+            with transaction(db):
+                db.executemany(
+                    "INSERT OR REPLACE INTO payloads VALUES (?, ?, ?, ?, ?, ?)",
+                    [(*at, _cut(key), _cut(value), about) for *at, key, value, about in rows],
+                )
+
+    def remove(self, topic_id: str, partition: int, offsets: Sequence[int]) -> None:
+        """Remove records, and give their room back to the disk."""
+        db = self._opened()
+        if db is None or not offsets:
+            return
+        with failures_have_names(self._file):
+            with transaction(db):
+                db.executemany(
+                    "DELETE FROM payloads WHERE topic_id = ? AND partition = ? AND offset = ?",
+                    [(topic_id, partition, offset) for offset in offsets],
+                )
+            db.execute("PRAGMA incremental_vacuum").fetchall()
+
+
+def _cut(value: bytes | None) -> bytes | None:
+    return None if value is None else value[:MAX_VALUE_BYTES]
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    db = connected(file, made_with="PRAGMA auto_vacuum = INCREMENTAL")
+    try:
+        if _version(db, file) == 0:
+            with transaction(db):
+                if _version(db, file) == 0:  # or another process was faster
+                    db.execute(_TABLES)
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _version(db: sqlite3.Connection, file: Path) -> int:
+    [(version,)] = db.execute("PRAGMA user_version")
+    if version > VERSION:
+        raise UnsupportedFormatVersion(
+            f"{file} has version {version}, this release writes {VERSION}.",
+            "Use the release that wrote it, or a newer one. Nothing was changed.",
+        )
+    return int(version)
