@@ -9,11 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lake.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("ducklake.yml", "dbt_techstore", "connect", "docker")
+
+# A busy machine is slower, and no test asserts a time.
+settings.register_profile("ducklake", deadline=None)
+settings.load_profile("ducklake")
 
 
 def copy_project(folder: Path) -> Path:
