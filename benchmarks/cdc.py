@@ -66,7 +66,7 @@ TABLE = (
 )
 ROWS = (
     "INSERT INTO orders (customer_id, ordered_at, status, payment, shipping, total, note)"
-    " SELECT 1 + seq % 9973, NOW(6), 1 + seq % 3, 'credit_card', seq % 900 + 0.25, seq % 90000,"
+    " SELECT 1 + seq %% 9973, NOW(6), 1 + seq %% 3, 'credit_card', seq %% 900 + 0.25, seq %% 90000,"
     " CONCAT('left at the door of number ', seq) FROM numbers WHERE seq < %s"
 )
 BLOCK = 20_000

@@ -43,6 +43,8 @@ log = structlog.get_logger()
 _NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
 BACKFILL_DELAY_SECONDS = 5.0
 """For so long, `ducklake backfill` itself may send the signal."""
+START_SECONDS = 10.0
+START_PAUSE_SECONDS = 0.2
 
 
 class DebeziumSettings(Section):
@@ -142,6 +144,7 @@ class MysqlCdcConnector(Connector):
                 message="The connector has a new configuration.",
                 connector=self.connector,
             )
+            self._await_start()
         self._progress.check_log(self.name)
         self._watch()
         self.backfills.advance(self._connect, BACKFILL_DELAY_SECONDS)
@@ -204,6 +207,16 @@ class MysqlCdcConnector(Connector):
         return settings | self.options.texts()
 
     # Watching ------------------------------------------------------------------------------
+
+    def _await_start(self) -> None:
+        """Wait while Connect still tells of the tasks that ran before, some of which had failed."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            status = self._connect.status()
+            parts = [status.get("connector", {}), *status.get("tasks", [])]
+            if len(parts) > 1 and all(part.get("state") == "RUNNING" for part in parts):
+                return
+            time.sleep(START_PAUSE_SECONDS)
 
     def _watch(self) -> None:
         """Restart what has failed, and say so.
