@@ -32,16 +32,18 @@ class Record:
         key: Identity of the row: records of one key keep their order.
         value: Column name to JSON-serialisable value.
         provenance: Where the row came from; becomes columns `_{name}` of the raw table.
+        encoded: The value as JSON, where whoever made the record has it already.
     """
 
     table: str
     key: str
     value: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    encoded: bytes | None = field(default=None, repr=False, compare=False)
 
     def payload(self) -> bytes:
         """The Kafka value: one JSON object."""
-        return orjson.dumps(self.value, default=str)
+        return self.encoded or orjson.dumps(self.value, default=str)
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The Kafka headers: the provenance as one JSON object."""

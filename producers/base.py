@@ -7,6 +7,7 @@ and its cursor into Kafka in one transaction. A simple connector offers `extract
 from __future__ import annotations
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,23 @@ class Problem(NamedTuple):
     what: str
     remedy: str = ""
     is_error: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A part of a source that cannot be read, while the rest of it can.
+
+    Attributes:
+        name: What: `sftp:/upload/stock.csv`.
+        since: When that began, in seconds of the epoch.
+        reason: What happened.
+        remedy: What the reader should do about it.
+    """
+
+    name: str
+    since: float
+    reason: str
+    remedy: str
 
 
 class Connector(ABC):
@@ -205,6 +223,14 @@ class Connector(ABC):
     def table_states(self) -> Sequence[TableState]:
         """The tables of which not all is well, as of the last poll."""
         return ()
+
+    def troubles(self) -> Sequence[Trouble]:
+        """What of the source could not be read at the last poll; it is asked for again."""
+        return ()
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for the next poll; shorter where the source itself says that something is new."""
+        stop.wait(seconds)
 
     def close(self) -> None:  # noqa: B027 - most connectors hold nothing
         """Let go of connections."""

@@ -19,6 +19,7 @@ MYSQL = "mysql_cdc"
 KINDS: Mapping[str, str] = {
     MYSQL: "producers.mysql.cdc:MysqlCdcConnector",
     "sftp": "producers.sftp.connector:SftpConnector",
+    "files": "producers.files.local:FilesConnector",
 }
 
 

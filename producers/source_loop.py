@@ -69,6 +69,7 @@ class SourceLoop:
         self._backoff = Backoff(RETRY_SECONDS, MOST_SECONDS)
         self._error: DuckLakeError | None = None  # of the last try
         self._told_tables: frozenset[str] = frozenset()
+        self._troubled: set[str] = set()
 
     def run(self, stop: threading.Event, once: bool) -> None:
         """Poll until told to stop, or (once) until all that is there has been read.
@@ -98,6 +99,7 @@ class SourceLoop:
         self._write_batches(source, stop)
         states = source.table_states()
         self._tell_tables(states)
+        self._tell_troubles(source)
         if self._error is not None:
             log.info("source_resumed", message="The source responds again.", source=self.name)
         self._error = None
@@ -112,7 +114,7 @@ class SourceLoop:
             return True
         pause = _pause(source, once)
         self._tell(within=None)  # it waits, however long
-        stop.wait(pause)
+        source.wait(stop, pause)
         return False
 
     def _write_batches(self, source: Connector, stop: threading.Event) -> None:
@@ -193,6 +195,16 @@ class SourceLoop:
             part = Part("table", told.state, reason=told.reason, remedy=told.remedy)
             self._heartbeat.part(name, part)
         self._told_tables = frozenset(worst)
+
+    def _tell_troubles(self, source: Connector) -> None:
+        """Parts of the source that could not be read, and those that can be again."""
+        troubles = {trouble.name: trouble for trouble in source.troubles()}
+        for name in self._troubled - troubles.keys():
+            self._heartbeat.forget(name)
+        for name, found in troubles.items():
+            part = Part("file", RETRYING, found.since, found.reason, found.remedy)
+            self._heartbeat.part(name, part)
+        self._troubled = set(troubles)
 
     def _let_go(self) -> None:
         source, self._source = self._source, None

@@ -4,6 +4,11 @@
 with the same bytes; `place_files` puts the files where the embedded SFTP server serves them.
 """
 
+import os
+
+# With lxml, openpyxl would write the workbook in other bytes than the committed ones.
+os.environ.setdefault("OPENPYXL_LXML", "False")
+
 from techstore.place import place_files
 
 __all__ = ["place_files"]

@@ -13,6 +13,9 @@ from hypothesis import settings
 
 from lake.config import Config, load_config
 
+# openpyxl writes the same bytes with lxml and without only if it does not use it.
+os.environ["OPENPYXL_LXML"] = "False"
+
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("ducklake.yml", "dbt_techstore", "connect", "docker")
 

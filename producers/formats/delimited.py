@@ -2,178 +2,230 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 from collections import deque
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO, Self
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
+import orjson
 from pydantic import Field, field_validator, model_validator
 
-from lake.config import Section
-from producers.formats.row import BadRow, Row, UnreadableFile
+from producers.formats.columns import Duplicates, column_names
+from producers.formats.file_options import FileOptions
+from producers.formats.lines import STAND_IN, Lines, check_encoding, undecodable
+from producers.formats.row import ROW_BYTES, BadRow, Row, UnreadableFile
 
-MAX_CHARACTERS = 4 * 1024 * 1024
-"""Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
-BOM = "\ufeff"
-
-Character = Annotated[str, Field(min_length=1, max_length=1)]
+Cells = tuple[int, "list[str] | BadRow"]
 
 
-class DelimitedOptions(Section):
+class DelimitedOptions(FileOptions):
     """How a delimited text is written.
 
     Attributes:
-        delimiter: One character.
-        quote: The quoting character, doubled inside a quoted text.
+        delimiter: One character or several.
+        quote: The quoting character, doubled inside a quoted text; empty for none.
+        escape: The character that makes the next one mean itself; none by default.
         encoding: Python's name of the encoding; the default takes a BOM or none.
+        names: The columns of a file without a header.
+        skip_top: Lines before the header.
+        skip_bottom: Rows at the end that are none.
+        comment: What a line starts with that is none.
+        nulls: Texts that mean NULL.
+        ragged: A row with too few or too many fields is rejected; `pad` fills too few with NULL;
+            `keep` also puts too many into columns `column_{n}`.
+        duplicates: What happens to a header that names a column twice.
     """
 
-    delimiter: Character = ","
-    quote: Character = '"'
+    delimiter: Annotated[str, Field(min_length=1, max_length=20)] = ","
+    quote: Annotated[str, Field(max_length=1)] = '"'
+    escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     encoding: str = "utf-8-sig"
+    names: list[str] | None = None
+    skip_top: Annotated[int, Field(ge=0)] = 0
+    skip_bottom: Annotated[int, Field(ge=0, le=1000)] = 0
+    comment: Annotated[str, Field(min_length=1)] | None = None
+    nulls: tuple[str, ...] = ()
+    ragged: Literal["reject", "pad", "keep"] = "reject"
+    duplicates: Duplicates = "rename"
 
     @field_validator("encoding")
     @classmethod
     def _encoding_is_known(cls, encoding: str) -> str:
-        try:
-            io.TextIOWrapper(io.BytesIO(), encoding=encoding).detach()
-        except LookupError:
-            raise ValueError(f"Python knows no text encoding {encoding!r}") from None
-        return encoding
+        return check_encoding(encoding)
 
     @model_validator(mode="after")
     def _characters_fit_together(self) -> Self:
+        if {"\r", "\n"} & {*self.delimiter, self.quote, self.escape}:
+            raise ValueError("a line break separates rows, not fields")
+        if self.quote and self.quote in self.delimiter:
+            raise ValueError("the quote must not be a part of the delimiter")
         try:
-            csv.reader([], delimiter=self.delimiter, quotechar=self.quote, strict=True)
-        except (TypeError, ValueError) as error:
+            self.rows(iter(()))
+        except (TypeError, ValueError, csv.Error) as error:
             raise ValueError(str(error)) from None
         return self
 
+    @property
+    def one_character(self) -> str:
+        """The delimiter, or what stands for it."""
+        return self.delimiter if len(self.delimiter) == 1 else STAND_IN
+
+    def rows(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Python's own parser of such text."""
+        quoting: dict[str, Any] = {"quotechar": self.quote} if self.quote else {}
+        return csv.reader(
+            lines,
+            delimiter=self.one_character,
+            escapechar=self.escape,
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            strict=True,
+            **quoting,
+        )
+
+
+class TabbedOptions(DelimitedOptions):
+    """The same for text whose fields are separated by tabs."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=20)] = "\t"
+
 
 def read(stream: BinaryIO, options: DelimitedOptions) -> Iterator[Row | BadRow]:
-    """Read delimited text with a header line.
+    """Read delimited text with a header line, or with given names.
 
     A row that breaks the rules of quoting costs its first line and no other: reading goes on with
     the line after it, since a quote that is never closed would else swallow the rest of the file.
 
     Raises:
-        UnreadableFile: No header, a header with a column twice, or not of that encoding at all.
+        UnreadableFile: No header, or not of that encoding at all.
     """
-    encoding = options.encoding
-    lines = _Lines(stream, encoding)
-    csv.field_size_limit(MAX_CHARACTERS)
-    cells = csv.reader(lines, delimiter=options.delimiter, quotechar=options.quote, strict=True)
-    try:
-        header = _header(cells, lines)
-        number = 0
-        while True:
-            lines.taken.clear()
-            try:
-                row = next(cells, None)
-            except csv.Error as error:
+    form = _Form(options)
+    for number, cells in _without_footer(form.cells(stream), options.skip_bottom):
+        if isinstance(cells, BadRow):
+            yield cells
+        else:
+            yield Row(number, form.values(cells))
+
+
+def count(stream: BinaryIO, options: DelimitedOptions) -> int:
+    """How many rows `read` would find that are good and fit in a message, without making them."""
+    form = _Form(options)
+    found = _without_footer(form.cells(stream), options.skip_bottom)
+    return sum(type(cells) is list and form.fits(cells) for _, cells in found)
+
+
+def _without_footer(found: Iterator[Cells], footer: int) -> Iterator[Cells]:
+    if not footer:
+        yield from found
+        return
+    held: deque[Cells] = deque()
+    for item in found:
+        held.append(item)
+        if len(held) > footer:
+            yield held.popleft()
+
+
+class _Form:
+    """The rows of one file, cell by cell."""
+
+    def __init__(self, options: DelimitedOptions) -> None:
+        self._options = options
+        self._header: list[str] = list(options.names or ())
+        self._nulls = frozenset(options.nulls)
+
+    def cells(self, stream: BinaryIO) -> Iterator[Cells]:
+        options = self._options
+        several = options.delimiter if len(options.delimiter) > 1 else ""
+        lines = Lines(stream, options.encoding, options.comment, several)
+        csv.field_size_limit(1 << 30)  # `Lines` bounds rows
+        cells = options.rows(lines)
+        try:
+            lines.skip(options.skip_top)
+            if not self._header:
+                self._read_header(cells, lines)
+            width, taken, number = len(self._header), lines.taken, 0
+            while True:
+                taken.clear()
+                try:
+                    row = next(cells, None)
+                except csv.Error as error:
+                    number += 1
+                    yield number, BadRow(number, lines.give_back(), str(error))
+                    continue
+                if row is None:
+                    return
+                if not row:
+                    continue  # an empty line is no row
                 number += 1
-                yield BadRow(number, lines.give_back(), str(error))
-                continue
-            if row is None:
-                return
-            if not row:
-                continue  # an empty line is no row
-            number += 1
-            yield _row(number, header, row, lines)
-    except UnicodeDecodeError as error:  # what surrogateescape cannot carry: half a UTF-16 pair
-        raise UnreadableFile(f"it is not valid {encoding}: {error.reason}") from None
-    finally:
-        lines.leave()
+                if len(row) != width:
+                    wrong = self._refitted(row, width)
+                    if wrong:
+                        yield number, BadRow(number, lines.raw(), wrong)
+                        continue
+                if lines.undecoded():
+                    reason = f"it is not valid {options.encoding}"
+                    yield number, BadRow(number, lines.raw(), reason)
+                    continue
+                yield number, row
+        except UnicodeError as error:  # what surrogateescape cannot carry
+            raise undecodable(options.encoding, error) from None
+        finally:
+            lines.leave()
 
-
-def _header(cells: Iterator[list[str]], lines: _Lines) -> list[str]:
-    try:
-        header = [name.strip() for name in next((row for row in cells if row), [])]
-    except csv.Error as error:
-        raise UnreadableFile(f"its header line cannot be read: {error}") from None
-    if lines.undecoded():
-        raise UnreadableFile(f"its header line is not valid {lines.encoding}")
-    if not any(header):
-        raise UnreadableFile("it has no header line")
-    if not all(header):
-        raise UnreadableFile("its header has a column without a name")
-    if len(set(header)) < len(header):
-        raise UnreadableFile("its header names a column twice")
-    return header
-
-
-def _row(number: int, header: list[str], cells: list[str], lines: _Lines) -> Row | BadRow:
-    if len(cells) != len(header):
-        reason = f"it has {len(cells)} fields, the header has {len(header)}"
-        return BadRow(number, lines.raw(), reason)
-    if lines.undecoded():
-        return BadRow(number, lines.raw(), f"it is not valid {lines.encoding}")
-    return Row(number, dict(zip(header, cells, strict=True)))
-
-
-class _Lines:
-    """The lines of a file; knows those of the current row, and takes all but the first back."""
-
-    def __init__(self, stream: BinaryIO, encoding: str) -> None:
-        self.encoding = encoding
-        # Undecodable bytes are carried along, so that they cost their own row and no other.
-        self._text = io.TextIOWrapper(
-            stream, encoding=encoding, errors="surrogateescape", newline=""
-        )
-        # These two write a BOM of their own.
-        plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}
-        name = codecs.lookup(encoding).name
-        self._plain = plain.get(name, name)
-        self._again: deque[str] = deque()
-        self.taken: list[str] = []
-        self._letters = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if not self.taken:
-            self._letters = 0
-        line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
-        if not line:
-            raise StopIteration
-        self.taken.append(line)
-        self._letters += len(line)
-        if self._letters >= MAX_CHARACTERS:
-            self._skip_to_its_end()
-            raise csv.Error(
-                f"it is longer than {MAX_CHARACTERS:,} characters, or a quote is not closed"
+    def _read_header(self, cells: Iterator[list[str]], lines: Lines) -> None:
+        options = self._options
+        try:
+            header = next((row for row in cells if row), [])
+        except csv.Error as error:
+            raise UnreadableFile(f"its header line cannot be read: {error}") from None
+        if lines.undecoded():
+            raise UnreadableFile(
+                f"its header line is not valid {options.encoding}", "Set `encoding`."
             )
-        return line
+        header = [header[0].removeprefix("\ufeff"), *header[1:]] if header else header
+        if len(header) > 1 and not header[-1].strip():
+            header = header[:-1]  # a trailing delimiter is no column
+        self._header = column_names(self._restored(header), options.duplicates)
 
-    def _skip_to_its_end(self) -> None:
-        if self.taken[-1].endswith(("\n", "\r")):
-            return
-        self.taken[-1] += "\n"  # it ends here, also where it is read a second time
-        rest = self._text.readline(MAX_CHARACTERS)
-        while rest and not rest.endswith(("\n", "\r")):
-            rest = self._text.readline(MAX_CHARACTERS)
+    def _refitted(self, row: list[str], width: int) -> str:
+        """Make a row as wide as the header where that is allowed; why not otherwise."""
+        if len(row) == width + 1 and not row[-1]:
+            row.pop()
+            return ""
+        if self._options.ragged != "reject" and len(row) < width:
+            return ""
+        if self._options.ragged == "keep":
+            return ""
+        return f"it has {len(row)} fields, the header has {width}"
 
-    def leave(self) -> None:
-        """Let go of the stream without closing it: it is the caller's."""
-        self._text.detach()
+    def fits(self, cells: list[str]) -> bool:
+        """Whether a row fits in a message."""
+        if sum(map(len, cells)) < ROW_BYTES // 16:  # one character may take six bytes as JSON
+            return True
+        return len(orjson.dumps(self.values(cells))) <= ROW_BYTES
 
-    def give_back(self) -> bytes:
-        """Put all lines of this row but the first back; the first one's bytes."""
-        first, *rest = self.taken or [""]
-        self._again.extendleft(reversed(rest))
-        self.taken = [first]
-        return self.raw()
+    def values(self, cells: list[str]) -> dict[str, str | None]:
+        """A row's values by column."""
+        cells = self._restored(cells)
+        header, found = self._header, len(cells)
+        if found == len(header):
+            values: dict[str, str | None] = dict(zip(header, cells, strict=True))
+        else:
+            values = dict.fromkeys(header)
+            values.update(zip(header, cells, strict=False))
+            for place in range(len(header), found):
+                values[_free(f"column_{place + 1}", values)] = cells[place]
+        if self._nulls:
+            return {n: None if cell in self._nulls else cell for n, cell in values.items()}
+        return values
 
-    def raw(self) -> bytes:
-        """The bytes of this row as they stand in the file."""
-        return "".join(self.taken).rstrip("\r\n").encode(self._plain, errors="surrogateescape")
+    def _restored(self, cells: list[str]) -> list[str]:
+        delimiter = self._options.delimiter
+        if len(delimiter) == 1:
+            return cells
+        return [cell.replace(STAND_IN, delimiter) for cell in cells]
 
-    def undecoded(self) -> bool:
-        """Whether a byte of this row stands for no letter."""
-        return any(
-            not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line)
-            for line in self.taken
-        )
+
+def _free(name: str, taken: dict[str, str | None]) -> str:
+    while name in taken:
+        name += "_"
+    return name

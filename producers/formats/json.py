@@ -1,40 +1,171 @@
-"""JSON: an array of objects, or one object; nested values are kept as they are."""
+"""JSON: an array of objects, objects one after the other, or one; nested values stay as they are.
+
+The file is read by the piece: an element that is broken costs itself, and no number is rounded.
+"""
 
 from __future__ import annotations
 
-import codecs
+import json
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import orjson
+from pydantic import field_validator
 
-from lake.config import Section
+from producers.formats.file_options import FileOptions
+from producers.formats.json_text import MOST_OF_ONE, Window
+from producers.formats.json_values import DECODER, bad_row, parsed, reason_of, row_of
+from producers.formats.lines import Lines
 from producers.formats.row import BadRow, Row, UnreadableFile
 
-MAX_BYTES = 256 * 1024 * 1024
+_NEAR = 16
+"""Characters from the end of what is held: what is wrong there may only be cut off."""
 
 
-class JsonOptions(Section):
-    """A JSON file has none."""
+class JsonOptions(FileOptions):
+    """Where the records are.
+
+    Attributes:
+        path: The keys that lead to the array, or to the one object: `data.items`.
+    """
+
+    path: str | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _has_keys(cls, path: str | None) -> str | None:
+        if path is not None and not all(path.split(".")):
+            raise ValueError("write keys and dots, such as data.items")
+        return path
+
+
+class JsonLinesOptions(FileOptions):
+    """One object a line has no options of its own."""
 
 
 def read(stream: BinaryIO, options: JsonOptions) -> Iterator[Row | BadRow]:
-    """Read an array of objects; the whole file is held in memory, so its size is limited.
+    """Read the objects of a file.
 
     Raises:
-        UnreadableFile: It is not JSON, or too large.
+        UnreadableFile: It is not JSON, or has nothing at the path.
     """
-    content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise UnreadableFile(f"it is larger than {MAX_BYTES >> 20} MB, which is the most for JSON")
+    window = Window(stream)
+    if options.path is not None:
+        _go_to(window, options.path)
+    if window.next() != "[":
+        yield from _in_a_row(window, options.path is None)
+        return
+    window.at += 1
+    number = 0
+    if window.next() == "]":
+        window.at += 1
+    else:
+        while True:
+            window.next()
+            number += 1
+            yield _element(window, number)
+            if window.take(",]") == "]":
+                break
+    if options.path is None and window.next():
+        raise window.broken("something follows the array")
+
+
+def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | BadRow]:
+    """Read one object a line; a broken line costs itself."""
+    lines = Lines(stream, "utf-8-sig")
     try:
-        document = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
-    except orjson.JSONDecodeError as error:
-        raise UnreadableFile(f"it is not JSON: {error.msg} (line {error.lineno})") from None
-    del content
-    items = document if isinstance(document, list) else [document]
-    for number, item in enumerate(items, 1):
-        if isinstance(item, dict):
-            yield Row(number, item)
-        else:
-            yield BadRow(number, orjson.dumps(item), "it is not a JSON object")
+        number = 0
+        while True:
+            lines.taken.clear()
+            try:
+                line = next(lines, None)
+            except ValueError:
+                raise AssertionError("lines raise csv.Error") from None
+            except Exception as error:
+                number += 1
+                yield BadRow(number, lines.raw(), str(error))
+                continue
+            if line is None:
+                return
+            if line.strip():
+                number += 1
+                yield parsed(number, line.rstrip("\r\n"))
+    finally:
+        lines.leave()
+
+
+def _in_a_row(window: Window, is_document: bool) -> Iterator[Row | BadRow]:
+    """One object, or several with nothing but space between them."""
+    if not window.next():
+        raise window.unfinished()
+    number = 0
+    while window.next():
+        if number and window.next() not in "{[":
+            raise window.broken("something follows the value")
+        number += 1
+        yield _element(window, number)
+        if not is_document:
+            return
+
+
+def _go_to(window: Window, path: str) -> None:
+    for key in path.split("."):
+        if window.next() != "{":
+            raise UnreadableFile(f"it has no {path}", "Set `path` to the keys of the records.")
+        window.take("{")
+        while True:
+            if window.next() == "}":
+                raise UnreadableFile(f"it has no {path}", "Set `path` to the keys of the records.")
+            if window.next() != '"':
+                raise window.broken("a key expected") if window.next() else window.unfinished()
+            name, _ = window.skip_value()
+            window.take(":")
+            window.next()
+            if _key(name) == key:
+                break
+            window.skip_value()
+            if window.take(",}") == "}":
+                raise UnreadableFile(f"it has no {path}", "Set `path` to the keys of the records.")
+    if not window.next():
+        raise window.unfinished()
+
+
+def _key(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _element(window: Window, number: int) -> Row | BadRow:
+    """The value that begins here, and the place behind it."""
+    if not window.next():
+        raise window.unfinished()
+    if window.next() in ",]}:":
+        raise window.broken("a value expected")
+    while True:
+        try:
+            value, end = DECODER.raw_decode(window.text, window.at)
+        except (ValueError, RecursionError) as error:
+            if _may_be_cut(error, window) and window.more(much=True):
+                continue
+            text, _ = window.skip_value()
+            return bad_row(number, text, _reason(error, text))
+        if end == len(window.text) and window.more():
+            continue  # a number may go on
+        text = window.text[window.at : end]
+        window.at = end
+        if len(text) > MOST_OF_ONE:
+            return bad_row(number, text[:MOST_OF_ONE], _reason(None, text))
+        return row_of(number, value, text)
+
+
+def _may_be_cut(error: Exception, window: Window) -> bool:
+    if not isinstance(error, json.JSONDecodeError) or len(window.text) - window.at > MOST_OF_ONE:
+        return False
+    return error.msg.startswith("Unterminated") or error.pos >= len(window.text) - _NEAR
+
+
+def _reason(error: Exception | None, text: str) -> str:
+    if len(text) >= MOST_OF_ONE or error is None:
+        return f"it is longer than {MOST_OF_ONE:,} characters"
+    return reason_of(error)

@@ -88,6 +88,10 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
                 f"{server}: {at.private_key} is encrypted.",
                 f"Put its passphrase into {at.place}.password.",
             )
+        case paramiko.AuthenticationException() if _is_lost(error):
+            return ServiceUnreachable(
+                f"{server}: the connection was lost while logging in.", "It is retried."
+            )
         case paramiko.AuthenticationException():
             return SourceError(
                 f"{server}: the server refuses the user {at.user!r}.",
@@ -106,3 +110,9 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
             )
         case _:
             return ServiceUnreachable(f"{server}: {error or type(error).__name__}.", "Is it up?")
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the server said nothing of the login: paramiko names that like a refusal."""
+    text = str(error)
+    return "transport shut down" in text or "saw EOF" in text or "timeout" in text.lower()

@@ -11,10 +11,9 @@ from typing import Any
 import asyncssh
 import pytest
 
-import producers.sftp.connector as module
 from lake.config import Config
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
-from producers.sftp.connector import SftpConnector
+from producers.sftp.folder import SftpFolder
 from tests.integration.producers_lab import (
     Lab,
     drain,
@@ -27,8 +26,13 @@ from tests.integration.producers_lab import (
 
 pytestmark = pytest.mark.stack
 TABLES: dict[str, Any] = {
-    "stock": {"file": "stock.csv", "key": ["sku"], "options": {"delimiter": ";"}},
-    "parts": {"file": "parts.json", "key": ["id"]},
+    # Every change here has a time of its own, so a file need not hold still for whole seconds.
+    "stock": {
+        "file": "stock.csv",
+        "key": ["sku"],
+        "options": {"delimiter": ";", "quiet_seconds": 0.3},
+    },
+    "parts": {"file": "parts.json", "key": ["id"], "options": {"quiet_seconds": 0.3}},
 }
 
 
@@ -42,9 +46,7 @@ def folder(stack_config: Config) -> Iterator[Path]:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, stack_config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    # Every change here has a time of its own, so a file need not hold still for whole seconds.
-    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.3)
+def lab(tmp_path: Path, stack_config: Config, folder: Path) -> Lab:
     return make_lab(tmp_path, stack_config, spec(folder))
 
 
@@ -96,17 +98,16 @@ def test_a_file_that_changes_while_it_is_fetched_is_not_read(
     path = folder / "stock.csv"
     drop(path, b"sku;cost\nA;1\n", age=100)
     source, writer = lab.connector(), lab.writer()
-    assert isinstance(source, SftpConnector)
-    look, looks = source._look, 0
+    look, looks = SftpFolder.state, 0
 
-    def meddle(*args: Any) -> Any:
+    def meddle(folder: SftpFolder, file: str) -> Any:
         nonlocal looks
-        looks += args[1] == "stock.csv"
+        looks += file == "stock.csv"
         if looks == 3:  # two looks to see it still, the third after the download
             drop(path, b"sku;cost\nA;1\nB;2\n", age=90)
-        return look(*args)
+        return look(folder, file)
 
-    monkeypatch.setattr(source, "_look", meddle)
+    monkeypatch.setattr(SftpFolder, "state", meddle)
     assert poll(source, writer) == 0
     wait_until(lambda: poll(source, writer) > 0 or looks >= 3, "it holds still")
     assert not lab.rows("stock")
@@ -137,7 +138,7 @@ def test_an_unparsable_file_is_one_reject_until_it_changes(lab: Lab, folder: Pat
         (
             f"{lab.source}.parts",
             half,
-            "file parts.json: it is not JSON: unexpected end of data (line 1)",
+            "file parts.json: it is not JSON: it ends in the middle (line 1)",
         ),
         (
             f"{lab.source}.stock",

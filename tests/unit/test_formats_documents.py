@@ -10,8 +10,6 @@ import openpyxl
 import pytest
 
 from producers.formats import FORMATS, BadRow, Row
-from producers.formats import json as json_module
-from producers.formats import xlsx as xlsx_module
 from producers.formats.row import UnreadableFile
 from producers.formats.xml import XmlOptions
 
@@ -44,19 +42,11 @@ def test_json_rows_keep_their_nested_values() -> None:
     assert read(".json", b"[]") == []
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b'[{"cuit": 1}, {"cuit"', b'[{"cuit": NaN}]', b'["\xff"]']
-)
+@pytest.mark.parametrize("content", [b"", b'[{"cuit": 1}, {"cuit"', b'[{"cuit": 1}] x', b"[,]"])
 def test_half_json_is_refused_whole_without_a_word_of_it(content: bytes) -> None:
     with pytest.raises(UnreadableFile, match="it is not JSON") as refused:
         read(".json", content)
     assert "cuit" not in str(refused.value)
-
-
-def test_json_that_memory_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_module, "MAX_BYTES", 1 << 20)
-    with pytest.raises(UnreadableFile, match="larger than 1 MB"):
-        read(".json", b" " * ((1 << 20) + 1))
 
 
 # XML -----------------------------------------------------------------------------------------
@@ -82,11 +72,12 @@ def test_xml_attributes_and_elements_become_columns() -> None:
         ("<row><a>1</a><a>2</a></row>", "it says <a> twice"),
         ("<row><a><b>2</b></a></row>", "its element <a> is not a single text"),
         ("<row>loose<a>1</a></row>", "it has text between its elements"),
+        ("<row><a>1</a>loose</row>", "it has text between its elements"),
     ],
 )
 def test_an_xml_row_that_is_no_row_costs_itself_alone(broken: str, reason: str) -> None:
     content = f"<t><row><a>0</a></row>{broken}<row><a>9</a></row></t>".encode()
-    assert read(".xml", content) == [
+    assert read(".xml", content, nested="reject") == [
         Row(1, {"a": "0"}),
         BadRow(2, broken.encode(), reason),
         Row(3, {"a": "9"}),
@@ -158,10 +149,8 @@ def test_xlsx_cells_keep_their_types_below_a_title() -> None:
 
 def test_an_xlsx_cell_outside_the_columns_costs_its_row_alone() -> None:
     rows = read(".xlsx", workbook(["a", None, "c"], [1, "loose", 2], [1, None, 2], [1, None, 2, 3]))
-    assert [type(row) for row in rows] == [BadRow, Row, BadRow]
-    assert [row.number for row in rows] == [1, 2, 3]
+    assert rows[:2] == [Row(1, {"a": 1, "column_2": "loose", "c": 2}), Row(2, {"a": 1, "c": 2})]
     assert [row.reason for row in rows if isinstance(row, BadRow)] == [
-        "its cell 2 has no column name",
         "its cell 4 has no column name",
     ]
 
@@ -183,21 +172,19 @@ def _replace(content: bytes, old: bytes, new: bytes) -> bytes:
     return made.getvalue()
 
 
-def test_what_is_no_workbook_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_workbook_is_refused_whole() -> None:
     sheet = workbook(["a", "b"], [1, 2])
     bomb = _replace(sheet, b"<worksheet", b'<!DOCTYPE w [<!ENTITY e "e">]><worksheet')
-    broken = [
-        (b"", 1, "not an XLSX"),
-        (b"a,b", 1, "not an XLSX"),
-        (sheet[: len(sheet) // 2], 1, "not an XLSX"),
-        (_replace(sheet, b"</row>", b"</wor>"), 1, "not an XLSX"),
-        (bomb, 1, "not an XLSX"),
-        (workbook(["a", "a"], [1, 2]), 1, "names a column twice"),
-        (workbook(["only a title"]), 2, "its header .row 2. is empty"),
+    broken: list[tuple[bytes, dict[str, Any], str]] = [
+        (b"", {}, "not a workbook"),
+        (b"a,b", {}, "not a workbook, but text"),
+        (b"<html><table>", {}, "not a workbook, but HTML"),
+        (sheet[: len(sheet) // 2], {}, "not a workbook"),
+        (_replace(sheet, b"</row>", b"</wor>"), {}, "not an XLSX"),
+        (bomb, {}, "not an XLSX"),
+        (workbook(["a", "a"], [1, 2]), {"duplicates": "reject"}, "names a column twice"),
+        (workbook(["only a title"]), {"header_row": 2}, "its header .row 2. is empty"),
     ]
-    for content, header_row, reason in broken:
+    for content, options, reason in broken:
         with pytest.raises(UnreadableFile, match=reason):
-            read(".xlsx", content, header_row=header_row)
-    monkeypatch.setattr(xlsx_module, "MAX_UNPACKED", 1000)
-    with pytest.raises(UnreadableFile, match="unpacks to more"):
-        read(".xlsx", sheet)
+            read(".xlsx", content, **options)

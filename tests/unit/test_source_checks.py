@@ -141,16 +141,16 @@ def test_a_source_that_no_class_can_read_is_refused_with_its_line(
     ("table", "said"),
     [
         ("{options: {}}", "file: it is missing: name a file that ends in .csv"),
-        ("{file: a.parquet}", "file: 'a.parquet' has no known format; known: .csv"),
+        ("{file: a.doc}", "file: 'a.doc' has no known format; known: .csv"),
         ("{file: a.csv, options: {delimeter: ;}}", "delimeter: unknown key; did you mean 'delimi"),
-        ("{file: a.csv, options: {delimiter: '||'}}", "delimiter: String should have at most 1"),
-        ("{file: a.csv, options: {quote: ''}}", "quote: String should have at least 1"),
+        ("{file: a.csv, options: {delimiter: ''}}", "delimiter: String should have at least 1"),
+        ("{file: a.csv, options: {quote: ab}}", "quote: String should have at most 1"),
         ("{file: a.txt, options: {encoding: klingon}}", "no text encoding 'klingon'"),
         ("{file: a.txt, options: {encoding: hex}}", "no text encoding 'hex'"),
         ("{file: a.xlsx, options: {header_row: x}}", "header_row: Input should be a valid int"),
         ("{file: a.xlsx, options: {header_row: 0}}", "header_row: Input should be greater"),
         ("{file: a.xml, options: {row_elment: x}}", "did you mean 'row_element'?"),
-        ("{file: a.json, options: {encoding: utf-8}}", "unknown key; none is known here"),
+        ("{file: a.json, options: {encoding: utf-8}}", "unknown key; "),
         (
             "{file: a.csv, columns: {price: DECIMALS}}",
             "columns.price: Table a, column price: 'DECI",
@@ -469,7 +469,7 @@ def test_config_check_says_what_may_surprise(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["config check", "produce --once", "run", "report", "demo"])
 def test_every_command_that_asks_sources_checks_them_first(tmp_path: Path, command: str) -> None:
-    path = config(tmp_path, source("type: sftp\n    tables: {a: {file: a.parquet}}")).path
+    path = config(tmp_path, source("type: sftp\n    tables: {a: {file: a.doc}}")).path
     assert "line 4: sources.own.tables.a.file: " in run(*command.split(), "--config", str(path))
 
 

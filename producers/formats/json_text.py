@@ -1,0 +1,143 @@
+"""A window over the text of a large JSON file: filled as it is needed, emptied behind."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import BinaryIO
+
+from producers.formats.row import UnfinishedFile, UnreadableFile
+
+BLOCK = 1 << 18
+MOST_OF_ONE = 8 * 1024 * 1024
+"""Characters of one value: a larger one is no row."""
+_SPACE = re.compile(r"[ \t\n\r]*")
+_INSIDE = re.compile(r'["{}\[\]]')
+_STRING_END = re.compile(r'["\\]')
+_SCALAR_END = re.compile(r"[,\]} \t\n\r]")
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class Window:
+    """A part of a text, and the place in it from which is read.
+
+    Attributes:
+        text: What is held.
+        at: The place in it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.text = ""
+        self.at = 0
+        self._stream = stream
+        self._ended = False
+        self._lines = 0
+        start = stream.read(4)
+        encoding = next((name for bom, name in _BOMS if start.startswith(bom)), "utf-8")
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        self.text = self._decode(start).removeprefix("\ufeff")
+
+    def more(self, much: bool = False) -> bool:
+        """Take in more of the file, and forget what is behind; whether there was any.
+
+        Args:
+            much: As much again as is held.
+        """
+        if self._ended:
+            return False
+        block = self._stream.read(max(BLOCK, len(self.text) - self.at) if much else BLOCK)
+        self._ended = not block
+        self._lines += self.text.count("\n", 0, self.at)
+        self.text = self.text[self.at :] + self._decode(block)
+        self.at = 0
+        return not self._ended
+
+    def _decode(self, block: bytes) -> str:
+        try:
+            return self._decoder.decode(block, not block)
+        except UnicodeError:
+            raise UnreadableFile("it is not valid text in the encoding of its BOM") from None
+
+    def next(self) -> str:
+        """The next character that is no space, which stays; empty at the end."""
+        while True:
+            match = _SPACE.match(self.text, self.at)
+            self.at = match.end() if match else self.at
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def take(self, wanted: str) -> str:
+        """The next character that is no space, which has to be one of some.
+
+        Raises:
+            UnreadableFile: It is another one.
+        """
+        found = self.next()
+        if not found:
+            raise self.unfinished()
+        if found not in wanted:
+            raise self.broken(f"one of {' '.join(wanted)} expected")
+        self.at += 1
+        return found
+
+    def unfinished(self) -> UnfinishedFile:
+        """The text ends too early."""
+        return UnfinishedFile(f"it is not JSON: it ends in the middle ({self._place()})")
+
+    def broken(self, what: str) -> UnreadableFile:
+        """Something else stands there than JSON has."""
+        return UnreadableFile(f"it is not JSON: {what} ({self._place()})")
+
+    def _place(self) -> str:
+        return f"line {self._lines + self.text.count(chr(10), 0, self.at) + 1}"
+
+    def skip_value(self) -> tuple[str, bool]:
+        """Go behind the value that begins here; its text, cut, and whether it was whole.
+
+        Only strings and brackets are looked at: what stands between them may be anything.
+        """
+        kept: list[str] = []
+        length, depth, start = 0, 0, self.at
+        is_string, is_scalar = False, self.text[self.at] not in '"{['
+        while True:
+            match = _end_of(is_string, is_scalar).search(self.text, self.at)
+            cut = match is None or (match.group() == "\\" and match.end() == len(self.text))
+            if match is None:
+                self.at = len(self.text)
+            elif cut or is_scalar:
+                self.at = match.start()
+            else:
+                self.at = match.end()
+                depth, is_string = _step(match.group(), depth, is_string)
+                self.at += match.group() == "\\"  # and what it escapes
+            done = not cut and depth == 0 and not is_string
+            if cut or done:
+                kept += [self.text[start : self.at]] if length < MOST_OF_ONE else []
+                length += self.at - start
+                if done:
+                    return "".join(kept)[:MOST_OF_ONE], length <= MOST_OF_ONE
+                if not self.more():
+                    raise self.unfinished()
+                start = self.at
+
+
+def _end_of(is_string: bool, is_scalar: bool) -> re.Pattern[str]:
+    if is_scalar:
+        return _SCALAR_END
+    return _STRING_END if is_string else _INSIDE
+
+
+def _step(found: str, depth: int, is_string: bool) -> tuple[int, bool]:
+    if is_string:
+        return depth, found == "\\"
+    if found == '"':
+        return depth, True
+    return depth + (1 if found in "{[" else -1), False

@@ -1,0 +1,135 @@
+"""The lines of a text file, of bounded length, with the bytes of the row that they make."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import deque
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from producers.formats.row import UnreadableFile
+
+MAX_CHARACTERS = 4 * 1024 * 1024
+"""Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
+STAND_IN = "\ue000"
+"""Stands for a delimiter of several characters: a character that nobody assigned."""
+
+
+def check_encoding(encoding: str) -> str:
+    """An encoding that Python knows.
+
+    Raises:
+        ValueError: It knows none of that name.
+    """
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding).detach()
+    except (LookupError, ValueError):
+        raise ValueError(f"Python knows no text encoding {encoding!r}") from None
+    return encoding
+
+
+def undecodable(encoding: str, error: UnicodeError) -> UnreadableFile:
+    """What the error of a decoder means; its message may quote the file."""
+    if "BOM" in str(error):
+        return UnreadableFile(
+            f"it has no byte order mark, which {encoding} needs",
+            f"Set `encoding` to {encoding}-le or {encoding}-be.",
+        )
+    reason = error.reason if isinstance(error, UnicodeDecodeError) else "a broken sequence"
+    return UnreadableFile(f"it is not valid {encoding}: {reason}", "Set `encoding`.")
+
+
+class Lines:
+    """The lines of a file; knows those of the current row, and takes all but the first back.
+
+    Args:
+        stream: The file.
+        encoding: Python's name of its encoding.
+        comment: What a line begins with that is none, where a row could begin.
+        several: A delimiter of several characters, for which STAND_IN stands in what is handed out.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, encoding: str, comment: str | None = None, several: str = ""
+    ) -> None:
+        self.encoding = encoding
+        # Undecodable bytes are carried along, so that they cost their own row and no other.
+        self._text = io.TextIOWrapper(
+            stream, encoding=encoding, errors="surrogateescape", newline=""
+        )
+        # These two write a BOM of their own.
+        plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+        name = codecs.lookup(encoding).name
+        self._plain = plain.get(name, name)
+        self._comment = comment
+        self._several = several
+        self._again: deque[str] = deque()
+        self.taken: list[str] = []
+        self._letters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        taken = self.taken
+        if not taken:
+            self._letters = 0
+        line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
+        if not taken and self._comment is not None:
+            while line.startswith(self._comment):
+                self._drop_rest(line)
+                line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
+        if not line:
+            raise StopIteration
+        taken.append(line)
+        self._letters += len(line)
+        if self._letters >= MAX_CHARACTERS:
+            self._skip_to_its_end()
+            raise csv.Error(
+                f"it is longer than {MAX_CHARACTERS:,} characters, or a quote is not closed"
+            )
+        if self._several:
+            if STAND_IN in line:
+                raise csv.Error(f"it has the character U+{ord(STAND_IN):04X}, which is reserved")
+            return line.replace(self._several, STAND_IN)
+        return line
+
+    def skip(self, lines: int) -> None:
+        """Leave lines out."""
+        for _ in range(lines):
+            self._drop_rest(self._text.readline(MAX_CHARACTERS))
+
+    def _drop_rest(self, line: str) -> None:
+        while line and not line.endswith(("\n", "\r")):
+            line = self._text.readline(MAX_CHARACTERS)
+
+    def _skip_to_its_end(self) -> None:
+        if self.taken[-1].endswith(("\n", "\r")):
+            return
+        self.taken[-1] += "\n"  # it ends here, also where it is read a second time
+        self._drop_rest(self._text.readline(MAX_CHARACTERS))
+
+    def leave(self) -> None:
+        """Let go of the stream without closing it: it is the caller's."""
+        self._text.detach()
+
+    def give_back(self) -> bytes:
+        """Put all lines of this row but the first back; the first one's bytes."""
+        first, *rest = self.taken or [""]
+        self._again.extendleft(reversed(rest))
+        self.taken[:] = [first]
+        return self.raw()
+
+    def raw(self) -> bytes:
+        """The bytes of this row as they stand in the file."""
+        text = "".join(self.taken).rstrip("\r\n")
+        return text.encode(self._plain, errors="surrogateescape")
+
+    def undecoded(self) -> bool:
+        """Whether a byte of this row stands for no letter."""
+        for line in self.taken:
+            if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+                return True
+        return False

@@ -1,0 +1,53 @@
+"""What the process hands out: cells as JSON knows them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+
+class Refused(Exception):
+    """The file cannot be read; why, and what to do."""
+
+
+def plain(cell: Any) -> Any:
+    """A cell as JSON knows it: a date without a time stays a date, a duration counts its hours."""
+    if cell is None or isinstance(cell, bool | str):
+        return cell
+    if isinstance(cell, int):
+        return cell if -(2**63) <= cell < 2**63 else str(cell)
+    if isinstance(cell, float):
+        if not math.isfinite(cell):
+            return str(cell)
+        return int(cell) if cell.is_integer() and abs(cell) < 2**53 else cell
+    if isinstance(cell, datetime):
+        midnight = cell.time() == time() and cell.tzinfo is None
+        return cell.date().isoformat() if midnight else cell.isoformat()
+    if isinstance(cell, date | time):
+        return cell.isoformat()
+    if isinstance(cell, timedelta):
+        return duration(cell)
+    if isinstance(cell, bytes):
+        return base64.b64encode(cell).decode()
+    if isinstance(cell, Decimal):
+        return str(cell)
+    return str(cell)
+
+
+def duration(length: timedelta) -> str:
+    """Hours, minutes and seconds, as many hours as there are: `30:00:00`."""
+    micros = length // timedelta(microseconds=1)
+    sign, micros = ("-" if micros < 0 else ""), abs(micros)
+    seconds, micros = divmod(micros, 1_000_000)
+    text = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return f"{text}.{micros:06}" if micros else text
+
+
+def emit(*parts: Any) -> None:
+    """Hand something out."""
+    sys.stdout.write(json.dumps(parts) + "\n")

@@ -1,0 +1,326 @@
+"""A source of files: which are read, when, how often, and what becomes of them then."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lake.errors import ConfigError
+from tests.unit.files_lab import FilesLab, files_config, files_lab
+
+TABLE: dict[str, Any] = {"t": {"file": "t.csv", "key": ["id"]}}
+
+
+def lab_of(tmp_path: Path, file: str = "t.csv", **options: Any) -> FilesLab:
+    return files_lab(tmp_path, {"t": {"file": file, "key": ["id"], "options": options}})
+
+
+# Many files --------------------------------------------------------------------------------------
+
+
+def test_many_files_make_one_table_in_the_order_of_their_days(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, "sales_2026-*.csv")
+    lab.drop("sales_2026-02.csv", b"id\n2\n", at=2000)
+    lab.drop("sales_2026-01.csv", b"id\n1\n", at=1000)
+    lab.drop("sales_2025-12.csv", b"id\n0\n")
+    lab.drop(".sales_2026-03.csv", b"id\n3\n")
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1", "2"]
+    lab.drop("sales_2026-03.csv", b"id\n3\n", at=3000)
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1", "2", "3"]
+    assert {r.provenance["file"] for r in lab.records} == {
+        f"sales_2026-0{n}.csv" for n in (1, 2, 3)
+    }
+    lab.drain()
+    assert len(lab.records) == 3
+
+
+def test_a_pattern_reaches_into_subfolders_and_follows_no_link_to_a_folder(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, "**/*.csv")
+    lab.drop("a.csv", b"id\n1\n")
+    lab.drop("x/y/b.csv", b"id\n2\n")
+    (lab.folder / "x" / "loop").symlink_to(lab.folder)
+    lab.drain()
+    assert sorted(row["id"] for row in lab.rows()) == ["1", "2"]
+
+
+def test_packed_files_are_read_as_what_they_hold(tmp_path: Path) -> None:
+    tables = {
+        "g": {"file": "*.csv.gz"},
+        "z": {"file": "*.zip", "options": {"format": "csv", "members": "*.csv"}},
+    }
+    lab = files_lab(tmp_path, tables)
+    lab.drop("a.csv.gz", gzip.compress(b"id\n1\n2\n"))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("one.csv", "id\n3\n")
+        package.writestr("readme.txt", "id\nno\n")
+        package.writestr("two.csv", "id\n4\n5,6\n")
+    lab.drop("b.zip", archive.getvalue())
+    lab.drain()
+    assert [row["id"] for row in lab.rows("g")] == ["1", "2"]
+    assert [row["id"] for row in lab.rows("z")] == ["3", "4"]
+    assert [r.provenance["file_row"] for r in lab.records if r.table == "z"] == [1, 2]
+    assert {r.provenance["file_rows"] for r in lab.records} == {2}
+    assert lab.reasons() == ["file b.zip, row 3: it has 2 fields, the header has 1"]
+
+
+def test_a_file_from_before_the_start_date_is_not_read(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, "*.csv", start_date="2026-01-01")
+    lab.drop("old.csv", b"id\n1\n", at=1_700_000_000)
+    lab.drop("new.csv", b"id\n2\n", at=1_780_000_000)
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["2"]
+
+
+# When --------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_ends_in_mid_line_is_waited_for(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, quiet_seconds=0.3)
+    lab.drop("t.csv", b"id,name\n1,Ana\n2,Be", at=time.time())
+    began = time.monotonic()
+    while time.monotonic() - began < 0.6:
+        lab.poll()
+        assert not lab.records, "half a line was read"
+        time.sleep(0.02)
+    lab.drop("t.csv", b"id,name\n1,Ana\n2,Bea\n", at=time.time())
+    lab.drain()
+    assert [row["name"] for row in lab.rows()] == ["Ana", "Bea"]
+    assert {r.provenance["file_rows"] for r in lab.records} == {2}
+
+
+def test_a_file_without_a_last_line_end_is_read_in_the_end(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path)
+    lab.drop("t.csv", b"id,name\n1,Ana\n2,Be", at=time.time())
+    lab.drain()
+    assert [row["name"] for row in lab.rows()] == ["Ana", "Be"]
+
+
+def test_half_json_is_waited_for_and_then_rejected(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, "t.json", quiet_seconds=0.2)
+    lab.drop("t.json", b'[{"id": 1}, {"id": ', at=time.time())
+    began = time.monotonic()
+    lab.drain()
+    assert time.monotonic() - began > 0.8
+    assert lab.reasons() == ["file t.json: it is not JSON: it ends in the middle (line 1)"]
+
+
+def test_a_file_with_a_done_marker_is_read_once_the_marker_is_there(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, done_marker="{name}.done")
+    lab.drop("t.csv", b"id\n1\n")
+    for _ in range(5):
+        lab.poll()
+        time.sleep(0.03)
+    assert not lab.records and not lab.source.settled()
+    lab.drop("t.csv.done", b"")
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1"]
+
+
+# What is new -------------------------------------------------------------------------------------
+
+
+def test_another_content_of_the_same_size_and_time_is_seen_by_its_hash(tmp_path: Path) -> None:
+    for changes, expected in (("time", ["1"]), ("hash", ["1", "2"])):
+        folder = tmp_path / changes
+        folder.mkdir()
+        lab = lab_of(folder, changes=changes)
+        lab.drop("t.csv", b"id\n1\n")
+        lab.drain()
+        lab.drop("t.csv", b"id\n2\n")
+        lab.drain()
+        assert [row["id"] for row in lab.rows()] == expected
+
+
+def test_of_a_file_that_grows_only_the_new_rows_are_read(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, mode="append")
+    lab.drop("t.csv", b"id,n\n1,a\n2,b\n3,c", at=1000)
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1", "2"], "half a line is none yet"
+    lab.drop("t.csv", b"id,n\n1,a\n2,b\n3,c\n4,d\n", at=2000)
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1", "2", "3", "4"]
+    assert [r.provenance["file_row"] for r in lab.records] == [1, 2, 3, 4]
+    lab.drop("t.csv", b"id,n\n9,z\n", at=3000)  # another file under the same name
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1", "2", "3", "4", "9"]
+
+
+def test_a_file_is_read_again_when_an_option_of_its_reader_changes(tmp_path: Path) -> None:
+    lab = files_lab(tmp_path, {"t": {"file": "t.csv"}})
+    lab.drop("t.csv", b"id;n\n1;a\n")
+    lab.drain()
+    assert lab.rows() == [{"id;n": "1;a"}]
+    fixed = lab.again({"t": {"file": "t.csv", "options": {"delimiter": ";"}}})
+    fixed.drain()
+    assert fixed.rows() == [{"id": "1", "n": "a"}]
+    first, second = (x.records[0].provenance for x in (lab, fixed))
+    assert second["source_ts"] > first["source_ts"], "the later reading must be the newer version"
+    fixed.drain()
+    assert len(fixed.records) == 1
+    other = fixed.again({"t": {"file": "t.csv", "options": {"delimiter": ";", "quiet_seconds": 0}}})
+    other.drain()
+    assert not other.records, "when a file is read does not change what it holds"
+
+
+def test_cursors_of_earlier_releases_are_understood(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path)
+    path = lab.drop("t.csv", b"id\n1\n")
+    lab.cursors["t:t.csv"] = {
+        "sha256": "x",
+        "size": path.stat().st_size,
+        "mtime": int(path.stat().st_mtime),
+        "done": 1,
+        "complete": True,
+    }
+    lab.drain()
+    assert not lab.records
+
+
+def test_a_snapshot_without_rows_says_so_in_one_record(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path)
+    lab.drop("t.csv", b"id,n\n")
+    lab.drain()
+    [record] = lab.records
+    assert record.payload() == b"{}"
+    assert (record.provenance["file_row"], record.provenance["file_rows"]) == (0, 0)
+
+
+# Afterwards --------------------------------------------------------------------------------------
+
+
+def test_a_read_file_is_moved_or_deleted_and_a_rejected_one_stays(tmp_path: Path) -> None:
+    tables = {
+        "m": {"file": "m*.csv", "options": {"after_reading": "move", "move_to": "done"}},
+        "d": {"file": "d*.csv", "options": {"after_reading": "delete"}},
+    }
+    lab = files_lab(tmp_path, tables)
+    for name in ("m1.csv", "d1.csv"):
+        lab.drop(name, b"id\n1\n")
+    lab.drop("d2.csv", b"\n")
+    lab.drain()
+    assert sorted(p.name for p in lab.folder.rglob("*.csv")) == ["d2.csv", "m1.csv"]
+    assert (lab.folder / "done" / "m1.csv").is_file()
+    assert len(lab.records) == 2 and len(lab.rejects) == 1
+    lab.drop("m1.csv", b"id\n2\n", at=5)
+    lab.drain()
+    assert sorted(p.name for p in (lab.folder / "done").iterdir()) == ["m1.csv", "m1.csv.2"]
+
+
+def test_a_file_is_put_away_only_once_its_rows_are_committed(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, after_reading="delete")
+    path = lab.drop("t.csv", b"id\n1\n")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        batch = next(iter(lab.source.poll({})), None)  # the writer dies before it commits
+        if batch is not None:
+            break
+        time.sleep(0.02)
+    assert path.exists()
+    lab.drain()
+    assert len(lab.records) == 1 and not path.exists()
+
+
+# Names -------------------------------------------------------------------------------------------
+
+
+def test_names_with_odd_characters_are_read_and_shown_escaped(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, "*.csv")
+    odd = [b"new\nline.csv", b"\x1b[31mred.csv", b"latin-\xe9.csv", "ñ😀 .csv".encode()]
+    for number, name in enumerate(odd):
+        path = os.fsencode(lab.folder) + b"/" + name
+        with open(path, "wb") as file:  # noqa: PTH123 - a name that is no text
+            file.write(b"id\n%d\n" % number)
+        os.utime(path, (number, number))
+    lab.drain()
+    assert [r.provenance["file"] for r in lab.records] == [
+        "new\\nline.csv",
+        "\\x1b[31mred.csv",
+        "latin-\\xe9.csv",
+        "ñ😀 .csv",
+    ]
+    assert all(part.isprintable() for key in lab.cursors for part in key)
+    lab.drain()
+    assert len(lab.records) == 4
+
+
+def test_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_bytes(b"id\n1\n")
+    lab = lab_of(tmp_path, "*.csv")
+    (lab.folder / "leak.csv").symlink_to(secret)
+    (lab.folder / "loop.csv").symlink_to("loop.csv")
+    lab.drop("good.csv", b"id\n2\n")
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["2"]
+    told = {trouble.name: trouble.reason for trouble in lab.source.troubles()}
+    assert "leads out of" in told["drops:drops/leak.csv"]
+    assert "loop" in told["drops:drops/loop.csv"]
+
+
+# The configuration -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"file": "t.csv", "options": {"delimeter": ";"}}, "did you mean 'delimiter'"),
+        ({"file": "t.csv", "options": {"encoding": "klingon"}}, "no text encoding 'klingon'"),
+        ({"file": "t.csv", "columns": {"a": "MONEY"}}, "'MONEY' is not a type"),
+        ({"file": "t.csv", "key": ["idd"], "options": {"names": ["id"]}}, "no column 'idd'"),
+        ({"file": "../t.csv"}, "must not lead out"),
+        ({"file": "/etc/t.csv"}, "must not lead out"),
+        ({"file": "t.doc"}, "no known format"),
+        ({"file": "t.csv", "options": {"format": "exel"}}, "unknown format 'exel'"),
+        ({"file": "t.xlsx", "options": {"mode": "append"}}, "as it grows"),
+        ({"file": "t.csv", "options": {"done_marker": "done"}}, "{name}"),
+        ({"file": "t.csv", "options": {"move_to": "../x"}}, "must not lead out"),
+        ({"file": "t.csv", "options": {"quote": ",", "delimiter": ",,"}}, "must not be a part"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_with_its_line(
+    tmp_path: Path, table: dict[str, Any], said: str
+) -> None:
+    from producers.registry import check_sources
+
+    (tmp_path / "drops").mkdir()
+    config = files_config(tmp_path, {"t": table})
+    with pytest.raises(ConfigError) as error:
+        check_sources(config)
+    assert said in str(error.value)
+    assert "ducklake.yml, line " in str(error.value)
+
+
+def test_a_key_that_the_file_lacks_is_named_at_reading(tmp_path: Path) -> None:
+    lab = files_lab(
+        tmp_path,
+        {"t": {"file": "t.csv", "key": ["idd"]}, "j": {"file": "j.json", "key": ["id"]}},
+    )
+    lab.drop("t.csv", b"id,n\n1,a\n")
+    lab.drop("j.json", b'[{"id": 1}, {"n": 2}]')
+    lab.drain()
+    assert lab.rows("j") == [{"id": 1}]
+    assert sorted(lab.reasons()) == [
+        "file j.json, row 2: it has no id, which `key` names",
+        "file t.csv: it has no idd, which `key` names. Its columns: id, n.",
+    ]
+
+
+def test_an_empty_cell_of_a_typed_column_is_null(tmp_path: Path) -> None:
+    columns = {"n": "INTEGER", "text": "VARCHAR"}
+    lab = files_lab(tmp_path, {"t": {"file": "t.csv", "columns": columns}})
+    lab.drop("t.csv", b"n,text,other\n1,,\n ,x,y\n")
+    lab.drain()
+    assert lab.rows() == [
+        {"n": "1", "text": "", "other": ""},
+        {"n": None, "text": "x", "other": "y"},
+    ]
