@@ -103,8 +103,6 @@ class Trouble:
     Attributes:
         name: What: `sftp:/upload/stock.csv`.
         since: When that began, in seconds of the epoch.
-        reason: What happened.
-        remedy: What the reader should do about it.
     """
 
     name: str
