@@ -6,8 +6,6 @@ configured and runs, and it knows when everything committed in MySQL has reached
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
@@ -22,7 +20,7 @@ from lake.config import (
     is_reference,
     names_a_secret,
 )
-from lake.errors import ServiceUnreachable, SourceError
+from lake.errors import SourceError
 from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
 from producers.mysql.backfill import Backfills
@@ -36,15 +34,12 @@ from producers.mysql.server_checks import NOTE, server_problems
 from producers.mysql.server_state import server_state
 from producers.mysql.settings import connector_settings
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
-from producers.mysql.stall import StallWatch
 from producers.mysql.tables import captured, mysql_tables
+from producers.mysql.watch import ConnectorWatch
 
 log = structlog.get_logger()
-_NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
 BACKFILL_DELAY_SECONDS = 5.0
 """For so long, `ducklake backfill` itself may send the signal."""
-START_SECONDS = 10.0
-START_PAUSE_SECONDS = 0.2
 
 
 class DebeziumSettings(Section):
@@ -88,7 +83,7 @@ class MysqlCdcConnector(Connector):
             self.connection, name, source, self.tables, server_id(config, name)
         )
         self._goal: str | None = None
-        self._stall = StallWatch()
+        self._watch = ConnectorWatch(name, self.rest, self.connection, self._progress)
         self._notices = Notices(config.settings.name, name, self.tables, endpoints)
 
     @classmethod
@@ -144,9 +139,9 @@ class MysqlCdcConnector(Connector):
                 message="The connector has a new configuration.",
                 connector=self.connector,
             )
-            self._await_start()
+            self._watch.await_start()
         self._progress.check_log(self.name)
-        self._watch()
+        self._watch.look()
         self.backfills.advance(self._connect, BACKFILL_DELAY_SECONDS)
         self._notices.read()
         yield from ()
@@ -181,7 +176,7 @@ class MysqlCdcConnector(Connector):
         Raises:
             ServiceUnreachable: Connect does not answer, or a task has failed and is restarted.
         """
-        self._watch()
+        self._watch.look()
         return self._progress.delivered() is not None
 
     def count(self) -> dict[str, int]:
@@ -205,68 +200,6 @@ class MysqlCdcConnector(Connector):
             self.config, self.endpoints, self.name, self.connection, tables
         )
         return settings | self.options.texts()
-
-    # Watching ------------------------------------------------------------------------------
-
-    def _await_start(self) -> None:
-        """Wait while Connect still tells of the tasks that ran before, some of which had failed."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            status = self._connect.status()
-            parts = [status.get("connector", {}), *status.get("tasks", [])]
-            if len(parts) > 1 and all(part.get("state") == "RUNNING" for part in parts):
-                return
-            time.sleep(START_PAUSE_SECONDS)
-
-    def _watch(self) -> None:
-        """Restart what has failed, and say so.
-
-        Raises:
-            ServiceUnreachable: Something had failed, or somebody has stopped the connector.
-            SourceError: Connect lacks the converter.
-        """
-        status = self._connect.status()
-        tasks = status.get("tasks", [])
-        states = [status.get("connector", {}), *tasks]
-        failed = [part for part in states if part.get("state") == "FAILED"]
-        if failed:
-            trace = next((p["trace"] for p in failed if p.get("trace")), "")
-            reason = self._connect.clean(trace)
-            self._connect.restart()
-            if _NO_CONVERTER.search(trace):
-                raise SourceError(
-                    f"Debezium's connector {self.connector} does not find the converter that keeps"
-                    " MySQL's values exact.",
-                    "Write it with `ducklake converter FILE`, put it into the folder of Debezium's"
-                    " MySQL connector, and restart Kafka Connect.",
-                )
-            raise ServiceUnreachable(
-                f"Debezium's connector {self.connector} had failed ({reason}).",
-                "It was restarted; if it fails again, Kafka Connect's log says more.",
-            )
-        for part in states:
-            if part.get("state") in {"PAUSED", "STOPPED"}:
-                raise ServiceUnreachable(
-                    f"Debezium's connector {self.connector} is {part['state'].lower()}.",
-                    f"Resume it: `ducklake connector resume {self.name}`.",
-                )
-
-        self._restart_if_stalled()
-
-    def _restart_if_stalled(self) -> None:
-        delivered = self._progress.delivered()
-        if delivered is None:
-            return  # a snapshot is under way, which has its own pace
-        [executed] = ask(self.connection, "SELECT @@GLOBAL.gtid_executed")
-        caught_up = self._progress.holds(delivered, str(executed).replace("\n", ""))
-        position = repr(self._connect.offsets())
-        if self._stall.look(position, not caught_up, time.monotonic()):
-            self._stall = StallWatch()
-            self._connect.restart(all_of_it=True)
-            raise ServiceUnreachable(
-                f"Debezium's connector {self.connector} lagged and made no progress.",
-                "It was restarted; no row is lost or sent twice.",
-            )
 
     def _snapshot_settings(self, current: Mapping[str, str] | None) -> dict[str, str]:
         """How the snapshot selects; once it is over, as it did: a change would only restart it."""

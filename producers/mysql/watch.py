@@ -1,0 +1,101 @@
+"""Watching a connector in Kafka Connect: what has failed or stalled is restarted, and said."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from lake.config import MysqlConnection
+from lake.errors import ServiceUnreachable, SourceError
+from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.progress import DebeziumProgress
+from producers.mysql.query import ask
+from producers.mysql.stall import StallWatch
+
+START_SECONDS = 10.0
+START_PAUSE_SECONDS = 0.2
+_NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
+
+
+class ConnectorWatch:
+    """Looks at one connector.
+
+    Args:
+        source: The name of its source.
+        connect: Its REST.
+        server: The MySQL server that it reads.
+        progress: How far it is.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        connect: ConnectRest,
+        server: MysqlConnection,
+        progress: DebeziumProgress,
+    ) -> None:
+        self._source = source
+        self._connect = connect
+        self._server = server
+        self._progress = progress
+        self._stall = StallWatch()
+
+    def await_start(self) -> None:
+        """Wait while Connect still tells of the tasks that ran before, some of which had failed."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            status = self._connect.status()
+            parts = [status.get("connector", {}), *status.get("tasks", [])]
+            if len(parts) > 1 and all(part.get("state") == "RUNNING" for part in parts):
+                return
+            time.sleep(START_PAUSE_SECONDS)
+
+    def look(self) -> None:
+        """Restart what has failed, and say so.
+
+        Raises:
+            ServiceUnreachable: Something had failed, or somebody has stopped the connector.
+            SourceError: Connect lacks the converter.
+        """
+        status = self._connect.status()
+        tasks = status.get("tasks", [])
+        states = [status.get("connector", {}), *tasks]
+        failed = [part for part in states if part.get("state") == "FAILED"]
+        if failed:
+            trace = next((p["trace"] for p in failed if p.get("trace")), "")
+            reason = self._connect.clean(trace)
+            self._connect.restart()
+            if _NO_CONVERTER.search(trace):
+                raise SourceError(
+                    f"Debezium's connector {self._connect.connector} does not find the converter"
+                    " that keeps MySQL's values exact.",
+                    "Write it with `ducklake converter FILE`, put it into the folder of Debezium's"
+                    " MySQL connector, and restart Kafka Connect.",
+                )
+            raise ServiceUnreachable(
+                f"Debezium's connector {self._connect.connector} had failed ({reason}).",
+                "It was restarted; if it fails again, Kafka Connect's log says more.",
+            )
+        for part in states:
+            if part.get("state") in {"PAUSED", "STOPPED"}:
+                raise ServiceUnreachable(
+                    f"Debezium's connector {self._connect.connector} is {part['state'].lower()}.",
+                    f"Resume it: `ducklake connector resume {self._source}`.",
+                )
+
+        self._restart_if_stalled()
+
+    def _restart_if_stalled(self) -> None:
+        delivered = self._progress.delivered()
+        if delivered is None:
+            return  # a snapshot is under way, which has its own pace
+        [executed] = ask(self._server, "SELECT @@GLOBAL.gtid_executed")
+        caught_up = self._progress.holds(delivered, str(executed).replace("\n", ""))
+        position = repr(self._connect.offsets())
+        if self._stall.look(position, not caught_up, time.monotonic()):
+            self._stall = StallWatch()
+            self._connect.restart(all_of_it=True)
+            raise ServiceUnreachable(
+                f"Debezium's connector {self._connect.connector} lagged and made no progress.",
+                "It was restarted; no row is lost or sent twice.",
+            )
