@@ -254,15 +254,16 @@ def settle_through_failures(source: MysqlCdcConnector) -> None:
     def settled() -> bool:
         try:
             list(source.poll({}))
-        except ServiceUnreachable:
+        except (ServiceUnreachable, SourceError):
             return False  # what had failed is restarted
         return source.settled()
 
     wait_until(settled, "everything is in Kafka")
 
 
-def test_a_connect_without_the_converter_is_told_how_to_get_it(shop: Shop) -> None:
-    source = shop.connector({"exact.type": "ducklake.Missing"})
+@pytest.mark.parametrize("setting", ["exact.type", "topic.naming.strategy"])
+def test_a_connect_without_the_converter_is_told_how_to_get_it(shop: Shop, setting: str) -> None:
+    source = shop.connector({setting: "ducklake.Missing"})
 
     def named() -> bool:
         try:
