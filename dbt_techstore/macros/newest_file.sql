@@ -2,21 +2,47 @@
     The rows of the newest complete version of a file that is a full snapshot.
 
     A version is a content (sha256) with its time of change: a file put back as it was before is a
-    version of its own. A version counts once all its rows have arrived, so a reader never sees half
-    a file. Partitions have offsets of their own, so arrival (`_kafka_ts`) decides which is newest.
+    version of its own. A version counts once all its rows have arrived, in the table or, where a
+    value does not fit, among the dead letters: so a reader never sees half a file, and one bad
+    value does not keep a file from ever counting. A file without rows is one end-of-file record,
+    whose row number is 0. Partitions have offsets of their own, so arrival (`_kafka_ts`) decides
+    which version is newest.
 -#}
 {% macro newest_file(relation) -%}
     select arrived.*
     from {{ relation }} as arrived
     inner join (
-        select _file_sha256, _source_ts
-        from {{ relation }}
-        group by _file_sha256, _source_ts
-        having count(distinct _file_row) = max(_file_rows)
-        order by max(_kafka_ts) desc, _source_ts desc, max(_offset) desc
+        select
+            counted._file_sha256,
+            counted._source_ts
+        from (
+            select
+                _file_sha256,
+                _source_ts,
+                count(distinct _file_row) filter (where _file_row > 0) as good_rows,
+                max(_file_rows) as file_rows,
+                max(_kafka_ts) as arrived_at,
+                max(_offset) as last_offset
+            from {{ relation }}
+            group by _file_sha256, _source_ts
+        ) as counted
+        left join (
+            select
+                json_extract_string(headers, '$.file_sha256') as file_sha256,
+                try_cast(json_extract_string(headers, '$.source_ts') as timestamptz) as source_ts,
+                count(distinct json_extract_string(headers, '$.file_row')) as dead_rows
+            from {{ source('raw', 'dead_letters') }}
+            where _topic <> 'ducklake.rejects'
+            group by 1, 2
+        ) as dead
+            on counted._file_sha256 = dead.file_sha256
+            and counted._source_ts = dead.source_ts
+        where counted.good_rows + coalesce(dead.dead_rows, 0) = counted.file_rows
+        order by counted.arrived_at desc, counted._source_ts desc, counted.last_offset desc
         limit 1
     ) as newest
         on arrived._file_sha256 = newest._file_sha256
         and arrived._source_ts = newest._source_ts
+    where arrived._file_row > 0
     qualify row_number() over (partition by _file_row order by _kafka_ts desc, _offset desc) = 1
 {%- endmacro %}
