@@ -6,16 +6,22 @@ test looks at what is said of its table.
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from ducklake.reconciliation.result import LastResults
+from ducklake.reconciliation.schedule import ReconciliationSchedule
 from lake.config import Config
+from lake.storage.paths import LakePaths
 from tests.integration.following import Following, as_root, consumer_running, following, run
-from tests.integration.producers_lab import unique
+from tests.integration.producers_lab import unique, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -178,6 +184,58 @@ def test_the_default_of_a_new_column_in_old_rows_is_found(faults: Faults) -> Non
 def test_a_row_too_many_of_a_table_without_a_key_is_found(faults: Faults) -> None:
     said = faults.said["keyless"]
     assert (said["missing"], said["surplus"], said["source_rows"]) == (1, 0, 4)
+
+
+def test_a_table_that_changes_all_the_time_has_no_difference(faults: Faults) -> None:
+    """It is compared while rows come, go and change, and nothing is taken for a difference."""
+    made, name = faults.following, faults.names["equal"]
+    stop = threading.Event()
+
+    def trade() -> None:
+        with as_root(made.stack) as cursor:
+            for number in itertools.count(100):
+                cursor.execute(f"INSERT INTO {name} VALUES ({number}, 'new', {number})")
+                cursor.execute(f"UPDATE {name} SET n = n + 1 WHERE id IN (1, {number - 1})")
+                cursor.execute(f"DELETE FROM {name} WHERE id = {number - 20}")
+                if stop.wait(0.02):
+                    return
+
+    shop = threading.Thread(target=trade)
+    with consumer_running(made):
+        shop.start()
+        try:
+            results = [made.reconcile(name) for _ in range(3)]
+        finally:
+            stop.set()
+            shop.join()
+        last = made.reconcile(name)
+    assert {result.state for result in results} == {"equal"}, results
+    assert all(result.moving <= 1 for result in results), "the row that is updated all the time"
+    assert (last.state, last.moving, last.lake_rows) == ("equal", 0, last.source_rows)
+
+
+def test_a_table_is_compared_by_itself_once_it_is_due(faults: Faults) -> None:
+    made = faults.following
+    paths = LakePaths(made.lab.config.data_dir)
+    topics = {f"{made.lab.source}.{faults.names[fault]}" for fault in ("parent", "cascade")}
+    began = time.time()
+    later = began + 86_400 - 60  # all are due a day after they were compared
+    stop = threading.Event()
+    schedule = ReconciliationSchedule(
+        made.lab.config, made.lab.endpoints, stop, now=lambda: later + time.time() - began
+    )
+    assert schedule.due() == []
+    later += 3600
+    schedule.start()
+
+    def compared() -> bool:
+        found = {result.table: result for result in LastResults(paths).all()}
+        return all(topic in found and found[topic].at > began for topic in topics)
+
+    try:
+        wait_until(compared, "both were compared")
+    finally:
+        stop.set()
 
 
 def test_a_repair_mends_everything_that_was_found(faults: Faults) -> None:

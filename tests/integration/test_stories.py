@@ -245,6 +245,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stories")
 
 
+@pytest.mark.timeout(120 + 120 * STORIES)
 @settings(
     max_examples=STORIES,
     deadline=None,
