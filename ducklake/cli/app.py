@@ -9,7 +9,7 @@ import sys
 import structlog
 import typer
 
-from ducklake.cli import connector_commands, lake_commands, pipeline_commands
+from ducklake.cli import connector_commands, file_commands, lake_commands, pipeline_commands
 from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption, OfflineOption
@@ -67,6 +67,8 @@ for _command in (
     stack_commands.converter,
     pipeline_commands.produce,
     connector_commands.backfill,
+    file_commands.files,
+    file_commands.preview,
     pipeline_commands.consume,
     pipeline_commands.live,
     pipeline_commands.compact,

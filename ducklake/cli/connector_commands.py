@@ -29,7 +29,10 @@ def backfill(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a MySQL table again while its changes keep flowing; nothing is written to MySQL."""
+    """Read a table of MySQL again while its changes keep flowing, or the files of a table again.
+
+    Nothing is written to MySQL; files become a new version, later than the first.
+    """
     from ducklake.cli import connectors
 
     if reset:

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from ducklake.cli.configuration import load_checked
+from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
 from lake.config import Config, nearest
@@ -43,6 +44,9 @@ def backfill(path: Path | None, topic: str, where: str, wait: bool, as_json: boo
     """
     name, _, table = topic.partition(".")
     settings = load_checked(path, [name])
+    if is_file_source(settings, name):
+        request_backfill(settings, topic, as_json)
+        return
     source = mysql_source(settings, name)
     if table not in source.source.tables:
         known = nearest(table, source.source.tables)

@@ -37,18 +37,28 @@ class FileReader:
         spec: Its configuration.
         form: How its files are read.
         options: The digest of the options in force.
+        again: When its files were last asked for again, ISO; empty for never.
 
     Attributes:
         version: What was read, once it was.
     """
 
-    def __init__(self, source: str, table: str, spec: Table, form: FileForm, options: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        table: str,
+        spec: Table,
+        form: FileForm,
+        options: str,
+        again: str = "",
+    ) -> None:
         self.version: FileVersion | None = None
         self._source = source
         self._table = table
         self._spec = spec
         self._form = form
         self._options = options
+        self._again = again
 
     @property
     def _has_lines(self) -> bool:
@@ -111,7 +121,7 @@ class FileReader:
         """The version that these bytes are, with what of it has been read."""
         changed = datetime.fromtimestamp(state.mtime, UTC).isoformat()
         if before is not None and before.sha256 == file.sha256:
-            if before.read_with(self._options):
+            if self._is_current(before):
                 return replace(
                     before,
                     size=state.size,
@@ -120,7 +130,7 @@ class FileReader:
                 )
             log.info(
                 "file_read_again",
-                message="The options of its reader have changed: a file is read again.",
+                message="A file is read again, as asked, or since its reader's options changed.",
                 source=self._source,
                 table=self._table,
             )
@@ -136,7 +146,7 @@ class FileReader:
         if self._form.options.mode == "snapshot":
             return fresh
         fresh = replace(fresh, prefix=size, prefix_sha256=_hash(file.content, size))
-        if before is not None and before.prefix and before.read_with(self._options):
+        if before is not None and before.prefix and self._is_current(before):
             if _hash(file.content, before.prefix) == before.prefix_sha256:
                 return replace(fresh, done=before.done, rows=before.rows, rejects=before.rejects)
             log.warning(
@@ -146,6 +156,10 @@ class FileReader:
                 table=self._table,
             )
         return fresh
+
+    def _is_current(self, version: FileVersion) -> bool:
+        """Whether it was read as it would be read now."""
+        return version.read_with(self._options) and version.seen_at >= self._again
 
     def _rows(
         self, content: BinaryIO, size: int, name: str, version: FileVersion, about: dict[str, Any]

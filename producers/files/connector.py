@@ -17,6 +17,7 @@ from producers.files.folder import FileMissing, FileState, FileUnavailable, Fold
 from producers.files.matching import is_pattern, matching_files
 from producers.files.quiet import QuietFiles
 from producers.files.reading import FileForm, count_rows
+from producers.files.requests import requested_at
 from producers.files.spool import fetched
 from producers.files.troubles import Troubles
 from producers.files.version import FileVersion, options_digest
@@ -46,7 +47,7 @@ class FileConnector(Connector):
         self._unsettled = False
 
     @abstractmethod
-    def _folder(self) -> AbstractContextManager[Folder]:
+    def open_folder(self) -> AbstractContextManager[Folder]:
         """Open the folder."""
 
     @classmethod
@@ -77,7 +78,7 @@ class FileConnector(Connector):
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
         """Read the files whose content is new and that have held still, the oldest first."""
         self._unsettled = False
-        with self._folder() as folder:
+        with self.open_folder() as folder:
             self._troubles.begin()
             for table, path in self._found(folder):
                 try:
@@ -128,14 +129,22 @@ class FileConnector(Connector):
         if self._is_too_old(state, options):
             return
         digest = self._digests[table]
-        is_known = version is not None and version.has_state(state) and version.read_with(digest)
+        again = requested_at(self.config, self.name, table)
+        is_known = (
+            version is not None
+            and version.has_state(state)
+            and version.read_with(digest)
+            and version.seen_at >= again
+        )
         if version is not None and version.complete and is_known and options.changes == "time":
             self._put_away(folder, path, version, options)
             return
         if not self._is_ready(folder, path, state, options):
             self._unsettled = True
             return
-        reader = FileReader(self.name, table, self.source.tables[table], self._forms[table], digest)
+        reader = FileReader(
+            self.name, table, self.source.tables[table], self._forms[table], digest, again
+        )
         early = self._quiet.ends_too_early(path, state, options.quiet_seconds)
         try:
             with fetched(folder, path, state) as file:
@@ -189,7 +198,7 @@ class FileConnector(Connector):
     def count(self) -> dict[str, int]:
         """Read every file again and count its rows; what cannot be read has none."""
         counts = dict.fromkeys(self.source.tables, 0)
-        with self._folder() as folder:
+        with self.open_folder() as folder:
             for table, path in self._found(folder):
                 try:
                     with fetched(folder, path, folder.state(path)) as file:

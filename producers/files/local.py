@@ -23,7 +23,8 @@ class FilesConnector(FileConnector):
     """Reads files in a folder; it is polled, and at once when something in it changes."""
 
     @contextmanager
-    def _folder(self) -> Iterator[Folder]:
+    def open_folder(self) -> Iterator[Folder]:
+        """Look whether it is there."""
         root = self._root
         if not root.is_dir():
             raise SourceError(

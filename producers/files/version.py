@@ -79,7 +79,7 @@ class FileVersion:
 
 def now() -> str:
     """This moment, ISO, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def options_digest(spec: Table, options: FileOptions) -> str:

@@ -20,6 +20,7 @@ class SftpConnector(FileConnector):
     connection: SftpConnection
 
     @contextmanager
-    def _folder(self) -> Iterator[Folder]:
+    def open_folder(self) -> Iterator[Folder]:
+        """Log in."""
         with open_session(self.connection) as sftp:
             yield SftpFolder(sftp, self.source.directory)

@@ -1,0 +1,173 @@
+"""What a file looks like to its reader: encoding, dialect, columns, types, first rows, rejects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, BinaryIO
+
+import clevercsv
+from charset_normalizer import from_bytes
+
+from lake.config import Table
+from producers.files.checks import options_model
+from producers.files.reading import FileForm, file_rows, suffixes
+from producers.files.spool import unpacked
+from producers.formats import FORMATS, BadRow, FileOptions
+
+SAMPLE_BYTES = 256 * 1024
+SAMPLE_ROWS = 1000
+SHOWN_ROWS = 10
+_WESTERN = frozenset(
+    "áéíóúüñÁÉÍÓÚÜÑ¿¡ºª°€çÇàèìòùâêîôûãõäöëïÄÖßÀÈ«»\u2013\u2014\u2018\u2019\u201c\u201d…·\xb4\xa0"
+)
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9]\d*)\.(\d+)")
+_DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_TIMESTAMP = re.compile(_DATE.pattern + r"[T ][0-2]\d:[0-5]\d(:[0-5]\d(\.\d{1,6})?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What was found.
+
+    Attributes:
+        file: The file.
+        format: Its format.
+        options: The options of its reader.
+        columns: Name to a type that holds all values that were looked at.
+        rows: The first rows.
+        rejects: Number and reason of the rows that cannot be parsed.
+        looked_at: How many rows were looked at.
+    """
+
+    file: str
+    format: str
+    options: dict[str, Any]
+    columns: dict[str, str]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[tuple[int, str]] = field(default_factory=list)
+    looked_at: int = 0
+
+
+def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -> Preview:
+    """Read the beginning of a file.
+
+    Args:
+        name: Its name.
+        content: The file itself.
+        size: Its bytes.
+        spec: The table's configuration.
+        guess: Whether to find out what `spec` does not say.
+
+    Raises:
+        UnreadableFile: It cannot be read in this way.
+    """
+    suffix, packing = suffixes(spec)
+    said = dict(spec.options)
+    if guess and FORMATS[suffix].is_text and FORMATS[suffix].count is not None:
+        [*samples] = islice(unpacked(content, packing, size, "*"), 1)
+        said = {**_guessed(samples[0][1].read(SAMPLE_BYTES), suffix), **said} if samples else said
+        content.seek(0)
+    options = options_model(spec).model_validate(said)
+    assert isinstance(options, FileOptions)
+    form = FileForm.of(spec, options)
+    rows: list[dict[str, Any]] = []
+    rejects: list[tuple[int, str]] = []
+    for row in islice(file_rows(form, content, size), SAMPLE_ROWS):
+        if isinstance(row, BadRow):
+            rejects.append((row.number, row.reason))
+        else:
+            rows.append(dict(row.values))
+    looked = len(rows) + len(rejects)
+    return Preview(
+        name,
+        suffix.lstrip("."),
+        said,
+        {**column_types(rows), **spec.columns},
+        rows[:SHOWN_ROWS],
+        rejects[:SHOWN_ROWS],
+        looked,
+    )
+
+
+def _guessed(sample: bytes, suffix: str) -> dict[str, Any]:
+    """The encoding and the dialect of a text, where they are not the default ones."""
+    encoding = guessed_encoding(sample)
+    text = sample.decode(encoding, errors="replace")
+    found: dict[str, Any] = {} if encoding == "utf-8-sig" else {"encoding": encoding}
+    lines = text.splitlines(keepends=True)
+    text = "".join(lines[:-1] if len(sample) >= SAMPLE_BYTES and len(lines) > 1 else lines)
+    defaults = FORMATS[suffix].options.model_fields
+    try:
+        dialect = clevercsv.Sniffer().sniff(text[:65_536], verbose=False)
+    except Exception:  # it has no name for "I cannot tell"
+        return found
+    if dialect is None:
+        return found
+    for option, value in (
+        ("delimiter", dialect.delimiter),
+        ("quote", dialect.quotechar or defaults["quote"].default),
+        ("escape", dialect.escapechar or None),
+    ):
+        if value != defaults[option].default and (value or option != "delimiter"):
+            found[option] = value
+    return found
+
+
+def guessed_encoding(sample: bytes) -> str:
+    """Python's name of an encoding in which a text makes sense."""
+    for mark, name in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if sample.startswith(mark):
+            return name
+    try:
+        sample[: -3 if len(sample) >= SAMPLE_BYTES else None].decode("utf-8")
+    except UnicodeDecodeError:
+        western = sample.decode("cp1252", errors="replace")
+        if {letter for letter in western if not letter.isascii()} <= _WESTERN:
+            return "cp1252"  # which is mistaken for Polish or Turkish where there is little text
+        best = from_bytes(sample[:65_536]).best()
+        return str(best.encoding) if best is not None else "latin-1"
+    nuls = sample[:4096]
+    if nuls.count(0) > len(nuls) // 4:
+        return "utf-16-le" if nuls[1:2] == b"\0" else "utf-16-be"
+    return "utf-8-sig"
+
+
+def column_types(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """A type for each column that holds all its values exactly; text where in doubt."""
+    values: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            values.setdefault(name, []).append(value)
+    return {name: _type_of(found) for name, found in values.items()}
+
+
+def _type_of(values: Sequence[Any]) -> str:
+    found = [value for value in values if value is not None and value != ""]
+    if not found:
+        return "VARCHAR"
+    if any(isinstance(value, dict | list) for value in found):
+        return "JSON"
+    if all(isinstance(value, bool) for value in found):
+        return "BOOLEAN"
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in found):
+        return "BIGINT"
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
+        return "DOUBLE"
+    texts = [value for value in found if isinstance(value, str)]
+    if len(texts) < len(found):
+        return "VARCHAR"
+    if all(map(_WHOLE.fullmatch, texts)):
+        return "BIGINT"
+    for pattern, type_ in ((_DATE, "DATE"), (_TIMESTAMP, "TIMESTAMP")):
+        if all(map(pattern.fullmatch, texts)):
+            return type_
+    matches = [_DECIMAL.fullmatch(text) or _WHOLE.fullmatch(text) for text in texts]
+    if all(matches):
+        scale = max(len(text.partition(".")[2]) for text in texts)
+        digits = max(len(text.lstrip("-").partition(".")[0]) for text in texts)
+        return f"DECIMAL({min(38, max(18, digits + scale))},{scale})"
+    return "VARCHAR"
