@@ -3,6 +3,7 @@ package ducklake;
 import com.github.shyiko.mysql.binlog.BinaryLogClient;
 import io.debezium.DebeziumException;
 import io.debezium.bean.StandardBeanNames;
+import io.debezium.bean.spi.BeanRegistry;
 import io.debezium.config.CommonConnectorConfig;
 import io.debezium.config.Configuration;
 import io.debezium.config.Field;
@@ -15,7 +16,6 @@ import io.debezium.connector.common.CdcSourceTaskContext;
 import io.debezium.connector.common.DebeziumHeaderProducer;
 import io.debezium.connector.mysql.Module;
 import io.debezium.connector.mysql.MySqlChangeEventSourceMetricsFactory;
-import io.debezium.connector.mysql.MySqlConnector;
 import io.debezium.connector.mysql.MySqlConnectorConfig;
 import io.debezium.connector.mysql.MySqlErrorHandler;
 import io.debezium.connector.mysql.MySqlOffsetContext;
@@ -27,6 +27,7 @@ import io.debezium.connector.mysql.jdbc.MySqlConnectionConfiguration;
 import io.debezium.connector.mysql.jdbc.MySqlFieldReaderResolver;
 import io.debezium.connector.mysql.jdbc.MySqlValueConverters;
 import io.debezium.document.DocumentReader;
+import io.debezium.heartbeat.Heartbeat;
 import io.debezium.heartbeat.HeartbeatFactory;
 import io.debezium.jdbc.DefaultMainConnectionProvidingConnectionFactory;
 import io.debezium.jdbc.MainConnectionProvidingConnectionFactory;
@@ -42,31 +43,36 @@ import io.debezium.relational.CustomConverterRegistry;
 import io.debezium.relational.TableId;
 import io.debezium.schema.SchemaFactory;
 import io.debezium.schema.SchemaNameAdjuster;
+import io.debezium.service.Service;
 import io.debezium.snapshot.SnapshotterService;
-import io.debezium.spi.snapshot.Snapshotter;
 import io.debezium.spi.topic.TopicNamingStrategy;
 import io.debezium.util.Clock;
 import java.sql.SQLException;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import org.apache.kafka.connect.source.SourceRecord;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
+/**
+ * The task of {@link MysqlConnector}: the parts of Debezium's own task, with {@link MysqlSchema} and
+ * {@link MysqlStream} in the place of its schema and of its reader of the binlog. Debezium has no
+ * setting for either, so the parts are put together here.
+ */
 public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetContext> {
+    private static final Logger LOG = LoggerFactory.getLogger(MysqlTask.class);
+    private static final int FETCHED_ROWS = 10_000;
 
-    private static final Logger LOGGER = LoggerFactory.getLogger(MysqlTask.class);
-    private static final String CONTEXT_NAME = "mysql-connector-task";
-
-    private volatile MySqlTaskContext taskContext;
+    private final Deque<AutoCloseable> open = new ArrayDeque<>();
+    private MySqlConnectorConfig config;
+    private MySqlTaskContext context;
+    private MysqlSchema schema;
+    private BinlogConnectorConnection connection;
     private volatile ChangeEventQueue<DataChangeEvent> queue;
-    private volatile BinlogConnectorConnection connection;
-    private volatile BinlogConnectorConnection beanRegistryJdbcConnection;
-    private volatile ErrorHandler errorHandler;
-    private volatile MysqlSchema schema;
-    private MySqlConnectorConfig connectorConfig;
+    private volatile ErrorHandler errors;
 
     @Override
     public String version() {
@@ -74,219 +80,156 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
     }
 
     @Override
-    public CdcSourceTaskContext<? extends CommonConnectorConfig> preStart(Configuration config) {
-
-        connectorConfig = new MySqlConnectorConfig(config);
-        taskContext = new MySqlTaskContext(config, connectorConfig);
-
-        return taskContext;
-    }
-
-    @Override
-    public ChangeEventSourceCoordinator<MySqlPartition, MySqlOffsetContext> start(Configuration configuration) {
-        final Clock clock = Clock.system();
-
-        final TopicNamingStrategy<TableId> topicNamingStrategy = connectorConfig.getTopicNamingStrategy(MySqlConnectorConfig.TOPIC_NAMING_STRATEGY);
-        final SchemaNameAdjuster schemaNameAdjuster = connectorConfig.schemaNameAdjuster();
-        final MySqlValueConverters valueConverters = getValueConverters(connectorConfig);
-
-        // DBZ-3238: automatically set "useCursorFetch" to true when a snapshot fetch size other than the default of -1 is given
-        // By default do not load whole result sets into memory
-        final Configuration config = configuration.edit()
-                .withDefault("database.responseBuffering", "adaptive")
-                .withDefault("database.fetchSize", 10_000)
-                .withDefault("database.useCursorFetch", connectorConfig.useCursorFetch())
-                .build();
-
-        MainConnectionProvidingConnectionFactory<BinlogConnectorConnection> connectionFactory = new DefaultMainConnectionProvidingConnectionFactory<>(() -> {
-            final MySqlConnectionConfiguration connectionConfig = new MySqlConnectionConfiguration(config);
-            return new MySqlConnection(connectionConfig, MySqlFieldReaderResolver.resolve(connectorConfig));
-        });
-
-        connection = connectionFactory.mainConnection();
-
-        Offsets<MySqlPartition, MySqlOffsetContext> previousOffsets = getPreviousOffsets(
-                new MySqlPartition.Provider(connectorConfig, config),
-                new MySqlOffsetContext.Loader(connectorConfig));
-
-        final boolean tableIdCaseInsensitive = connection.isTableIdCaseSensitive();
-        // Service providers
-        registerServiceProviders(connectorConfig.getServiceRegistry());
-
-        CustomConverterRegistry converterRegistry = connectorConfig.getServiceRegistry().tryGetService(CustomConverterRegistry.class);
-
-        this.schema = new MysqlSchema(connectorConfig, valueConverters, topicNamingStrategy, schemaNameAdjuster, tableIdCaseInsensitive, converterRegistry,
-                taskContext);
-
-        // Manual Bean Registration
-        beanRegistryJdbcConnection = connectionFactory.newConnection();
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.CONFIGURATION, config);
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.CONNECTOR_CONFIG, connectorConfig);
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.DATABASE_SCHEMA, schema);
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.JDBC_CONNECTION, beanRegistryJdbcConnection);
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.VALUE_CONVERTER, valueConverters);
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.OFFSETS, previousOffsets);
-        connectorConfig.getBeanRegistry().add(StandardBeanNames.CDC_SOURCE_TASK_CONTEXT, taskContext);
-
-        final SnapshotterService snapshotterService = connectorConfig.getServiceRegistry().tryGetService(SnapshotterService.class);
-        final Snapshotter snapshotter = snapshotterService.getSnapshotter();
-
-        validateBinlogConfiguration(snapshotter, connection);
-
-        // If the binlog position is not available it is necessary to re-execute snapshot
-        if (validateSnapshotFeasibility(snapshotter, previousOffsets.getTheOnlyOffset(), connection)) {
-            previousOffsets.resetOffset(previousOffsets.getTheOnlyPartition());
-        }
-
-        // Validate guardrail limits for captured tables to prevent loading excessive table schemas into memory
-        if (connectorConfig.getGuardrailCollectionsMax() <= 0) {
-            LOGGER.info("Guardrail validation skipped");
-        }
-        else {
-            validateGuardrailLimits(connectorConfig, connection);
-        }
-
-        LOGGER.info("Closing connection before starting schema recovery");
-
-        try {
-            connection.close();
-        }
-        catch (SQLException e) {
-            throw new DebeziumException(e);
-        }
-
-        MySqlOffsetContext previousOffset = previousOffsets.getTheOnlyOffset();
-
-        validateSchemaHistory(connectorConfig, connection::validateLogPosition, previousOffsets, schema, snapshotter);
-
-        LOGGER.info("Reconnecting after validating schema recovery");
-
-        try {
-            try {
-                connection.execute("SELECT 1");
-            }
-            catch (SQLException e) {
-                LOGGER.warn("Connection was dropped during schema recovery. Reconnecting...");
-                try {
-                    connection.close();
-                }
-                catch (Exception e1) {
-                    // Ignore any error
-                }
-                connection = connectionFactory.mainConnection();
-            }
-
-            connection.setAutoCommit(false);
-        }
-        catch (SQLException e) {
-            throw new DebeziumException("Failed to reconnect after schema recovery", e);
-        }
-
-        // If the binlog position is not available it is necessary to re-execute snapshot
-        if (previousOffset == null) {
-            LOGGER.info("No previous offset found");
-        }
-        else {
-            LOGGER.info("Found previous offset {}", previousOffset);
-        }
-
-        // Set up the task record queue ...
-        this.queue = new ChangeEventQueue.Builder<DataChangeEvent>()
-                .pollInterval(connectorConfig.getPollInterval())
-                .maxBatchSize(connectorConfig.getMaxBatchSize())
-                .maxQueueSize(connectorConfig.getMaxQueueSize())
-                .maxQueueSizeInBytes(connectorConfig.getMaxQueueSizeInBytes())
-                .queueProvider(connectorConfig.getServiceRegistry().tryGetService(QueueProviderService.class).getQueueProvider())
-                .loggingContextSupplier(() -> taskContext.configureLoggingContext(CONTEXT_NAME))
-                .buffering()
-                .build();
-
-        errorHandler = new MySqlErrorHandler(connectorConfig, queue, errorHandler);
-
-        final BinlogEventMetadataProvider metadataProvider = new BinlogEventMetadataProvider();
-
-        SignalProcessor<MySqlPartition, MySqlOffsetContext> signalProcessor = new SignalProcessor<>(
-                MySqlConnector.class, connectorConfig, Map.of(),
-                getAvailableSignalChannels(),
-                DocumentReader.defaultReader(),
-                previousOffsets);
-
-        final Configuration heartbeatConfig = config;
-
-        final EventDispatcher<MySqlPartition, TableId> dispatcher = new EventDispatcher<>(
-                connectorConfig,
-                topicNamingStrategy,
-                schema,
-                queue,
-                connectorConfig.getTableFilters().dataCollectionFilter(),
-                DataChangeEvent::new,
-                null,
-                metadataProvider,
-                new HeartbeatFactory<>().getScheduledHeartbeat(
-                        connectorConfig,
-                        () -> new MySqlConnection(
-                                new MySqlConnectionConfiguration(heartbeatConfig),
-                                MySqlFieldReaderResolver.resolve(connectorConfig)),
-                        new BinlogHeartbeatErrorHandler(),
-                        queue),
-                schemaNameAdjuster, signalProcessor, connectorConfig.getServiceRegistry().tryGetService(DebeziumHeaderProducer.class));
-
-        // Create the binary log client that will be used for streaming change events
-        final BinaryLogClient binaryLogClient = new BinaryLogClient(
-                connectorConfig.getHostName(),
-                connectorConfig.getPort(),
-                connectorConfig.getUserName(),
-                connectorConfig.getPassword());
-
-        final MySqlStreamingChangeEventSourceMetrics streamingMetrics = new MySqlStreamingChangeEventSourceMetrics(taskContext, queue, metadataProvider,
-                schema::dataCollectionIds, binaryLogClient);
-
-        NotificationService<MySqlPartition, MySqlOffsetContext> notificationService = new NotificationService<>(getNotificationChannels(),
-                connectorConfig, SchemaFactory.get(), dispatcher::enqueueNotification);
-
-        ChangeEventSourceCoordinator<MySqlPartition, MySqlOffsetContext> coordinator = new ChangeEventSourceCoordinator<>(
-                previousOffsets,
-                errorHandler,
-                MySqlConnector.class,
-                connectorConfig,
-                new MysqlSourceFactory(
-                        connectorConfig,
-                        connectionFactory,
-                        errorHandler,
-                        dispatcher,
-                        clock,
-                        schema,
-                        taskContext,
-                        streamingMetrics,
-                        queue,
-                        snapshotterService,
-                        binaryLogClient),
-                new MySqlChangeEventSourceMetricsFactory(streamingMetrics),
-                dispatcher,
-                schema,
-                signalProcessor,
-                notificationService,
-                snapshotterService);
-
-        coordinator.start(taskContext, this.queue, metadataProvider);
-
-        return coordinator;
-    }
-
-    @Override
     protected String connectorName() {
         return Module.name();
     }
 
-    private MySqlValueConverters getValueConverters(MySqlConnectorConfig configuration) {
-        return new MySqlValueConverters(
-                configuration.getDecimalMode(),
-                configuration.getTemporalPrecisionMode(),
-                configuration.getBigIntUnsignedHandlingMode().asBigIntUnsignedMode(),
-                configuration.binaryHandlingMode(),
-                configuration.isTimeAdjustedEnabled() ? MySqlValueConverters::adjustTemporal : x -> x,
-                configuration.getEventConvertingFailureHandlingMode(),
-                configuration.getServiceRegistry());
+    @Override
+    protected Iterable<Field> getAllConfigurationFields() {
+        return MySqlConnectorConfig.ALL_FIELDS;
+    }
+
+    @Override
+    public CdcSourceTaskContext<? extends CommonConnectorConfig> preStart(Configuration settings) {
+        config = new MySqlConnectorConfig(settings);
+        context = new MySqlTaskContext(settings, config);
+        return context;
+    }
+
+    @Override
+    public ChangeEventSourceCoordinator<MySqlPartition, MySqlOffsetContext> start(
+            Configuration given) {
+        Configuration settings = streaming(given);
+        var connections = new DefaultMainConnectionProvidingConnectionFactory<
+            BinlogConnectorConnection>(() -> connected(settings));
+        connection = opened(connections.mainConnection());
+        var offsets = getPreviousOffsets(new MySqlPartition.Provider(config, settings),
+            new MySqlOffsetContext.Loader(config));
+        TopicNamingStrategy<TableId> topics =
+            config.getTopicNamingStrategy(MySqlConnectorConfig.TOPIC_NAMING_STRATEGY);
+        registerServiceProviders(config.getServiceRegistry());
+        MySqlValueConverters values = values();
+        schema = opened(new MysqlSchema(config, values, topics, config.schemaNameAdjuster(),
+            connection.isTableIdCaseSensitive(), service(CustomConverterRegistry.class), context));
+        register(settings, values, offsets, opened(connections.newConnection()));
+        recover(offsets);
+        return streaming(settings, connections, offsets, topics);
+    }
+
+    /** Rows are read as they come: no answer to a query is held as a whole. */
+    private Configuration streaming(Configuration given) {
+        return given.edit()
+            .withDefault("database.responseBuffering", "adaptive")
+            .withDefault("database.fetchSize", FETCHED_ROWS)
+            .withDefault("database.useCursorFetch", config.useCursorFetch())
+            .build();
+    }
+
+    private MySqlConnection connected(Configuration settings) {
+        return new MySqlConnection(new MySqlConnectionConfiguration(settings),
+            MySqlFieldReaderResolver.resolve(config));
+    }
+
+    private MySqlValueConverters values() {
+        return new MySqlValueConverters(config.getDecimalMode(),
+            config.getTemporalPrecisionMode(),
+            config.getBigIntUnsignedHandlingMode().asBigIntUnsignedMode(),
+            config.binaryHandlingMode(),
+            config.isTimeAdjustedEnabled() ? MySqlValueConverters::adjustTemporal : time -> time,
+            config.getEventConvertingFailureHandlingMode(), config.getServiceRegistry());
+    }
+
+    /** What Debezium's services look up by name. */
+    private void register(Configuration settings, MySqlValueConverters values,
+            Offsets<MySqlPartition, MySqlOffsetContext> offsets,
+            BinlogConnectorConnection forServices) {
+        BeanRegistry beans = config.getBeanRegistry();
+        Map.of(
+            StandardBeanNames.CONFIGURATION, settings,
+            StandardBeanNames.CONNECTOR_CONFIG, config,
+            StandardBeanNames.DATABASE_SCHEMA, schema,
+            StandardBeanNames.JDBC_CONNECTION, forServices,
+            StandardBeanNames.VALUE_CONVERTER, values,
+            StandardBeanNames.OFFSETS, offsets,
+            StandardBeanNames.CDC_SOURCE_TASK_CONTEXT, context
+        ).forEach(beans::add);
+    }
+
+    /** See that the server has what is asked for, and read the tables' definitions again. */
+    private void recover(Offsets<MySqlPartition, MySqlOffsetContext> offsets) {
+        var snapshotter = service(SnapshotterService.class).getSnapshotter();
+        validateBinlogConfiguration(snapshotter, connection);
+        if (validateSnapshotFeasibility(snapshotter, offsets.getTheOnlyOffset(), connection)) {
+            offsets.resetOffset(offsets.getTheOnlyPartition());
+        }
+        try {
+            if (config.getGuardrailCollectionsMax() > 0) {
+                new GuardrailValidator(config, schema).validate(connection.getAllTableIds());
+            }
+            // A history takes long to read: the server may end a connection that is idle meanwhile.
+            connection.close();
+            validateSchemaHistory(config, connection::validateLogPosition, offsets, schema,
+                snapshotter);
+            connection.close();
+            connection.setAutoCommit(false);
+        } catch (SQLException failed) {
+            throw new DebeziumException("MySQL does not answer: " + failed.getMessage(), failed);
+        }
+    }
+
+    /** Start to read, from the snapshot or from the position that was read to. */
+    private ChangeEventSourceCoordinator<MySqlPartition, MySqlOffsetContext> streaming(
+            Configuration settings,
+            MainConnectionProvidingConnectionFactory<BinlogConnectorConnection> connections,
+            Offsets<MySqlPartition, MySqlOffsetContext> offsets,
+            TopicNamingStrategy<TableId> topics) {
+        queue = queue();
+        errors = new MySqlErrorHandler(config, queue, errors);
+        var positions = new BinlogEventMetadataProvider();
+        var signals = new SignalProcessor<MySqlPartition, MySqlOffsetContext>(
+            MysqlConnector.class, config, Map.of(), getAvailableSignalChannels(),
+            DocumentReader.defaultReader(), offsets);
+        SchemaNameAdjuster names = config.schemaNameAdjuster();
+        var dispatcher = new EventDispatcher<MySqlPartition, TableId>(config, topics, schema, queue,
+            config.getTableFilters().dataCollectionFilter(), DataChangeEvent::new, null, positions,
+            heartbeat(settings), names, signals, service(DebeziumHeaderProducer.class));
+        var client = new BinaryLogClient(config.getHostName(), config.getPort(),
+            config.getUserName(), config.getPassword());
+        var metrics = new MySqlStreamingChangeEventSourceMetrics(context, queue, positions,
+            schema::dataCollectionIds, client);
+        SnapshotterService snapshotters = service(SnapshotterService.class);
+        var sources = new MysqlSourceFactory(config, connections, errors, dispatcher,
+            Clock.system(), schema, context, metrics, queue, snapshotters, client);
+        var coordinator = new ChangeEventSourceCoordinator<MySqlPartition, MySqlOffsetContext>(
+            offsets, errors, MysqlConnector.class, config, sources,
+            new MySqlChangeEventSourceMetricsFactory(metrics), dispatcher, schema, signals,
+            new NotificationService<>(getNotificationChannels(), config, SchemaFactory.get(),
+                dispatcher::enqueueNotification),
+            snapshotters);
+        coordinator.start(context, queue, positions);
+        return coordinator;
+    }
+
+    private ChangeEventQueue<DataChangeEvent> queue() {
+        var providers = service(QueueProviderService.class);
+        return new ChangeEventQueue.Builder<DataChangeEvent>()
+            .pollInterval(config.getPollInterval())
+            .maxBatchSize(config.getMaxBatchSize())
+            .maxQueueSize(config.getMaxQueueSize())
+            .maxQueueSizeInBytes(config.getMaxQueueSizeInBytes())
+            .queueProvider(providers.getQueueProvider())
+            .loggingContextSupplier(() -> context.configureLoggingContext("mysql"))
+            .buffering()
+            .build();
+    }
+
+    private Heartbeat.ScheduledHeartbeat heartbeat(Configuration settings) {
+        return new HeartbeatFactory<>().getScheduledHeartbeat(config, () -> connected(settings),
+            new BinlogHeartbeatErrorHandler(), queue);
+    }
+
+    private <S extends Service> S service(Class<S> kind) {
+        return config.getServiceRegistry().tryGetService(kind);
     }
 
     @Override
@@ -296,52 +239,25 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
 
     @Override
     protected Optional<ErrorHandler> getErrorHandler() {
-        return Optional.ofNullable(errorHandler);
+        return Optional.ofNullable(errors);
     }
 
     @Override
     protected void doStop() {
-        try {
-            if (connection != null) {
-                connection.close();
-            }
-        }
-        catch (SQLException e) {
-            LOGGER.error("Exception while closing JDBC connection", e);
-        }
-
-        try {
-            if (beanRegistryJdbcConnection != null) {
-                beanRegistryJdbcConnection.close();
-            }
-        }
-        catch (SQLException e) {
-            LOGGER.error("Exception while closing JDBC bean registry connection", e);
-        }
-
-        if (schema != null) {
-            schema.close();
-        }
-
         if (queue != null) {
             queue.close();
         }
-    }
-
-    @Override
-    protected Iterable<Field> getAllConfigurationFields() {
-        return MySqlConnectorConfig.ALL_FIELDS;
-    }
-
-    private void validateGuardrailLimits(MySqlConnectorConfig connectorConfig, BinlogConnectorConnection connection) {
-        try {
-            Set<TableId> allTableIds = connection.getAllTableIds();
-            GuardrailValidator validator = new GuardrailValidator(connectorConfig, schema);
-            validator.validate(allTableIds);
-        }
-        catch (SQLException e) {
-            throw new DebeziumException("Failed to validate guardrail limits", e);
+        while (!open.isEmpty()) {
+            try {
+                open.pop().close();
+            } catch (Exception failed) {
+                LOG.warn("A part of the task could not be closed.", failed);
+            }
         }
     }
 
+    private <C extends AutoCloseable> C opened(C part) {
+        open.push(part);
+        return part;
+    }
 }
