@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lake.config import Config
@@ -102,9 +105,18 @@ class DbtProject:
             _close_connections()
         if result.result is None:
             raise BatchError(
-                f"dbt could not run: {result.exception}.", f"Try it by hand in {self._project}."
+                f"dbt could not run: {result.exception}.",
+                f"Correct that; `{self._by_hand()}` says more, and runs it alone.",
             )
         return outcome(result.result.results)
+
+    def _by_hand(self) -> str:
+        """The command that does the same in a terminal."""
+        project = shlex.quote(str(self._project))
+        warehouse = shlex.quote(str(self._paths.warehouse))
+        program = shlex.quote(str(Path(sys.executable).with_name("dbt")))
+        where = f"--project-dir {project} --profiles-dir {project}"
+        return f"DUCKLAKE_WAREHOUSE={warehouse} {program} build {where}"
 
     def _environment(self) -> None:
         work = self._paths.root / "work"

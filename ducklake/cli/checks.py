@@ -51,7 +51,7 @@ def chosen_all(config: Config, tables: Sequence[str] | None) -> list[tuple[Table
 
 
 def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfig]]:
-    """The tables that somebody names, by topic, relation or table; all for None.
+    """The tables that somebody names, by topic, relation, table, or name in MySQL; all for None.
 
     Where several sources have a table of that name, all of them are meant.
 
@@ -66,6 +66,12 @@ def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfi
         for ref, spec in tables
         if table in (ref.topic, ref.table, config.relation(ref), f"raw.{config.relation(ref)}")
     ]
+    if not named:  # the name in MySQL, where it is no name in the lake
+        named = [
+            (ref, spec)
+            for ref, spec in tables
+            if spec.table is not None and table in (spec.table, f"{ref.source}.{spec.table}")
+        ]
     if not named:
         known = nearest(table, [ref.topic for ref, _ in tables])
         raise ConfigError(f"There is no table {table!r}{known}.")

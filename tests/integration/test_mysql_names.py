@@ -202,3 +202,25 @@ def test_tables_of_any_name_are_in_the_lake_and_in_postgresql(
     assert json.loads(named.command("verify", "--json").stdout)["exact"]
     checked = named.command("config", "check").stdout
     assert "`a-b`" in checked
+
+
+AGAIN = ("Orders", "(br[ack]et)*+?|^{}")
+COMPARED = ("Orders", "do.t", "back`tick", "com,ma")
+
+
+def test_tables_of_any_name_are_compared_with_mysql_and_read_again(
+    named: Named, stack_config: Config
+) -> None:
+    source = named.lab.source
+    topics = [f"{source}.{named.tables[table]}" for table in COMPARED]
+    compared = named.command("verify", "--against-source", "--json", *topics)
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    for table in AGAIN:
+        words = ("backfill", f"{source}.{named.tables[table]}", "--json")
+        done = named.command(*words)
+        assert done.returncode == 0, f"{table}: {done.stderr}{done.stdout}"
+    named.take()
+    assert json.loads(named.command("verify", "--json").stdout)["exact"]
+    again = named.lab.rows(named.tables["Orders"])
+    assert [seen.row["op"] for seen in again].count("r") == 3  # one of the snapshot, two again
+    assert {seen.row["source"]["table"] for seen in again} == {"Orders"}

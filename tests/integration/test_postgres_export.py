@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.catalog import raw_columns
+from batcher.cycle import Batch, once
 from batcher.held_back import HeldBack
 from batcher.postgres import PostgresExport
 from batcher.postgres.export import ExportResult
@@ -538,3 +541,73 @@ def test_models_of_long_names_do_not_meet(lake: Lake) -> None:
     for name, value in ((one, 1), (other, 2)):
         assert lake.ask(f'SELECT x FROM consume."{fitting(name)}"') == [(value,)]
     assert not lake.export().written
+
+
+# The batch --------------------------------------------------------------------------------------
+
+PROJECT = "name: p\nprofile: p\nversion: '1.0.0'\n"
+PROFILE = (
+    "p: {target: lake, outputs: {lake: {type: duckdb, schema: main,"
+    " path: \"{{ env_var('DUCKLAKE_WAREHOUSE') }}\"}}}\n"
+)
+
+
+@pytest.fixture
+def batch(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
+    """The batch of a lake, whose dbt project has one model."""
+    folder = lake.config.dbt_project
+    (folder / "models").mkdir(parents=True)
+    (folder / "dbt_project.yml").write_text(PROJECT)
+    (folder / "profiles.yml").write_text(PROFILE)
+    (folder / "models" / "one.sql").write_text("select 1 as x")
+    endpoints = replace(lake.config.endpoints(), postgres=lake.at)
+    made = Batch(lake.config, endpoints)
+    yield made
+    made.close()
+
+
+def test_a_cycle_with_a_relation_held_back_fails_and_a_later_export_heals_it(
+    lake: Lake, batch: Batch
+) -> None:
+    one, two = lake.tables
+    lake.commit(one, ID, (1,))
+    lake.commit(two, ID, (1,))
+    once(batch)
+    lake.ask(f"ALTER TABLE raw.{one} ADD CONSTRAINT few CHECK (id < 2)")
+    lake.commit(one, ID, (2,))
+    lake.commit(two, ID, (2,))
+    with pytest.raises(BatchError, match='violates check constraint "few"'):
+        once(batch)
+    assert lake.ids(two) == [1, 2]
+    run = lake.ledger.runs.last()
+    assert run is not None
+    assert list(run.summary.not_exported) == [f"raw.{one}"]
+    lake.ask(f"ALTER TABLE raw.{one} DROP CONSTRAINT few")
+    batch.export_again()
+    assert lake.ids(one) == [1, 2]
+
+
+def test_a_dbt_project_that_cannot_run_is_named_with_a_command_that_says_more(
+    lake: Lake, batch: Batch
+) -> None:
+    model = lake.config.dbt_project / "models" / "one.sql"
+    model.write_text("select {% if %} 1")
+    with pytest.raises(BatchError, match="dbt could not run") as caught:
+        batch.cycle()
+    [command] = re.findall(r"`([^`]+)`", caught.value.remedy)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "one.sql" in done.stdout
+    model.write_text("select 1 as x")
+    assert batch.cycle().outcome.failed == 0
+
+
+def test_a_missing_dbt_project_is_named_with_its_key(lake: Lake) -> None:
+    endpoints = replace(lake.config.endpoints(), postgres=lake.at)
+    with pytest.raises(BatchError, match=r"Set batch\.dbt_project in ducklake\.yml"):
+        Batch(lake.config, endpoints)
+    path = lake.config.path
+    path.write_text(path.read_text() + "batch: {dbt_project: mine}\n")
+    (path.parent / "mine").mkdir()
+    (path.parent / "mine" / "dbt_project.yml").write_text(PROJECT)
+    Batch(load_config(path), endpoints).close()
