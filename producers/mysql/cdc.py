@@ -6,7 +6,7 @@ configured and runs, and it knows when everything committed in MySQL has reached
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import structlog
 from pydantic import ConfigDict
@@ -21,6 +21,7 @@ from lake.config import (
     names_a_secret,
 )
 from lake.errors import SourceError
+from lake.processes.heartbeat import STOPPED
 from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
 from producers.mysql.backfill import Backfills
@@ -34,7 +35,7 @@ from producers.mysql.server_checks import NOTE, server_problems
 from producers.mysql.server_state import server_state
 from producers.mysql.settings import connector_settings
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
-from producers.mysql.tables import captured, mysql_tables
+from producers.mysql.tables import MysqlTable, captured, mysql_tables
 from producers.mysql.watch import ConnectorWatch
 
 log = structlog.get_logger()
@@ -82,6 +83,7 @@ class MysqlCdcConnector(Connector):
         self._preflight = Preflight(
             self.connection, name, source, self.tables, server_id(config, name)
         )
+        self._not_added: list[TableState] = []
         self._goal: str | None = None
         self._watch = ConnectorWatch(name, self.rest, self.connection, self._progress)
         self._notices = Notices(config.settings.name, name, self.tables, endpoints)
@@ -129,10 +131,11 @@ class MysqlCdcConnector(Connector):
         """
         current = self._connect.configuration()
         self._preflight.look(bool(current) and self._progress.delivered() is not None)
-        self.followed = self._preflight.to_follow(captured(current or {}))
+        self.followed = self._addable(
+            self._preflight.to_follow(captured(current or {})), captured(current or {})
+        )
         wanted = self._snapshot_settings(current) | self.configuration()
         if current != wanted:
-            self._request_new_tables(current, wanted)
             self._connect.configure(wanted)
             log.info(
                 "connector_configured",
@@ -148,7 +151,9 @@ class MysqlCdcConnector(Connector):
 
     def table_states(self) -> Sequence[TableState]:
         """Tables that are not read, or not as configured, and what rows do not tell of tables."""
-        return [*self._notices.states(), *self._preflight.states]
+        told = {state.table for state in self._preflight.states}
+        added = [state for state in self._not_added if state.table not in told]
+        return [*self._notices.states(), *self._preflight.states, *added]
 
     def settled(self) -> bool:
         """Whether all that MySQL had committed when this was first asked is in Kafka.
@@ -207,20 +212,25 @@ class MysqlCdcConnector(Connector):
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.followed.values())
 
-    def _request_new_tables(
-        self, current: Mapping[str, str] | None, wanted: Mapping[str, str]
-    ) -> None:
-        """Debezium takes its snapshot once: the rows of a table added later are read by request.
+    def _addable(
+        self, tables: Mapping[str, MysqlTable], known: Collection[tuple[str, str]]
+    ) -> dict[str, MysqlTable]:
+        """Tables without those that came later and cannot be read whole; these stop alone.
 
-        The request comes first: killed in between, the table is read twice rather than never.
+        Debezium takes its snapshot once: the rows of a table added later are read by request. The
+        request comes first: killed in between, the table is read twice rather than never.
         """
-        known = captured(current or {})
-        if not known:
-            return
-        new = captured(wanted) - known
-        for name, table in self.tables.items():
-            if (table.database, table.table) in new:
+        chosen = dict(tables)
+        self._not_added = []
+        for name, table in tables.items():
+            if not known or (table.database, table.table) in known:
+                continue
+            try:
                 self.backfills.request(name)
+            except SourceError as error:
+                del chosen[name]
+                self._not_added.append(TableState(name, STOPPED, error.what, error.remedy))
+        return chosen
 
 
 def _text(value: str | int | float | bool) -> str:

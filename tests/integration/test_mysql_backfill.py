@@ -282,6 +282,24 @@ def test_a_table_added_later_is_read_whole(reread: Reread) -> None:
     assert types["exact"]
 
 
+def test_a_table_added_later_that_cannot_be_read_whole_stops_alone(reread: Reread) -> None:
+    table = unique("nokey")
+    reread.run(f"CREATE TABLE {table} (n INT)", f"INSERT INTO {table} VALUES (1)")
+    reread.follow(table)
+    reread.tables["nokey"] = table
+    source = reread.source()
+    list(source.poll({}))
+    [state] = [state for state in source.table_states() if state.table == table]
+    assert state.state == "stopped" and "has no primary key" in state.reason
+    reread.deliver()  # the others go on
+    reread.run(f"ALTER TABLE {table} ADD COLUMN id BIGINT AUTO_INCREMENT PRIMARY KEY")
+    list(source.poll({}))
+    assert not [state for state in source.table_states() if state.state == "stopped"]
+    source.close()
+    reread.deliver()
+    assert [seen.row["after"]["n"] for seen in reread.lab.rows(table)] == [1]
+
+
 def test_a_table_without_a_primary_key_is_refused_until_it_has_one(reread: Reread) -> None:
     table = reread.tables["keyless"]
     refused = reread.command("backfill", f"{reread.lab.source}.{table}")
