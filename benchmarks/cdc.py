@@ -1,6 +1,6 @@
 """From MySQL to the topic: a snapshot, a burst and calm changes, by rows and by latency.
 
-make bench NAME=cdc [SNAPSHOT_ROWS=2000000] [BURST_ROWS=300000] [CALM_SECONDS=20] [DEFAULTS=1]
+[DEFAULTS=1] make bench NAME=cdc [SNAPSHOT_ROWS=2000000] [BURST_ROWS=300000] [CALM_SECONDS=20]
 
 With DEFAULTS=1, a second connector with Debezium's own settings reads the same rows in the same
 run; the ratios are those of the two.
