@@ -151,9 +151,11 @@ class MysqlCdcConnector(Connector):
 
     def table_states(self) -> Sequence[TableState]:
         """Tables that are not read, or not as configured, and what rows do not tell of tables."""
-        told = {state.table for state in self._preflight.states}
-        added = [state for state in self._not_added if state.table not in told]
-        return [*self._notices.states(), *self._preflight.states, *added]
+        checked = self._preflight.states
+        stopped = {state.table for state in checked if state.state == STOPPED}
+        added = {s.table: s for s in self._not_added if s.table not in stopped}
+        others = [state for state in checked if state.table not in added]
+        return [*self._notices.states(), *others, *added.values()]
 
     def settled(self) -> bool:
         """Whether all that MySQL had committed when this was first asked is in Kafka.
