@@ -84,7 +84,7 @@ def file_rows(form: FileForm, content: BinaryIO, size: int) -> Iterator[EncodedR
         try:
             for row in rows:
                 number = before + row.number
-                yield row._replace(number=number)
+                yield row._replace(number=number) if before else row
         except UnreadableFile as error:
             if not name:
                 raise
@@ -146,16 +146,17 @@ def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRo
     """Rows with their JSON; one that no message can hold is a bad row."""
     typed = form.typed if form.format.is_text else frozenset()
     dumps = orjson.dumps
-    is_first = True
+    is_first, has_header = True, form.format.count is not None
     for row in rows:
         if isinstance(row, BadRow):
             yield row
             continue
         number, values = row
-        missing = [name for name in form.key if name not in values]
+        # A header holds for all rows of its file; elsewhere each row has its own keys.
+        missing = [n for n in form.key if n not in values] if is_first or not has_header else ()
         if missing:
             reason = f"it has no {', '.join(missing)}, which `key` names"
-            if is_first and form.format.count is not None:
+            if is_first and has_header:
                 known = ", ".join(list(values)[:20])
                 raise UnreadableFile(reason, f"Its columns: {known}.")
             yield BadRow(number, dumps(values, default=str)[:REJECT_BYTES], reason)
