@@ -12,7 +12,7 @@ from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
 from lake.records import CURSORS_TOPIC
 
-READ_SECONDS = 30.0
+READ_SECONDS = 10.0
 
 
 def committed_cursors(endpoints: Endpoints, source: str) -> dict[str, dict[str, Any]]:

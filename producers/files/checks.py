@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lake.config import Section, Source, Table, nearest
-from producers.base import Problem
+from producers.base import Cursors, Problem
 from producers.files.matching import pattern_problem
 from producers.files.reading import suffixes
-from producers.formats import FORMATS
+from producers.files.version import FileVersion, options_digest
+from producers.formats import FORMATS, FileOptions
 
 
 def options_model(spec: Table) -> type[Section]:
@@ -40,6 +41,24 @@ def file_problems(source: Source) -> Iterator[Problem]:
                 "only a text file of lines that is not packed can be read as it grows",
             )
         yield from _types(table, spec)
+
+
+def changed_options(source: Source, cursors: Cursors) -> Iterator[Problem]:
+    """Tables of which files were read with other options than those that are configured now."""
+    for table, spec in source.tables.items():
+        options = options_model(spec).model_validate(spec.options)
+        assert isinstance(options, FileOptions)
+        digest = options_digest(spec, options)
+        versions = [
+            version
+            for key, cursor in cursors.items()
+            if key.startswith(f"{table}:") and (version := FileVersion.load(cursor)) is not None
+        ]
+        count = sum(not version.read_with(digest) for version in versions)
+        if count:
+            files = "1 file is" if count == 1 else f"{count:,} files are"
+            what = f"options of its reader, its key or its columns have changed: {files} read again"
+            yield Problem(("tables", table), what, is_error=False)
 
 
 def _types(table: str, spec: Table) -> Iterator[Problem]:

@@ -11,8 +11,9 @@ import structlog
 
 from lake.config import Config, Endpoints, Section, Source, Table
 from producers.base import Batch, Connector, Cursors, Problem, Trouble
+from producers.cursors import committed_cursors
 from producers.files.batches import FileReader, Unsettled
-from producers.files.checks import file_problems, options_model
+from producers.files.checks import changed_options, file_problems, options_model
 from producers.files.folder import FileMissing, FileState, FileUnavailable, Folder, shown
 from producers.files.matching import is_pattern, matching_files
 from producers.files.quiet import QuietFiles
@@ -59,6 +60,13 @@ class FileConnector(Connector):
     def problems(cls, source: Source) -> Iterator[Problem]:
         """Tables without a file, or with one of an unknown format."""
         yield from file_problems(source)
+
+    @classmethod
+    def server_problems(cls, config: Config, name: str) -> Iterator[Problem]:
+        """Tables whose files are read again, since options of their reader have changed."""
+        source = config.settings.sources[name]
+        cursors = committed_cursors(config.endpoints(), name)
+        yield from changed_options(source, cursors)
 
     def settled(self) -> bool:
         """False while a file has not held still long enough to be read."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lake.errors import ConfigError
+from producers.files.checks import changed_options
 from tests.unit.files_lab import FilesLab, files_config, files_lab
 
 TABLE: dict[str, Any] = {"t": {"file": "t.csv", "key": ["id"]}}
@@ -161,6 +162,9 @@ def test_a_file_is_read_again_when_an_option_of_its_reader_changes(tmp_path: Pat
     lab.drain()
     assert lab.rows() == [{"id;n": "1;a"}]
     fixed = lab.again({"t": {"file": "t.csv", "options": {"delimiter": ";"}}})
+    [told] = changed_options(fixed.source.source, lab.cursors)
+    assert "1 file is read again" in told.what and not told.is_error
+    assert not list(changed_options(lab.source.source, lab.cursors))
     fixed.drain()
     assert fixed.rows() == [{"id": "1", "n": "a"}]
     first, second = (x.records[0].provenance for x in (lab, fixed))
