@@ -196,6 +196,15 @@ def test_an_option_that_connect_refuses_is_named_and_changes_nothing(shop: Shop)
     source.close()
 
 
+def test_what_a_reference_stands_for_is_in_no_error(shop: Shop) -> None:
+    source = shop.connector({"max.queue.size": "$${env:DUCKLAKE_MYSQL_PASSWORD}"})
+    with pytest.raises(SourceError, match=r"max.queue.size") as error:
+        list(source.poll({}))
+    source.close()
+    assert "${env:DUCKLAKE_MYSQL_PASSWORD} is refused" in str(error.value)
+    assert shop.at.plain_password not in str(error.value)
+
+
 def test_a_refused_user_and_a_silent_server_are_told_apart(shop: Shop) -> None:
     for changed, kind, said in (
         ({"user": "nobody"}, SourceError, "Access denied for user 'nobody'"),
