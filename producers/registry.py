@@ -150,6 +150,7 @@ def unused_connections(config: Config) -> list[str]:
 def _mistakes(config: Config, name: str) -> Iterator[str]:
     source, at = config.settings.sources[name], ("sources", name)
     yield from _bad_columns(config, name)
+    yield from _only_of_mysql(config, name)
     if source.type != MYSQL:
         yield from _mysql_names(config, name)
     if source.type == FOREIGN:
@@ -206,3 +207,16 @@ def _bad_columns(config: Config, name: str) -> Iterator[str]:
                 yield config.problem(
                     ("sources", name, "tables", table, "columns", column), error.what
                 )
+
+
+def _only_of_mysql(config: Config, name: str) -> Iterator[str]:
+    """Settings that mean nothing for this kind of source."""
+    source, at = config.settings.sources[name], ("sources", name)
+    if source.type == "mysql_cdc":
+        return
+    what = "only tables of a source of type mysql_cdc have this setting"
+    if "reconcile" in source.model_fields_set:
+        yield config.problem((*at, "reconcile"), what)
+    for table, spec in source.tables.items():
+        for key in sorted({"reconcile", "drift"} & spec.model_fields_set):
+            yield config.problem((*at, "tables", table, key), what)

@@ -238,7 +238,7 @@ def _result(
         lake_rows=lake_rows,
         position=str(position),
         gtids=position.gtids,
-        missing=len(found.missing),
+        missing=len(found.missing) + found.keyless,
         surplus=surplus,
         differing=differing + found.unread,
         differences=tuple(found.shown),

@@ -21,6 +21,7 @@ class Found:
         moving: Keys that changed faster than they could be compared.
         shown: Some differences, for people.
         unread: How many more rows differ by their checksum, beyond `MOST_ROWS`.
+        keyless: Rows without a key that only MySQL has.
     """
 
     missing: list[Key] = field(default_factory=list)
@@ -29,11 +30,13 @@ class Found:
     moving: list[Key] = field(default_factory=list)
     shown: list[RowDifference] = field(default_factory=list)
     unread: int = 0
+    keyless: int = 0
 
     @property
     def count(self) -> int:
         """How many rows differ."""
-        return len(self.missing) + len(self.surplus) + len(self.differing) + self.unread
+        named = len(self.missing) + len(self.surplus) + len(self.differing)
+        return named + self.unread + self.keyless
 
     def show(self, difference: RowDifference) -> None:
         """Keep a difference for people, if there is room."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from consumers.maintenance.current_rows import Key
 from ducklake.reconciliation.differences import Found
-from ducklake.reconciliation.result import RowDifference
+from ducklake.reconciliation.result import SHOWN, RowDifference
 
 BATCH = 2_000
 """Rows that are looked at together."""
@@ -75,20 +75,25 @@ def unequal_multiset(db: duckdb.DuckDBPyConnection, updates: int) -> Found:
         updates: How many of the lake's rows have been replaced by others.
     """
     found = Found()
-    unequal = db.execute(
-        "SELECT coalesce(s.n, 0) - coalesce(l.n, 0), coalesce(s.shown, l.shown) FROM (SELECT h,"
-        " count(*) AS n, any_value(shown) AS shown FROM source_rows GROUP BY h) s FULL JOIN"
-        " lake_rows l USING (h) WHERE coalesce(s.n, 0) <> coalesce(l.n, 0) ORDER BY h"
+    db.execute(
+        "CREATE OR REPLACE TEMP TABLE unequal AS SELECT coalesce(s.n, 0) - coalesce(l.n, 0) AS n,"
+        " coalesce(s.shown, l.shown) AS shown FROM (SELECT h, count(*) AS n, any_value(shown) AS"
+        " shown FROM source_rows GROUP BY h) s FULL JOIN lake_rows l USING (h)"
+        " WHERE coalesce(s.n, 0) <> coalesce(l.n, 0)"
+    )
+    [(found.keyless, surplus)] = db.execute(
+        "SELECT coalesce(sum(n) FILTER (n > 0), 0)::BIGINT,"
+        " coalesce(-sum(n) FILTER (n < 0), 0)::BIGINT FROM unequal"
     ).fetchall()
-    for count, row in unequal:
-        if count > 0:
-            found.missing += [(row,)] * count
-            found.show(RowDifference("missing", f"{count} times ({row})"))
     # As many rows as were updated are not current any more, and nothing says which.
-    extra = -sum(count for count, _ in unequal if count < 0) - updates
-    if extra > 0:
-        found.unread = extra
-        for count, row in unequal:
-            if count < 0:
-                found.show(RowDifference("surplus", f"{-count} times ({row})"))
+    found.unread = max(0, surplus - updates)
+    kinds = ([("missing", ">")] if found.keyless else []) + (
+        [("surplus", "<")] if found.unread else []
+    )
+    for kind, sign in kinds:
+        listed = db.execute(
+            f"SELECT abs(n), shown FROM unequal WHERE n {sign} 0 ORDER BY shown LIMIT {SHOWN}"
+        )
+        for count, row in listed.fetchall():
+            found.show(RowDifference(kind, f"{count} times ({row})"))
     return found

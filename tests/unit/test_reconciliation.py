@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from consumers.maintenance.current_rows import Version
 from ducklake.cli.condition_text import reconciliation_text
+from ducklake.reconciliation.differences import Found, Look
+from ducklake.reconciliation.relations import unequal_multiset
 from ducklake.reconciliation.result import LastResults, RowDifference, TableResult, shortened
 from ducklake.reconciliation.schedule import FIRST_SECONDS, due_at, seconds_between
 from ducklake.supervision.condition import look
 from lake.config import TableRef, load_config
 from lake.errors import ConfigError
-from lake.storage.canonical import Form, SourceColumn
+from lake.storage.canonical import Form, SourceColumn, SourceTable
 from lake.storage.paths import LakePaths
 from producers.mysql.canonical_sql import condition
+from producers.registry import check_sources
 
 SOURCES = """
 name: lake
@@ -52,6 +57,18 @@ def test_a_table_is_compared_as_often_as_it_or_its_source_says(tmp_path: Path) -
 def test_a_time_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="every"):
         load_config(configured(tmp_path, "reconcile: {every: daily}"))
+
+
+def test_a_setting_for_mysql_is_refused_for_other_sources(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    path.write_text(
+        path.read_text()
+        + "  drops: {type: sftp, connection: {host: h, user: u}, reconcile: {every: 1h},"
+        + " tables: {stock: {file: stock.csv, drift: freeze}}}\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        check_sources(load_config(path), ["drops"])
+    assert "drops.reconcile" in str(error.value) and "stock.drift" in str(error.value)
 
 
 def test_a_table_is_due_after_its_last_comparison_or_an_hour_after_the_start() -> None:
@@ -118,3 +135,63 @@ def test_every_type_of_mysql_has_a_form() -> None:
     assert (one.form, one.raw_type) == (Form.BIT, "BOOLEAN")
     member = SourceColumn.described("e", "enum('a','b)')", True, "utf8mb4", (None, None))
     assert member.form is Form.MEMBER
+
+
+@pytest.mark.parametrize(
+    ("source", "lake", "updates", "missing", "surplus"),
+    [
+        ("aab", {"a": 2, "b": 1}, 0, 0, 0),
+        ("aab", {"a": 1, "b": 1}, 0, 1, 0),
+        ("ab", {"a": 2, "b": 1, "c": 1}, 0, 0, 2),
+        ("ab", {"a": 1, "b": 1, "old": 1}, 1, 0, 0),
+        ("ab", {"a": 1, "b": 1, "old": 2}, 1, 0, 1),
+        ("a", {"a": -1}, 0, 2, 0),
+    ],
+)
+def test_multisets_of_rows_without_a_key_are_compared(
+    source: str, lake: dict[str, int], updates: int, missing: int, surplus: int
+) -> None:
+    """As many rows too many as there were updates are not differences."""
+    with duckdb.connect() as db:
+        db.execute("CREATE TABLE source_rows (h VARCHAR, shown VARCHAR)")
+        db.execute("CREATE TABLE lake_rows (h VARCHAR, n BIGINT, shown VARCHAR)")
+        for row in source:
+            db.execute("INSERT INTO source_rows VALUES (?, ?)", [row, row])
+        for row, count in lake.items():
+            db.execute("INSERT INTO lake_rows VALUES (?, ?, ?)", [row, count, row])
+        found = unequal_multiset(db, updates)
+    assert (found.keyless, found.unread, found.count) == (missing, surplus, missing + surplus)
+    assert bool(found.shown) == bool(missing + surplus)
+
+
+def look_at(source: tuple[str | None, ...] | None, *versions: Version) -> Look:
+    column = SourceColumn("v", "varchar", "VARCHAR", nullable=True)
+    return Look(SourceTable("`t`", (column,), (column,)), ("1",), source, versions)
+
+
+def version(offset: int, cell: str | None, deleted: bool = False) -> Version:
+    return Version((0, offset), 0, deleted, (cell,))
+
+
+def test_a_row_equals_a_version_that_the_lake_had_since_the_look_before() -> None:
+    old, new, gone = version(1, "a"), version(5, "b"), version(7, None, deleted=True)
+    assert look_at(("b",), old, new).equals_one_since((0, 5))
+    assert look_at(("a",), old, new).equals_one_since((0, 1)), "it changed after it was read"
+    assert not look_at(("a",), old, new).equals_one_since((0, 5)), "it was changed back unseen"
+    assert not look_at(None, old, new).equals_one_since((0, 5)), "it was deleted unseen"
+    assert look_at(None, old, gone).equals_one_since((0, 7))
+    assert not look_at(("a",), old, gone).equals_one_since((0, 7)), "it came back unseen"
+    assert not look_at(("a",)).equals_one_since((-1, -1)), "it was inserted unseen"
+
+
+def test_what_is_found_has_its_kind_its_key_and_both_values() -> None:
+    found = Found()
+    look_at(("b",), version(1, "a")).report(found)
+    look_at(("b",)).report(found)
+    look_at(None, version(1, "a")).report(found)
+    assert [difference.line() for difference in found.shown] == [
+        "v=1: v: MySQL has 'b', the lake has 'a'",
+        "v=1: in MySQL, not in the lake",
+        "v=1: in the lake, not in MySQL",
+    ]
+    assert found.count == 3
