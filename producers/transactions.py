@@ -15,7 +15,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from lake.config import Config, Endpoints
 from lake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
 from lake.failpoints import failpoint
-from lake.kafka.topics import MAX_MESSAGE_BYTES
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from producers.base import REJECT_BYTES, Batch, Cursors
 
@@ -23,7 +22,8 @@ INIT_SECONDS = 30.0
 COMMIT_SECONDS = 30.0
 READ_SECONDS = 30.0  # a hanging transaction is ended by the broker after 15 s, which looks every 10
 AGAIN_SECONDS = 0.1
-RECORD_BYTES = MAX_MESSAGE_BYTES - 64 * 1024  # the rest is for the key and the headers
+MESSAGE_BYTES = 16 * 1024 * 1024
+RECORD_BYTES = MESSAGE_BYTES - 64 * 1024  # the rest is for the key and the headers
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 
 
@@ -53,7 +53,7 @@ class TransactionalWriter:
             transaction_timeout_ms=15_000,
             compression_type="lz4",
             partitioner="murmur2_random",
-            message_max_bytes=MAX_MESSAGE_BYTES - 1024,
+            message_max_bytes=MESSAGE_BYTES - 1024,
             linger_ms=5,
         )
         try:

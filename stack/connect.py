@@ -11,9 +11,9 @@ import requests
 
 from lake.config import EMBEDDED, MysqlConnection
 from lake.errors import StackError
+from lake.kafka.topics import MAX_MESSAGE_BYTES
 from producers.mysql.cdc import MysqlCdcConnector
 from stack.java import java, write_properties
-from stack.kafka import MESSAGE_BYTES
 from stack.mysql import PASSWORD_VARIABLE
 from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback
@@ -63,7 +63,9 @@ class Connect(Service):
             "offset.flush.interval.ms": 1000,
             "scheduled.rebalance.max.delay.ms": 0,
             "task.shutdown.graceful.timeout.ms": 1500,
-            "producer.max.request.size": MESSAGE_BYTES,
+            "producer.max.request.size": MAX_MESSAGE_BYTES,
+            # a record is in it as a whole, beside the one before
+            "producer.buffer.memory": 2 * MAX_MESSAGE_BYTES,
             # a killed worker leaves a transaction open, and the next one waits for its end
             "producer.transaction.timeout.ms": 15_000,
             # a connector says ${env:DUCKLAKE_SHOP_PASSWORD}, and REST answers just that

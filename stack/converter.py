@@ -34,8 +34,11 @@ _USED = (
     "mysql-binlog-connector-java",
     "slf4j-api",
 )
-# By this Connect finds the connector without a look at every class.
-_SERVICE = ("META-INF/services/org.apache.kafka.connect.source.SourceConnector", CONNECTOR)
+# By these Connect finds connector and converter without a look at every class.
+_SERVICES = (
+    ("META-INF/services/org.apache.kafka.connect.source.SourceConnector", CONNECTOR),
+    ("META-INF/services/org.apache.kafka.connect.storage.Converter", "ducklake.BoundedJson"),
+)
 _COMPILE_SECONDS = 120
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
@@ -47,7 +50,7 @@ def converter_needs(jars: tuple[Jar, ...]) -> tuple[Jar, ...]:
 
 def converter_jar(jars: tuple[Jar, ...], cache: Path) -> Path:
     """Where the compiled converter is kept; another source or compiler, another name."""
-    digest = hashlib.sha256("".join((_RELEASE, *_SERVICE)).encode())
+    digest = hashlib.sha256(repr((_RELEASE, _SERVICES)).encode())
     for source in _sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     for jar in converter_needs(jars):
@@ -108,4 +111,5 @@ def _pack(classes: Path, jar: Path) -> None:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, file.read_bytes())
-        archive.writestr(zipfile.ZipInfo(_SERVICE[0], _TIMESTAMP), _SERVICE[1] + "\n")
+        for name, implementation in _SERVICES:
+            archive.writestr(zipfile.ZipInfo(name, _TIMESTAMP), implementation + "\n")

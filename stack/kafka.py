@@ -7,10 +7,10 @@ import shutil
 import uuid
 from typing import Any
 
+from lake.kafka.topics import MAX_MESSAGE_BYTES
 from stack.java import java, write_properties
 from stack.service import Service, on_loopback
 
-MESSAGE_BYTES = 16 * 1024 * 1024
 _MB = 1024 * 1024
 
 
@@ -69,8 +69,8 @@ class Kafka(Service):
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
             "transaction.max.timeout.ms": 300_000,
-            "message.max.bytes": MESSAGE_BYTES,
-            "replica.fetch.max.bytes": MESSAGE_BYTES,
+            "message.max.bytes": MAX_MESSAGE_BYTES,
+            "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
             "log.segment.bytes": 64 * _MB,
             "log.retention.bytes": 1024 * _MB,
             "log.retention.check.interval.ms": 60_000,

@@ -17,6 +17,7 @@ from consumers.compaction.compactor import Compactor
 from consumers.compaction.date_rewrite import rewrite_date
 from consumers.maintenance.verify import Verdict, Verifier
 from consumers.replay.range_reader import KafkaReader
+from ducklake.supervision.condition import Condition, look
 from lake.config import Config, TableRef, nearest
 from lake.config import Table as TableConfig
 from lake.errors import ConfigError, SourceError
@@ -31,10 +32,12 @@ def verify_lake(
     endpoints = None if lake_only else config.endpoints()
     verifier = Verifier(config, endpoints, lambda name: print(f"{name} ...", file=sys.stderr))
     verdict = verifier.verify(chosen_all(config, tables))
+    condition = look(config)  # what has stopped arrives in nothing that could be compared
     if as_json:
-        print(json.dumps({"exact": not verdict.differences, **asdict(verdict)}))
+        told = {"exact": not verdict.differences, **asdict(verdict)}
+        print(json.dumps({**told, "problems": condition.dump()["problems"]}))
     else:
-        _show(verdict)
+        _show(verdict, condition)
     return not verdict.differences
 
 
@@ -91,7 +94,7 @@ def chosen_one(config: Config, table: str) -> tuple[TableRef, TableConfig]:
     return found[0]
 
 
-def _show(verdict: Verdict) -> None:
+def _show(verdict: Verdict, condition: Condition) -> None:
     console = Console()
     for difference in verdict.differences:
         console.print(
@@ -105,10 +108,17 @@ def _show(verdict: Verdict) -> None:
     table.add_row("rows", f"{verdict.rows:,}")
     table.add_row("compared with Kafka", f"{verdict.compared_with_kafka:,}")
     found = len(verdict.differences)
-    table.add_row(
-        "result", "[green]exact[/green]" if not found else f"[red]{found} differences[/red]"
-    )
+    table.add_row("result", f"[red]{found} differences[/red]" if found else _exact(condition))
     console.print(table)
+    for problem in condition.problems:
+        console.print(problem.line(), markup=False, soft_wrap=True)
+
+
+def _exact(condition: Condition) -> str:
+    """The lake is exact as far as records came; it says nothing of a source that has stopped."""
+    if condition.problems:
+        return "[yellow]exact as far as records came, but not all is well[/yellow]"
+    return "[green]exact[/green]"
 
 
 def accept_loss(config: Config, table: str, yes: bool) -> None:

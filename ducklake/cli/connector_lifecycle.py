@@ -16,6 +16,7 @@ from ducklake.cli.connectors import mysql_source
 from ducklake.cli.output import note
 from lake.errors import ConfigError, SourceError
 from producers.mysql.cdc import MysqlCdcConnector
+from producers.mysql.failures import cause
 
 RUNNING, PAUSED = "RUNNING", "PAUSED"
 MISSING = "MISSING"
@@ -112,7 +113,7 @@ def _described(source: MysqlCdcConnector) -> dict[str, Any]:
     return {
         "connector": source.connector,
         "state": state_of(source),
-        "reason": source.rest.clean(trace),
+        "reason": source.rest.clean(cause(trace)),
         "backfills": [
             {"id": s.request.id, "table": s.request.table, "where": s.request.where}
             | {"state": str(s.phase)}

@@ -13,11 +13,14 @@ import structlog
 
 from ducklake.reconciliation.comparison import Progress, SourceComparison
 from ducklake.reconciliation.repair import Repair
-from ducklake.reconciliation.result import DIFFERENT, FAILED, LastResults, TableResult
-from lake.config import Config, Endpoints, TableRef
+from ducklake.reconciliation.result import DIFFERENT, EQUAL, FAILED, LastResults, TableResult
+from lake.config import Config, Endpoints, MysqlConnection, TableRef
 from lake.errors import DuckLakeError, Interrupted
 from lake.opening import open_lake
 from lake.storage.paths import LakePaths
+from producers.mysql.notices import Notices
+from producers.mysql.tables import mysql_tables
+from producers.registry import source_connection
 
 log = structlog.get_logger()
 ROUNDS = 3
@@ -62,6 +65,8 @@ class Reconciler:
             return self.keep_failure(ref, error)
         self._results.keep(result)
         _announce(result)
+        if result.state == EQUAL:
+            self._settle_notices(ref, result)
         return result
 
     def keep_failure(self, ref: TableRef, error: DuckLakeError) -> TableResult:
@@ -76,6 +81,27 @@ class Reconciler:
         self._results.keep(result)
         _announce(result)
         return result
+
+    def _settle_notices(self, ref: TableRef, result: TableResult) -> None:
+        """What the binlog did not tell of the table is made good, up to where MySQL stood."""
+        source = self._config.settings.sources[ref.source]
+        file, _, place = result.position.rpartition(":")
+        server = source_connection(self._config, ref.source)
+        if not isinstance(server, MysqlConnection) or not place.isdecimal():
+            return
+        tables = mysql_tables(source, server.database)
+        notices = Notices(self._config.settings.name, ref.source, tables, self._endpoints)
+        try:
+            notices.settle(ref.table, (file, int(place)))
+        except DuckLakeError as error:
+            log.warning(
+                "notices_not_settled",
+                message="Notices of a table that is equal again could not be settled.",
+                table=ref.topic,
+                reason=str(error),
+            )
+        finally:
+            notices.close()
 
     def _compared(self, ref: TableRef, repair: bool) -> TableResult:
         mended = 0

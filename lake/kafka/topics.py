@@ -20,7 +20,8 @@ from lake.errors import ServiceUnreachable
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, notices_topic
 
 TIMEOUT = 30.0
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Of a topic, which is what a row of MySQL may take; other sources write smaller records."""
 SIGNALS, NOTIFICATIONS = "signals", "notifications"
 """The two topics through which a Debezium connector is told to read a table again, and answers."""
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}

@@ -25,8 +25,10 @@ from producers.mysql.backfill_state import (
     backfill_states,
 )
 from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.emptying import tell_emptied
+from producers.mysql.notices import Notices
 from producers.mysql.query import ask
-from producers.mysql.signals import REQUEST, SignalLog
+from producers.mysql.signals import REQUEST, SETTLED, SignalLog
 from producers.mysql.tables import MysqlTable, captured, quoted
 
 log = structlog.get_logger()
@@ -55,6 +57,8 @@ class Backfills:
         tables: Mapping[str, MysqlTable],
     ) -> None:
         self._source = source
+        self._lake = config.settings.name
+        self._endpoints = endpoints
         self._server = server
         self._tables = tables
         self._log = SignalLog(config, endpoints, source)
@@ -154,12 +158,31 @@ class Backfills:
             SourceError: The table can no longer be read in this way.
             ServiceUnreachable: Kafka, Connect or MySQL does not answer.
         """
-        pending = next((state for state in self.states() if not state.done), None)
+        states = self.states()
+        for state in states:
+            if state.is_to_settle:
+                self._settle(state)
+        pending = next((state for state in states if not state.done), None)
         if pending is None:
             return False
         if self._is_due(pending, delay) and self._listens(connect, pending.request):
             self._signal(pending)
         return True
+
+    def _settle(self, state: BackfillState) -> None:
+        """Declare gone what came before a whole table was read, and settle what was told of it.
+
+        Twice does no harm, and a crash in between has it done again.
+        """
+        table = self._tables.get(state.request.table)
+        if table is not None and state.started is not None:
+            tell_emptied(self._endpoints, self._source, table, state.started)
+            notices = Notices(self._lake, self._source, self._tables, self._endpoints)
+            try:
+                notices.settle(table.name, state.started)
+            finally:
+                notices.close()
+        self._log.write(SETTLED, {"id": state.request.id})
 
     # Signals -------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lake.kafka.topics import NOTIFICATIONS, SIGNALS
-from producers.mysql.signals import REQUEST, Entry
+from producers.mysql.signals import REQUEST, SETTLED, Entry
 
 MOST_ATTEMPTS = 10
 _WELL = {"SUCCEEDED", "EMPTY"}
@@ -60,6 +60,8 @@ class BackfillState:
         rows: Rows that Debezium says it has read; None before the end.
         last_key: The last key that it has read.
         reason: Why it failed.
+        started: Where the binlog was followed to as Debezium began: its file and the place in it.
+        settled: Whether what came before it was declared gone.
     """
 
     request: BackfillRequest
@@ -69,6 +71,14 @@ class BackfillState:
     rows: int | None = None
     last_key: str = ""
     reason: str = ""
+    started: tuple[str, int] | None = None
+    settled: bool = False
+
+    @property
+    def is_to_settle(self) -> bool:
+        """Whether the whole table has been read, and what came before has still to go."""
+        whole = self.phase is Phase.COMPLETED and not self.request.where
+        return whole and self.started is not None and not self.settled
 
     @property
     def done(self) -> bool:
@@ -88,6 +98,8 @@ class BackfillState:
             return
         about = entry.value.get("additional_data") or {}
         self.moment = entry.moment
+        if self.started is None and about.get("file") and str(about.get("pos")).isdecimal():
+            self.started = (str(about["file"]), int(about["pos"]))
         match entry.value.get("type"):
             case "COMPLETED" if not self.reason:
                 self.phase = Phase.COMPLETED
@@ -125,6 +137,8 @@ def backfill_states(source: str, entries: Iterable[Entry]) -> list[BackfillState
             continue
         if entry.key == REQUEST:
             states.setdefault(entry.value["id"], BackfillState(_request(entry)))
+        elif entry.key == SETTLED and (state := states.get(_request_of(entry))):
+            state.settled = True
         elif entry.key == source and (state := states.get(_request_of(entry))):
             state.signalled(entry)
     for entry in said:

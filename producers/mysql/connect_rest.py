@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ CONFLICT_SECONDS = 0.2
 REASON_CHARACTERS = 500
 # What Debezium's validation says when the database does not answer, rather than refuses.
 _NO_ANSWER = ("Failed to establish connection", "Communications link failure")
+NO_JAR = re.compile(r"ClassNotFoundException: ducklake\.|Failed to find any class that implements")
 
 
 class ConnectRest:
@@ -163,6 +165,8 @@ class ConnectRest:
         Connect is asked to validate it: its answer to the PUT itself is a bare 500 where Debezium
         declares an option that has no value (a NullPointerException while it lists the errors).
         """
+        if NO_JAR.search(response.text):
+            return no_jar(self.connector)
         path = f"/connector-plugins/{wanted['connector.class'].rpartition('.')[2]}/config/validate"
         answer = self._request("PUT", path, {**wanted, "name": self.connector})
         if not answer.ok:
@@ -185,3 +189,13 @@ class ConnectRest:
             f"Mend {self._place} (Connect has its own copy of the password, see connect_password)"
             " or the source's options.",
         )
+
+
+def no_jar(connector: str) -> SourceError:
+    """Connect lacks the project's jar."""
+    return SourceError(
+        f"Kafka Connect does not find ducklake.MysqlConnector and the converter that keep MySQL's"
+        f" values exact, for the connector {connector}.",
+        "Write them with `ducklake converter FILE`, put it into the folder of Debezium's MySQL"
+        " connector, and restart Kafka Connect.",
+    )

@@ -96,12 +96,6 @@ class Notice:
     ts_ms: int
 
     @property
-    def key(self) -> str:
-        """The record's key."""
-        table = f"{self.database}.{self.table}" if self.table else ""
-        return f"{table}:{self.kind}"
-
-    @property
     def is_open(self) -> bool:
         """Whether something is to be done about it."""
         return self.kind not in _NOTED_ONLY
@@ -150,7 +144,7 @@ class Notices:
                 fetch_wait_max_ms=20,
             )
         )
-        self._open: dict[str, Notice] = {}
+        self._open: dict[bytes, Notice] = {}  # by the keys of the records
         self._position = 0
 
     def close(self) -> None:
@@ -207,16 +201,16 @@ class Notices:
         """
         self.read()
         settled = [
-            notice
-            for notice in self._open.values()
+            key
+            for key, notice in self._open.items()
             if self._name_of(notice) == table
             and (until is None or _order(notice) <= _binlog_order(*until))
         ]
         if not settled:
             return
         producer = Producer(self._endpoints.kafka_client(acks="all"))
-        for notice in settled:
-            producer.produce(self._topic, key=orjson.dumps(notice.key), value=None)
+        for key in settled:
+            producer.produce(self._topic, key=key, value=None)
         if producer.flush(READ_SECONDS):
             raise ServiceUnreachable(
                 f"The notices in topic {self._topic} cannot be settled.", "Is Kafka up?"
@@ -244,12 +238,12 @@ class Notices:
                     return
                 raise KafkaException(error)
             self._position = message.offset() + 1
-            key, value = message.key(), message.value()
+            key, value = message.key() or b"", message.value()
             if value is None:
-                self._open.pop(str(orjson.loads(key or b'""')), None)
+                self._open.pop(key, None)
                 continue
             notice = Notice(**orjson.loads(value))
-            self._open[notice.key] = notice
+            self._open[key] = notice
             if not notice.is_open:
                 self._log(notice)
             yield notice

@@ -20,6 +20,8 @@ from lake.kafka.topics import NOTIFICATIONS, SIGNALS, connector_topic
 
 REQUEST = "request"
 """The key of a request; that of a signal is the source's name, as Debezium wants it."""
+SETTLED = "settled"
+"""The key of what says that a backfill has had its last effect."""
 READ_SECONDS = 30.0
 SEND_SECONDS = 30.0
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from lake.config import MysqlConnection
-from lake.errors import ServiceUnreachable, SourceError
+from lake.errors import ServiceUnreachable
 from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.failures import failure
 from producers.mysql.progress import DebeziumProgress
 from producers.mysql.query import ask
 from producers.mysql.stall import StallWatch
 
 START_SECONDS = 10.0
 START_PAUSE_SECONDS = 0.2
-_NO_CONVERTER = re.compile(r"ClassNotFoundException: ducklake\.")
 
 
 class ConnectorWatch:
@@ -55,27 +54,15 @@ class ConnectorWatch:
 
         Raises:
             ServiceUnreachable: Something had failed, or somebody has stopped the connector.
-            SourceError: Connect lacks the converter.
+            SourceError: The same, and it needs somebody.
         """
         status = self._connect.status()
         tasks = status.get("tasks", [])
         states = [status.get("connector", {}), *tasks]
         failed = [part for part in states if part.get("state") == "FAILED"]
         if failed:
-            trace = next((p["trace"] for p in failed if p.get("trace")), "")
-            reason = self._connect.clean(trace)
             self._connect.restart()
-            if _NO_CONVERTER.search(trace):
-                raise SourceError(
-                    f"Debezium's connector {self._connect.connector} does not find the converter"
-                    " that keeps MySQL's values exact.",
-                    "Write it with `ducklake converter FILE`, put it into the folder of Debezium's"
-                    " MySQL connector, and restart Kafka Connect.",
-                )
-            raise ServiceUnreachable(
-                f"Debezium's connector {self._connect.connector} had failed ({reason}).",
-                "It was restarted; if it fails again, Kafka Connect's log says more.",
-            )
+            raise failure(self._connect, self._source, (p.get("trace", "") for p in failed))
         for part in states:
             if part.get("state") in {"PAUSED", "STOPPED"}:
                 raise ServiceUnreachable(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +18,12 @@ import orjson
 import pymysql
 import requests
 
-from lake.config import Config
+from consumers.ingest.lake_writer import LakeWriter
+from ducklake.reconciliation.reconciler import Reconciler
+from ducklake.reconciliation.result import TableResult
+from lake.config import Config, TableRef
 from lake.errors import TransientError
+from lake.opening import open_lake
 from lake.records import notices_topic
 from producers.base import TableState
 from producers.mysql.cdc import MysqlCdcConnector
@@ -86,12 +94,53 @@ class MysqlLab:
         topic = notices_topic(self.lab.config.settings.name, self.lab.source)
         told: dict[str, dict[str, Any]] = {}
         for seen in committed(self.lab.endpoints, topic):
-            about, _, kind = orjson.loads(seen.key or b'""').rpartition(":")
+            about, _, kind = orjson.loads(seen.key or b"{}")["notice"].rpartition(":")
             if about.partition(".")[2] == table:
                 told.pop(kind, None)
                 if seen.value is not None:
                     told[kind] = orjson.loads(seen.value)
         return told
+
+    def told_by(self, *words: str) -> Any:
+        """What a command answers as JSON, whatever its exit code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "ducklake.cli", *words, "--config", str(self.lab.config.path)],
+            env={**os.environ, **self.lab.environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    def compare(self, table: str) -> TableResult:
+        """Bring what is in Kafka into the lake, and compare a table with MySQL."""
+        writer = LakeWriter(self.lab.config, self.lab.endpoints, once=True)
+        try:
+            writer.run(threading.Event())
+        finally:
+            writer.close()
+        reconciler = Reconciler(self.lab.config, self.lab.endpoints)
+        return reconciler.reconcile(TableRef(self.lab.source, table))
+
+    def dead_letters(self, table: str) -> int:
+        """How many records of a table could not be decoded."""
+        with open_lake(self.lab.config, for_writing=False) as lake:
+            return lake.ledger.dead_letters.count(f"{self.lab.source}.{table}")
+
+    def backfill(self, table: str) -> None:
+        """Have a table read again, as the remedies say."""
+        source = self.lab.connector()
+        assert isinstance(source, MysqlCdcConnector)
+        source.backfills.request(table)
+
+        def done() -> bool:
+            list(source.poll({}))
+            return not source.backfills.pending()
+
+        wait_until(done, f"{table} is read again ({self.status()})")
+        list(source.poll({}))
+        source.close()
 
     def settle(self, table: str) -> None:
         """Say that the table is as MySQL has it, as a backfill does."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from ducklake.supervision.condition import look
 from lake.config import Config
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
@@ -248,6 +247,28 @@ def test_rows_of_a_definition_that_is_gone_are_left_out_and_counted(mysql: Mysql
     assert mysql.changes(table)[2:] == [("c", {"id": 5, "x": "e", "v": 9})]
 
 
+@pytest.mark.parametrize("prefix", ["child", "replaced", "parted"])
+def test_the_remedy_makes_the_table_equal(mysql: MysqlLab, prefix: str) -> None:
+    table = T[prefix]
+    assert mysql.notices(table)
+    mysql.backfill(table)
+    mysql.deliver()
+    assert mysql.notices(table) == {}
+    result = mysql.compare(table)
+    assert result.state == "equal", result
+
+
+def test_a_comparison_that_finds_a_table_equal_settles_what_was_told(mysql: MysqlLab) -> None:
+    table = T["exchanged"]
+    assert mysql.compare(table).state == "different"
+    mysql.backfill(table)
+    mysql.root(f"ALTER TABLE {table} TRUNCATE PARTITION p0")  # which is empty
+    mysql.deliver()
+    assert mysql.notices(table)
+    assert mysql.compare(table).state == "equal"
+    assert mysql.notices(table) == {}
+
+
 def test_status_names_the_table_and_the_source_goes_on(mysql: MysqlLab) -> None:
     mysql.root(f"ALTER TABLE {T['parted']} TRUNCATE PARTITION p1")
     config = mysql.lab.config
@@ -259,14 +280,14 @@ def test_status_names_the_table_and_the_source_goes_on(mysql: MysqlLab) -> None:
     try:
         subject = f"table {mysql.lab.source}.{T['parted']}"
 
-        def told() -> bool:
-            return subject in {problem.subject for problem in look(config).problems}
+        def problems() -> dict[str, str]:
+            told = mysql.told_by("status", "--json")["problems"]
+            return {problem["subject"]: problem["state"] for problem in told}
 
-        wait_until(told, "status shows the table", SOON)
-        parts = look(config).roles[0].parts
-        assert parts[mysql.lab.source].state == "running"
+        wait_until(lambda: problems().get(subject) == "differs", "status shows the table", SOON)
+        assert f"source {mysql.lab.source}" not in problems()
         mysql.settle(T["parted"])
-        wait_until(lambda: not told(), "status shows that it is settled", SOON)
+        wait_until(lambda: subject not in problems(), "status shows that it is settled", SOON)
     finally:
         stop.set()
         thread.join()

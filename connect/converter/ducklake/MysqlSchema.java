@@ -4,6 +4,7 @@ import io.debezium.connector.binlog.BinlogConnectorConfig;
 import io.debezium.connector.binlog.charset.BinlogCharsetRegistry;
 import io.debezium.connector.mysql.MySqlConnectorConfig;
 import io.debezium.connector.mysql.MySqlDatabaseSchema;
+import io.debezium.connector.mysql.MySqlOffsetContext;
 import io.debezium.connector.mysql.MySqlTaskContext;
 import io.debezium.connector.mysql.jdbc.MySqlValueConverters;
 import io.debezium.pipeline.spi.Offsets;
@@ -16,11 +17,16 @@ import io.debezium.schema.SchemaNameAdjuster;
 import io.debezium.spi.topic.TopicNamingStrategy;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.apache.kafka.connect.data.Struct;
+import org.apache.kafka.connect.source.SourceRecord;
 
 /** Debezium's tables, with a parser that no statement ends. */
 final class MysqlSchema extends MySqlDatabaseSchema {
+    private static final String ADDITIONAL = "additional_data";
+
     private final BinlogConnectorConfig config;
     private final Map<TableId, TolerantDdlParser.Suspect> recovered = new LinkedHashMap<>();
+    private volatile MySqlOffsetContext followed;
 
     MysqlSchema(MySqlConnectorConfig config, MySqlValueConverters values,
             TopicNamingStrategy<TableId> topics, SchemaNameAdjuster names, boolean caseInsensitive,
@@ -49,6 +55,28 @@ final class MysqlSchema extends MySqlDatabaseSchema {
     /** Tables whose definition has been in doubt since before this start. */
     Map<TableId, TolerantDdlParser.Suspect> recovered() {
         return recovered;
+    }
+
+    /** Where the reader of the binlog keeps how far it is. */
+    void follow(MySqlOffsetContext offset) {
+        followed = offset;
+    }
+
+    /** A notification with the place in the binlog at which it was sent. */
+    SourceRecord located(SourceRecord notification) {
+        MySqlOffsetContext offset = followed;
+        if (offset != null && notification.value() instanceof Struct value
+                && value.schema().field(ADDITIONAL) != null) {
+            Map<String, String> more = new LinkedHashMap<>();
+            Map<String, String> known = value.getMap(ADDITIONAL);
+            if (known != null) {
+                more.putAll(known);
+            }
+            more.put("file", offset.getSource().binlogFilename());
+            more.put("pos", String.valueOf(offset.getSource().binlogPosition()));
+            value.put(ADDITIONAL, more);
+        }
+        return notification;
     }
 
     TolerantDdlParser parser() {

@@ -99,6 +99,12 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     }
 
     @Override
+    public void init(MySqlOffsetContext offset) {
+        super.init(offset);
+        schema.follow(getOffsetContext());
+    }
+
+    @Override
     protected EventDeserializer createEventDeserializer() {
         EventDeserializer deserializer = super.createEventDeserializer();
         deserializer.setEventDataDeserializer(EventType.QUERY, new QueryEvent.Deserializer(0));

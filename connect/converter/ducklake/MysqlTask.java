@@ -204,7 +204,7 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
             offsets, errors, MysqlConnector.class, config, sources,
             new MySqlChangeEventSourceMetricsFactory(metrics), dispatcher, schema, signals,
             new NotificationService<>(getNotificationChannels(), config, SchemaFactory.get(),
-                dispatcher::enqueueNotification),
+                record -> dispatcher.enqueueNotification(schema.located(record))),
             snapshotters);
         coordinator.start(context, queue, positions);
         return coordinator;

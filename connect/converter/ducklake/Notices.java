@@ -6,9 +6,10 @@ import io.debezium.pipeline.EventDispatcher;
 import io.debezium.relational.TableId;
 import java.time.Instant;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
-import java.util.Map;
 import java.util.Set;
+import org.apache.kafka.connect.data.Schema;
+import org.apache.kafka.connect.data.SchemaBuilder;
+import org.apache.kafka.connect.data.Struct;
 import org.apache.kafka.connect.source.SourceRecord;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -19,6 +20,19 @@ import org.slf4j.LoggerFactory;
  */
 final class Notices {
     private static final Logger LOGGER = LoggerFactory.getLogger(Notices.class);
+    private static final Schema KEY =
+        SchemaBuilder.struct().name("ducklake.NoticeKey")
+            .field("notice", Schema.STRING_SCHEMA).build();
+    private static final Schema VALUE = SchemaBuilder.struct().name("ducklake.Notice")
+        .field("kind", Schema.STRING_SCHEMA)
+        .field("database", Schema.STRING_SCHEMA)
+        .field("table", Schema.STRING_SCHEMA)
+        .field("statement", Schema.STRING_SCHEMA)
+        .field("rows", Schema.INT64_SCHEMA)
+        .field("file", Schema.STRING_SCHEMA)
+        .field("pos", Schema.INT64_SCHEMA)
+        .field("ts_ms", Schema.INT64_SCHEMA)
+        .build();
     static final String TOPIC = "ducklake.notices.topic";
 
     private final EventDispatcher<MySqlPartition, TableId> dispatcher;
@@ -50,20 +64,20 @@ final class Notices {
         if (!told.add(key)) {
             return;
         }
-        Map<String, Object> value = new LinkedHashMap<>();
-        value.put("kind", kind);
-        value.put("database", table == null ? "" : table.catalog());
-        value.put("table", name);
-        value.put("statement", statement);
-        value.put("rows", rows);
-        value.put("file", offset.getSource().binlogFilename());
-        value.put("pos", offset.getSource().binlogPosition());
-        value.put("ts_ms", moment == null ? 0 : moment.toEpochMilli());
+        Struct value = new Struct(VALUE)
+            .put("kind", kind)
+            .put("database", table == null ? "" : table.catalog())
+            .put("table", name)
+            .put("statement", statement)
+            .put("rows", rows)
+            .put("file", offset.getSource().binlogFilename())
+            .put("pos", offset.getSource().binlogPosition())
+            .put("ts_ms", moment == null ? 0L : moment.toEpochMilli());
         LOGGER.warn("{} {} at {}:{}: {}", table, kind, value.get("file"), value.get("pos"),
             statement);
         if (topic != null) {
             dispatcher.enqueueNotification(new SourceRecord(partition.getSourcePartition(),
-                offset.getOffset(), topic, null, null, key, null, value));
+                offset.getOffset(), topic, KEY, new Struct(KEY).put("notice", key), VALUE, value));
         }
     }
 }

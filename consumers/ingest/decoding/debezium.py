@@ -37,7 +37,7 @@ class Debezium(RecordFormat):
     tells_zero_dates = True
     envelope = f"from_json(v, {shape(_ENVELOPE)})"
     row = "CASE e.op WHEN 'd' THEN v -> '$.before' WHEN 't' THEN '{}'::JSON ELSE v -> '$.after' END"
-    no_row = "the value is not a change event with its row"
+    no_row = "the value is not a change event with its row, or the row was too large for Kafka"
     operation = "e.op"
     source_ts = "make_timestamptz(e.source.ts_ms * 1000)"
     position = ("e.source.file", "e.source.pos", "e.source.row")
