@@ -33,7 +33,7 @@ from consumers.compaction import planning
 from consumers.compaction.compactor import Compactor
 from consumers.ingest.flush import Flush, commit_flush
 from consumers.maintenance.ledger_rebuild import restore_ledger
-from consumers.replay import backfill, build, generation_builder, generation_switch, rebuild
+from consumers.replay import build, generation_builder, generation_switch, rebuild, tables
 from consumers.replay.backfill import Replay
 from consumers.replay.comparison import Comparison
 from consumers.replay.context import ReplayScope
@@ -199,12 +199,12 @@ class Lake(RuleBasedStateMachine):
         self.compactor = Compactor(self.config)
 
     def _let_replays_read_the_list(self) -> None:
-        for module in (rebuild, build, backfill):
+        for module in (rebuild, build, tables):
             self.patch.setattr(module, "KafkaReader", lambda _: ListReader(lambda: self.topic))
-        for module in (generation_builder, build, backfill):
+        for module in (generation_builder, build, tables):
             self.patch.setattr(module, "decoder_of", list_decoder)
-        self.patch.setattr(backfill, "admin", lambda _: None)
-        self.patch.setattr(backfill, "identify", lambda *_: {REF.topic: self._identity()})
+        self.patch.setattr(tables, "admin", lambda _: None)
+        self.patch.setattr(tables, "identify", lambda *_: {REF.topic: self._identity()})
         self.patch.setattr(rebuild, "RETRY_SECONDS", 0.0)
         self.patch.setattr(generation_switch, "RETRY_SECONDS", 0.0)
         self.patch.setattr(generation_switch, "SWITCH_SECONDS", 0.05)
