@@ -653,6 +653,13 @@ CUSTOMERS = "customers_keep_their_latest_version"
 EMPTIED = "a_truncated_table_keeps_what_came_later"
 PERSON = "a_person_entered_twice_is_one_customer"
 
+FILE_VERSIONS = """_source_ts,
+                count(distinct _file_row) filter (where _file_row > 0) as good_rows,
+                max(_file_rows) as file_rows,
+                max(_kafka_ts) as arrived_at,
+                max(_offset) as last_offset
+            from {{ relation }}
+            group by _file_sha256, _source_ts"""
 BREAKS = [
     versions("customers", "customer_id"),
     versions("products", "product_id"),
@@ -775,7 +782,7 @@ BREAKS = [
         "half a file",
         "stg_inventory",
         "newest_file",
-        "having count(distinct _file_row) = max(_file_rows)",
+        "where counted.good_rows + coalesce(dead.dead_rows, 0) = counted.file_rows",
         "",
         NEWEST_FILE,
     ),
@@ -783,10 +790,10 @@ BREAKS = [
         "a file put back as it was",
         "stg_inventory",
         "newest_file",
-        "select _file_sha256, _source_ts\n        from {{ relation }}\n"
-        "        group by _file_sha256, _source_ts",
-        "select _file_sha256, max(_source_ts) as _source_ts\n        from {{ relation }}\n"
-        "        group by _file_sha256",
+        FILE_VERSIONS,
+        FILE_VERSIONS.replace("_source_ts,", "max(_source_ts) as _source_ts,", 1).replace(
+            "group by _file_sha256, _source_ts", "group by _file_sha256"
+        ),
         NEWEST_FILE,
     ),
     macro(
@@ -797,7 +804,14 @@ BREAKS = [
         "count(*)",
         NEWEST_FILE,
     ),
-    macro("an older file", "stg_inventory", "newest_file", "max(_kafka_ts) desc", "1", NEWEST_FILE),
+    macro(
+        "an older file",
+        "stg_inventory",
+        "newest_file",
+        "counted.arrived_at desc, counted._source_ts desc",
+        "1",
+        NEWEST_FILE,
+    ),
     macro(
         "a repeated row of a file",
         "stg_inventory",
