@@ -28,6 +28,7 @@ DEAD_LETTERS = pa.schema(
         ("value", pa.binary()),
         ("headers", pa.string()),
         ("value_bytes", pa.int64()),
+        ("state", pa.string()),
     ]
 )
 BATCH_ROWS = 1_000
@@ -121,7 +122,7 @@ def _refresh_dead_letters(
     ).fetchone()
     if known == (state,):
         return
-    entries = ledger.dead_letters.up_to(commit)
+    entries = ledger.dead_letters.up_to(commit, all_states=True)
     batches = (
         _as_batch(ledger, entries[at : at + BATCH_ROWS])
         for at in range(0, len(entries), BATCH_ROWS)
@@ -146,6 +147,7 @@ def _as_batch(ledger: LedgerReader, entries: Sequence[DeadLetterEntry]) -> pa.Re
         [p.value and p.value[:SHOWN_BYTES] for p in payloads],
         [p.headers for p in payloads],
         [e.value_bytes for e in entries],
+        [e.state for e in entries],
     ]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, DEAD_LETTERS, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTERS)

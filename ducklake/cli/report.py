@@ -163,7 +163,7 @@ def _ask_lake(config: Config, ledger: LedgerReader, paths: LakePaths, report: Re
             report.raw[ref.topic] = _count(database, f"raw.{quoted(config.relation(ref))}")
             newest = ledger.commits.newest_time(ref.topic)
             report.age[ref.topic] = None if newest is None else now - newest
-        report.dead_letters = _count(database, "raw.dead_letters")
+        report.dead_letters = _count(database, "(FROM raw.dead_letters WHERE state = 'dead')")
         for layer, counts in (("staging", report.staging), ("consume", report.consume)):
             views = database.execute(
                 "SELECT view_name FROM duckdb_views() WHERE NOT internal"
@@ -183,8 +183,8 @@ def _ask_lake(config: Config, ledger: LedgerReader, paths: LakePaths, report: Re
 def _count(database: duckdb.DuckDBPyConnection, relation: str) -> int:
     try:
         row = database.execute(f"SELECT count(*) FROM {relation}").fetchone()
-    except duckdb.CatalogException:
-        return 0  # a table that was configured after the last cycle
+    except (duckdb.CatalogException, duckdb.BinderException):
+        return 0  # a table that was configured, or a column that came, after the last cycle
     return int(row[0]) if row else 0
 
 

@@ -19,7 +19,7 @@ from lake.records import OffsetRange
 
 _COLUMNS = (
     "d.topic, d.topic_id, d.partition, d.offset, d.kafka_ts, d.source_table, d.reason,"
-    " d.value_bytes"
+    " d.value_bytes, d.state"
 )
 
 
@@ -34,6 +34,7 @@ class DeadLetterEntry:
         source_table: The topic for which it was meant.
         reason: Why it could not be decoded.
         value_bytes: Size of its value, which may be larger than what is kept of it.
+        state: `dead`, `dropped` or `redriven`.
     """
 
     topic: str
@@ -44,6 +45,7 @@ class DeadLetterEntry:
     source_table: str
     reason: str
     value_bytes: int
+    state: str = "dead"
 
 
 class DeadLetterReader:
@@ -53,19 +55,28 @@ class DeadLetterReader:
         self._core = core
         self._payloads = PayloadReader(core.paths)
 
-    def up_to(self, commit: int) -> list[DeadLetterEntry]:
-        """Dead letters committed up to a commit, in the order of commits, partitions, offsets."""
+    def up_to(self, commit: int, all_states: bool = False) -> list[DeadLetterEntry]:
+        """Dead letters committed up to a commit, in the order of commits, partitions, offsets.
+
+        Args:
+            commit: The commit.
+            all_states: Also those that were dropped or redriven.
+        """
         found = self._core.db.execute(
-            f"SELECT {_COLUMNS} {_UP_TO} ORDER BY commit_no, partition, offset", {"up_to": commit}
+            f"SELECT {_COLUMNS} {_UP_TO} AND (:all OR state = 'dead')"
+            " ORDER BY commit_no, partition, offset",
+            {"up_to": commit, "all": all_states},
         )
         return [DeadLetterEntry(*row) for row in found]
 
     def state_at(self, commit: int) -> str:
         """A text that differs whenever `up_to` gives something else than before."""
-        [(count, newest)] = self._core.db.execute(
-            f"SELECT count(*), coalesce(max(commit_no), 0) {_UP_TO}", {"up_to": commit}
+        [(count, dead, newest)] = self._core.db.execute(
+            "SELECT count(*), coalesce(sum(state = 'dead'), 0), coalesce(max(commit_no), 0)"
+            f" {_UP_TO}",
+            {"up_to": commit},
         )
-        return f"{self._core.identity()} {count} {newest}"
+        return f"{self._core.identity()} {count} {dead} {newest}"
 
     def of_table(self, topic: str) -> list[DeadLetterEntry]:
         """Dead letters meant for a table, in the order of topics, partitions and offsets.
@@ -137,7 +148,7 @@ class DeadLetterReader:
 
 # Of the generation that was current at a commit.
 _UP_TO = (
-    "FROM dead_letters d WHERE state = 'dead' AND commit_no <= :up_to AND generation = ("
+    "FROM dead_letters d WHERE commit_no <= :up_to AND generation = ("
     "SELECT g.generation FROM generations g WHERE g.topic = d.topic AND g.state <> 'building'"
     " AND g.since_commit <= :up_to ORDER BY g.since_commit DESC LIMIT 1)"
 )
@@ -186,5 +197,5 @@ class DeadLetters(DeadLetterReader):
                 # Whoever looks for what is new by commit number must hear of it.
                 number = add_commit(db, key, session, now(), len(mine))
         for e in entries:
-            self.store.remove(e.topic_id, e.partition, [e.offset])
+            self.store.clear(e.topic_id, e.partition, e.offset)
         return number

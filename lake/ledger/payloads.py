@@ -115,16 +115,20 @@ class Payloads(PayloadReader):
                     [(*at, _cut(key), _cut(value), about) for *at, key, value, about in rows],
                 )
 
-    def remove(self, topic_id: str, partition: int, offsets: Sequence[int]) -> None:
-        """Remove records, and give their room back to the disk."""
+    def clear(self, topic_id: str, partition: int, offset: int) -> None:
+        """Remove a record's key and value, and give their room back to the disk.
+
+        Its provenance stays: a file of which it is a row has that many rows.
+        """
         db = self._opened()
-        if db is None or not offsets:
+        if db is None:
             return
         with failures_have_names(self._file):
             with transaction(db):
-                db.executemany(
-                    "DELETE FROM payloads WHERE topic_id = ? AND partition = ? AND offset = ?",
-                    [(topic_id, partition, offset) for offset in offsets],
+                db.execute(
+                    "UPDATE payloads SET key = NULL, value = NULL"
+                    " WHERE topic_id = ? AND partition = ? AND offset = ?",
+                    (topic_id, partition, offset),
                 )
             db.execute("PRAGMA incremental_vacuum").fetchall()
 

@@ -97,6 +97,7 @@ def _child(request: dict[str, Any]) -> None:
 
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 

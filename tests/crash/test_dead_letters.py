@@ -224,6 +224,13 @@ def test_what_is_dropped_is_counted_no_more_and_stays_known(make_lake: LakeMaker
     rest = lake.start("dead-letters", "drop", "--yes")
     assert rest.await_end() == 0, rest.text()
     assert said(lake, "list", "--json") == []
+    with Ledger(lake.paths) as ledger:
+        known = ledger.dead_letters.up_to(NOW - 1, all_states=True)
+        assert [(entry.offset, entry.state) for entry in known] == [
+            (offset, "dropped") for offset in (1, 3, 5)
+        ]
+        kept = [payload and payload.value for payload in ledger.dead_letters.payloads(known)]
+        assert kept == [None, None, None]
     assert lake.verify() == ()
     rebuild = lake.start("replay", lake.topics[0], "--rebuild")
     assert rebuild.await_end() == 0, rebuild.text()

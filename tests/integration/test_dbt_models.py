@@ -61,7 +61,7 @@ TABLES = {
     "feriados": f"fecha DATE, tipo VARCHAR, nombre VARCHAR, {API}",
     "dead_letters": """_topic VARCHAR, _partition INTEGER, _offset BIGINT, _kafka_ts TIMESTAMPTZ,
         source_table VARCHAR, reason VARCHAR, key BLOB, value BLOB, headers VARCHAR,
-        value_bytes BIGINT""",
+        value_bytes BIGINT, state VARCHAR""",
 }
 MONEY_AND_COUNTS = ("DECIMAL", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "TINYINT", "SMALLINT")
 
