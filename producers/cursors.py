@@ -33,6 +33,9 @@ def committed_cursors(endpoints: Endpoints, source: str) -> dict[str, dict[str, 
     found: dict[str, dict[str, Any]] = {}
     prefix = f"{source}:"
     try:
+        known = reader.list_topics(CURSORS_TOPIC, READ_SECONDS).topics.get(CURSORS_TOPIC)
+        if known is None or known.error is not None:
+            return {}  # nothing was ever committed
         reader.assign([TopicPartition(CURSORS_TOPIC, 0, 0)])
         deadline = time.monotonic() + READ_SECONDS
         while True:
@@ -47,8 +50,6 @@ def committed_cursors(endpoints: Endpoints, source: str) -> dict[str, dict[str, 
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return found
-            if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return {}
             if error is not None:
                 raise ServiceUnreachable(f"Kafka: {error.str()}.", "Is it up?")
             key = (message.key() or b"").decode()

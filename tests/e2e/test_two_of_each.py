@@ -173,7 +173,7 @@ def write_project(folder: Path, second: Config) -> Path:
 def test_every_row_arrives_under_the_name_of_its_own_table(pair: Pair) -> None:
     first, second = pair.servers
     assert first.port != second.port
-    said = pair.run("config", "check")
+    said = pair.run("config", "check", "--offline")
     assert "shop.notes is raw.shop__notes: other sources have notes, too" in said
     sql(first, NOTES, "INSERT INTO notes VALUES (1, 'one'), (2, 'two')")
     sql(second, NOTES, "CREATE TABLE tills LIKE notes", "INSERT INTO tills VALUES (7, 'till')")
