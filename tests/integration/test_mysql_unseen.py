@@ -253,7 +253,7 @@ def test_the_remedy_makes_the_table_equal(mysql: MysqlLab, prefix: str) -> None:
     assert mysql.notices(table)
     mysql.backfill(table)
     mysql.deliver()
-    assert mysql.notices(table) == {}
+    wait_until(lambda: mysql.notices(table) == {}, "the notices are settled", SOON)
     result = mysql.compare(table)
     assert result.state == "equal", result
 
