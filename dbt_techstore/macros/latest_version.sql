@@ -12,6 +12,12 @@
     positions anew, and a record of another partition may have come in the same millisecond.
 -#}
 {% macro latest_version(relation, key) -%}
+    {#- Tables of other sources have no place in a binlog. -#}
+    {%- set binlog = true -%}
+    {%- if execute and not relation.is_cte -%}
+        {%- set names = adapter.get_columns_in_relation(relation) | map(attribute='name') | list -%}
+        {%- set binlog = '_binlog_file' in names -%}
+    {%- endif %}
     select *
     from (
         select *
@@ -29,7 +35,9 @@
                 and emptied._kafka_ts >= versions._kafka_ts
                 and (
                     emptied._source_ts > versions._source_ts
+                    {%- if binlog %}
                     or {{ binlog_order('emptied') }} > {{ binlog_order('versions') }}
+                    {%- endif %}
                 )
         )
         and _op is distinct from 'd'
