@@ -35,24 +35,23 @@ def gaps_of(
     inside = sorted(
         o for o in {*rows, *dead_letters} if not any(s.first <= o < s.end for s in open_spans)
     )
-    for committed in covered:
-        missing = [o for o in inside if committed.first <= o <= committed.last]
-        if missing:
-            gaps += _cut(committed, missing, rows, present(committed))
-    return gaps
+    return gaps + cuts_of(covered, inside, rows, present)
 
 
-def cuts_of(covered: Sequence[OffsetRange], rows: Sequence[int], present: Present) -> list[Gap]:
-    """The gaps for rows within committed ranges alone; what no range covers stays as it is.
+def cuts_of(
+    covered: Sequence[OffsetRange], inside: Sequence[int], rows: Collection[int], present: Present
+) -> list[Gap]:
+    """The gaps within committed ranges alone; what no range covers stays as it is.
 
     Args:
         covered: Committed ranges of one partition.
-        rows: Offsets of rows in them that the lake lacks, ascending.
+        inside: Offsets that are committed now, ascending; those in no range are left alone.
+        rows: Which of them are rows.
         present: Asked for each range that is cut.
     """
     gaps = []
     for committed in covered:
-        missing = [o for o in rows if committed.first <= o <= committed.last]
+        missing = [o for o in inside if committed.first <= o <= committed.last]
         if missing:
             gaps += _cut(committed, missing, rows, present(committed))
     return gaps

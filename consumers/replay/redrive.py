@@ -145,7 +145,9 @@ class Redrive:
         span = OffsetRange(place.topic_id, place.partition, offsets[0], offsets[-1], 0)
         with context.lake.pinned():
             covered = ledger.offsets.within(state.topic, state.generation, span)
-            gaps = cuts_of(covered, offsets, lambda held: context.offsets_held(state, held))
+            gaps = cuts_of(
+                covered, offsets, offsets, lambda held: context.offsets_held(state, held)
+            )
         ranges = [gap.span for gap in gaps]
         hot = HotRows(self._ref, state.generation, decoded.schema, rows, ranges)
         file = write_hot(ledger, context.session, hot)

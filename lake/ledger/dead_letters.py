@@ -14,7 +14,7 @@ from pathlib import Path
 from lake.errors import CommitConflict
 from lake.ledger.core import LedgerCore, now
 from lake.ledger.payloads import Payload, PayloadReader, Payloads
-from lake.ledger.statements import add_commit, must_be_current
+from lake.ledger.statements import add_commit
 from lake.records import OffsetRange
 
 _COLUMNS = (
@@ -49,11 +49,16 @@ class DeadLetterEntry:
 
 
 class DeadLetterReader:
-    """Answers which records are dead letters."""
+    """Answers which records are dead letters.
 
-    def __init__(self, core: LedgerCore) -> None:
+    Args:
+        core: The connection.
+        payloads: Where their bytes are; closed by whoever opened it.
+    """
+
+    def __init__(self, core: LedgerCore, payloads: PayloadReader) -> None:
         self._core = core
-        self._payloads = PayloadReader(core.paths)
+        self._payloads = payloads
 
     def up_to(self, commit: int, all_states: bool = False) -> list[DeadLetterEntry]:
         """Dead letters committed up to a commit, in the order of commits, partitions, offsets.
@@ -141,10 +146,6 @@ class DeadLetterReader:
         """Write the bytes of all dead letters to a new file; False: there are none yet."""
         return self._payloads.copy_to(path)
 
-    def close(self) -> None:
-        """Close the connection to the bytes."""
-        self._payloads.close()
-
 
 # Of the generation that was current at a commit.
 _UP_TO = (
@@ -163,7 +164,7 @@ class DeadLetters(DeadLetterReader):
     """
 
     def __init__(self, core: LedgerCore, payloads: Payloads) -> None:
-        super().__init__(core)
+        super().__init__(core, payloads)
         self.store = payloads
 
     def drop(self, entries: Sequence[DeadLetterEntry], session: str) -> int:
@@ -183,7 +184,6 @@ class DeadLetters(DeadLetterReader):
                     "SELECT generation FROM lake_tables WHERE topic = ?", (topic,)
                 )
                 key = (topic, int(generation))
-                must_be_current(db, *key)
                 changed = db.executemany(
                     "UPDATE dead_letters SET state = 'dropped' WHERE topic = ? AND generation = ?"
                     " AND topic_id = ? AND partition = ? AND offset = ? AND state = 'dead'",
@@ -196,6 +196,5 @@ class DeadLetters(DeadLetterReader):
                     )
                 # Whoever looks for what is new by commit number must hear of it.
                 number = add_commit(db, key, session, now(), len(mine))
-        for e in entries:
-            self.store.clear(e.topic_id, e.partition, e.offset)
+        self.store.clear([(e.topic_id, e.partition, e.offset) for e in entries])
         return number

@@ -18,7 +18,7 @@ from lake.ledger.files import FileReader, Files
 from lake.ledger.generations import GenerationReader, Generations
 from lake.ledger.intents import intended_paths
 from lake.ledger.offsets import OffsetReader
-from lake.ledger.payloads import Payloads
+from lake.ledger.payloads import PayloadReader, Payloads
 from lake.ledger.pins import Pins
 from lake.ledger.runs import RunHistory, RunReader
 from lake.ledger.tables import TableReader, Tables
@@ -47,16 +47,18 @@ class LedgerReader:
     dead_letters: DeadLetterReader
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
-        self._compose(LedgerCore(paths, file, read_only=True))
+        payloads = PayloadReader(paths)
+        self._compose(LedgerCore(paths, file, read_only=True), payloads)
         self.tables = TableReader(self._core)
         self.files = FileReader(self._core, self.tables)
         self.commits = CommitReader(self._core)
         self.generations = GenerationReader(self._core)
         self.runs = RunReader(self._core)
-        self.dead_letters = DeadLetterReader(self._core)
+        self.dead_letters = DeadLetterReader(self._core, payloads)
 
-    def _compose(self, core: LedgerCore) -> None:
+    def _compose(self, core: LedgerCore, payloads: PayloadReader) -> None:
         self._core = core
+        self._payloads = payloads
         self.paths = core.paths
         self.offsets = OffsetReader(core)
 
@@ -78,7 +80,7 @@ class LedgerReader:
 
     def close(self) -> None:
         """Close the connections."""
-        self.dead_letters.close()
+        self._payloads.close()
         self._core.close()
 
     def __enter__(self) -> Self:
@@ -104,20 +106,14 @@ class Ledger(LedgerReader):
     dead_letters: DeadLetters
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
-        core = LedgerCore(paths, file)
-        self._compose(core)
+        core, payloads = LedgerCore(paths, file), Payloads(paths)
+        self._compose(core, payloads)
         self.tables = Tables(core)
         self.files = Files(core, self.tables)
-        self._payloads = Payloads(core.paths)
-        self.commits = Commits(core, self._payloads)
-        self.generations = Generations(core, self._payloads)
-        self.dead_letters = DeadLetters(core, self._payloads)
+        self.commits = Commits(core, payloads)
+        self.generations = Generations(core, payloads)
+        self.dead_letters = DeadLetters(core, payloads)
         self.runs = RunHistory(core)
         self.compactions = Compactions(core)
         self.date_rewrites = DateRewrites(core)
         self.pins = Pins(core)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._payloads.close()
-        super().close()

@@ -115,20 +115,23 @@ class Payloads(PayloadReader):
                     [(*at, _cut(key), _cut(value), about) for *at, key, value, about in rows],
                 )
 
-    def clear(self, topic_id: str, partition: int, offset: int) -> None:
-        """Remove a record's key and value, and give their room back to the disk.
+    def clear(self, places: Sequence[tuple[str, int, int]]) -> None:
+        """Remove key and value of records, and give their room back to the disk.
 
-        Its provenance stays: a file of which it is a row has that many rows.
+        Their provenance stays: a file of which they are rows has that many rows.
+
+        Args:
+            places: (topic id, partition, offset) of each.
         """
         db = self._opened()
-        if db is None:
+        if db is None or not places:
             return
         with failures_have_names(self._file):
             with transaction(db):
-                db.execute(
+                db.executemany(
                     "UPDATE payloads SET key = NULL, value = NULL"
                     " WHERE topic_id = ? AND partition = ? AND offset = ?",
-                    (topic_id, partition, offset),
+                    places,
                 )
             db.execute("PRAGMA incremental_vacuum").fetchall()
 
