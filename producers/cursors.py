@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.logs import log_consumer
 from lake.records import CURSORS_TOPIC
 
 READ_SECONDS = 10.0
@@ -21,14 +22,9 @@ def committed_cursors(endpoints: Endpoints, source: str) -> dict[str, dict[str, 
     Raises:
         ServiceUnreachable: The broker does not answer.
     """
-    reader = Consumer(
-        endpoints.kafka_client(
-            group_id=f"ducklake.look.{source}",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
+    reader = log_consumer(
+        endpoints,
+        group_id=f"ducklake.look.{source}",
     )
     found: dict[str, dict[str, Any]] = {}
     prefix = f"{source}:"

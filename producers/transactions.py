@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from lake.config import Config, Endpoints
 from lake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
 from lake.failpoints import failpoint
+from lake.kafka.logs import log_consumer
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from producers.base import REJECT_BYTES, Batch, Cursors
 
@@ -248,14 +249,10 @@ class TransactionalWriter:
             reader.close()
 
     def _reader(self, isolation: str) -> Consumer:
-        return Consumer(
-            self._endpoints.kafka_client(
-                group_id=f"ducklake.cursors.{self.source}",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level=isolation,
-            )
+        return log_consumer(
+            self._endpoints,
+            group_id=f"ducklake.cursors.{self.source}",
+            isolation_level=isolation,
         )
 
 

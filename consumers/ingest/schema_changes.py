@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers.ingest.schema_history import SourceHistory, TableHistory
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.logs import log_consumer
 
 READ_SECONDS = 15.0
 ASK_SECONDS = 5.0
@@ -29,15 +30,10 @@ class SchemaChanges:
 
     def __init__(self, endpoints: Endpoints, topic: str) -> None:
         self._partition = TopicPartition(topic, 0)
-        self._consumer = Consumer(
-            endpoints.kafka_client(
-                group_id="ducklake.schema-changes",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_wait_max_ms=20,
-            )
+        self._consumer = log_consumer(
+            endpoints,
+            group_id="ducklake.schema-changes",
+            fetch_wait_max_ms=20,
         )
         self._source = SourceHistory()
         self._position = 0

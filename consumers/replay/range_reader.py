@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from consumers.ingest.memory import FetchSizer
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.logs import log_consumer
 
 BATCH_MESSAGES, BATCH_BYTES = 50_000, 32 * 1024 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
@@ -30,20 +31,15 @@ class KafkaReader:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._at = endpoints.kafka
-        self._consumer = Consumer(
-            endpoints.kafka_client(
-                group_id="ducklake.read-again",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                queued_max_messages_kbytes=32_768,
-                # One partition at a time: of the default megabyte each is a trip of its own.
-                fetch_message_max_bytes=FETCH_BYTES,
-                fetch_queue_backoff_ms=10,
-                # Every other request waits behind a fetch that waits for more.
-                fetch_wait_max_ms=20,
-            )
+        self._consumer = log_consumer(
+            endpoints,
+            group_id="ducklake.read-again",
+            queued_max_messages_kbytes=32_768,
+            # One partition at a time: of the default megabyte each is a trip of its own.
+            fetch_message_max_bytes=FETCH_BYTES,
+            fetch_queue_backoff_ms=10,
+            # Every other request waits behind a fetch that waits for more.
+            fetch_wait_max_ms=20,
         )
 
     def __enter__(self) -> KafkaReader:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import orjson
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.logs import log_consumer
 from lake.processes.heartbeat import DIFFERS, STOPPED
 from lake.records import notices_topic
 from producers.base import TableState
@@ -134,15 +135,10 @@ class Notices:
         self._source = source
         self._names = {(t.database, t.table): name for name, t in tables.items()}
         self._topic = notices_topic(lake, source)
-        self._consumer = Consumer(
-            endpoints.kafka_client(
-                group_id="ducklake.notices",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_wait_max_ms=20,
-            )
+        self._consumer = log_consumer(
+            endpoints,
+            group_id="ducklake.notices",
+            fetch_wait_max_ms=20,
         )
         self._open: dict[bytes, Notice] = {}  # by the keys of the records
         self._position = 0

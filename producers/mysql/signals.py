@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from lake.config import Config, Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.logs import log_consumer
 from lake.kafka.topics import NOTIFICATIONS, SIGNALS, connector_topic
 
 REQUEST = "request"
@@ -105,15 +106,9 @@ class SignalLog:
 
     def _read_new(self) -> None:
         if self._consumer is None:
-            client = self._endpoints.kafka_client(
-                group_id=f"ducklake.{self.source}.signal-log",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=50,
+            self._consumer = log_consumer(
+                self._endpoints, f"ducklake.{self.source}.signal-log", fetch_wait_max_ms=50
             )
-            self._consumer = Consumer(client)
         # anew each time: the end of a partition is told once after each assignment
         self._consumer.assign([TopicPartition(t, 0, o) for t, o in self._next.items()])
         ended: set[str] = set()
