@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymysql
 from pymysql.constants import ER
+from pymysql.cursors import Cursor
 
 from lake.config import MysqlConnection
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
@@ -41,6 +44,23 @@ def ask_all(at: MysqlConnection, sql: str, *args: str) -> list[tuple[Any, ...]]:
         SourceError: The server refuses the user, or does not know what is asked for.
         ServiceUnreachable: It does not answer.
     """
+    with asking(at, at.database) as cursor:
+        cursor.execute(sql, args or None)
+        return list(cursor.fetchall())
+
+
+@contextmanager
+def asking(at: MysqlConnection, database: str | None = None) -> Iterator[Cursor]:
+    """A cursor for several questions over one connection.
+
+    Args:
+        at: The server.
+        database: The default database; None: there need not be one.
+
+    Raises:
+        SourceError: The server refuses the user, or does not know what is asked for.
+        ServiceUnreachable: It does not answer.
+    """
     try:
         with (
             pymysql.connect(
@@ -48,14 +68,13 @@ def ask_all(at: MysqlConnection, sql: str, *args: str) -> list[tuple[Any, ...]]:
                 port=at.port,
                 user=at.user,
                 password=at.plain_password,
-                database=at.database,
+                database=database,
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=ANSWER_SECONDS,
-            ) as db,
-            db.cursor() as cursor,
+            ) as connection,
+            connection.cursor() as cursor,
         ):
-            cursor.execute(sql, args or None)
-            return list(cursor.fetchall())
+            yield cursor
     except pymysql.MySQLError as error:
         raise named_error(error, at) from None
 

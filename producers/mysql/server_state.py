@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ import pymysql
 from pymysql.constants import ER
 
 from lake.config import MysqlConnection
-from producers.mysql.query import ANSWER_SECONDS, CONNECT_SECONDS, named_error
+from producers.mysql.query import asking
 from producers.mysql.tables import MysqlTable, quoted
 
 VARIABLES = (
@@ -95,7 +94,9 @@ def server_state(at: MysqlConnection, tables: Iterable[MysqlTable]) -> ServerSta
         ServiceUnreachable: It does not answer.
     """
     chosen = list(tables)
-    with _session(at) as session:
+    # no database: that it is missing is to be found, not to be met
+    with asking(at) as cursor:
+        session = _Session(cursor)
         variables = session.variables()
         new = session.version(variables) >= (8, 0, 22)
         newest = session.version(variables) >= (8, 2)
@@ -208,26 +209,6 @@ class _Session:
             *place,
         )
         return tuple(str(row[0]) for row in found)
-
-
-@contextmanager
-def _session(at: MysqlConnection) -> Iterator[_Session]:
-    try:
-        with (
-            pymysql.connect(
-                host=at.host,
-                port=at.port,
-                user=at.user,
-                password=at.plain_password,
-                # no database: that it is missing is to be found, not to be met
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=ANSWER_SECONDS,
-            ) as connection,
-            connection.cursor() as cursor,
-        ):
-            yield _Session(cursor)
-    except pymysql.MySQLError as error:
-        raise named_error(error, at) from None
 
 
 def _listed(rights: str) -> frozenset[str]:
