@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 from rich.table import Table as RichTable
 
 from ducklake.cli.checks import chosen_all
+from ducklake.cli.progress import bar
 from ducklake.reconciliation.comparison import tables_of_mysql
 from ducklake.reconciliation.reconciler import Reconciler
 from ducklake.reconciliation.result import DIFFERENT, FAILED, TableResult
@@ -33,18 +33,11 @@ def verify_against_source(
         raise ConfigError(
             "None of these tables comes from MySQL.", "Name a table of a source of type mysql_cdc."
         )
+    endpoints = config.endpoints()
     results: list[TableResult] = []
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        shown: dict[str, TaskID] = {}
-
-        def progress(topic: str, done: int, total: int) -> None:
-            if topic not in shown:
-                shown[topic] = bars.add_task(topic)
-            bars.update(shown[topic], completed=done, total=total)
-
-        reconciler = Reconciler(config, config.endpoints(), progress)
-        for ref in refs:
-            results.append(reconciler.reconcile(ref, repair))
+    for ref in refs:
+        with bar(f"comparing {ref.topic} with MySQL", "rows") as progress:
+            results.append(Reconciler(config, endpoints, progress).reconcile(ref, repair))
     if as_json:
         equal = not any(result.count or result.state == FAILED for result in results)
         print(json.dumps({"equal": equal, "tables": [result.dump() for result in results]}))

@@ -13,12 +13,11 @@ from consumers.ingest.schema_changes import SchemaChanges
 from consumers.ingest.schema_history import TableHistory
 from consumers.maintenance.schema_versions import SchemaVersion, schema_versions
 from ducklake.cli.checks import chosen_one
+from ducklake.mysql_sources import mysql_source
 from ducklake.reconciliation.comparison import tables_of_mysql
-from lake.config import Config, MysqlConnection, TableRef
+from lake.config import Config, TableRef
 from lake.errors import ConfigError, SourceError
 from lake.storage.paths import LakePaths
-from producers.mysql.tables import mysql_tables
-from producers.registry import source_connection
 
 
 def schema(config: Config, table: str, accept: bool, as_json: bool) -> None:
@@ -53,9 +52,7 @@ def schema(config: Config, table: str, accept: bool, as_json: bool) -> None:
 
 
 def _history(config: Config, ref: TableRef) -> TableHistory:
-    at = source_connection(config, ref.source)
-    assert isinstance(at, MysqlConnection), "only MySQL announces definitions"
-    named = mysql_tables(config.settings.sources[ref.source], at.database)[ref.table]
+    named = mysql_source(config, ref.source)[1][ref.table]
     with closing(SchemaChanges(config.endpoints(), ref.source)) as changes:
         return changes.history(named.database, named.table)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import duckdb
 
 from consumers.maintenance.current_rows import CurrentRows, Key, row_checksum
+from ducklake.mysql_sources import mysql_source
 from ducklake.reconciliation.differences import Found, Look
 from ducklake.reconciliation.relations import (
     BATCH,
@@ -26,22 +27,20 @@ from ducklake.reconciliation.relations import (
 )
 from ducklake.reconciliation.result import DIFFERENT, EQUAL, TableResult
 from ducklake.reconciliation.waiting import CaughtUp
-from lake.config import Config, Endpoints, MysqlConnection, TableRef
+from lake.config import Config, Endpoints, TableRef
 from lake.errors import LedgerError
 from lake.opening import ReadableLake
 from lake.storage.canonical import SourceTable
 from lake.storage.sql import spilling
 from producers.mysql.table_reader import Position, TableReader
-from producers.mysql.tables import MysqlTable, mysql_tables
-from producers.registry import source_connection
 
 MOST_ROWS = 10_000
 """Rows of one table that are compared value by value; of more, only checksums are."""
 LOOKS = 6
 MEGABYTES = 512
 
-Progress = Callable[[str, int, int], None]
-"""Called with a topic, the rows read so far, and about how many there are."""
+Progress = Callable[[int, int], None]
+"""Called with the rows of a table that were read so far, and about how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class SourceComparison:
         config: Config,
         endpoints: Endpoints,
         lake: ReadableLake,
-        progress: Progress = lambda topic, done, total: None,
+        progress: Progress = lambda done, total: None,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._config = config
@@ -93,12 +92,11 @@ class SourceComparison:
             ServiceUnreachable: The lake does not get to where MySQL is.
             LedgerError: The lake has never read the table.
         """
-        at = source_connection(self._config, ref.source)
-        assert isinstance(at, MysqlConnection), "only MySQL sources are compared"
+        at, tables = mysql_source(self._config, ref.source)
         with ExitStack() as stack:
             mysql = stack.enter_context(TableReader(at))
             db = stack.enter_context(spilling(self._lake.session, MEGABYTES))
-            table = mysql.table(self._named(ref))
+            table = mysql.table(tables[ref.table])
             if not table.key:
                 return self._without_key(ref, table, mysql, db)
             rows = self._read_checksums(ref, table, mysql, db)
@@ -116,12 +114,8 @@ class SourceComparison:
             position = mysql.position() if unequal else position
         return Comparison(table, found, position, _result(ref, found, rows, lake_rows, position))
 
-    def _named(self, ref: TableRef) -> MysqlTable:
-        """The table as its server calls it."""
-        source = self._config.settings.sources[ref.source]
-        at = source_connection(self._config, ref.source)
-        assert isinstance(at, MysqlConnection), "only MySQL sources are compared"
-        return mysql_tables(source, at.database)[ref.table]
+    def _estimate(self, ref: TableRef, mysql: TableReader) -> int:
+        return mysql.estimate(mysql_source(self._config, ref.source)[1][ref.table])
 
     def _current(
         self, ref: TableRef, table: SourceTable, db: duckdb.DuckDBPyConnection
@@ -145,7 +139,7 @@ class SourceComparison:
         names = [*(f"k{n}" for n in range(len(table.key))), "h"]
         listed = ", ".join(f"{name} VARCHAR" for name in names)
         db.execute(f"CREATE OR REPLACE TEMP TABLE source_rows ({listed})")
-        chunks = self._counted(ref, mysql.estimate(self._named(ref)), mysql.checksums(table))
+        chunks = self._counted(self._estimate(ref, mysql), mysql.checksums(table))
         return insert(db, chunks, names, "*")
 
     def _read_rows(
@@ -158,17 +152,17 @@ class SourceComparison:
         """Make the relation `source_rows` (`h`, `shown`) of a table without a key."""
         names = [f"c{n}" for n in range(len(table.compared))]
         db.execute("CREATE OR REPLACE TEMP TABLE source_rows (h VARCHAR, shown VARCHAR)")
-        chunks = self._counted(ref, mysql.estimate(self._named(ref)), mysql.all_rows(table))
+        chunks = self._counted(self._estimate(ref, mysql), mysql.all_rows(table))
         return insert(db, chunks, names, row_checksum(table, names))
 
     def _counted(
-        self, ref: TableRef, total: int, chunks: Iterable[list[tuple[str | None, ...]]]
+        self, total: int, chunks: Iterable[list[tuple[str | None, ...]]]
     ) -> Iterator[list[tuple[str | None, ...]]]:
         done = 0
         for chunk in chunks:
             yield chunk
             done += len(chunk)
-            self._progress(ref.topic, done, max(total, done))
+            self._progress(done, max(total, done))
 
     # Row by row ----------------------------------------------------------------------------
 

@@ -11,16 +11,15 @@ from dataclasses import replace
 
 import structlog
 
+from ducklake.mysql_sources import mysql_source
 from ducklake.reconciliation.comparison import Progress, SourceComparison
 from ducklake.reconciliation.repair import Repair
 from ducklake.reconciliation.result import DIFFERENT, EQUAL, FAILED, LastResults, TableResult
-from lake.config import Config, Endpoints, MysqlConnection, TableRef
+from lake.config import Config, Endpoints, TableRef
 from lake.errors import DuckLakeError, Interrupted
 from lake.opening import open_lake
 from lake.storage.paths import LakePaths
 from producers.mysql.notices import Notices
-from producers.mysql.tables import mysql_tables
-from producers.registry import source_connection
 
 log = structlog.get_logger()
 ROUNDS = 3
@@ -41,7 +40,7 @@ class Reconciler:
         self,
         config: Config,
         endpoints: Endpoints,
-        progress: Progress = lambda topic, done, total: None,
+        progress: Progress = lambda done, total: None,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._config = config
@@ -84,12 +83,10 @@ class Reconciler:
 
     def _settle_notices(self, ref: TableRef, result: TableResult) -> None:
         """What the binlog did not tell of the table is made good, up to where MySQL stood."""
-        source = self._config.settings.sources[ref.source]
         file, _, place = result.position.rpartition(":")
-        server = source_connection(self._config, ref.source)
-        if not isinstance(server, MysqlConnection) or not place.isdecimal():
+        if not place.isdecimal():
             return
-        tables = mysql_tables(source, server.database)
+        _, tables = mysql_source(self._config, ref.source)
         notices = Notices(self._config.settings.name, ref.source, tables, self._endpoints)
         try:
             notices.settle(ref.table, (file, int(place)))
