@@ -1,5 +1,5 @@
 {#-
-    The current row of every key of a CDC table.
+    The current row of every key of a table whose records are versions of rows.
 
     A key always travels in the same partition, so its greatest offset is its latest version, in
     the newest epoch of its topic (offsets begin again where a topic was made anew); the same row
@@ -9,14 +9,14 @@
 
     A record with `_op` t empties the table (TRUNCATE, DROP): rows that came before it, and stood
     before it in the binlog, are gone. Both are asked for: a binlog that begins again counts its
-    positions anew, and a record of another partition may have come in the same millisecond.
+    positions anew, and a record of another partition may have come in the same millisecond. Only
+    tables from a binlog have such records, and the columns that tell.
 -#}
 {% macro latest_version(relation, key) -%}
-    {#- Tables of other sources have no place in a binlog. -#}
-    {%- set binlog = true -%}
+    {%- set is_cdc = true -%}
     {%- if execute and not relation.is_cte -%}
         {%- set names = adapter.get_columns_in_relation(relation) | map(attribute='name') | list -%}
-        {%- set binlog = '_binlog_file' in names -%}
+        {%- set is_cdc = '_binlog_file' in names -%}
     {%- endif %}
     select *
     from (
@@ -26,7 +26,9 @@
         qualify row_number() over (partition by {{ key }} order by _topic_epoch desc, _offset desc) = 1
     ) as versions
     where
-        not exists (
+        _op is distinct from 'd'
+        {%- if is_cdc %}
+        and not exists (
             select 1
             from {{ relation }} as emptied
             where
@@ -35,12 +37,10 @@
                 and emptied._kafka_ts >= versions._kafka_ts
                 and (
                     emptied._source_ts > versions._source_ts
-                    {%- if binlog %}
                     or {{ binlog_order('emptied') }} > {{ binlog_order('versions') }}
-                    {%- endif %}
                 )
         )
-        and _op is distinct from 'd'
+        {%- endif %}
 {%- endmacro %}
 
 

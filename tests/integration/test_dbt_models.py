@@ -669,8 +669,8 @@ BREAKS = [
         "a delete is applied",
         "stg_customers",
         "latest_version",
-        "and _op is distinct from 'd'",
-        "",
+        "_op is distinct from 'd'",
+        "true",
         CUSTOMERS,
     ),
     macro(
