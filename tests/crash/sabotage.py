@@ -53,6 +53,7 @@ SEALS, REUSE = "lake/ledger/compactions.py", "consumers/replay/reuse.py"
 REWRITES = "lake/ledger/date_rewrites.py"
 CATCH_UP, LOST_FILES = "consumers/replay/generation_switch.py", "consumers/replay/lost_files.py"
 REPLAYS = "tests/crash/test_replay.py"
+DEAD_LETTERS = "tests/crash/test_dead_letters.py"
 SPANS = "consumers/replay/offset_ranges.py"
 CHOICE, FOUND_FILES = (
     "consumers/maintenance/ledger_rebuild/choice.py",
@@ -115,6 +116,30 @@ BREAKS = (
         '" WHERE topic = ? AND schema_version = ?",',
         '" WHERE topic = ? AND ? >= 0",',
         f"{UNIT}::test_two_workers_that_change_the_schema_do_not_overwrite_each_other",
+    ),
+    Break(
+        "bytes of dead letters not kept",
+        COMMITS,
+        "        self._payloads.add(state.topic_id, dead_letters)\n"
+        "        with self._core.write() as db:\n            self._fence",
+        "        with self._core.write() as db:\n            self._fence",
+        f"{UNIT}::test_dead_letters_are_committed_with_their_range",
+    ),
+    Break(
+        "a redriven row stays a dead letter",
+        COMMITS,
+        "                [(*place, offset) for offset in offsets],\n            ).rowcount\n"
+        "            if gone != len(offsets):",
+        "                [(*place, -1) for offset in offsets],\n            ).rowcount\n"
+        "            if False:",
+        f"{DEAD_LETTERS}::test_a_type_that_was_mended_brings_them_back_at_their_offsets",
+    ),
+    Break(
+        "a rebuild forgets what was dropped",
+        SWITCH,
+        "was.state <> 'dead'",
+        "was.state = 'dead'",
+        f"{DEAD_LETTERS}::test_what_is_dropped_is_counted_no_more_and_stays_known",
     ),
     Break(
         "dead letters forgotten",
