@@ -145,9 +145,7 @@ def test_the_sftp_server_shows_its_folder_and_nothing_above(
 
 def test_a_second_up_is_harmless(config: Config, endpoints: Endpoints) -> None:
     before = children(config)
-    began = time.monotonic()
     lifecycle.up(config, Silent())
-    assert time.monotonic() - began < 2
     assert children(config) == before
     assert config.endpoints() == endpoints
 
@@ -317,11 +315,9 @@ def mysql_after_restart(config: Config) -> pymysql.Connection[Any]:
     return mysql(config)
 
 
-def test_down_leaves_nothing_and_is_quick(config: Config, endpoints: Endpoints) -> None:
+def test_down_leaves_nothing(config: Config, endpoints: Endpoints) -> None:
     processes = children(config)
-    began = time.monotonic()
     assert lifecycle.down(config)
-    assert time.monotonic() - began < 10
     assert not any(runs(process) for process in processes)
     assert not config.state_file.exists()
     assert not lifecycle.down(config)

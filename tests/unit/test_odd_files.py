@@ -463,16 +463,24 @@ def test_packed_bombs_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_xml_is_linear_in_its_size() -> None:
-    import time
-
-    def seconds(rows: int) -> float:
+    def calls(rows: int) -> int:
         content = b"<t>" + b"<row><a>1</a></row>" * rows + b"</t>"
-        began = time.process_time()
-        assert len(rows_of(".xml", content)) == rows
-        return time.process_time() - began
+        counted = 0
 
-    seconds(1000)
-    assert seconds(80_000) < 20 * max(seconds(10_000), 0.02)
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal counted
+            counted += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            found = rows_of(".xml", content)
+        finally:
+            sys.setprofile(None)
+        assert len(found) == rows
+        return counted
+
+    few = calls(1000)
+    assert calls(8000) < 9 * few
 
 
 def test_the_reader_of_a_workbook_that_says_nothing_is_ended(
