@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import structlog
 
@@ -69,7 +69,7 @@ class SourceLoop:
         self._backoff = Backoff(RETRY_SECONDS, MOST_SECONDS)
         self._error: DuckLakeError | None = None  # of the last try
         self._told_tables: frozenset[str] = frozenset()
-        self._troubled: set[str] = set()
+        self._troubled: frozenset[str] = frozenset()
 
     def run(self, stop: threading.Event, once: bool) -> None:
         """Poll until told to stop, or (once) until all that is there has been read.
@@ -189,22 +189,31 @@ class SourceLoop:
     def _tell_tables(self, states: Sequence[TableState]) -> None:
         """The worst of each table, and nothing any more of a table that is well again."""
         worst = {f"{self.name}.{s.table}": s for s in sorted(states, key=lambda s: s.state)}
-        for name in self._told_tables - worst.keys():
-            self._heartbeat.forget(name)
-        for name, told in worst.items():
-            part = Part("table", told.state, reason=told.reason, remedy=told.remedy)
-            self._heartbeat.part(name, part)
-        self._told_tables = frozenset(worst)
+        self._told_tables = self._tell_parts(
+            self._told_tables,
+            {
+                name: Part("table", told.state, reason=told.reason, remedy=told.remedy)
+                for name, told in worst.items()
+            },
+        )
 
     def _tell_troubles(self, source: Connector) -> None:
         """Parts of the source that could not be read, and those that can be again."""
-        troubles = {trouble.name: trouble for trouble in source.troubles()}
-        for name in self._troubled - troubles.keys():
+        self._troubled = self._tell_parts(
+            self._troubled,
+            {
+                trouble.name: Part("file", RETRYING, trouble.since, trouble.reason, trouble.remedy)
+                for trouble in source.troubles()
+            },
+        )
+
+    def _tell_parts(self, told: frozenset[str], parts: Mapping[str, Part]) -> frozenset[str]:
+        """Replace the parts that were told by these; gives their names."""
+        for name in told - parts.keys():
             self._heartbeat.forget(name)
-        for name, found in troubles.items():
-            part = Part("file", RETRYING, found.since, found.reason, found.remedy)
+        for name, part in parts.items():
             self._heartbeat.part(name, part)
-        self._troubled = set(troubles)
+        return frozenset(parts)
 
     def _let_go(self) -> None:
         source, self._source = self._source, None

@@ -73,9 +73,7 @@ class MysqlCdcConnector(Connector):
         super().__init__(name, source, config, endpoints)
         self.connector = f"{config.settings.name}-{name}"
         secrets = (self.connection.plain_password,)
-        self.rest = self._connect = ConnectRest(
-            endpoints.connect, self.connector, secrets, self.connection.place
-        )
+        self.rest = ConnectRest(endpoints.connect, self.connector, secrets, self.connection.place)
         self.tables = mysql_tables(source, self.connection.database)
         self.followed = self.tables
         self.backfills = Backfills(config, endpoints, name, self.connection, self.tables)
@@ -119,7 +117,7 @@ class MysqlCdcConnector(Connector):
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""
         self.backfills.close()
-        self._connect.close()
+        self.rest.close()
         self._notices.close()
 
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
@@ -129,14 +127,14 @@ class MysqlCdcConnector(Connector):
             ServiceUnreachable: Connect does not answer, or a task failed for a passing reason.
             SourceError: Connect refuses the configuration, or the server's log was lost.
         """
-        current = self._connect.configuration()
-        self._preflight.look(bool(current) and self._progress.delivered() is not None)
-        self.followed = self._addable(
-            self._preflight.to_follow(captured(current or {})), captured(current or {})
-        )
-        wanted = self._snapshot_settings(current) | self.configuration()
+        current = self.rest.configuration()
+        is_streaming = current is not None and self._progress.delivered() is not None
+        self._preflight.look(is_streaming)
+        known = captured(current or {})
+        self.followed = self._addable(self._preflight.to_follow(known), known)
+        wanted = self._snapshot_settings(current, is_streaming) | self.configuration()
         if current != wanted:
-            self._connect.configure(wanted)
+            self.rest.configure(wanted)
             log.info(
                 "connector_configured",
                 message="The connector has a new configuration.",
@@ -145,7 +143,7 @@ class MysqlCdcConnector(Connector):
             self._watch.await_start()
         self._progress.check_log(self.name)
         self._watch.look()
-        self.backfills.advance(self._connect, BACKFILL_DELAY_SECONDS)
+        self.backfills.advance(self.rest, BACKFILL_DELAY_SECONDS)
         self._notices.read()
         yield from ()
 
@@ -208,9 +206,11 @@ class MysqlCdcConnector(Connector):
         )
         return settings | self.options.texts()
 
-    def _snapshot_settings(self, current: Mapping[str, str] | None) -> dict[str, str]:
+    def _snapshot_settings(
+        self, current: Mapping[str, str] | None, is_streaming: bool
+    ) -> dict[str, str]:
         """How the snapshot selects; once it is over, as it did: a change would only restart it."""
-        if current and self._progress.delivered() is not None:
+        if current and is_streaming:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.followed.values())
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from lake.config import MysqlConnection
 from producers.mysql.connect_rest import ConnectRest
-from producers.mysql.query import ask
+from producers.mysql.query import ask, binlog_status
 from producers.mysql.server_log import check_log
 
 
@@ -53,9 +51,7 @@ class DebeziumProgress:
         end of the log is a heartbeat's, which Connect sends after all rows before it.
         """
         [version] = ask(self._server, "SELECT VERSION()")
-        numbers = tuple(int(part) for part in re.findall(r"\d+", str(version))[:2])
-        status = "SHOW BINARY LOG STATUS" if numbers >= (8, 2) else "SHOW MASTER STATUS"
-        end = ask(self._server, status)[:2]
+        end = ask(self._server, binlog_status(str(version)))[:2]
         return any((o.get("file"), o.get("pos")) == end for o in self._connect.offsets())
 
     def delivered(self) -> str | None:

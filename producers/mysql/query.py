@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -77,6 +78,21 @@ def asking(at: MysqlConnection, database: str | None = None) -> Iterator[Cursor]
             yield cursor
     except pymysql.MySQLError as error:
         raise named_error(error, at) from None
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a server's version, such as (8, 0, 15)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def binlog_status(version: str) -> str:
+    """The statement that asks where a server's binlog ends; it has two names.
+
+    Args:
+        version: The server's version.
+    """
+    is_renamed = version_numbers(version) >= (8, 2)
+    return "SHOW BINARY LOG STATUS" if is_renamed else "SHOW MASTER STATUS"
 
 
 def named_error(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:

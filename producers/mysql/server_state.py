@@ -11,7 +11,7 @@ import pymysql
 from pymysql.constants import ER
 
 from lake.config import MysqlConnection
-from producers.mysql.query import asking
+from producers.mysql.query import asking, binlog_status, version_numbers
 from producers.mysql.tables import MysqlTable, quoted
 
 VARIABLES = (
@@ -98,9 +98,9 @@ def server_state(at: MysqlConnection, tables: Iterable[MysqlTable]) -> ServerSta
     with asking(at) as cursor:
         session = _Session(cursor)
         variables = session.variables()
-        new = session.version(variables) >= (8, 0, 22)
-        newest = session.version(variables) >= (8, 2)
-        position = session.allowed("SHOW BINARY LOG STATUS" if newest else "SHOW MASTER STATUS")
+        version = variables.get("version", "")
+        new = version_numbers(version) >= (8, 0, 22)
+        position = session.allowed(binlog_status(version))
         replicas = session.allowed("SHOW REPLICAS" if new else "SHOW SLAVE HOSTS")
         rights, local_rights = session.rights()
         databases = frozenset(row[0] for row in session.ask("SHOW DATABASES"))
@@ -145,10 +145,6 @@ class _Session:
         wanted = ", ".join(f"'{name}'" for name in VARIABLES)
         found = self.ask(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})")
         return {str(name).lower(): str(value) for name, value in found}
-
-    @staticmethod
-    def version(variables: Mapping[str, str]) -> tuple[int, ...]:
-        return tuple(int(part) for part in re.findall(r"\d+", variables.get("version", ""))[:3])
 
     def account(self) -> str:
         [(text,)] = self.ask("SELECT CURRENT_USER()")

@@ -6,7 +6,6 @@ transaction stays open for long. Values come in the canonical form of `lake/stor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from producers.mysql.canonical_sql import (
     place,
     quoted,
 )
-from producers.mysql.query import ANSWER_SECONDS, CONNECT_SECONDS, named_error
+from producers.mysql.query import ANSWER_SECONDS, CONNECT_SECONDS, binlog_status, named_error
 from producers.mysql.tables import MysqlTable
 
 CHUNK_ROWS = 10_000
@@ -110,9 +109,7 @@ class TableReader:
         """
         with self._named():
             [(version,)] = self._ask("SELECT VERSION()")
-            numbers = tuple(int(part) for part in re.findall(r"\d+", version or "")[:2])
-            status = "SHOW BINARY LOG STATUS" if numbers >= (8, 2) else "SHOW MASTER STATUS"
-            found = self._ask(status)
+            found = self._ask(binlog_status(version or ""))
             [(gtids,)] = self._ask("SELECT @@GLOBAL.gtid_executed")
         if not found:
             raise SourceError(

@@ -175,7 +175,7 @@ def test_the_definition_of_another_table_at_the_end_of_the_log_is_not_waited_for
 def test_a_changed_option_is_applied(shop: Shop) -> None:
     source = shop.connector({"poll.interval.ms": "150"})
     list(source.poll({}))
-    current = source._connect.configuration()
+    current = source.rest.configuration()
     assert current is not None and current["poll.interval.ms"] == "150"
     wait_until(lambda: shop.state() == ["RUNNING", "RUNNING"], "it runs again")
     before = len(shop.rows())
@@ -187,11 +187,11 @@ def test_a_changed_option_is_applied(shop: Shop) -> None:
 
 def test_an_option_that_connect_refuses_is_named_and_changes_nothing(shop: Shop) -> None:
     source = shop.connector({"max.batch.size": "99999999"})
-    before = source._connect.configuration()
+    before = source.rest.configuration()
     with pytest.raises(SourceError, match=r"max.queue.size: .*Must be larger") as error:
         list(source.poll({}))
     assert shop.at.plain_password not in str(error.value)
-    assert source._connect.configuration() == before
+    assert source.rest.configuration() == before
     wait_until(lambda: shop.state() == ["RUNNING", "RUNNING"], "it runs on")
     source.close()
 
