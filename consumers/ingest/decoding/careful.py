@@ -15,6 +15,7 @@ from confluent_kafka import Message
 from consumers.ingest.arrow_batch import columns_of, texts_of
 from consumers.ingest.decoding.columns import KnownColumns
 from consumers.ingest.decoding.database import distinct_keys, registered
+from consumers.ingest.decoding.exact_numbers import with_exact_numbers
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.row_sql import (
     field_texts,
@@ -26,7 +27,7 @@ from consumers.ingest.decoding.row_sql import (
     value_shapes,
 )
 from consumers.ingest.decoding.versions import VersionedSchema
-from lake.storage.casts import cast_expression, misfit
+from lake.storage.casts import Spelling, cast_expression, misfit
 from lake.storage.declared_types import inferred_type
 from lake.storage.mysql_types import DATE_TYPES, JSON_TEXT, is_zero_date
 from lake.storage.schema import Column, Schema, zero_date_column
@@ -62,6 +63,8 @@ class CarefulDecoder:
         self._load(messages, texts)
         reasons |= self._without_row(reasons)
         reasons |= self._with_nul_in_a_key(reasons)
+        if self._format.infers_types:
+            reasons |= self._with_a_key_twice(reasons)
         schema = self._grown(versioned.schema)
         misfits = self._misfits(VersionedSchema(schema, inactive))
         if misfits:
@@ -80,6 +83,8 @@ class CarefulDecoder:
     def _load(self, messages: Sequence[Message], texts: pa.Array) -> None:
         """Make the table `parsed`: of each record its number, place, header, envelope and row."""
         batch = columns_of(messages, texts, provenance=self._format.has_provenance)
+        if self._format.infers_types:
+            batch = with_exact_numbers(batch)
         batch = batch.append_column("i", pa.array(range(len(messages)), pa.int32()))
         if not self._format.has_provenance:
             batch = batch.append_column("h", pa.nulls(len(messages), pa.string()))
@@ -110,6 +115,14 @@ class CarefulDecoder:
             self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(rows)])
         return rows
 
+    def _with_a_key_twice(self, known: Undecodable) -> Undecodable:
+        """Which of its values is meant, nobody knows."""
+        found = self._db.execute(
+            "SELECT i FROM (SELECT i, json_keys(r) AS k FROM parsed WHERE json_type(r) = 'OBJECT')"
+            " WHERE len(k) > len(list_distinct(k))"
+        ).fetchall()
+        return {i: "the object has a key twice" for (i,) in found if i not in known}
+
     def _grown(self, schema: Schema) -> Schema:
         """The schema with a column for every key."""
         unknown = self._keys("r") - schema.fields()
@@ -121,7 +134,8 @@ class CarefulDecoder:
 
     def _keys(self, expression: str) -> set[str]:
         objects = f"(SELECT * FROM parsed WHERE json_type({expression}) = 'OBJECT')"
-        return distinct_keys(self._db, f"json_keys({expression})", objects)
+        keys, _ = distinct_keys(self._db, f"json_keys({expression})", objects)
+        return keys
 
     def _type_of(self, key: str) -> str:
         """The type of a field that nobody declared."""
@@ -146,7 +160,7 @@ class CarefulDecoder:
         tested = [
             (c, test)
             for c in schema.columns
-            if (test := misfit(schema, c, texts[c.name], _cast(c, texts[c.name])))
+            if (test := misfit(schema, c, texts[c.name], self._cast(c, texts[c.name])))
         ]
         if not tested:
             return {}
@@ -189,19 +203,20 @@ class CarefulDecoder:
     def _rows_query(self, versioned: VersionedSchema) -> str:
         texts = _texts(versioned)
         columns = [
-            f"{_cast(c, texts[c.name])} AS {quoted(c.name)}" for c in versioned.schema.columns
+            f"{self._cast(c, texts[c.name])} AS {quoted(c.name)}" for c in versioned.schema.columns
         ]
         columns += system_columns(self._format)
         source = self._texts_query(versioned.schema)
         return f"SELECT {', '.join(columns)} FROM ({source}) ORDER BY p, o"
+
+    def _cast(self, column: Column, text: str) -> str:
+        is_announced = not self._format.infers_types
+        spelling = Spelling.ANNOUNCED if is_announced else self._known.spelling(column)
+        expression = cast_expression(text, column.type, spelling)
+        return f"{expression}::VARCHAR" if column.type == JSON_TEXT else expression
 
 
 def _texts(versioned: VersionedSchema) -> dict[str, str]:
     """SQL of each column's text, by the column's name."""
     names = [column.name for column in versioned.schema.columns]
     return dict(zip(names, field_texts(versioned, "x", "r"), strict=True))
-
-
-def _cast(column: Column, text: str) -> str:
-    expression = cast_expression(text, column.type)
-    return f"{expression}::VARCHAR" if column.type == JSON_TEXT else expression

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from consumers.ingest.schema_history import TableHistory, TableVersion
 from lake.config import Table, TableRef
+from lake.storage.casts import Spelling
 from lake.storage.declared_types import declared_type
 from lake.storage.schema import Column, Schema, provenance_column, source_column
 
@@ -38,6 +39,7 @@ class KnownColumns:
             source_column(name, declared_type(ref.table, name, type_))
             for name, type_ in table.columns.items()
         )
+        self._declared_fields = frozenset(column.field for column in self._declared)
         self._changes = changes
         self._complete: tuple[Schema, int, TableVersion | None] = Schema(), 0, None
 
@@ -45,6 +47,13 @@ class KnownColumns:
     def are_announced(self) -> bool:
         """Whether the source says by itself when a column is new."""
         return self._changes is not None
+
+    def spelling(self, column: Column) -> Spelling:
+        """Which texts a column takes, where the source announces no types."""
+        if column.provenance:
+            return Spelling.ANNOUNCED  # this project's own producers write them
+        is_declared = column.field in self._declared_fields
+        return Spelling.DECLARED if is_declared else Spelling.INFERRED
 
     def history(self, database: str) -> TableHistory:
         """What the source has announced until now; empty where it does not announce anything.
@@ -101,6 +110,5 @@ class KnownColumns:
         """
         if self._changes is not None:
             return schema
-        declared = {c.field for c in self._declared}
-        inferred = {c for c in columns if not c.provenance and c.field not in declared}
+        inferred = {c for c in columns if self.spelling(c) is Spelling.INFERRED}
         return schema.merged(Column(c.name, "VARCHAR", c.field) for c in inferred)

@@ -39,8 +39,8 @@ def registered(db: duckdb.DuckDBPyConnection, batch: pa.Table) -> Iterator[None]
         db.unregister("batch")
 
 
-def distinct_keys(db: duckdb.DuckDBPyConnection, keys: str, relation: str) -> set[str]:
-    """All keys of some JSON objects.
+def distinct_keys(db: duckdb.DuckDBPyConnection, keys: str, relation: str) -> tuple[set[str], bool]:
+    """All keys of some JSON objects, and whether one of the objects has a key twice.
 
     Args:
         db: The connection.
@@ -48,6 +48,8 @@ def distinct_keys(db: duckdb.DuckDBPyConnection, keys: str, relation: str) -> se
         relation: SQL of the relation that has the objects.
     """
     found = db.execute(
-        f"SELECT DISTINCT unnest(k) FROM (SELECT DISTINCT {keys} AS k FROM {relation})"
+        "SELECT DISTINCT unnest(k), twice FROM"
+        " (SELECT k, len(k) > len(list_distinct(k)) AS twice FROM"
+        f" (SELECT DISTINCT {keys} AS k FROM {relation}))"
     ).fetchall()
-    return {key for (key,) in found}
+    return {key for key, _ in found}, any(twice for _, twice in found)

@@ -15,6 +15,7 @@ from confluent_kafka import Message
 from consumers.ingest.arrow_batch import columns_of, values_of
 from consumers.ingest.decoding.columns import KnownColumns
 from consumers.ingest.decoding.database import distinct_keys, registered
+from consumers.ingest.decoding.exact_numbers import with_exact_numbers
 from consumers.ingest.decoding.record_format import RecordFormat, RowImage
 from consumers.ingest.decoding.row_sql import (
     field_texts,
@@ -24,8 +25,8 @@ from consumers.ingest.decoding.row_sql import (
     value_shapes,
 )
 from consumers.ingest.decoding.versions import VersionedSchema
-from lake.storage.casts import checked_cast, misfit, plain_cast
-from lake.storage.schema import Schema
+from lake.storage.casts import Spelling, checked_cast, misfit, plain_cast
+from lake.storage.schema import Column, Schema
 from lake.storage.sql import literal, quoted
 
 SAMPLE_EVERY = 64
@@ -57,6 +58,8 @@ class FastDecoder:
             if values is None:
                 return None
             batch = columns_of(messages, values, provenance=self._format.has_provenance)
+            if self._format.infers_types:
+                batch = with_exact_numbers(batch)
             rows = self._rows(batch, versioned)
         except (pa.ArrowInvalid, duckdb.Error):
             return None
@@ -89,7 +92,8 @@ class FastDecoder:
         # every branch of a CASE or an OR.
         plain = [f"{plain_cast(text, c.type)} AS a{n}" for n, (c, text) in enumerate(texts)]
         casts = [
-            f"{checked_cast(f'a{n}', text, c.type)} AS b{n}" for n, (c, text) in enumerate(texts)
+            f"{checked_cast(f'a{n}', text, c.type, self._spelling(c))} AS b{n}"
+            for n, (c, text) in enumerate(texts)
         ]
         columns = [f"b{n} AS {quoted(c.name)}" for n, c in enumerate(schema.columns)]
         tests = [misfit(schema, c, text, f"b{n}") for n, (c, text) in enumerate(texts)]
@@ -102,8 +106,13 @@ class FastDecoder:
                 f" FROM (SELECT {', '.join(parsed)}, v, t, p, o FROM batch)))"
             ).to_arrow_table(batch.num_rows)
 
+    def _spelling(self, column: Column) -> Spelling:
+        if not self._format.infers_types:
+            return Spelling.ANNOUNCED
+        return self._known.spelling(column)
+
     def _may_have_unknown_keys(self, batch: pa.Table, schema: Schema) -> bool:
-        """Whether a record may hold a key that has no column.
+        """Whether a record may hold a key that has no column, or one twice.
 
         A source that announces its changes is believed, and sampled all the same; any other is
         looked at record by record.
@@ -112,10 +121,10 @@ class FastDecoder:
             batch = batch.take(list(range(0, batch.num_rows, SAMPLE_EVERY)))
         with registered(self._db, batch):
             for image in self._format.images:
-                keys = distinct_keys(self._db, f"json_keys(v, '{image.path}')", "batch")
-                if keys - schema.fields():
+                keys, twice = distinct_keys(self._db, f"json_keys(v, '{image.path}')", "batch")
+                if twice or keys - schema.fields():
                     return True
             if self._format.has_provenance:
-                keys = distinct_keys(self._db, "json_keys(h)", "batch")
+                keys, _ = distinct_keys(self._db, "json_keys(h)", "batch")
                 return bool(keys - known_provenance(schema))
         return False
