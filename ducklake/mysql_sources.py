@@ -8,12 +8,12 @@ from producers.registry import source_connection
 
 
 def mysql_source(config: Config, name: str) -> tuple[MysqlConnection, dict[str, MysqlTable]]:
-    """The server of a source of type mysql_cdc, and its tables by their names in the lake.
+    """The server of a MySQL source, and its tables by their names in the lake.
 
     Raises:
         ConfigError: Its connection is wrong; names the line.
         StackNotRunning: It is `embedded` and the stack is not up.
     """
     at = source_connection(config, name)
-    assert isinstance(at, MysqlConnection), f"{name} is no source of type mysql_cdc"
+    assert isinstance(at, MysqlConnection), f"{name} is no MySQL source"
     return at, mysql_tables(config.settings.sources[name], at.database)

@@ -44,6 +44,7 @@ class Batch:
         cursor: The unit's new cursor, JSON-serialisable.
         records: Rows; may be empty where only the cursor moves.
         rejects: What could not be parsed.
+        definitions: Changes of the table's definition; rows that have it come in a later batch.
     """
 
     table: str
@@ -51,6 +52,7 @@ class Batch:
     cursor: Mapping[str, Any]
     records: Sequence[Record] = ()
     rejects: Sequence[Reject] = ()
+    definitions: Sequence[Mapping[str, Any]] = ()
 
     @property
     def key(self) -> str:
@@ -266,8 +268,7 @@ class ExtractConnector(Connector):
     def _table(self, table: str) -> Table:
         if table not in self.source.tables:
             raise ConfigError(
-                f"Source {self.name}: extract() returned the table {table!r}, which is not"
-                " configured.",
+                f"Source {self.name}: extract() returned {table!r}, which is not configured.",
                 f"Add it under sources.{self.name}.tables in ducklake.yml.",
             )
         return self.source.tables[table]

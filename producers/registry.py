@@ -9,15 +9,25 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lake.config import EMBEDDED, FOREIGN, Config, Connection, Endpoints, nearest
+from lake.config import (
+    EMBEDDED,
+    FOREIGN,
+    MYSQL,
+    MYSQL_CDC,
+    MYSQL_POLL,
+    Config,
+    Connection,
+    Endpoints,
+    nearest,
+)
 from lake.errors import ConfigError
 from lake.storage.declared_types import declared_type
 from producers.base import Connector
 from producers.connections import ConnectionUse, connect
 
-MYSQL = "mysql_cdc"
 KINDS: Mapping[str, str] = {
-    MYSQL: "producers.mysql.cdc:MysqlCdcConnector",
+    MYSQL_CDC: "producers.mysql.cdc:MysqlCdcConnector",
+    MYSQL_POLL: "producers.mysql.polling.connector:MysqlPollConnector",
     "sftp": "producers.sftp.connector:SftpConnector",
     "files": "producers.files.local:FilesConnector",
 }
@@ -151,7 +161,7 @@ def _mistakes(config: Config, name: str) -> Iterator[str]:
     source, at = config.settings.sources[name], ("sources", name)
     yield from _bad_columns(config, name)
     yield from _only_of_mysql(config, name)
-    if source.type != MYSQL:
+    if source.type not in MYSQL:
         yield from _mysql_names(config, name)
     if source.type == FOREIGN:
         return
@@ -186,7 +196,7 @@ def _mysql_names(config: Config, name: str) -> Iterator[str]:
         for key in ("table", "database"):
             if getattr(spec, key) is not None:
                 at = ("sources", name, "tables", table, key)
-                yield config.problem(at, f"only tables of a {MYSQL} source have it")
+                yield config.problem(at, "only tables of a MySQL source have it")
 
 
 def _invalid(
@@ -212,9 +222,9 @@ def _bad_columns(config: Config, name: str) -> Iterator[str]:
 def _only_of_mysql(config: Config, name: str) -> Iterator[str]:
     """Settings that mean nothing for this kind of source."""
     source, at = config.settings.sources[name], ("sources", name)
-    if source.type == "mysql_cdc":
+    if source.type in MYSQL:
         return
-    what = "only tables of a source of type mysql_cdc have this setting"
+    what = "only tables of a MySQL source have this setting"
     if "reconcile" in source.model_fields_set:
         yield config.problem((*at, "reconcile"), what)
     for table, spec in source.tables.items():

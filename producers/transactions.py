@@ -89,6 +89,8 @@ class TransactionalWriter:
                 self._send_record(record)
             for reject in batch.rejects:
                 self._send_reject(reject)
+            for definition in batch.definitions:
+                self._send(self.source, batch.table.encode(), orjson.dumps(definition), [])
             key = f"{self.source}:{batch.key}".encode()
             self._send(CURSORS_TOPIC, key, orjson.dumps(batch.cursor, default=str), [])
             failpoint("producer.after_rows")

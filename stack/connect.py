@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import requests
 
-from lake.config import EMBEDDED, MysqlConnection
+from lake.config import EMBEDDED, MYSQL_CDC, MysqlConnection
 from lake.errors import StackError
 from lake.kafka.topics import MAX_MESSAGE_BYTES
 from producers.mysql.cdc import MysqlCdcConnector
@@ -119,7 +119,7 @@ class Connect(Service):
     def _variables_of_servers(self) -> Iterator[tuple[str, str]]:
         config = self.site.config
         for name, source in config.settings.sources.items():
-            if source.type != "mysql_cdc":
+            if source.type != MYSQL_CDC:
                 continue
             [use] = MysqlCdcConnector.connections_used(name, source)
             server = use.validated(config)

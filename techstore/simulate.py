@@ -18,7 +18,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from lake.config import Config, MysqlConnection
+from lake.config import MYSQL, Config, MysqlConnection
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
 from producers.registry import source_connection
 from techstore.traffic import Happened, Traffic
@@ -43,19 +43,19 @@ class Counts:
 
 
 def shop_connection(config: Config) -> MysqlConnection:
-    """The demo shop's MySQL: that of the first source of type mysql_cdc with a table `orders`.
+    """The demo shop's MySQL: that of the first MySQL source with a table `orders`.
 
     Raises:
         ConfigError: There is none, or its connection is wrong.
         StackNotRunning: It is `embedded` and the stack is not up.
     """
     for name, source in config.settings.sources.items():
-        if source.type == "mysql_cdc" and "orders" in source.tables:
+        if source.type in MYSQL and "orders" in source.tables:
             found = source_connection(config, name)
             assert isinstance(found, MysqlConnection)
             return found
     raise ConfigError(
-        "No source of type mysql_cdc has a table 'orders': there is no shop to trade in.",
+        "No MySQL source has a table 'orders': there is no shop to trade in.",
         "Add the demo's source to ducklake.yml.",
     )
 

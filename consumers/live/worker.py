@@ -101,8 +101,7 @@ def orders_topic(config: Config) -> str:
         if ref.table == ORDERS and config.kind(ref) == "cdc":
             return ref.topic
     raise ConfigError(
-        f"No source of type mysql_cdc has a table {ORDERS!r}, from which the live figures are"
-        " counted.",
+        f"No MySQL source has a table {ORDERS!r}, from which the live figures are" " counted.",
         "Add it in ducklake.yml, or leave `ducklake live` out.",
     )
 

@@ -14,6 +14,7 @@ import typer
 from ducklake.cli.configuration import load_checked
 from ducklake.cli.connectors import mysql_source
 from ducklake.cli.output import note
+from lake.config import MYSQL_CDC
 from lake.errors import ConfigError, SourceError
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.mysql.failures import cause
@@ -42,7 +43,7 @@ def show(path: Path | None, name: str | None, as_json: bool) -> bool:
     """
     settings = load_checked(path, [name] if name else None)
     kinds = settings.settings.sources
-    names = [name] if name else [n for n, s in kinds.items() if s.type == "mysql_cdc"]
+    names = [name] if name else [n for n, s in kinds.items() if s.type == MYSQL_CDC]
     seen = {one: _with(path, one, _described) for one in names}
     if as_json:
         print(json.dumps(seen))

@@ -13,8 +13,9 @@ import typer
 from ducklake.cli.configuration import load_checked
 from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
+from ducklake.cli.polled_tables import backfill_polled
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
-from lake.config import Config, nearest
+from lake.config import MYSQL_POLL, Config, nearest
 from lake.errors import ConfigError, SourceError, TransientError
 from lake.kafka.topics import make_topics
 from producers.mysql.arrivals import SnapshotArrivals
@@ -46,6 +47,10 @@ def backfill(path: Path | None, topic: str, where: str, wait: bool, as_json: boo
     settings = load_checked(path, [name])
     if is_file_source(settings, name):
         request_backfill(settings, topic, as_json)
+        return
+    chosen = settings.settings.sources.get(name)
+    if chosen is not None and chosen.type == MYSQL_POLL:
+        backfill_polled(settings, name, table, where, wait, as_json)
         return
     source = mysql_source(settings, name)
     if table not in source.source.tables:

@@ -31,7 +31,7 @@ def verify_against_source(
     refs = tables_of_mysql(config, [ref for ref, _ in chosen_all(config, tables)])
     if not refs:
         raise ConfigError(
-            "None of these tables comes from MySQL.", "Name a table of a source of type mysql_cdc."
+            "None of these tables comes from MySQL.", "Name a table of a MySQL source."
         )
     endpoints = config.endpoints()
     results: list[TableResult] = []

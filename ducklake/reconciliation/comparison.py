@@ -27,7 +27,7 @@ from ducklake.reconciliation.relations import (
 )
 from ducklake.reconciliation.result import DIFFERENT, EQUAL, TableResult
 from ducklake.reconciliation.waiting import CaughtUp
-from lake.config import Config, Endpoints, TableRef
+from lake.config import MYSQL, MYSQL_POLL, Config, Endpoints, TableRef
 from lake.errors import LedgerError
 from lake.opening import ReadableLake
 from lake.storage.canonical import SourceTable
@@ -100,7 +100,7 @@ class SourceComparison:
             if not table.key:
                 return self._without_key(ref, table, mysql, db)
             rows = self._read_checksums(ref, table, mysql, db)
-            position = mysql.position()
+            position = self._position(ref, mysql)
             self._caught_up.wait_for(ref)
             with self._lake.pinned():
                 lake_rows = self._current(ref, table, db).load()
@@ -111,8 +111,14 @@ class SourceComparison:
                     found.unread = unequal - first
                     break
                 self._examine(ref, table, mysql, db, pending_rows(db, len(table.key), first), found)
-            position = mysql.position() if unequal else position
+            position = self._position(ref, mysql) if unequal else position
         return Comparison(table, found, position, _result(ref, found, rows, lake_rows, position))
+
+    def _position(self, ref: TableRef, mysql: TableReader) -> Position:
+        """Where the binlog stands; a server whose tables are polled need not have one."""
+        if self._config.settings.sources[ref.source].type == MYSQL_POLL:
+            return Position("", 0)
+        return mysql.position()
 
     def _estimate(self, ref: TableRef, mysql: TableReader) -> int:
         return mysql.estimate(mysql_source(self._config, ref.source)[1][ref.table])
@@ -242,4 +248,4 @@ def _result(
 
 def tables_of_mysql(config: Config, tables: Iterable[TableRef]) -> list[TableRef]:
     """Those of some tables that come from a MySQL server."""
-    return [r for r in tables if config.settings.sources[r.source].type == "mysql_cdc"]
+    return [r for r in tables if config.settings.sources[r.source].type in MYSQL]

@@ -15,11 +15,12 @@ from ducklake.mysql_sources import mysql_source
 from ducklake.reconciliation.comparison import Progress, SourceComparison
 from ducklake.reconciliation.repair import Repair
 from ducklake.reconciliation.result import DIFFERENT, EQUAL, FAILED, LastResults, TableResult
-from lake.config import Config, Endpoints, TableRef
+from lake.config import MYSQL_POLL, Config, Endpoints, TableRef
 from lake.errors import DuckLakeError, Interrupted
 from lake.opening import open_lake
 from lake.storage.paths import LakePaths
 from producers.mysql.notices import Notices
+from producers.mysql.polling.requests import TRUST, PollRequests
 
 log = structlog.get_logger()
 ROUNDS = 3
@@ -64,7 +65,9 @@ class Reconciler:
             return self.keep_failure(ref, error)
         self._results.keep(result)
         _announce(result)
-        if result.state == EQUAL:
+        if result.state == EQUAL and self._config.settings.sources[ref.source].type == MYSQL_POLL:
+            PollRequests(self._config, ref.source).add(TRUST, ref.table)
+        elif result.state == EQUAL:
             self._settle_notices(ref, result)
         return result
 

@@ -16,6 +16,7 @@ from lake.config import Config, Endpoints, TableRef
 from lake.errors import ServiceUnreachable, SourceError
 from producers.mysql.canonical_sql import condition
 from producers.mysql.cdc import MysqlCdcConnector
+from producers.mysql.polling.connector import MysqlPollConnector
 from producers.mysql.repair import RepairWriter, SurplusRow
 from producers.registry import connector
 
@@ -59,14 +60,17 @@ class Repair:
                 " `ducklake reset`.",
             )
         with closing(connector(self._config, self._endpoints, ref.source)) as source:
-            assert isinstance(source, MysqlCdcConnector), "only MySQL sources are compared"
+            assert isinstance(source, MysqlCdcConnector | MysqlPollConnector), "compared"
             if found.surplus:
                 rows = [SurplusRow(key, v.partition) for key, v in found.surplus.items()]
                 RepairWriter(self._endpoints, ref.source).delete(
                     comparison.table, source.tables[ref.table], rows, comparison.position
                 )
             for where in _conditions(comparison):
-                self._read_again(source, ref.table, where)
+                if isinstance(source, MysqlPollConnector):
+                    self._poll_again(source, ref.table, where)
+                else:
+                    self._read_again(source, ref.table, where)
         return found.count
 
     def _read_again(self, source: MysqlCdcConnector, table: str, where: str) -> None:
@@ -89,6 +93,18 @@ class Repair:
                     f"{source.name}.{table}: Debezium did not read the rows again within"
                     f" {PATIENCE:.0f} s.",
                     "`ducklake status` says how the source is; repair the table once it runs.",
+                )
+            self._wait(LOOK_SECONDS)
+
+    def _poll_again(self, source: MysqlPollConnector, table: str, where: str) -> None:
+        request = source.read_again(table, where)
+        deadline = time.monotonic() + PATIENCE
+        while source.requests.is_open(request):
+            if time.monotonic() > deadline:
+                raise ServiceUnreachable(
+                    f"{source.name}.{table}: nobody read the rows again within {PATIENCE:.0f} s.",
+                    f"Run `ducklake produce {source.name}` (or `ducklake run`): it reads them as"
+                    " requested; then compare again.",
                 )
             self._wait(LOOK_SECONDS)
 

@@ -19,6 +19,9 @@ from lake.config.secrecy import is_reference, masked, names_a_secret, without_lo
 from lake.config.section import EMBEDDED, Name, Port, Positive, Section
 from lake.config.settings import (
     FOREIGN,
+    MYSQL,
+    MYSQL_CDC,
+    MYSQL_POLL,
     Consumer,
     EmbeddedPorts,
     Services,
@@ -33,6 +36,9 @@ __all__ = [
     "DEAD_LETTERS",
     "EMBEDDED",
     "FOREIGN",
+    "MYSQL",
+    "MYSQL_CDC",
+    "MYSQL_POLL",
     "Config",
     "Connection",
     "ConnectionEntry",

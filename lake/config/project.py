@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from lake.config.endpoints import Endpoints, StackState, resolve_services
 from lake.config.relations import TableRef
-from lake.config.settings import Settings, Table
+from lake.config.settings import MYSQL, Settings, Table
 from lake.config.suggestions import Place, explain, place_of, sentence
 from lake.errors import ConfigError
 from lake.records import Kind
@@ -62,7 +62,7 @@ class Config:
 
     def kind(self, ref: TableRef) -> Kind:
         """How the records of a table are built."""
-        return "cdc" if self.settings.sources[ref.source].type == "mysql_cdc" else "plain"
+        return "cdc" if self.settings.sources[ref.source].type in MYSQL else "plain"
 
     def relation(self, ref: TableRef) -> str:
         """The table's name in the schema raw, the same in DuckDB and in PostgreSQL.

@@ -15,6 +15,9 @@ from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section
 
 FOREIGN = "kafka"
 """The type of a source whose topics others write."""
+MYSQL_CDC, MYSQL_POLL = "mysql_cdc", "mysql_poll"
+MYSQL = frozenset({MYSQL_CDC, MYSQL_POLL})
+"""The types of sources whose tables are those of a MySQL server."""
 
 
 class KafkaService(Section):
@@ -111,8 +114,8 @@ class Table(Section):
     The source's connector knows which `options` there are.
 
     Attributes:
-        table: `mysql_cdc`: its name in MySQL, where that is no name in the lake.
-        database: `mysql_cdc`: its database, where that is not the one of the connection.
+        table: Of MySQL: its name there, where that is no name in the lake.
+        database: Of MySQL: its database, where that is not the one of the connection.
     """
 
     key: list[str] = []

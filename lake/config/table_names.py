@@ -1,6 +1,6 @@
 """Tables of MySQL whose name is no name in the lake: each gets one, or says which one it wants.
 
-A key under `tables` is a name in the lake: a topic, folders, a relation. For a `mysql_cdc` source
+A key under `tables` is a name in the lake: a topic, folders, a relation. For a source of MySQL
 it may also be any name of MySQL: then the name in the lake is derived, and `table` holds the key.
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lake.config.settings import MYSQL
+
 LAKE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-MYSQL = "mysql_cdc"
 _FOREIGN_CHARACTER = re.compile(r"[^a-z0-9_]")
 
 
@@ -81,7 +82,7 @@ def _wrong(
 ) -> WrongName | None:
     key = at[-1]
     rule = "a table's name in the lake has lower-case letters, digits and _, a letter first"
-    if kind != MYSQL:
+    if kind not in MYSQL:
         return WrongName(at, rule, f"Call it {_free(name, taken)}.")
     if isinstance(entry, dict) and "table" in entry:
         return WrongName(at, rule, f"Call it {_free(name, taken)}; `table` has the name in MySQL.")

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from lake.config import FOREIGN, Config, Endpoints
+from lake.config import FOREIGN, MYSQL, MYSQL_CDC, Config, Endpoints
 from lake.errors import ServiceUnreachable
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, notices_topic
 
@@ -61,9 +61,10 @@ def wanted_topics(config: Config) -> list[TopicSpec]:
         }
         specs.append(TopicSpec(ref.topic, table.partitions or defaults.partitions, settings))
     for name, source in config.settings.sources.items():
-        if source.type == "mysql_cdc":
-            # Debezium's schema changes: needed for as long as there are rows, so kept for ever.
+        if source.type in MYSQL:
+            # The schema changes: needed for as long as there are rows, so kept for ever.
             specs.append(TopicSpec(name, 1, {"retention.ms": "-1", "retention.bytes": "-1"}))
+        if source.type == MYSQL_CDC:
             for what in (SIGNALS, NOTIFICATIONS):
                 topic = connector_topic(config, name, what)
                 specs.append(TopicSpec(topic, 1, _SIGNALS_KEPT))

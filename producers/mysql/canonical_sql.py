@@ -78,15 +78,16 @@ def behind(key: Sequence[SourceColumn], after: Row) -> str:
     tests = []
     for at, column in enumerate(key):
         same = [
-            f"{quoted(c.name)} = {_place_literal(c, v)}"
+            f"{quoted(c.name)} = {place_literal(c, v)}"
             for c, v in zip(key[:at], after, strict=False)
         ]
-        more = f"{quoted(column.name)} > {_place_literal(column, after[at])}"
+        more = f"{quoted(column.name)} > {place_literal(column, after[at])}"
         tests.append("(" + " AND ".join([*same, more]) + ")")
     return " OR ".join(tests)
 
 
-def _place_literal(column: SourceColumn, value: Cell) -> str:
+def place_literal(column: SourceColumn, value: Cell) -> str:
+    """A value of `place` as a literal of MySQL."""
     is_number = column.form is Form.MEMBER or column.data_type == "bit"
     return str(value) if is_number else literal(column, value)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from lake.config import EMBEDDED, Config, MysqlConnection
+from lake.config import EMBEDDED, MYSQL_CDC, Config, MysqlConnection
 from lake.errors import ConfigError
 from producers.base import Problem
 from producers.connections import ConnectionUse
 from producers.mysql.tables import mysql_tables
 
-KIND = "mysql_cdc"
 SERVER_ID = "database.server.id"
 _MOST = 2**32 - 1
 
@@ -41,7 +40,7 @@ def server_id_problems(config: Config, name: str) -> Iterator[Problem]:
         if other == name:
             return
         if (
-            config.settings.sources[other].type == KIND
+            config.settings.sources[other].type == MYSQL_CDC
             and _address(config, other) == _address(config, name)
             and server_id(config, other) == mine
         ):

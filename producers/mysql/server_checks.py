@@ -145,19 +145,42 @@ def _ungranted(state: ServerState, right: str, where: str, table: str = "") -> S
 # The tables -------------------------------------------------------------------------------------
 
 
-def _table(state: ServerState, source: Source, table: MysqlTable) -> Iterator[ServerProblem]:
-    at = ("tables", table.name)
+def table_access_problems(
+    state: ServerState, tables: Iterable[MysqlTable]
+) -> Iterator[ServerProblem]:
+    """Tables that are not there, or that the user may not read.
+
+    Args:
+        state: What the server says.
+        tables: The tables of a source.
+    """
+    for table in tables:
+        problem = _access_problem(state, table)
+        if problem is not None:
+            yield problem
+
+
+def _access_problem(state: ServerState, table: MysqlTable) -> ServerProblem | None:
     found = state.tables.get((table.database, table.table))
     sees_all = bool(state.rights & {"SHOW DATABASES", ALL})
     if found is None or (sees_all and table.database not in state.databases):
-        yield _missing_table(state, table)
+        return _missing_table(state, table)
+    if found.is_readable:
+        return None
+    needed = _ungranted(state, "SELECT", table.sql, table.name)
+    if found.kind:
+        return needed
+    # without any right on it, nobody is told whether it is there
+    return replace(needed, what=f"{needed.what}, if there is such a table")
+
+
+def _table(state: ServerState, source: Source, table: MysqlTable) -> Iterator[ServerProblem]:
+    at = ("tables", table.name)
+    problem = _access_problem(state, table)
+    if problem is not None:
+        yield problem
         return
-    if not found.is_readable:
-        needed = _ungranted(state, "SELECT", table.sql, table.name)
-        if not found.kind:  # without any right on it, nobody is told whether it is there
-            needed = replace(needed, what=f"{needed.what}, if there is such a table")
-        yield needed
-        return
+    found = state.tables[table.database, table.table]
     if found.kind != "BASE TABLE":
         yield ServerProblem(
             at,

@@ -51,7 +51,7 @@ _SESSION = (
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a server's binlog.
+    """A place in a server's binlog; nowhere for a source that does not read one.
 
     Attributes:
         gtids: The transactions executed; empty where the server numbers none.
@@ -62,7 +62,7 @@ class Position:
     gtids: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.position}"
+        return f"{self.file}:{self.position}" if self.file else ""
 
 
 class TableReader:

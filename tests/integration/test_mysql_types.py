@@ -1,8 +1,9 @@
 """Every type of MySQL, as docs/TYPES.md says: the same value out of the snapshot and the binlog.
 
 One table with a column of each type is there before the connector starts, another like it is made
-afterwards, so that Debezium knows its columns by SHOW CREATE TABLE and by their statement. What
-raw holds is compared with what MySQL itself answers, in Parquet and in PostgreSQL.
+afterwards, so that Debezium knows its columns by SHOW CREATE TABLE and by their statement. A third
+one is polled, without Debezium. What raw holds is compared with what MySQL itself answers, in
+Parquet and in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +30,12 @@ from lake.config import Config, TableRef
 from lake.ledger import Ledger
 from lake.storage.paths import LakePaths
 from lake.storage.sql import quoted
+from producers.registry import connector
+from producers.transactions import TransactionalWriter
 from tests.integration.producers_lab import (
     PATIENCE,
     Lab,
+    drain,
     make_lab,
     shop_server,
     unique,
@@ -280,6 +284,7 @@ class Types:
         lab: Their source.
         before: The table that was there before the connector started.
         after: The table that was made afterwards.
+        polled: The table that is polled.
         rows: What raw holds of a table's row, as texts.
         answers: What MySQL says of it.
         stored: The types in a table's files.
@@ -289,6 +294,7 @@ class Types:
     lab: Lab
     before: str
     after: str
+    polled: str
     rows: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     answers: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     stored: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -303,6 +309,7 @@ class Types:
             "snapshot": (self.before, 0),
             "binlog": (self.before, ROWS),
             "binlog of a new table": (self.after, 0),
+            "poll": (self.polled, 0),
         }
 
 
@@ -311,10 +318,10 @@ def literal(case: Case, row: int) -> str:
     return given[row % len(given)]
 
 
-def create(table: str) -> str:
+def create(table: str, key: str = "") -> str:
     columns = [f"`{c.name}` {c.type}" for c in ALL]
     columns += [f"{name} {type_}" for name, (type_, _) in ZEROS.items()]
-    return f"CREATE TABLE {table} (id INT NOT NULL, {', '.join(columns)})"  # and no primary key
+    return f"CREATE TABLE {table} (id INT NOT NULL {key}, {', '.join(columns)})"
 
 
 def insert(cursor: Any, table: str, first: int) -> None:
@@ -354,27 +361,33 @@ def mysql_root(stack: Config) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def types(tmp_path_factory: pytest.TempPathFactory, stack_config: Config) -> Iterator[Types]:
-    before, after = unique("t"), unique("t")
+    before, after, polled = unique("t"), unique("t"), unique("t")
     tables = {before: {"key": ["id"]}, after: {"key": ["id"]}}
     spec = {"type": "mysql_cdc", "tables": tables}
     postgres = {"postgres": {"password": stack_config.endpoints().postgres.password}}
-    lab = make_lab(tmp_path_factory.mktemp("types"), stack_config, spec, postgres)
-    made = Types(lab, before, after)
+    polling = {"type": "mysql_poll", "tables": {polled: {"options": {"watermark": "id"}}}}
+    folder, source = tmp_path_factory.mktemp("types"), unique("p")
+    more = {source: {"connection": "mysql", **polling}}
+    lab = make_lab(folder, stack_config, spec, postgres, more=more)
+    made = Types(lab, before, after, polled)
     with mysql_root(stack_config) as cursor:
         cursor.execute(create(before))
         cursor.execute(f"CREATE TABLE {after} (id INT)")
+        cursor.execute(create(polled, "PRIMARY KEY"))
+        insert(cursor, polled, 0)
         insert(cursor, before, 0)
         settle(lab)
+        drain_source(lab, source)
         insert(cursor, before, ROWS)
         cursor.execute(f"DROP TABLE {after}")
         cursor.execute(create(after))
         insert(cursor, after, 0)
         settle(lab)
-        read(made, cursor)
+        read(made, cursor, {before: lab.source, after: lab.source, polled: source})
         yield made
         url = f"{lab.endpoints.connect}/connectors/{lab.config.settings.name}-{lab.source}"
         requests.delete(url, timeout=30)
-        cursor.execute(f"DROP TABLE {before}, {after}")
+        cursor.execute(f"DROP TABLE {before}, {after}, {polled}")
 
 
 def settle(lab: Lab) -> None:
@@ -388,7 +401,12 @@ def settle(lab: Lab) -> None:
     source.close()
 
 
-def read(made: Types, cursor: Any) -> None:
+def drain_source(lab: Lab, source: str) -> None:
+    with closing(connector(lab.config, lab.endpoints, source)) as polling:
+        drain(polling, TransactionalWriter(lab.config, lab.endpoints, source))
+
+
+def read(made: Types, cursor: Any, sources: Mapping[str, str]) -> None:
     """Consume, export, and gather what everybody says."""
     config = made.lab.config
     command = [sys.executable, "-m", "ducklake.cli", "consume", "--once"]
@@ -404,8 +422,8 @@ def read(made: Types, cursor: Any) -> None:
     asked = ", ".join(c.asked.format(f"`{c.name}`") if c.asked else "NULL" for c in ALL)
     zeros = ", ".join(f"CAST({name} AS VARCHAR) AS {name}, _zero_{name}" for name in ZEROS)
     cursor.execute("SET time_zone = '+00:00'")
-    for table in (made.before, made.after):
-        folder = paths.root / "raw" / made.lab.source / table
+    for table, source in sources.items():
+        folder = paths.root / "raw" / source / table
         files = f"read_parquet('{folder}/*/*/*/*.parquet', union_by_name = true)"
         with duckdb.connect() as db:
             db.execute("SET TimeZone = 'UTC'")
@@ -479,6 +497,13 @@ def test_a_generated_value_is_what_mysql_says(types: Types, case: Case) -> None:
 def test_a_type_is_the_same_in_both_tables(types: Types, case: Case) -> None:
     assert types.stored[types.before][case.name] == case.raw
     assert types.stored[types.after][case.name] == case.raw
+    assert types.stored[types.polled][case.name] == case.raw
+
+
+@pytest.mark.parametrize("name", [*(c.name for c in ALL), *ZEROS])
+def test_a_polled_row_is_the_one_that_debezium_sends(types: Types, name: str) -> None:
+    by_debezium, polled = types.copies[types.before][0][:ROWS], types.copies[types.polled][0]
+    assert [row[name] for row in polled] == [row[name] for row in by_debezium]
 
 
 @pytest.mark.parametrize("column", ZEROS)

@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from ducklake.cli.app import app
 from lake.config import MysqlConnection, Settings, SftpConnection, Source, Table, json_schema
 from producers.formats import FORMATS, FileOptions
+from producers.mysql.polling.options import PollOptions
 from techstore.argentina import ArgentinaConnection, ArgentinaConnector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,6 +254,7 @@ def test_every_option_of_a_reader_is_documented() -> None:
     }
     models: dict[str, type[BaseModel]] = {suffix: f.options for suffix, f in FORMATS.items()}
     models["feriados"] = ArgentinaConnector.table_options_model("feriados", Table())
+    models["mysql_poll"] = PollOptions
     models["every file"] = FileOptions
     common = set(FileOptions.model_fields)
     assert documented == {

@@ -294,7 +294,7 @@ def test_a_table_of_mysql_stands_in_a_source_once(tmp_path: Path) -> None:
 
 def test_only_tables_of_mysql_have_a_name_there(tmp_path: Path) -> None:
     text = TWO.replace("{e: {file: e.csv}}", "{e: {file: e.csv, database: x}}")
-    with pytest.raises(ConfigError, match=r"d\.tables\.e\.database: only tables of a mysql"):
+    with pytest.raises(ConfigError, match=r"d\.tables\.e\.database: only tables of a MySQL"):
         check_sources(config(tmp_path, text))
 
 

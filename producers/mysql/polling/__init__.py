@@ -1,0 +1,1 @@
+"""MySQL without Kafka Connect: tables are polled by a watermark column and their key."""
