@@ -21,6 +21,7 @@ DuckLakeError
     │   ├── TopicRecreated
     │   └── PartitionsChanged
     ├── SchemaDrift         a definition changed that must not change unseen
+    ├── DeadLetterLimit     a table has more dead letters than its policy allows
     ├── LedgerError         the ledger and the files do not fit together
     │   └── UnsupportedFormatVersion  a later release wrote it
     ├── BatchError          dbt, publication or export could not run
@@ -31,6 +32,7 @@ DuckLakeError
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -140,6 +142,22 @@ class SchemaDrift(TerminalError):
     def __init__(self, what: str, remedy: str = "", accepted: object = None) -> None:
         super().__init__(what, remedy)
         self.accepted = accepted
+
+
+class DeadLetterLimit(TerminalError):
+    """A table has a dead letter more than its policy (`dead_letters`) allows.
+
+    Args:
+        what: What happened.
+        remedy: What the reader should do about it.
+        has_ended: Says whether there is room again, so that the table goes on.
+    """
+
+    def __init__(
+        self, what: str, remedy: str = "", has_ended: Callable[[], bool] = lambda: False
+    ) -> None:
+        super().__init__(what, remedy)
+        self.has_ended = has_ended
 
 
 class LedgerError(TerminalError):

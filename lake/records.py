@@ -93,7 +93,11 @@ class OffsetRange:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that could not be decoded, whole, with its coordinates and the reason."""
+    """A record that could not be decoded, whole, with its coordinates and the reason.
+
+    Attributes:
+        state: `dead`, or `dropped` where its table only counts them.
+    """
 
     topic: str
     partition: int
@@ -104,6 +108,7 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: str
+    state: str = "dead"
 
 
 def from_millis(milliseconds: int) -> datetime:

@@ -12,6 +12,7 @@ from lake.errors import ConfigError, DuckLakeError, ProducerFenced
 from lake.kafka.topics import make_topics
 from lake.processes.heartbeat import SILENT, Heartbeat
 from producers.registry import connector
+from producers.reject_limits import RejectLimits
 from producers.source_loop import Progress, SourceLoop
 from producers.transactions import TransactionalWriter
 
@@ -109,6 +110,7 @@ class SourceRunner:
             lambda: TransactionalWriter(self._config, self._endpoints, name),
             self._heartbeat,
             self._progress,
+            RejectLimits(self._config, name),
         )
 
 

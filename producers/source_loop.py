@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 
 import structlog
 
@@ -18,6 +19,7 @@ from lake.errors import (
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import RETRYING, RUNNING, STOPPED, Heartbeat, Part
 from producers.base import Connector, TableState
+from producers.reject_limits import RejectLimits
 from producers.transactions import TransactionalWriter
 
 log = structlog.get_logger()
@@ -45,6 +47,7 @@ class SourceLoop:
         open_writer: Opens its transactional producer.
         heartbeat: Told in which state the source is.
         progress: Called with a topic and the number of records sent.
+        limits: Say what of its rejects may be written.
 
     Attributes:
         failed: What ended it for good.
@@ -57,7 +60,9 @@ class SourceLoop:
         open_writer: Callable[[], TransactionalWriter],
         heartbeat: Heartbeat,
         progress: Progress,
+        limits: RejectLimits,
     ) -> None:
+        self._limits = limits
         self.name = name
         self.failed: DuckLakeError | None = None
         self._make = make
@@ -118,8 +123,8 @@ class SourceLoop:
         return False
 
     def _write_batches(self, source: Connector, stop: threading.Event) -> None:
-        batches = source.poll(self._writer.view() if self._writer else {})
-        try:
+        found = source.poll(self._writer.view() if self._writer else {})
+        with closing(self._limits.admitted(found)) as batches:
             for batch in batches:
                 assert self._writer is not None, "a connector that yields batches writes records"
                 if stop.is_set():
@@ -128,9 +133,6 @@ class SourceLoop:
                 self._tell(within=MOVES_WITHIN)
                 if batch.records:
                     self._progress(f"{source.name}.{batch.table}", len(batch.records))
-        finally:
-            if isinstance(batches, Generator):
-                batches.close()  # now, not some time: it may hold a session open
 
     def _failed(self, error: Exception, once: bool) -> float | None:
         """Note an error; the seconds to wait before the next try, or None if there is none."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from consumers.ingest.announcements import Announcements
 from consumers.ingest.decoding import Decoder, make_decoder
+from consumers.ingest.decoding.rejects import RejectsDecoder
 from consumers.ingest.drift import gate_of
 from consumers.ingest.schema_changes import SchemaChanges
-from lake.config import Config, Endpoints, Table, TableRef
+from lake.config import Config, Endpoints
 from lake.records import REJECTS_TOPIC
 from lake.storage.paths import LakePaths
 
@@ -36,8 +37,7 @@ class Decoders:
             gate = gate_of(self._config, ref, table, first=True)
             changes = self._changes.get(ref.source)
             yield ref.topic, make_decoder(ref, table, kind, changes, gate, announcements.look)
-        rejects = TableRef(*REJECTS_TOPIC.split("."))
-        yield REJECTS_TOPIC, make_decoder(rejects, Table(), "rejects")
+        yield REJECTS_TOPIC, RejectsDecoder.of(self._config)
 
     @property
     def topics(self) -> list[str]:

@@ -148,6 +148,16 @@ def write_hot(ledger: LedgerReader, session: Session, hot: HotRows) -> WrittenFi
 
 def log_dead_letters(topic: str, dead_letters: Sequence[DeadLetter]) -> None:
     """Say that a commit had dead letters, with the first one's reason."""
+    counted = [letter for letter in dead_letters if letter.state == "dropped"]
+    if counted:
+        log.warning(
+            "dead_letters_dropped",
+            message="Records could not be decoded; as configured, they are counted and not kept.",
+            table=topic,
+            count=len(counted),
+            reason=counted[0].reason,
+        )
+    dead_letters = [letter for letter in dead_letters if letter.state != "dropped"]
     if not dead_letters:
         return
     first = dead_letters[0]

@@ -12,7 +12,7 @@ from consumers.ingest.drift import AcceptedDrift
 from consumers.ingest.losses import must_not_be_lost, opened_table
 from consumers.ingest.membership import KAFKA_SECONDS, Membership
 from consumers.ingest.planning import Watermarks
-from lake.errors import SchemaDrift, ServiceUnreachable, TerminalError
+from lake.errors import DeadLetterLimit, SchemaDrift, ServiceUnreachable, TerminalError
 from lake.kafka.topics import identify
 from lake.ledger import Ledger
 
@@ -51,6 +51,8 @@ class HaltedTables:
 
     def _is_accepted(self, topic: str) -> bool:
         halted = self._tables.halted[topic]
+        if isinstance(halted, DeadLetterLimit):
+            return halted.has_ended()
         if isinstance(halted, SchemaDrift):
             return AcceptedDrift(self._ledger.paths).of(topic) != halted.accepted
         try:

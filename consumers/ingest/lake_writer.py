@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, Message
 from consumers.ingest.assigned_tables import AssignedTables
 from consumers.ingest.assignment import Assignment, log_waiting
 from consumers.ingest.buffer import TableBuffer
+from consumers.ingest.dead_letter_gates import DeadLetterGates
 from consumers.ingest.decoders import Decoders
 from consumers.ingest.flush import Flush, commit_flush, log_dead_letters
 from consumers.ingest.goals import are_reached, ends_now
@@ -30,7 +31,14 @@ from consumers.ingest.planning import flush_is_due, over_memory_limit
 from consumers.ingest.polled import runs
 from consumers.ingest.slots import WorkerSlot
 from lake.config import Config, Endpoints
-from lake.errors import CommitConflict, DiskFull, SchemaDrift, ServiceUnreachable, TableHeld
+from lake.errors import (
+    CommitConflict,
+    DeadLetterLimit,
+    DiskFull,
+    SchemaDrift,
+    ServiceUnreachable,
+    TableHeld,
+)
 from lake.failpoints import failpoint
 from lake.kafka.topics import admin, make_topics
 from lake.opening import open_lake
@@ -92,6 +100,7 @@ class LakeWriter:
         make_topics(config, endpoints)
         self._admin = admin(endpoints)
         self._decoders = opening.enter_context(closing(Decoders(config, endpoints)))
+        self._gates = DeadLetterGates(config, self._ledger)
         self._tables = AssignedTables(self._ledger, self._heartbeat)
         self._assignment = Assignment(
             self._ledger, self._admin, self._tables, self._flush, self._beat
@@ -230,7 +239,7 @@ class LakeWriter:
         except ServiceUnreachable as error:
             log_waiting(topic, error)
             return
-        except SchemaDrift as error:
+        except (SchemaDrift, DeadLetterLimit) as error:
             self._tables.halt(topic, error)
             return
         if flush.ranges and not self._commit(topic, flush):
@@ -245,6 +254,7 @@ class LakeWriter:
     def _decoded(self, topic: str, buffer: TableBuffer) -> Flush:
         state = buffer.state
         decoded = self._decoders[topic].decode(buffer.messages(), state.schema, state.epoch)
+        self._gates.check(topic, decoded.dead_letters)
         return Flush(
             state=state,
             starts=buffer.starts(),

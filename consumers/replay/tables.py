@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from consumers.ingest.decoding import Decoder, make_decoder
+from consumers.ingest.decoding.rejects import RejectsDecoder
 from consumers.ingest.drift import gate_of
 from consumers.ingest.schema_changes import SchemaChanges
 from consumers.replay.context import ReplayContext
@@ -67,6 +68,9 @@ def decoder_of(
 ) -> Iterator[Decoder]:
     """A decoder as the live consumer has it, for a table."""
     kind = config.kind(ref)
+    if kind == "rejects":
+        yield RejectsDecoder.of(config)
+        return
     changes = SchemaChanges(endpoints, ref.source) if kind == "cdc" else None
     try:
         yield make_decoder(ref, table, kind, changes, gate_of(config, ref, table, first=False))

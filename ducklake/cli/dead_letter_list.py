@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 
 from ducklake.cli.checks import chosen
 from lake.config import Config
+from lake.dead_letter_limits import DROP
 from lake.errors import ConfigError
 from lake.ledger import DeadLetterEntry, LedgerReader, Payload
 from lake.opening import open_lake
@@ -65,7 +66,7 @@ def list_all(config: Config, table: str | None, everything: bool, as_json: bool)
     """
     with open_lake(config, for_writing=False) as lake:
         if table is None:
-            _list_tables(lake.ledger, as_json)
+            _list_tables(config, lake.ledger, as_json)
             return
         entries = _of(config, lake.ledger, table)
         shown = entries if everything or as_json else entries[:SHOWN]
@@ -81,19 +82,22 @@ def list_all(config: Config, table: str | None, everything: bool, as_json: bool)
         print(f"{len(entries) - len(shown):,} more: --all lists them", file=sys.stderr)
 
 
-def _list_tables(ledger: LedgerReader, as_json: bool) -> None:
+def _list_tables(config: Config, ledger: LedgerReader, as_json: bool) -> None:
     found = []
-    for topic, count in ledger.dead_letters.counts().items():
+    counts, dropped = ledger.dead_letters.counts(), ledger.dead_letters.dropped()
+    dropping = {r.topic for r, table in config.tables() if table.dead_letters.policy == DROP}
+    for topic in sorted({*counts, *(dropped.keys() & dropping)}):
         entries = ledger.dead_letters.of_table(topic)
         times = [entry.kafka_ts for entry in entries]
-        [(reason, _)] = Counter(entry.reason for entry in entries).most_common(1)
+        reasons = Counter(entry.reason for entry in entries).most_common(1)
         found.append(
             {
                 "table": topic,
-                "count": count,
-                "oldest": _moment(min(times)),
-                "newest": _moment(max(times)),
-                "most_frequent_reason": reason,
+                "count": counts.get(topic, 0),
+                "dropped": dropped.get(topic, 0),
+                "oldest": _moment(min(times)) if times else "",
+                "newest": _moment(max(times)) if times else "",
+                "most_frequent_reason": reasons[0][0] if reasons else "",
             }
         )
     if as_json:
@@ -102,7 +106,7 @@ def _list_tables(ledger: LedgerReader, as_json: bool) -> None:
     if not found:
         print("There are no dead letters.")
         return
-    listing = RichTable("table", "count", "oldest", "newest", "most frequent reason")
+    listing = RichTable("table", "count", "dropped", "oldest", "newest", "most frequent reason")
     for row in found:
         listing.add_row(*map(str, row.values()))
     Console().print(listing)

@@ -70,6 +70,7 @@ class Report:
         postgres: The same, as PostgreSQL counts them.
         dbt: models, tests and failures of the newest cycle.
         dead_letters: Records and inputs that could not be decoded.
+        dropped: How many more of these were only counted.
         age: Seconds since the newest commit of each topic.
         held_back: Relations whose last good state is shown, with the reason.
         not_exported: Relations whose last state stays in PostgreSQL, with the reason.
@@ -86,6 +87,7 @@ class Report:
     postgres: dict[str, dict[str, int]] = field(default_factory=dict)
     dbt: dict[str, int] = field(default_factory=dict)
     dead_letters: int = 0
+    dropped: int = 0
     age: dict[str, float | None] = field(default_factory=dict)
     held_back: dict[str, str] = field(default_factory=dict)
     not_exported: dict[str, str] = field(default_factory=dict)
@@ -104,6 +106,7 @@ class Report:
             "postgres": self.postgres,
             "dbt": self.dbt,
             "dead_letters": self.dead_letters,
+            "dead_letters_dropped": self.dropped,
         }
 
     def dump(self) -> dict[str, Any]:
@@ -164,6 +167,7 @@ def _ask_lake(config: Config, ledger: LedgerReader, paths: LakePaths, report: Re
             newest = ledger.commits.newest_time(ref.topic)
             report.age[ref.topic] = None if newest is None else now - newest
         report.dead_letters = _count(database, "(FROM raw.dead_letters WHERE state = 'dead')")
+        report.dropped = _count(database, "(FROM raw.dead_letters WHERE state = 'dropped')")
         for layer, counts in (("staging", report.staging), ("consume", report.consume)):
             views = database.execute(
                 "SELECT view_name FROM duckdb_views() WHERE NOT internal"
@@ -274,9 +278,10 @@ def _models(report: Report) -> Table:
 
 def _verdict(report: Report) -> Text:
     failed = report.dbt.get("failed", 0)
+    dropped = f", and {report.dropped} that were only counted" if report.dropped else ""
     text = (
         f"dbt: {report.dbt.get('models', 0)} models, {report.dbt.get('tests', 0)} tests,"
-        f" {failed} failed. Dead letters: {report.dead_letters}."
+        f" {failed} failed. Dead letters: {report.dead_letters}{dropped}."
     )
     if report.condition.problems:
         text += " That is as of the last cycle: see the problems above."

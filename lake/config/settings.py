@@ -108,6 +108,23 @@ class Reconcile(Section):
         return float(self.every[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[self.every[-1]]
 
 
+class DeadLetterPolicy(Section):
+    """What becomes of a table's records, files and rows that cannot be read.
+
+    Attributes:
+        policy: `quarantine` keeps them, `stop` stops the table at the first one, `drop` only
+            counts them.
+        max_rows: How many `quarantine` keeps before the table stops.
+        max_mb: The same, in megabytes of their bytes.
+        max_per_hour: The same, within an hour.
+    """
+
+    policy: Literal["quarantine", "stop", "drop"] = "quarantine"
+    max_rows: Annotated[int, Field(ge=1)] = 100_000
+    max_mb: Positive = 1024
+    max_per_hour: Annotated[int, Field(ge=1)] | None = None
+
+
 class Table(Section):
     """One table of a source: the topic `{source}.{table}`.
 
@@ -128,6 +145,7 @@ class Table(Section):
     retention_days: Positive | None = None
     reconcile: Reconcile | None = None
     drift: Literal["evolve", "freeze", "quarantine"] = "evolve"
+    dead_letters: DeadLetterPolicy = DeadLetterPolicy()
 
 
 class Source(Section):

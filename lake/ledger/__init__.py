@@ -1,6 +1,6 @@
 """The ledger: which files exist, which offsets they hold, and where each partition stands."""
 
-from lake.ledger.dead_letters import DeadLetterEntry
+from lake.ledger.dead_letters import DeadLetterEntry, DeadLetterUsage
 from lake.ledger.entries import (
     NOW,
     BuiltFile,
@@ -20,6 +20,7 @@ __all__ = [
     "BuiltFile",
     "CommittedFile",
     "DeadLetterEntry",
+    "DeadLetterUsage",
     "Gap",
     "Generation",
     "LakeFile",

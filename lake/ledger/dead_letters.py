@@ -13,9 +13,9 @@ from pathlib import Path
 
 from lake.errors import CommitConflict
 from lake.ledger.core import LedgerCore, now
-from lake.ledger.payloads import Payload, PayloadReader, Payloads
+from lake.ledger.payloads import MAX_VALUE_BYTES, Payload, PayloadReader, Payloads
 from lake.ledger.statements import add_commit
-from lake.records import OffsetRange
+from lake.records import REJECTS_TOPIC, OffsetRange
 
 _COLUMNS = (
     "d.topic, d.topic_id, d.partition, d.offset, d.kafka_ts, d.source_table, d.reason,"
@@ -46,6 +46,21 @@ class DeadLetterEntry:
     reason: str
     value_bytes: int
     state: str = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterUsage:
+    """What a table's dead letters take.
+
+    Attributes:
+        rows: How many are kept.
+        bytes: Of what is kept of them.
+        recent: How many came since some moment, whatever has become of them.
+    """
+
+    rows: int = 0
+    bytes: int = 0
+    recent: int = 0
 
 
 class DeadLetterReader:
@@ -114,6 +129,41 @@ class DeadLetterReader:
                 " USING (topic, generation) WHERE d.state = 'dead' GROUP BY 1 ORDER BY 1"
             )
         )
+
+    def dropped(self) -> dict[str, int]:
+        """Dead letters that nobody keeps any more, by the table for which they were meant."""
+        return dict(
+            self._core.db.execute(
+                "SELECT source_table, count(*) FROM dead_letters d JOIN lake_tables"
+                " USING (topic, generation) WHERE d.state = 'dropped' GROUP BY 1 ORDER BY 1"
+            )
+        )
+
+    def usage(self, topic: str, since: float) -> DeadLetterUsage:
+        """What the dead letters meant for a table take.
+
+        Args:
+            topic: Its topic.
+            since: The moment, in seconds since the epoch, from which on they are recent.
+        """
+        [(rows, kept, recent)] = self._core.db.execute(
+            "SELECT coalesce(sum(d.state = 'dead'), 0),"
+            " coalesce(sum(CASE d.state WHEN 'dead' THEN min(value_bytes, ?) END), 0),"
+            " coalesce(sum(kafka_ts >= ?), 0)"
+            " FROM dead_letters d JOIN lake_tables USING (topic, generation)"
+            " WHERE topic IN (?, ?) AND source_table = ?",
+            (MAX_VALUE_BYTES, since, topic, REJECTS_TOPIC, topic),
+        )
+        return DeadLetterUsage(rows, kept, recent)
+
+    def rejected(self, topic: str) -> int:
+        """How often a table's producer has rejected something, whatever has become of it."""
+        [(count,)] = self._core.db.execute(
+            "SELECT count(*) FROM dead_letters d JOIN lake_tables USING (topic, generation)"
+            " WHERE topic = ? AND source_table = ?",
+            (REJECTS_TOPIC, topic),
+        )
+        return int(count)
 
     def count(self, topic: str) -> int:
         """Dead letters among the records of a topic."""

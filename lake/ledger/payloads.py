@@ -99,19 +99,32 @@ class Payloads(PayloadReader):
         Raises:
             DiskFull: None of them was kept.
         """
-        self.put(
-            [(topic_id, d.partition, d.offset, d.key, d.value, d.headers) for d in dead_letters]
+        letters = list(dead_letters)
+        kept = [d for d in letters if d.state == "dead"]
+        self.put([(topic_id, d.partition, d.offset, d.key, d.value, d.headers) for d in kept])
+        # Of what is only counted, its provenance; what is kept of it since before stays.
+        others = [d for d in letters if d.state != "dead"]
+        self._put(
+            "INSERT OR IGNORE",
+            [(topic_id, d.partition, d.offset, None, None, d.headers) for d in others],
         )
 
     def put(self, rows: Sequence[tuple[str, int, int, bytes | None, bytes | None, str]]) -> None:
         """The same, of (topic id, partition, offset, key, value, headers)."""
+        self._put("INSERT OR REPLACE", rows)
+
+    def _put(
+        self,
+        how: str,
+        rows: Sequence[tuple[str, int, int, bytes | None, bytes | None, str]],
+    ) -> None:
         if not rows:
             return
         with failures_have_names(self._file):
             db = self._db = self._db or _connected(self._file)
             with transaction(db):
                 db.executemany(
-                    "INSERT OR REPLACE INTO payloads VALUES (?, ?, ?, ?, ?, ?)",
+                    f"{how} INTO payloads VALUES (?, ?, ?, ?, ?, ?)",
                     [(*at, _cut(key), _cut(value), about) for *at, key, value, about in rows],
                 )
 

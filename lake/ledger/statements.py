@@ -98,7 +98,7 @@ def add_dead_letters(
 ) -> None:
     """Add dead letters of a commit."""
     db.executemany(
-        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'dead')",
+        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 *key,
@@ -110,6 +110,7 @@ def add_dead_letters(
                 d.source_table,
                 d.reason,
                 len(d.value or b""),
+                d.state,
             )
             for d in dead_letters
         ],

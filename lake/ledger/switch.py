@@ -24,13 +24,14 @@ def take_over(
             " WHERE topic = ? AND generation = ?",
             (generation, state.topic, state.generation),
         )
-    # What was dropped or redriven is decoded to a dead letter again, and stays what it was.
+    # What was dropped or redriven is decoded to a dead letter again, and stays what it was; so does
+    # what was kept, if by now the table only counts them.
     db.execute(
         "UPDATE dead_letters SET state = was.state FROM dead_letters was"
         " WHERE dead_letters.topic = :topic AND dead_letters.generation = :new"
-        " AND was.topic = :topic AND was.generation = :old AND was.state <> 'dead'"
+        " AND was.topic = :topic AND was.generation = :old"
         " AND was.topic_id = dead_letters.topic_id AND was.partition = dead_letters.partition"
-        " AND was.offset = dead_letters.offset",
+        " AND was.offset = dead_letters.offset AND was.state <> dead_letters.state",
         {"topic": state.topic, "new": generation, "old": state.generation},
     )
     db.execute(

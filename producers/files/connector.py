@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, time
 
 import structlog
 
 from lake.config import Config, Endpoints, Section, Source, Table
-from producers.base import Batch, Connector, Cursors, Problem, Trouble
+from lake.errors import DeadLetterLimit
+from producers.base import Batch, Connector, Cursors, Problem, TableState, Trouble
 from producers.cursors import committed_cursors
 from producers.files.batches import FileReader, Unsettled
 from producers.files.checks import changed_options, file_problems, options_model
@@ -20,6 +21,7 @@ from producers.files.quiet import QuietFiles
 from producers.files.reading import FileForm, count_rows
 from producers.files.requests import requested_at
 from producers.files.spool import fetched
+from producers.files.stopped import StoppedTables
 from producers.files.troubles import Troubles
 from producers.files.version import FileVersion, options_digest
 from producers.formats import FileOptions, UnreadableFile
@@ -44,6 +46,7 @@ class FileConnector(Connector):
         }
         self._quiet = QuietFiles()
         self._troubles = Troubles(name, source.directory)
+        self._stopped = StoppedTables(name)
         self._lost: dict[str, int] = {}  # by file: how often the connection broke at it
         self._unsettled = False
 
@@ -76,6 +79,10 @@ class FileConnector(Connector):
         """The files that cannot be read now."""
         return self._troubles.current()
 
+    def table_states(self) -> Sequence[TableState]:
+        """The tables whose policy for dead letters has stopped them."""
+        return self._stopped.states()
+
     def _options(self, table: str) -> FileOptions:
         options = self.table_options[table]
         assert isinstance(options, FileOptions)
@@ -88,10 +95,17 @@ class FileConnector(Connector):
         self._unsettled = False
         with self.open_folder() as folder:
             self._troubles.begin()
+            for table in self.source.tables:
+                self._stopped.release(folder, table, requested_at(self.config, self.name, table))
             for table, path in self._found(folder):
+                if table in self._stopped:
+                    continue
                 try:
                     yield from self._visit(folder, table, path, cursors)
                     self._lost.pop(path, None)
+                except DeadLetterLimit as error:
+                    again = requested_at(self.config, self.name, table)
+                    self._stopped.stop(table, path, folder.state(path), again, error)
                 except FileMissing as error:
                     self._troubles.missing(path, error)
                 except FileUnavailable as error:

@@ -89,6 +89,41 @@ class Break:
 
 BREAKS = (
     Break(
+        "dead letters without a limit",
+        "consumers/ingest/lake_writer.py",
+        "self._gates.check(topic, decoded.dead_letters)",
+        "pass",
+        f"{DEAD_LETTERS}::test_a_full_quarantine_stops_the_table_until_there_is_room",
+    ),
+    Break(
+        "what is dropped is kept",
+        "consumers/ingest/decoding/decoder.py",
+        "self._drops = table.dead_letters.policy == DROP",
+        "self._drops = False",
+        f"{DEAD_LETTERS}::test_what_is_only_counted_is_counted_once_whoever_is_killed",
+    ),
+    Break(
+        "rejects without a limit",
+        "producers/reject_limits.py",
+        "if not batch.rejects or batch.table not in self._limits:",
+        "if True:",
+        "tests/unit/test_reject_limits.py::test_garbage_without_end_fills_no_disk",
+    ),
+    Break(
+        "an inferred type takes what DuckDB takes",
+        "lake/storage/casts.py",
+        "exact = _printed_otherwise(cast, text, type_)",
+        "return cast",
+        "tests/unit/test_exact_values.py::test_an_inferred_type_never_alters_a_value",
+    ),
+    Break(
+        "a declared type cuts off",
+        "lake/storage/casts.py",
+        "if spelling is Spelling.DECLARED:",
+        "if False:",
+        "tests/unit/test_exact_values.py::test_a_declared_moment_loses_neither_its_offset_nor_a_digit",
+    ),
+    Break(
         "no fence",
         COMMITS,
         "if positions.get(partition) != start:",
@@ -137,7 +172,7 @@ BREAKS = (
     Break(
         "a rebuild forgets what was dropped",
         SWITCH,
-        "was.state <> 'dead'",
+        "was.state <> dead_letters.state",
         "was.state = 'dead'",
         f"{DEAD_LETTERS}::test_what_is_dropped_is_counted_no_more_and_stays_known",
     ),

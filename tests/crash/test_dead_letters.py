@@ -17,9 +17,10 @@ from consumers.replay.redrive import Redrive
 from lake.config import load_config
 from lake.errors import CommitConflict
 from lake.ledger import NOW, Ledger, payloads
+from lake.storage.json_files import read_json
 from lake.storage.sql import rows_query
 from tests.crash.conftest import Broker, LakeMaker
-from tests.crash.oracle import LakeUnderTest
+from tests.crash.oracle import LakeUnderTest, until
 from tests.crash.test_failpoints import points
 
 ORDERS = {"orders": "plain"}
@@ -33,6 +34,17 @@ def declare(lake: LakeUnderTest, **columns: str) -> None:
     for source in settings["sources"].values():
         for table in source["tables"]:
             source["tables"][table] = {"columns": columns}
+    path.write_text(yaml.safe_dump(settings))
+    lake.config = load_config(path)
+
+
+def set_policy(lake: LakeUnderTest, **policy: Any) -> None:
+    """Set what becomes of the dead letters of all tables, as somebody who edits ducklake.yml."""
+    path = lake.config.path
+    settings = yaml.safe_load(path.read_text())
+    for source in settings["sources"].values():
+        for table in source["tables"].values():
+            table["dead_letters"] = policy
     path.write_text(yaml.safe_dump(settings))
     lake.config = load_config(path)
 
@@ -251,3 +263,143 @@ def test_a_table_that_is_being_rebuilt_takes_no_redrive(make_lake: LakeMaker) ->
                 redrive.run(threading.Event())
         assert ledger.generations.drop_abandoned(ref.topic, number, "alive")
     assert redrive.run(threading.Event()).rows == 3
+
+
+# Policies and limits ---------------------------------------------------------------------------
+
+
+def send(lake: LakeUnderTest, *prices: str) -> None:
+    for price in prices:
+        lake.loader.send(lake.topics[0], 1, 0, extra={"price": price})
+
+
+def states(lake: LakeUnderTest) -> list[tuple[int, str, bytes | None]]:
+    """(offset, state, bytes) of all dead letters, whatever has become of them."""
+    with Ledger(lake.paths) as ledger:
+        known = ledger.dead_letters.up_to(NOW - 1, all_states=True)
+        kept = ledger.dead_letters.payloads(known)
+        return [
+            (entry.offset, entry.state, None if payload is None else payload.value)
+            for entry, payload in zip(known, kept, strict=True)
+        ]
+
+
+def problem_of(lake: LakeUnderTest) -> str:
+    """What the consumer tells `ducklake status` of the table."""
+    found = [read_json(file).get("parts", {}) for file in lake.paths.run.glob("consume*.json")]
+    parts = [one[lake.topics[0]] for one in found if lake.topics[0] in one]
+    return " ".join(part["reason"] for part in parts if part["state"] == "stopped")
+
+
+def test_a_table_with_the_policy_stop_stops_and_goes_on_after_the_fix(
+    make_lake: LakeMaker,
+) -> None:
+    lake = make_lake(ORDERS)
+    declare(lake, price="DECIMAL(10,2)")
+    set_policy(lake, policy="stop")
+    send(lake, "1.50")
+    worker = lake.start("consume")
+    lake.await_caught_up()
+    send(lake, "n/a", "2.50")
+    until(lambda: "is `stop`" in problem_of(lake), "the table to stop")
+    assert "the value does not fit DECIMAL(10,2)" in problem_of(lake)
+    assert worker.exit_code() is None, "only the table stops"
+    lake.stop()
+    once = lake.start("consume", "--once")
+    assert once.await_end() != 0 and "policy: quarantine" in once.text()
+    assert prices(lake) == [(0, "1.50")] and states(lake) == []
+
+    declare(lake, price="VARCHAR")
+    set_policy(lake, policy="stop")
+    lake.start("consume")
+    lake.await_caught_up()
+    lake.stop()
+    assert [price for _, price in prices(lake)] == ["1.50", "n/a", "2.50"]
+    lake.check()
+
+
+def test_a_full_quarantine_stops_the_table_until_there_is_room(make_lake: LakeMaker) -> None:
+    lake = make_lake(ORDERS)
+    declare(lake, price="DECIMAL(10,2)")
+    set_policy(lake, max_rows=2)
+    lake.start("consume")
+    send(lake, "n/a", "n/a", "n/a")  # what is read at once may go beyond the limit
+    lake.await_caught_up()
+    assert len(states(lake)) == 3
+    send(lake, "1.50")
+    lake.await_caught_up()
+    assert prices(lake) == [(3, "1.50")], "good rows go on"
+    send(lake, "n/a", "2.50")
+    until(lambda: "`max_rows` is 2" in problem_of(lake), "the table to stop")
+    assert len(states(lake)) == 3
+
+    dropped = lake.start("dead-letters", "drop", lake.topics[0], "--yes")
+    assert dropped.await_end() == 0, dropped.text()
+    lake.await_caught_up()  # by itself
+    until(lambda: not problem_of(lake), "the table to be well")
+    lake.stop()
+    assert prices(lake) == [(3, "1.50"), (5, "2.50")]
+    assert [(offset, state) for offset, state, _ in states(lake)] == [
+        (0, "dropped"),
+        (1, "dropped"),
+        (2, "dropped"),
+        (4, "dead"),
+    ]
+    assert lake.verify() == ()
+
+
+def test_too_many_within_an_hour_stop_the_table(make_lake: LakeMaker) -> None:
+    lake = make_lake(ORDERS)
+    declare(lake, price="DECIMAL(10,2)")
+    set_policy(lake, max_per_hour=2)
+    send(lake, "n/a", "n/a")
+    once = lake.start("consume", "--once")
+    assert once.await_end() == 0, once.text()
+    send(lake, "n/a")
+    once = lake.start("consume", "--once")
+    assert once.await_end() != 0 and "`max_per_hour` is 2" in once.text()
+    set_policy(lake, max_per_hour=20)
+    once = lake.start("consume", "--once")
+    assert once.await_end() == 0, once.text()
+    assert offsets_of_dead_letters(lake) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "step", ["commit.before_ledger", "commit.in_ledger", "commit.after_ledger"]
+)
+def test_what_is_only_counted_is_counted_once_whoever_is_killed(
+    make_lake: LakeMaker, step: str
+) -> None:
+    """Also after a rebuild, and whatever the policy is by then."""
+    lake = make_lake(ORDERS)
+    declare(lake, price="DECIMAL(10,2)")
+    set_policy(lake, policy="drop")
+    send(lake, "1.50", "n/a", "2.505", "3.50")
+    killed = lake.start("consume", failpoint=step)
+    assert killed.await_end() == -signal.SIGKILL, killed.text()
+    lake.start("consume")
+    lake.await_caught_up()
+    lake.stop()
+    counted = [(1, "dropped", None), (2, "dropped", None)]
+    assert states(lake) == counted and [o for o, _ in prices(lake)] == [0, 3]
+    [listed] = said(lake, "list", "--json")
+    assert (listed["count"], listed["dropped"]) == (0, 2)
+    assert lake.verify() == ()
+
+    if step == "commit.in_ledger":
+        rebuild = lake.start("replay", lake.topics[0], "--rebuild")
+        assert rebuild.await_end() == 0, rebuild.text()
+        assert states(lake) == counted
+        assert lake.verify() == ()
+
+
+def test_what_was_kept_stays_kept_when_a_table_counts_only(make_lake: LakeMaker) -> None:
+    lake = with_dead_letters(make_lake)
+    before = states(lake)
+    set_policy(lake, policy="drop")
+    rebuild = lake.start("replay", lake.topics[0], "--rebuild")
+    assert rebuild.await_end() == 0, rebuild.text()
+    assert states(lake) == before and {state for _, state, _ in before} == {"dead"}
+    declare(lake, price="VARCHAR")
+    assert redriven(lake)["rows"] == 3
+    lake.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from confluent_kafka import Message
 
 from consumers.ingest.arrow_batch import provenance_of
@@ -30,3 +32,8 @@ def dead_letter(
         value=message.value(),
         headers=provenance_of(message) or "{}",
     )
+
+
+def dropped(letter: DeadLetter) -> DeadLetter:
+    """The same, to be counted and not kept."""
+    return replace(letter, state="dropped")

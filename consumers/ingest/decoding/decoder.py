@@ -16,7 +16,7 @@ from confluent_kafka import Message
 from consumers.ingest.decoding.careful import CarefulDecoder
 from consumers.ingest.decoding.columns import Changes, KnownColumns
 from consumers.ingest.decoding.database import connect
-from consumers.ingest.decoding.dead_letters import dead_letter
+from consumers.ingest.decoding.dead_letters import dead_letter, dropped
 from consumers.ingest.decoding.debezium import Debezium
 from consumers.ingest.decoding.decoded import Decoded, Decoder
 from consumers.ingest.decoding.fast import FastDecoder
@@ -29,6 +29,7 @@ from consumers.ingest.decoding.versions import VersionedSchema, by_version, plac
 from consumers.ingest.drift import FREEZE, DriftGate
 from consumers.ingest.schema_history import TableHistory, TableVersion
 from lake.config import Table, TableRef
+from lake.dead_letter_limits import DROP
 from lake.records import DeadLetter, Kind
 from lake.storage.schema import Schema
 
@@ -87,6 +88,7 @@ class TableDecoder:
     ) -> None:
         self.ref = ref
         self._gate = gate
+        self._drops = table.dead_letters.policy == DROP
         self._announced = announced
         self._format = record_format
         self._known = KnownColumns(ref, table, changes)
@@ -95,13 +97,19 @@ class TableDecoder:
         self._careful = CarefulDecoder(self._db, record_format, self._known)
 
     def decode(self, messages: Sequence[Message], schema: Schema, epoch: int = 0) -> Decoded:
-        """Decode a batch.
+        """Decode a batch; where the table only counts its dead letters, they are dropped.
 
         Args:
             messages: Records of this table, ordered by partition and offset.
             schema: The table's schema so far.
             epoch: How often the topic had been made anew when these records were produced.
         """
+        decoded = self._decode(messages, schema, epoch)
+        if self._drops and decoded.dead_letters:
+            return replace(decoded, dead_letters=tuple(map(dropped, decoded.dead_letters)))
+        return decoded
+
+    def _decode(self, messages: Sequence[Message], schema: Schema, epoch: int) -> Decoded:
         if not messages:
             return Decoded(None, schema, ())
         # Asked after the records were read: what defines them has been announced by now.
