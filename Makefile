@@ -11,7 +11,7 @@ PATHS := ducklake techstore producers consumers batcher stack lake benchmarks te
 .PHONY: help demo test check check-pythons lint soak sabotage bench lock clean install compose-demo compose-down test-compose
 
 help:
-	@echo "make demo [ONCE=1] [JSON=1]  the whole pipeline on real services; ONCE=1 stops after one pass"
+	@echo "make demo [ONCE=1] [JSON=1] [LIVE_APIS=1]  the whole pipeline on real services; ONCE=1 stops after one pass"
 	@echo "make test                    all tests: the embedded stack, then containers"
 	@echo "make check                   lint, types and unit tests"
 	@echo "make check-pythons           unit tests on every other Python from 3.11 to 3.13 that is installed"
@@ -52,7 +52,7 @@ demo:
 	after=$$(cat .venv/.install-milliseconds 2>/dev/null; stat -c %Y $(READY) 2>/dev/null); \
 	if [ "$$before" != "$$after" ]; then \
 		export DUCKLAKE_INSTALL_SECONDS=$$(awk '{print $$1 / 1000}' .venv/.install-milliseconds); fi; \
-	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json)
+	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json) $(if $(LIVE_APIS),--live-apis)
 
 test: check
 	@$(BIN)/pytest -q -n 2 --dist loadfile tests/integration tests/crash tests/e2e

@@ -11,11 +11,9 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import orjson
 import pandas as pd
 
@@ -24,6 +22,7 @@ from lake.config import Connection as ConnectionBase
 from lake.errors import ConfigError
 from lake.records import Record, Reject
 from producers.connections import ConnectionUse, NoConnection, connect
+from producers.frames import frame_rows
 
 Cursors = Mapping[str, Mapping[str, Any]]
 """Cursors of one source by unit (a file, a URL, a frame); their contents are the connector's."""
@@ -66,16 +65,19 @@ class TableState:
 
     Attributes:
         table: Its name; `*` where nobody knows which one it is.
-        state: `stopped` where rows are left out, `differs` where the lake may not be what the
-            source is, `misconfigured` where it is read, but not as somebody wanted it.
+        state: `stopped` where rows are left out, `retrying` where it is asked again soon, `differs`
+            where the lake may not be what the source is, `misconfigured` where it is read, but not
+            as somebody wanted it.
         reason: What happened, and where.
         remedy: What the reader should do about it.
+        next_attempt: When it is asked again, in seconds of the epoch, if that is known.
     """
 
     table: str
     state: str
     reason: str
     remedy: str
+    next_attempt: float | None = None
 
 
 class NoOptions(Section):
@@ -272,25 +274,6 @@ class ExtractConnector(Connector):
                 f"Add it under sources.{self.name}.tables in ducklake.yml.",
             )
         return self.source.tables[table]
-
-
-def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A frame's rows as JSON knows them: what is missing is null, a Decimal keeps its digits."""
-    columns = [str(name) for name in frame.columns]
-    return [
-        dict(zip(columns, (_plain(cell) for cell in row), strict=True))
-        for row in frame.itertuples(index=False, name=None)
-    ]
-
-
-def _plain(cell: Any) -> Any:
-    if cell is None or cell is pd.NaT or cell is pd.NA or cell != cell:  # NaN is not itself
-        return None
-    if isinstance(cell, datetime | date):
-        return cell.isoformat()
-    if isinstance(cell, Decimal):
-        return str(cell)
-    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def record_key(table: Table, row: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ KINDS: Mapping[str, str] = {
     MYSQL_POLL: "producers.mysql.polling.connector:MysqlPollConnector",
     "sftp": "producers.sftp.connector:SftpConnector",
     "files": "producers.files.local:FilesConnector",
+    "rest": "producers.rest.connector:RestConnector",
 }
 
 
@@ -48,7 +49,7 @@ def connector_class(config: Config, name: str) -> type[Connector]:
         raise config.error(
             at,
             f"unknown type {kind!r}{known}",
-            "Or use package.module:Class, such as techstore.argentina:ArgentinaConnector.",
+            "Or use package.module:Class, such as my_connectors.dolar:DolarConnector.",
         )
     importlib.invalidate_caches()  # the class may have been written since the last try
     module, _, attribute = target.partition(":")

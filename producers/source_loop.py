@@ -12,6 +12,7 @@ import structlog
 from lake.errors import (
     DuckLakeError,
     ProducerFenced,
+    ServiceUnreachable,
     SourceError,
     TransientError,
     UnexpectedError,
@@ -105,6 +106,8 @@ class SourceLoop:
         states = source.table_states()
         self._tell_tables(states)
         self._tell_troubles(source)
+        if once:
+            _require_no_retry(states)
         if self._error is not None:
             log.info("source_resumed", message="The source responds again.", source=self.name)
         self._error = None
@@ -194,7 +197,7 @@ class SourceLoop:
         self._told_tables = self._tell_parts(
             self._told_tables,
             {
-                name: Part("table", told.state, reason=told.reason, remedy=told.remedy)
+                name: Part("table", told.state, 0.0, told.reason, told.remedy, told.next_attempt)
                 for name, told in worst.items()
             },
         )
@@ -230,6 +233,18 @@ class SourceLoop:
                 source=self.name,
                 reason=type(error).__name__,
             )
+
+
+def _require_no_retry(states: Sequence[TableState]) -> None:
+    """Where one pass is all: tables that are asked again soon are asked again within it.
+
+    Raises:
+        ServiceUnreachable: There are some.
+    """
+    waiting = [state for state in states if state.state == RETRYING]
+    if waiting:
+        what = " ".join(state.reason for state in waiting)
+        raise ServiceUnreachable(what, " ".join(dict.fromkeys(s.remedy for s in waiting)))
 
 
 def _pause(source: Connector, once: bool) -> float:

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from lake.config import EMBEDDED, FOREIGN, Config, Endpoints, MysqlConnection, SftpConnection
+from lake.config import (
+    EMBEDDED,
+    FOREIGN,
+    Config,
+    Endpoints,
+    MysqlConnection,
+    SftpConnection,
+    Source,
+)
 from producers.connections import connect
+from producers.http.connection import RestConnection
 from producers.registry import connector_class
+from producers.rest.options import RestTable, placeholders
 from stack.tools import Tools
-from techstore.argentina import ArgentinaConnection
 
 LAKE = "lake.duckdb"
 
@@ -58,13 +67,23 @@ def _sources(config: Config) -> Iterator[ConnectionHint]:
                 hint = _mysql(config, name, found, embedded)
             case SftpConnection():
                 hint = _sftp(config, name, found, embedded, source.directory)
-            case ArgentinaConnection():
-                hint = ConnectionHint(name, f"curl -s {found.dolarapi}/v1/dolares/blue")
+            case RestConnection():
+                hint = ConnectionHint(name, f"curl -s {_first_address(found, source)}")
             case _:
                 continue
         if hint.line not in seen:
             seen.add(hint.line)
             yield hint
+
+
+def _first_address(api: RestConnection, source: Source) -> str:
+    """An address of the API that can be opened as it is; the API itself where there is none."""
+    for spec in source.tables.values():
+        for request in RestTable.model_validate(spec.options).all_requests().values():
+            url = request.url or ""
+            if request.connection is None and "://" not in url and not placeholders(url):
+                return shlex.quote(f"{api.base_url}/{url.lstrip('/')}")
+    return shlex.quote(api.base_url)
 
 
 def _connect(endpoints: Endpoints) -> ConnectionHint:

@@ -130,8 +130,8 @@ class Api(Service):
         return requests.get(f"{self.address()}/health", timeout=5).ok
 
     def endpoint(self) -> dict[str, Any]:
-        """One server stands for both addresses."""
-        return {"argentinadatos": self.address(), "dolarapi": self.address()}
+        """Where it is."""
+        return {"base_url": self.address()}
 
     def address(self) -> str:
         """Its address."""

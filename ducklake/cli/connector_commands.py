@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -23,22 +24,31 @@ def backfill(
         bool,
         typer.Option("--reset", help="Begin the source anew: all tables, and changes from now on."),
     ] = False,
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="Of an API: the first day."),
+    ] = None,
+    last: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=["%Y-%m-%d"], help="Of an API: the last day."),
+    ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Return once the request is stored.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a table of MySQL again while its changes keep flowing, or the files of a table again.
+    """Read a table of MySQL again while its changes keep flowing, or files, or an API.
 
-    Nothing is written to MySQL; files become a new version, later than the first.
+    Nothing is written to MySQL; files and answers of APIs become a new version, later than the
+    first.
     """
     from ducklake.cli import connectors
 
     if reset:
         connectors.reset(config, table, not no_wait, as_json)
     else:
-        connectors.backfill(config, table, where, not no_wait, as_json)
+        connectors.backfill(config, table, where, (first, last), not no_wait, as_json)
 
 
 def status(

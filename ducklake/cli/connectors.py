@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import typer
@@ -14,6 +15,7 @@ from ducklake.cli.configuration import load_checked
 from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
 from ducklake.cli.polled_tables import backfill_polled
+from ducklake.cli.rest_tables import is_rest_source, request_rest_backfill
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
 from lake.config import MYSQL_POLL, Config, nearest
 from lake.errors import ConfigError, SourceError, TransientError
@@ -28,13 +30,19 @@ SAY_SECONDS = 1.0
 _TELL_TERMINAL, _TELL_LOG = 1.0, 10.0
 
 
-def backfill(path: Path | None, topic: str, where: str, wait: bool, as_json: bool) -> None:
+Days = tuple[datetime | None, datetime | None]
+
+
+def backfill(
+    path: Path | None, topic: str, where: str, days: Days, wait: bool, as_json: bool
+) -> None:
     """Have a table read again, and wait until its rows are in Kafka.
 
     Args:
         path: The configuration's file; None looks for it.
         topic: The table, as `SOURCE.TABLE`.
         where: A condition in MySQL's SQL; empty for all rows.
+        days: The first and the last day, of a table of an API; None for no limit.
         wait: Whether to wait, and to show the progress.
         as_json: Whether the result is one line of JSON.
 
@@ -45,6 +53,14 @@ def backfill(path: Path | None, topic: str, where: str, wait: bool, as_json: boo
     """
     name, _, table = topic.partition(".")
     settings = load_checked(path, [name])
+    if is_rest_source(settings, name):
+        request_rest_backfill(settings, topic, where, days, as_json)
+        return
+    if days != (None, None):
+        raise ConfigError(
+            f"{topic} is no table of an API: it has no --from and --to.",
+            "For MySQL, use --where; files are read again as a whole.",
+        )
     if is_file_source(settings, name):
         request_backfill(settings, topic, as_json)
         return

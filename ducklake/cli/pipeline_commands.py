@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from ducklake.cli.signals import stop_on_signals
 from ducklake.supervision.beating import beating
 from lake.config import load_config
 from lake.errors import ConfigError
+from techstore.public_apis import use_public_apis
 
 
 def produce(
@@ -175,12 +177,17 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="One full pass, then stop.")] = False,
     as_json: JsonOption = False,
     rate: Annotated[float, typer.Option(help="Rows that the simulator changes per second.")] = 5.0,
+    live_apis: Annotated[
+        bool, typer.Option("--live-apis", help="Ask the public APIs instead of the demo's own.")
+    ] = False,
 ) -> None:
     """Start the stack and run the whole pipeline, continuously or once."""
     from ducklake.cli import demo as job
     from ducklake.cli.configuration import load_checked
 
     stop = stop_on_signals()
+    if live_apis:
+        use_public_apis(os.environ)
     settings = load_checked(config)
     if once:
         job.demo_once(settings, stop, as_json)

@@ -69,6 +69,22 @@ def read(stream: BinaryIO, options: JsonOptions) -> Iterator[Row | BadRow]:
         raise window.broken("something follows the array")
 
 
+def value_at(stream: BinaryIO | Window, path: str | None) -> str:
+    """The first character of the value to which keys lead; empty where there is none.
+
+    Args:
+        stream: The text; a window stands at the value then.
+        path: The keys; None for the whole text.
+
+    Raises:
+        UnreadableFile: It is not JSON as far as that, or has nothing there.
+    """
+    window = stream if isinstance(stream, Window) else Window(stream)
+    if path is not None:
+        _go_to(window, path)
+    return window.next()
+
+
 def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | BadRow]:
     """Read one object a line; a broken line costs itself."""
     lines = Lines(stream, "utf-8-sig")

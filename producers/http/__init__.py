@@ -1,1 +1,1 @@
-"""What connectors of HTTP APIs share: a bounded GET, and answers that are sent once each."""
+"""What connectors of HTTP APIs share: bounded requests, logins, and exact answers."""

@@ -1,36 +1,30 @@
-"""GET within limits of size and time; every way in which an API does not answer has a name."""
+"""GET for connectors of one's own: within the limits of `HttpClient`, an answer as bytes."""
 
 from __future__ import annotations
 
-import time
-
-import requests
 import structlog
 
-from lake.config import without_login
-from lake.errors import ServiceUnreachable
+from producers.http.answer import HttpRequest
+from producers.http.client import HttpClient
+from producers.http.connection import RestConnection
 
 log = structlog.get_logger()
-TIMEOUT = (5.0, 20.0)
-ANSWER_SECONDS = 60.0
-ANSWER_BYTES = 64 * 1024 * 1024
-BLOCK = 1 << 16
 
 
 class HttpReader:
-    """Reads the addresses of one source.
+    """Reads the addresses of one API.
 
     It does not try again: that would wait where nobody could stop it. The next poll asks again.
 
     Args:
         source: The source's name, for its log.
-        remedy: What to check where an address refuses, such as a key of `ducklake.yml`.
+        connection: The API.
     """
 
-    def __init__(self, source: str, remedy: str = "") -> None:
+    def __init__(self, source: str, connection: RestConnection) -> None:
         self._source = source
-        self._remedy = remedy
-        self._http = requests.Session()
+        self._base_url = connection.base_url
+        self._http = HttpClient(connection)
         self._absent: set[str] = set()
 
     def close(self) -> None:
@@ -40,42 +34,26 @@ class HttpReader:
     def get(self, url: str) -> bytes | None:
         """The answer's bytes; None where there is nothing at that address (404), said once.
 
+        Args:
+            url: Below the connection's `base_url`, or a whole address.
+
         Raises:
-            ServiceUnreachable: No answer, another status than 200, or beyond `ANSWER_BYTES` or
-                `ANSWER_SECONDS`.
+            NotAnswered: No answer in time, a broken one, or one that says to come back later.
+            RequestRefused: Another status, a redirect to where none may lead, or too large a body.
         """
-        shown = without_login(url)
-        try:
-            with self._http.get(url, timeout=TIMEOUT, stream=True) as response:
-                status = response.status_code
-                content = _content(response) if status == requests.codes.ok else b""
-        except requests.RequestException as error:
-            raise ServiceUnreachable(
-                f"GET {shown}: {type(error).__name__}.", "It is retried."
-            ) from None
-        if status == requests.codes.not_found:
-            if url not in self._absent:
-                log.warning(
-                    "url_not_found",
-                    message="The API has nothing at this address yet.",
-                    source=self._source,
-                    url=shown,
-                )
-            self._absent.add(url)
-            return None
-        if status != requests.codes.ok:
-            check = f"; if that stays, check {self._remedy}" if self._remedy else ""
-            raise ServiceUnreachable(f"GET {shown}: status {status}.", f"It is retried{check}.")
-        self._absent.discard(url)
-        return content
-
-
-def _content(response: requests.Response) -> bytes:
-    """The body, within limits of size and time: a server may drip, or never end."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    content = bytearray()
-    for block in response.iter_content(BLOCK):
-        content += block
-        if len(content) > ANSWER_BYTES or time.monotonic() > deadline:
-            raise requests.Timeout
-    return bytes(content)
+        if "://" not in url:
+            url = f"{self._base_url}/{url.lstrip('/')}"
+        answer = self._http.send(HttpRequest(url))
+        with answer.body as body:
+            if answer.status != 404:
+                self._absent.discard(url)
+                return body.read()
+        if url not in self._absent:
+            log.warning(
+                "url_not_found",
+                message="The API has nothing at this address yet.",
+                source=self._source,
+                url=answer.url,
+            )
+        self._absent.add(url)
+        return None

@@ -123,7 +123,8 @@ def own_servers(config: Config, database: str) -> dict[str, object]:
     at = config.endpoints()
     shop, files, api = (source_connection(config, name) for name in ("mysql", "sftp", "api"))
     passwords = {"shop_db": "DUCKLAKE_MYSQL_PASSWORD", "suppliers": "DUCKLAKE_SFTP_PASSWORD"}
-    connections = {"shop_db": keys_of(shop), "suppliers": keys_of(files), "argentina": keys_of(api)}
+    connections = {"shop_db": keys_of(shop), "suppliers": keys_of(files)}
+    connections |= dict.fromkeys(("argentinadatos", "dolarapi"), keys_of(api))
     for name, variable in passwords.items():
         connections[name]["password"] = f"${{{variable}}}"
     # as the embedded Connect, which stands for the reader's own, knows this password

@@ -28,7 +28,7 @@ from producers.transactions import TransactionalWriter
 
 PATIENCE = 60.0
 # The demo's source of each type, whose server the tests use.
-DEMO = {"mysql_cdc": "mysql", "sftp": "sftp", "techstore.argentina:ArgentinaConnector": "api"}
+DEMO = {"mysql_cdc": "mysql", "sftp": "sftp", "rest": "api"}
 
 
 def shop_server(config: Config, source: str = "mysql") -> MysqlConnection:

@@ -9,24 +9,33 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from lake.config import Config
-from lake.errors import ServiceUnreachable, SourceError
+from lake.errors import ServiceUnreachable
 from producers.mysql.query import ask
 from tests.integration.producers_lab import Lab, make_lab, poll, shop_server
 
 pytestmark = pytest.mark.stack
+ROOT = Path(__file__).resolve().parents[2]
 HISTORY = "/v1/cotizaciones/dolares/blue"
 CURRENT = "/v1/dolares/blue"
-ARGENTINA = "techstore.argentina:ArgentinaConnector"
 YEARS = "SELECT 2024, 2025"
-TABLES: dict[str, Any] = {
-    "dolar_blue": {"key": ["fecha", "fechaActualizacion"]},
-    "feriados": {
-        "key": ["fecha", "nombre"],
-        "options": {"years_query": YEARS, "years_connection": "mysql"},
-    },
-}
+
+
+def demo_tables() -> dict[str, Any]:
+    """The demo's own tables, whose servers are those of a test."""
+    file = yaml.safe_load((ROOT / "ducklake.yml").read_text(encoding="utf-8"))
+    tables: dict[str, Any] = file["sources"]["api"]["tables"]
+    tables["dolar_blue"]["options"]["requests"]["current"]["connection"] = "api"
+    tables["feriados"]["options"]["each"]["year"] |= {
+        "first_and_last": YEARS,
+        "connection": "mysql",
+    }
+    return tables
+
+
+TABLES = demo_tables()
 
 
 def holidays(year: int) -> list[dict[str, str]]:
@@ -103,8 +112,9 @@ def lab(tmp_path: Path, stack_config: Config, api: Api) -> Lab:
 
 
 def lab_of(folder: Path, stack: Config, api: Api, tables: dict[str, Any]) -> Lab:
-    servers = {"api": {"argentinadatos": api.url, "dolarapi": api.url}}
-    return make_lab(folder, stack, {"type": ARGENTINA, "tables": tables}, servers)
+    return make_lab(
+        folder, stack, {"type": "rest", "tables": tables}, {"api": {"base_url": api.url}}
+    )
 
 
 def test_the_history_once_then_what_is_new(lab: Lab, api: Api) -> None:
@@ -137,12 +147,16 @@ def test_a_failing_address_stops_no_other_and_recovers(lab: Lab, api: Api) -> No
     source, writer = lab.connector(), lab.writer()
     history = api.answers[HISTORY][1]
     api.say(HISTORY, b"<html>secret-body</html>", status=503)
-    with pytest.raises(ServiceUnreachable, match="status 503") as error:
-        poll(source, writer)
-    assert "secret-body" not in str(error.value)
+    assert poll(source, writer) == 5
+    [state] = source.table_states()
+    assert (state.table, state.state) == ("dolar_blue", "retrying")
+    assert "status 503" in state.reason
+    assert "secret-body" not in str(state)
     assert len(lab.rows("dolar_blue")) == 1
     assert len(lab.rows("feriados")) == 4
     api.say(HISTORY, history)
+    source.close()
+    source = lab.connector()
     assert poll(source, writer) == 2
     assert poll(source, writer) == 0
     source.close()
@@ -156,6 +170,8 @@ def test_a_year_that_is_not_published_yet_is_asked_again(lab: Lab, api: Api) -> 
     api.say("/v1/feriados/2025", holidays(2025))
     assert poll(source, writer) == 2
     api.answers.clear()
+    source.close()
+    source = lab.connector()
     with pytest.raises(ServiceUnreachable, match="All addresses"):
         poll(source, writer)
     source.close()
@@ -169,10 +185,12 @@ def test_an_answer_that_is_no_json_is_one_reject_and_read_once_it_is(lab: Lab, a
     assert poll(source, writer) == 5
     assert poll(source, writer) == 0
     assert sorted((seen.value, seen.about["reason"]) for seen in lab.rejects()) == [
-        (b'"stray"', f"{api.url}/v1/feriados/2024, item 3: no JSON object"),
-        (history[:30], f"{api.url}{HISTORY}: not JSON"),
+        (b'"stray"', f"{api.url}/v1/feriados/2024, item 3: it is not a JSON object"),
+        (history[:30], f"{api.url}{HISTORY}: not JSON: it ends in the middle (line 1)"),
     ]
     api.say(HISTORY, history)
+    source.close()
+    source = lab.connector()
     assert poll(source, writer) == 2
     api.asked.clear()
     assert poll(source, writer) == 0
@@ -184,9 +202,10 @@ def test_an_answer_that_is_no_json_is_one_reject_and_read_once_it_is(lab: Lab, a
 def test_the_years_are_those_that_have_orders(
     tmp_path: Path, stack_config: Config, api: Api
 ) -> None:
-    options = stack_config.settings.sources["api"].tables["feriados"].options
-    tables = {"feriados": {"key": ["fecha"], "options": {**options, "years_connection": "mysql"}}}
-    lab = lab_of(tmp_path, stack_config, api, tables)
+    own = stack_config.settings.sources["api"].tables["feriados"].options
+    of_the_shop = {**own["each"]["year"], "connection": "mysql"}
+    options = {**own, "each": {"year": of_the_shop}}
+    lab = lab_of(tmp_path, stack_config, api, {"feriados": {"key": ["fecha"], "options": options}})
     found = ask(
         shop_server(stack_config), "SELECT GROUP_CONCAT(DISTINCT YEAR(ordered_at)) FROM orders"
     )
@@ -202,15 +221,14 @@ def test_the_years_are_those_that_have_orders(
 def test_a_wrong_password_of_the_shop_comes_after_what_needs_none(
     tmp_path: Path, stack_config: Config, api: Api
 ) -> None:
-    servers = {
-        "api": {"argentinadatos": api.url, "dolarapi": api.url},
-        "mysql": {"password": "hunter2"},
-    }
-    lab = make_lab(tmp_path, stack_config, {"type": ARGENTINA, "tables": TABLES}, servers)
+    servers = {"api": {"base_url": api.url}, "mysql": {"password": "hunter2"}}
+    lab = make_lab(tmp_path, stack_config, {"type": "rest", "tables": TABLES}, servers)
     source, writer = lab.connector(), lab.writer()
-    with pytest.raises(SourceError, match="Access denied") as error:
-        poll(source, writer)
-    assert "hunter2" not in str(error.value)
-    assert "connections.mysql" in error.value.remedy
+    assert poll(source, writer) == 3
+    [state] = source.table_states()
+    assert (state.table, state.state) == ("feriados", "stopped")
+    assert "Access denied" in state.reason
+    assert "hunter2" not in str(state)
+    assert "connections.mysql" in state.remedy
     assert len(lab.rows("dolar_blue")) == 3
     source.close()

@@ -164,9 +164,8 @@ def test_stop_does_not_wait_for_a_server_that_does_not_answer(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        spec = {"type": "techstore.argentina:ArgentinaConnector", "tables": {"dolar_blue": {}}}
-        api = {"api": {"argentinadatos": url, "dolarapi": url}}
-        lab = make_lab(tmp_path, stack_config, spec, api)
+        spec = {"type": "rest", "tables": {"dolar_blue": {"options": {"url": "/blue"}}}}
+        lab = make_lab(tmp_path, stack_config, spec, {"api": {"base_url": url}})
         silent.settimeout(30)
         accepted: list[socket.socket] = []
 

@@ -27,12 +27,12 @@ from ducklake.cli import stack as commands
 from lake.config import Config, Endpoints, load_config
 from lake.errors import StackError
 from lake.processes.status_file import Report
+from producers.http.connection import RestConnection
 from producers.registry import source_connection
 from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.jars import PROJECT
 from stack.progress import Silent
-from techstore.argentina import ArgentinaConnection
 from tests.conftest import copy_project
 from tests.integration.producers_lab import file_server, shop_server
 
@@ -121,8 +121,8 @@ def test_every_service_answers_a_client(config: Config, endpoints: Endpoints) ->
         rows.execute("DROP TABLE t")
     target.close()
     api = source_connection(config, "api")
-    assert isinstance(api, ArgentinaConnection)
-    assert requests.get(f"{api.dolarapi}/v1/dolares/blue", timeout=5).ok
+    assert isinstance(api, RestConnection)
+    assert requests.get(f"{api.base_url}/v1/dolares/blue", timeout=5).ok
     assert AdminClient(endpoints.kafka_client()).list_topics(timeout=10).brokers
 
 

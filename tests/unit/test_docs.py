@@ -19,8 +19,9 @@ from pydantic_core import PydanticUndefined
 from ducklake.cli.app import app
 from lake.config import MysqlConnection, Settings, SftpConnection, Source, Table, json_schema
 from producers.formats import FORMATS, FileOptions
+from producers.http.connection import RestConnection
 from producers.mysql.polling.options import PollOptions
-from techstore.argentina import ArgentinaConnection, ArgentinaConnector
+from producers.rest.options import RestTable
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -35,7 +36,7 @@ MAPS: dict[str, type[BaseModel]] = {"sources": Source, "sources.*.tables": Table
 CONNECTIONS: dict[str, type[BaseModel]] = {
     "mysql_cdc": MysqlConnection,
     "sftp": SftpConnection,
-    "techstore.argentina:ArgentinaConnector": ArgentinaConnection,
+    "rest": RestConnection,
 }
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -253,8 +254,8 @@ def test_every_option_of_a_reader_is_documented() -> None:
         for reader in re.findall(r"`([^`]+)`", readers)
     }
     models: dict[str, type[BaseModel]] = {suffix: f.options for suffix, f in FORMATS.items()}
-    models["feriados"] = ArgentinaConnector.table_options_model("feriados", Table())
     models["mysql_poll"] = PollOptions
+    models["rest"] = RestTable
     models["every file"] = FileOptions
     common = set(FileOptions.model_fields)
     assert documented == {

@@ -13,7 +13,8 @@ import pytest
 from lake.config import Config, Endpoints, PostgresEndpoint
 from lake.config import load_config as load
 from lake.errors import ConfigError
-from producers.base import BATCH_ROWS, ExtractConnector, frame_rows
+from producers.base import BATCH_ROWS, ExtractConnector
+from producers.frames import frame_rows
 
 NOWHERE = Endpoints(
     kafka="127.0.0.1:1",

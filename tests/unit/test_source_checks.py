@@ -35,7 +35,6 @@ from producers.registry import (
     source_connection,
     unused_connections,
 )
-from techstore.argentina import ArgentinaConnection
 from techstore.simulate import shop_connection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,32 +99,26 @@ def source(text: str) -> str:
     ("text", "line", "said"),
     [
         ("type: sfpt\n    tables: {a: {}}", 3, "unknown type 'sfpt'; did you mean 'sftp'?"),
-        ("type: argentina\n    tables: {a: {}}", 3, "techstore.argentina:ArgentinaConnector"),
+        ("type: argentina\n    tables: {a: {}}", 3, "Or use package.module:Class, such as"),
         ("type: nowhere:Class\n    tables: {a: {}}", 3, "cannot be loaded (ModuleNotFoundError"),
         ("type: pathlib:Pth\n    tables: {a: {}}", 3, "cannot be loaded (AttributeError"),
         ("type: pathlib:Path\n    tables: {a: {}}", 3, "is no connector"),
         (
-            "type: techstore.argentina:ArgentinaConnector\n    tables:\n      dolar_blu: {}",
-            5,
-            "this API has no table 'dolar_blu'; did you mean 'dolar_blue'?",
-        ),
-        (
-            "type: techstore.argentina:ArgentinaConnector\n    tables:\n      feriados:\n"
-            "        options: {years_query: SELECT 1}",
-            6,
-            "years_query and years_connection go together",
-        ),
-        (
-            "type: techstore.argentina:ArgentinaConnector\n    tables:\n      feriados:\n"
-            "        options:\n          years_query: SELECT 1\n          years_connection: shop",
-            8,
+            "type: rest\n    connection: {base_url: http://a}\n    tables:\n      feriados:\n"
+            "        options:\n          url: /{year}\n"
+            "          each: {year: {first_and_last: SELECT 1, connection: shop}}",
+            9,
             "there is no connection 'shop'",
         ),
         (
-            "type: techstore.argentina:ArgentinaConnector\n    connection: publik\n"
-            "    tables: {dolar_blue: {}}",
+            "type: rest\n    connection: publik\n    tables: {a: {options: {url: /a}}}",
             4,
-            "there is no connection 'publik'; did you mean 'public'?",
+            "there is no connection 'publik'",
+        ),
+        (
+            "type: rest\n    tables: {a: {options: {url: /a}}}",
+            2,
+            "it is missing: name one of `connections`, or write its keys, or `embedded`",
         ),
     ],
 )
@@ -402,13 +395,12 @@ def test_the_years_of_feriados_need_the_server_that_knows_them(tmp_path: Path) -
     assert unused_connections(made) == ["suppliers"]
 
 
-def test_the_apis_are_public_unless_something_else_is_said(tmp_path: Path) -> None:
-    kind = "type: techstore.argentina:ArgentinaConnector\n    tables: {dolar_blue: {}}"
-    for more in ("", "\n    connection: public"):
-        found = source_connection(config(tmp_path, source(kind + more)), "own")
-        assert found == ArgentinaConnection().placed("", found.place)
-        assert isinstance(found, ArgentinaConnection)
-        assert found.dolarapi == "https://dolarapi.com"
+def test_a_table_may_name_an_api_of_its_own(tmp_path: Path) -> None:
+    file = yaml.safe_load((ROOT / "ducklake.yml").read_text())
+    file["sources"] = {"api": file["sources"]["api"]}
+    del file["connections"]["dolarapi"]
+    found = refused(tmp_path, yaml.safe_dump(file, sort_keys=False))
+    assert "options.requests.current.connection: there is no connection 'dolarapi'" in found
 
 
 def test_the_shop_is_the_mysql_source_that_has_orders(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`type: rest`: APIs that answer JSON, described in `ducklake.yml` alone."""

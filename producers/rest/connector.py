@@ -1,0 +1,222 @@
+"""Reads tables from APIs that answer JSON: adding one is a matter of `ducklake.yml` alone."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lake.config import Config, Endpoints, Source, Table
+from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
+from producers.base import Batch, Connector, Cursors, TableState
+from producers.connections import ConnectionUse, connect_as
+from producers.cursors import committed_cursors
+from producers.http.answer import NotAnswered
+from producers.http.client import HttpClient
+from producers.http.connection import RestConnection
+from producers.rest.options import RestRequest, RestTable, YearsOf
+from producers.rest.pace import Pace
+from producers.rest.parameters import mysql_use, values_of
+from producers.rest.reader import TableReader, UnitProblem
+from producers.rest.requests import backfills
+from producers.rest.rows import GoodRow
+from producers.rest.units import Unit, units_of
+
+_SERVICE = "api"
+_FAILURES = 3
+"""Units in a row without an answer: then the other ones of the table are not asked, either."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A unit, and who is asked for it."""
+
+    unit: Unit
+    client: HttpClient
+    base_url: str
+
+
+class RestConnector(Connector):
+    """Asks each table's addresses; what is wrong with one table stops no other."""
+
+    Connection = RestConnection
+    TableOptions = RestTable
+    embedded_service = _SERVICE
+    connection: RestConnection
+
+    def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
+        super().__init__(name, source, config, endpoints)
+        self._clients: dict[str, tuple[HttpClient, str]] = {}
+        self._readers = {
+            table: TableReader(name, table, spec) for table, spec in source.tables.items()
+        }
+        self._pace = Pace(name, {table: self._spec(table).seconds for table in source.tables})
+
+    @classmethod
+    def connections_used(cls, name: str, source: Source) -> Sequence[ConnectionUse]:
+        """The source's own, those that requests name, and the MySQL that knows years."""
+        found = list(super().connections_used(name, source))
+        for table, spec in source.tables.items():
+            for at, request in _raw_requests(table, spec):
+                entry = request.get("connection")
+                if isinstance(entry, str):
+                    place = ("sources", name, *at, "connection")
+                    found.append(ConnectionUse(place, entry, RestConnection, _SERVICE))
+                each = request.get("each")
+                for word, values in each.items() if isinstance(each, dict) else ():
+                    if isinstance(values, dict) and isinstance(values.get("connection"), str):
+                        years = YearsOf(first_and_last="", connection=values["connection"])
+                        found.append(mysql_use(("sources", name, *at, "each", str(word)), years))
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client, _ in self._clients.values():
+            client.close()
+        for reader in self._readers.values():
+            reader.close()
+
+    def table_states(self) -> list[TableState]:
+        """Tables whose API does not answer as it should."""
+        return self._pace.states()
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for the next poll, or until a table is due before."""
+        stop.wait(self._pace.wait_seconds(seconds))
+
+    # Polling -------------------------------------------------------------------------------
+
+    def poll(self, cursors: Cursors) -> Iterator[Batch]:
+        """Ask the tables that are due, a part of each in turn.
+
+        Raises:
+            ServiceUnreachable: No table at all could be read.
+        """
+        running = deque((table, self._table_batches(table, cursors)) for table in self._pace.due())
+        try:
+            while running:
+                table, batches = running.popleft()
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    self._pace.went_well(table)
+                    continue
+                except DuckLakeError as error:
+                    self._pace.failed(table, error)
+                    continue
+                except Exception as error:  # whatever it is, it is this table's
+                    self._pace.failed(table, self._named(table, error))
+                    continue
+                running.append((table, batches))
+                if batch is not None:
+                    yield batch
+        finally:
+            for _, batches in running:
+                batches.close()
+        outage = self._pace.outage()
+        if outage is not None:
+            raise outage
+
+    def _named(self, table: str, error: Exception) -> UnexpectedError:
+        where = f"Table {self.name}.{table} ({type(self).__module__})"
+        return UnexpectedError.of(where, error, "This is a defect; the table is asked again.")
+
+    def _table_batches(self, table: str, cursors: Cursors) -> Generator[Batch | None]:
+        """The batches of a table, and None after each part that has none."""
+        wanted = backfills(self.config, self.name, table)
+        reader = self._readers[table]
+        first: DuckLakeError | None = None
+        asked = absent = failures = 0
+        for part in self._units(table):
+            try:
+                read = False
+                for batch in reader.batches(part.client, part.base_url, part.unit, cursors, wanted):
+                    read = True
+                    yield batch
+                asked += reader.was_asked
+                absent += reader.was_absent
+                failures = 0 if reader.was_asked else failures
+                if not read:
+                    yield None
+            except NotAnswered as error:
+                first, failures = first or error, failures + 1
+                if error.retry_after is not None or failures >= _FAILURES:
+                    raise
+            except UnitProblem as error:
+                first = first or error
+        if first is not None:
+            raise first
+        if asked and absent == asked:
+            raise ServiceUnreachable(
+                f"All addresses of {self.name}.{table} answer 404.",
+                f"Check `url` of the table, and {self.connection.place}.",
+            )
+
+    # Asking --------------------------------------------------------------------------------
+
+    def _spec(self, table: str) -> RestTable:
+        options = self.table_options[table]
+        assert isinstance(options, RestTable)
+        return options
+
+    def _units(self, table: str) -> Iterator[_Asked]:
+        today = datetime.now(UTC).date()
+        for name, request in self._spec(table).all_requests().items():
+            place = f"sources.{self.name}.tables.{table}.options"
+            place += f".requests.{name}" if name else ""
+            values = values_of(self.config, place, request)
+            client, base_url = self._client(place, request)
+            for unit in units_of(name, request, values, today):
+                yield _Asked(unit, client, base_url)
+
+    def _client(self, place: str, request: RestRequest) -> tuple[HttpClient, str]:
+        key = request.connection or ""
+        if key not in self._clients:
+            connection = self.connection
+            if request.connection is not None:
+                at = (*place.split("."), "connection")
+                use = ConnectionUse(at, request.connection, RestConnection, _SERVICE)
+                connection = connect_as(self.config, use, RestConnection)
+            self._clients[key] = HttpClient(connection), connection.base_url
+        return self._clients[key]
+
+    # Counting ------------------------------------------------------------------------------
+
+    def count(self) -> dict[str, int]:
+        """Ask again and count; of what is asked only once, what was read."""
+        counts: dict[str, int] = {}
+        known: Cursors | None = None
+        for table in self.source.tables:
+            counts[table] = 0
+            for part in self._units(table):
+                request = part.unit.request
+                if request.incremental is None and request.backfill is None:
+                    counts[table] += self._count(table, part)
+                    continue
+                if known is None:
+                    known = committed_cursors(self.endpoints, self.name)
+                cursor = known.get(f"{table}:{part.unit.name}", {})
+                counts[table] += int(cursor.get("rows", 0))
+        return counts
+
+    def _count(self, table: str, part: _Asked) -> int:
+        reader = self._readers[table]
+        walk, problem = reader.asked(part.client, part.base_url, part.unit)
+        try:
+            if problem is not None:
+                return 0
+            return sum(isinstance(row, GoodRow) for row in reader.form(part.unit).read(walk))
+        finally:
+            walk.close()
+
+
+def _raw_requests(table: str, spec: Table) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
+    """The requests as they stand in the file, which may be wrong."""
+    at = ("tables", table, "options")
+    yield at, spec.options
+    several = spec.options.get("requests")
+    for name, request in several.items() if isinstance(several, dict) else ():
+        if isinstance(request, dict):
+            yield (*at, "requests", str(name)), request

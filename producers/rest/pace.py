@@ -1,0 +1,113 @@
+"""When each table of an API is asked again, and what is wrong with it meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from lake.errors import DuckLakeError, TransientError
+from lake.processes.backoff import Backoff
+from lake.processes.heartbeat import RETRYING, STOPPED
+from producers.base import TableState
+from producers.http.answer import NotAnswered
+
+log = structlog.get_logger()
+FIRST_SECONDS, MOST_SECONDS = 2.0, 300.0
+EARLY_SECONDS = 0.05
+AGAIN_SECONDS = 600.0
+
+
+class Pace:
+    """The times of one source's tables.
+
+    Args:
+        source: The source's name, for the log.
+        every: By table, how many seconds lie between two polls; None: the source's own.
+    """
+
+    def __init__(self, source: str, every: Mapping[str, float | None]) -> None:
+        self._source = source
+        self._every = every
+        self._due = dict.fromkeys(every, 0.0)
+        self._all_due = 0.0  # after a wait that was cut short, for the tables that it was not for
+        self._backoff = {table: Backoff(FIRST_SECONDS, MOST_SECONDS) for table in every}
+        self._wrong: dict[str, tuple[DuckLakeError, float]] = {}
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def due(self) -> list[str]:
+        """The tables that are asked now."""
+        now = time.monotonic() + EARLY_SECONDS
+        return [
+            table
+            for table, every in self._every.items()
+            if now >= self._due[table]
+            and (now >= self._all_due or every is not None or table in self._wrong)
+        ]
+
+    def went_well(self, table: str) -> None:
+        """A table has been read to its end."""
+        self._backoff[table].reset()
+        self._said.pop(table, None)
+        if self._wrong.pop(table, None) is not None:
+            log.info(
+                "table_resumed",
+                message="A table's API answers as it should again.",
+                source=self._source,
+                table=table,
+            )
+        self._due[table] = time.monotonic() + (self._every[table] or 0.0)
+
+    def failed(self, table: str, error: DuckLakeError) -> None:
+        """A table could not be read; it is asked again later, by itself."""
+        pause = self._backoff[table].pause()
+        if isinstance(error, NotAnswered) and error.retry_after is not None:
+            pause = max(error.retry_after, EARLY_SECONDS)
+        self._due[table] = time.monotonic() + pause
+        self._wrong[table] = (error, time.time() + pause)
+        reason, said = self._said.get(table, ("", 0.0))
+        if reason == error.what and time.monotonic() - said < AGAIN_SECONDS:
+            return
+        self._said[table] = (error.what, time.monotonic())
+        log.warning(
+            "table_failed",
+            message="A table cannot be read from its API and is asked again.",
+            source=self._source,
+            table=table,
+            reason=str(error),
+            seconds=round(pause, 1),
+        )
+
+    def states(self) -> list[TableState]:
+        """What is wrong now."""
+        return [
+            TableState(
+                table,
+                RETRYING if isinstance(error, TransientError) else STOPPED,
+                error.what,
+                error.remedy,
+                next_attempt,
+            )
+            for table, (error, next_attempt) in self._wrong.items()
+        ]
+
+    def outage(self) -> TransientError | None:
+        """Why no table at all can be read now, if that is so."""
+        errors = [self._wrong[table][0] for table in self._every if table in self._wrong]
+        if len(errors) < len(self._every):
+            return None
+        first = errors[0] if errors else None
+        all_transient = all(isinstance(error, TransientError) for error in errors)
+        return first if all_transient and isinstance(first, TransientError) else None
+
+    def wait_seconds(self, seconds: float) -> float:
+        """How long to wait at most, where the next poll of all tables is so many seconds away."""
+        now = time.monotonic()
+        self._all_due = now + seconds
+        own = [
+            self._due[table]
+            for table, every in self._every.items()
+            if every is not None or table in self._wrong
+        ]
+        return max(0.0, min([seconds, *(due - now for due in own)]))

@@ -1,0 +1,144 @@
+"""Records of an API as rows: exact, with their key, and one that is none costs itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from lake.config import Table
+from lake.records import Record, Reject
+from producers.base import REJECT_BYTES, record_key
+from producers.formats.row import ROW_BYTES, BadRow, Row
+from producers.rest.pages import Page, Walk
+
+Keep = Callable[[Mapping[str, Any]], bool]
+_OF_ERRORS = frozenset(
+    {"message", "error", "errors", "detail", "details", "status", "code", "title", "type"}
+    | {"error_description", "statuscode", "success", "ok", "result", "path", "timestamp", "reason"}
+)
+
+
+class GoodRow(NamedTuple):
+    """A record with its JSON, and where it stood."""
+
+    values: Mapping[str, Any]
+    encoded: bytes
+    about: dict[str, Any]
+
+
+class Rejected(NamedTuple):
+    """A record that is none."""
+
+    payload: bytes
+    reason: str
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowForm:
+    """What a table's records are.
+
+    Attributes:
+        table: Its name.
+        spec: Its section.
+        paged: Whether rows tell the page on which they stood.
+    """
+
+    table: str
+    spec: Table
+    paged: bool
+
+    def read(self, walk: Walk, keep: Keep | None = None) -> Iterator[GoodRow | Rejected]:
+        """The records of an answer.
+
+        Args:
+            walk: The answer.
+            keep: Whether a record is wanted; all by default.
+        """
+        fetched_at = datetime.now(UTC).isoformat()
+        for number, page, row in walk.rows():
+            about: dict[str, Any] = {"url": page.url, "status": 200, "fetched_at": fetched_at}
+            if self.paged:
+                about["page"] = number
+            checked = self._checked(row)
+            if isinstance(checked, BadRow):
+                reason = f"{page.url}, item {row.number}: {checked.reason}"
+                yield Rejected(checked.payload[:REJECT_BYTES], reason, about)
+            elif keep is None or keep(checked[0]):
+                yield GoodRow(*checked, about)
+
+    def _checked(self, row: Row | BadRow) -> tuple[Mapping[str, Any], bytes] | BadRow:
+        if isinstance(row, BadRow):
+            return row
+        number, values = row
+        try:
+            encoded = orjson.dumps(values)
+        except TypeError:
+            text = repr(dict(values)).encode(errors="replace")
+            return BadRow(number, text, "JSON cannot hold it")
+        if (lacking := self.lacks(values)) is not None:
+            return BadRow(number, encoded, lacking)
+        if len(encoded) > ROW_BYTES:
+            return BadRow(number, encoded, f"it has more than {ROW_BYTES:,} bytes")
+        return values, encoded
+
+    def lacks(self, values: Mapping[str, Any]) -> str | None:
+        """Why an object is no record of the table; None where it may be one."""
+        expected = self.spec.key or list(self.spec.columns)
+        if expected and not any(name in values for name in expected):
+            return f"it has none of the columns {', '.join(expected)}"
+        if not expected and {name.lower() for name in values} <= _OF_ERRORS:
+            return "it is a message, and no record"
+        return None
+
+    def record(self, row: GoodRow) -> Record:
+        """A row on its way."""
+        key = record_key(self.spec, row.values)
+        return Record(self.table, key, row.values, row.about, row.encoded)
+
+    def reject(self, row: Rejected) -> Reject:
+        """What is none, on its way."""
+        return Reject(self.table, row.payload, row.reason, row.about)
+
+
+def problem_of(walk: Walk, form: RowForm) -> tuple[Page, str] | None:
+    """Why an answer is not what was asked for, though its status says so."""
+    page = walk.problem
+    if page is not None:
+        return page, page.problem
+    if len(walk.pages) != 1 or not walk.is_one_object:
+        return None
+    for _, found, row in walk.rows():
+        reason = row.reason if isinstance(row, BadRow) else form.lacks(row.values)
+        if reason is not None:
+            return found, f"no record: {reason}"
+    return None
+
+
+def in_days(column: str, first: date | None, last: date | None) -> Keep:
+    """Keeps records whose column has a day from `first` to `last`, or none that can be read."""
+
+    def keep(values: Mapping[str, Any]) -> bool:
+        day = day_of(values.get(column))
+        if day is None:
+            return True
+        return (first is None or day >= first) and (last is None or day <= last)
+
+    return keep
+
+
+def day_of(value: Any) -> date | None:
+    """The day of a date, a time, or seconds or milliseconds of the epoch."""
+    try:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value.strip()).date()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = value / 1000 if abs(value) > 1e11 else value
+            return datetime.fromtimestamp(seconds, UTC).date()
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
