@@ -6,7 +6,6 @@ import json
 import sys
 import threading
 import time
-from datetime import datetime
 from pathlib import Path
 
 import typer
@@ -15,7 +14,7 @@ from ducklake.cli.configuration import load_checked
 from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
 from ducklake.cli.polled_tables import backfill_polled
-from ducklake.cli.rest_tables import is_rest_source, request_rest_backfill
+from ducklake.cli.rest_tables import Days, is_rest_source, refuse_days, request_rest_backfill
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
 from lake.config import MYSQL_POLL, Config, nearest
 from lake.errors import ConfigError, SourceError, TransientError
@@ -28,9 +27,6 @@ from producers.registry import connector
 
 SAY_SECONDS = 1.0
 _TELL_TERMINAL, _TELL_LOG = 1.0, 10.0
-
-
-Days = tuple[datetime | None, datetime | None]
 
 
 def backfill(
@@ -56,11 +52,7 @@ def backfill(
     if is_rest_source(settings, name):
         request_rest_backfill(settings, topic, where, days, as_json)
         return
-    if days != (None, None):
-        raise ConfigError(
-            f"{topic} is no table of an API: it has no --from and --to.",
-            "For MySQL, use --where; files are read again as a whole.",
-        )
+    refuse_days(topic, days)
     if is_file_source(settings, name):
         request_backfill(settings, topic, as_json)
         return

@@ -12,6 +12,8 @@ from producers.rest.connector import RestConnector
 from producers.rest.options import RestTable
 from producers.rest.requests import request_backfill
 
+Days = tuple[datetime | None, datetime | None]
+
 
 def is_rest_source(config: Config, name: str) -> bool:
     """Whether a source asks APIs."""
@@ -23,11 +25,24 @@ def is_rest_source(config: Config, name: str) -> bool:
         return False
 
 
+def refuse_days(topic: str, days: Days) -> None:
+    """Refuse --from and --to where the table is none of an API.
+
+    Raises:
+        ConfigError: They were given.
+    """
+    if days != (None, None):
+        raise ConfigError(
+            f"{topic} is no table of an API: it has no --from and --to.",
+            "For MySQL, use --where; files are read again as a whole.",
+        )
+
+
 def request_rest_backfill(
     config: Config,
     topic: str,
     where: str,
-    days: tuple[datetime | None, datetime | None],
+    days: Days,
     as_json: bool,
 ) -> None:
     """Have an API asked again for a table, by the producers that run or start next.

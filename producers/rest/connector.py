@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lake.config import Config, Endpoints, Source, Table
-from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
+from lake.errors import DuckLakeError, ServiceUnreachable
 from producers.base import Batch, Connector, Cursors, TableState
 from producers.connections import ConnectionUse, connect_as
 from producers.cursors import committed_cursors
 from producers.http.answer import NotAnswered
 from producers.http.client import HttpClient
 from producers.http.connection import RestConnection
+from producers.pace import Pace
 from producers.rest.options import RestRequest, RestTable, YearsOf
-from producers.rest.pace import Pace
 from producers.rest.parameters import mysql_use, values_of
 from producers.rest.reader import TableReader, UnitProblem
 from producers.rest.requests import backfills
@@ -94,34 +93,8 @@ class RestConnector(Connector):
         Raises:
             ServiceUnreachable: No table at all could be read.
         """
-        running = deque((table, self._table_batches(table, cursors)) for table in self._pace.due())
-        try:
-            while running:
-                table, batches = running.popleft()
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    self._pace.went_well(table)
-                    continue
-                except DuckLakeError as error:
-                    self._pace.failed(table, error)
-                    continue
-                except Exception as error:  # whatever it is, it is this table's
-                    self._pace.failed(table, self._named(table, error))
-                    continue
-                running.append((table, batches))
-                if batch is not None:
-                    yield batch
-        finally:
-            for _, batches in running:
-                batches.close()
-        outage = self._pace.outage()
-        if outage is not None:
-            raise outage
-
-    def _named(self, table: str, error: Exception) -> UnexpectedError:
-        where = f"Table {self.name}.{table} ({type(self).__module__})"
-        return UnexpectedError.of(where, error, "This is a defect; the table is asked again.")
+        due = {table: self._table_batches(table, cursors) for table in self._pace.due()}
+        yield from self._pace.take_turns(due)
 
     def _table_batches(self, table: str, cursors: Cursors) -> Generator[Batch | None]:
         """The batches of a table, and None after each part that has none."""

@@ -1,17 +1,17 @@
-"""When each table of an API is asked again, and what is wrong with it meanwhile."""
+"""When each table of a source is asked for again, and what is wrong with it meanwhile."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
 
 import structlog
 
-from lake.errors import DuckLakeError, TransientError
+from lake.errors import DuckLakeError, TransientError, UnexpectedError
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import RETRYING, STOPPED
-from producers.base import TableState
-from producers.http.answer import NotAnswered
+from producers.base import Batch, TableState
 
 log = structlog.get_logger()
 FIRST_SECONDS, MOST_SECONDS = 2.0, 300.0
@@ -46,6 +46,42 @@ class Pace:
             and (now >= self._all_due or every is not None or table in self._wrong)
         ]
 
+    def take_turns(self, running: Mapping[str, Generator[Batch | None]]) -> Iterator[Batch]:
+        """The batches of several tables, a part of each in turn; what one raises stops it alone.
+
+        Args:
+            running: By table, its batches; None where a part has none.
+
+        Raises:
+            TransientError: No table at all could be read.
+        """
+        turns = deque(running.items())
+        try:
+            while turns:
+                table, batches = turns.popleft()
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    self.went_well(table)
+                    continue
+                except DuckLakeError as error:
+                    self.failed(table, error)
+                    continue
+                except Exception as error:  # whatever it is, it is this table's
+                    where = f"Table {self._source}.{table}"
+                    remedy = "This is a defect; the table is asked for again."
+                    self.failed(table, UnexpectedError.of(where, error, remedy))
+                    continue
+                turns.append((table, batches))
+                if batch is not None:
+                    yield batch
+        finally:
+            for _, batches in turns:
+                batches.close()
+        outage = self.outage()
+        if outage is not None:
+            raise outage
+
     def went_well(self, table: str) -> None:
         """A table has been read to its end."""
         self._backoff[table].reset()
@@ -53,7 +89,7 @@ class Pace:
         if self._wrong.pop(table, None) is not None:
             log.info(
                 "table_resumed",
-                message="A table's API answers as it should again.",
+                message="A table can be read again.",
                 source=self._source,
                 table=table,
             )
@@ -62,8 +98,9 @@ class Pace:
     def failed(self, table: str, error: DuckLakeError) -> None:
         """A table could not be read; it is asked again later, by itself."""
         pause = self._backoff[table].pause()
-        if isinstance(error, NotAnswered) and error.retry_after is not None:
-            pause = max(error.retry_after, EARLY_SECONDS)
+        retry_after = getattr(error, "retry_after", None)
+        if retry_after is not None:
+            pause = max(retry_after, EARLY_SECONDS)
         self._due[table] = time.monotonic() + pause
         self._wrong[table] = (error, time.time() + pause)
         reason, said = self._said.get(table, ("", 0.0))
@@ -72,7 +109,7 @@ class Pace:
         self._said[table] = (error.what, time.monotonic())
         log.warning(
             "table_failed",
-            message="A table cannot be read from its API and is asked again.",
+            message="A table cannot be read now and is asked for again.",
             source=self._source,
             table=table,
             reason=str(error),
