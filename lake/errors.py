@@ -3,6 +3,7 @@
 DuckLakeError
 ├── TransientError          retry, or seek and go on
 │   ├── ServiceUnreachable  a broker, database or server does not answer
+│   ├── SourcePaused        somebody has paused a source
 │   ├── CommitConflict      the ledger moved under this writer (a zombie is fenced)
 │   ├── TableHeld           a rebuild is about to switch; going on in a moment
 │   ├── DateHeld            a date's folders change places; going on in a moment
@@ -59,6 +60,10 @@ class TransientError(DuckLakeError):
 
 class ServiceUnreachable(TransientError):
     """A service does not answer."""
+
+
+class SourcePaused(TransientError):
+    """Somebody has told a source to read no further until it is resumed."""
 
 
 class CommitConflict(TransientError):

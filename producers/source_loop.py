@@ -10,15 +10,17 @@ from contextlib import closing
 import structlog
 
 from lake.errors import (
+    BinlogLost,
     DuckLakeError,
     ProducerFenced,
     ServiceUnreachable,
     SourceError,
+    SourcePaused,
     TransientError,
     UnexpectedError,
 )
 from lake.processes.backoff import Backoff
-from lake.processes.heartbeat import RETRYING, RUNNING, STOPPED, Heartbeat, Part
+from lake.processes.heartbeat import PAUSED, RETRYING, RUNNING, STOPPED, Heartbeat, Part
 from producers.base import Connector, TableState
 from producers.reject_limits import RejectLimits
 from producers.transactions import TransactionalWriter
@@ -29,6 +31,8 @@ MOST_SECONDS = 300.0
 """The longest pause between two tries: so long a source that somebody has mended may still wait."""
 TRANSIENT_MOST_SECONDS = 60.0
 """The same for what mends itself, such as a server that restarts."""
+PAUSED_SECONDS = 5.0
+"""The same for what somebody has paused, who will look whether it goes on."""
 ONCE_SECONDS = 0.2
 ONCE_TRIES = 5
 SOON_SECONDS = 1.0
@@ -159,6 +163,7 @@ class SourceLoop:
         if not transient:
             self._let_go()  # the next try begins afresh
         pause = min(pause, TRANSIENT_MOST_SECONDS) if transient else pause
+        pause = min(pause, PAUSED_SECONDS) if isinstance(named, SourcePaused) else pause
         self._tell(next_attempt=time.time() + pause)
         log.warning(
             "source_failed",
@@ -186,7 +191,7 @@ class SourceLoop:
     ) -> None:
         error = self._error
         if not state:  # one that is being asked again has not answered yet
-            state = RUNNING if error is None else RETRYING
+            state = _state(error)
         reason, remedy = (error.what, error.remedy) if error else ("", "")
         part = Part("source", state, 0.0, reason, remedy, next_attempt, within=within)
         self._heartbeat.part(self.name, part)
@@ -245,6 +250,19 @@ def _require_no_retry(states: Sequence[TableState]) -> None:
     if waiting:
         what = " ".join(state.reason for state in waiting)
         raise ServiceUnreachable(what, " ".join(dict.fromkeys(s.remedy for s in waiting)))
+
+
+def _state(error: DuckLakeError | None) -> str:
+    """How a source is that is asked again whatever its last error was.
+
+    A connector that somebody has paused mends itself only when it is resumed, and changes that are
+    lost do not come back: neither is "retrying".
+    """
+    if error is None:
+        return RUNNING
+    if isinstance(error, SourcePaused):
+        return PAUSED
+    return STOPPED if isinstance(error, BinlogLost) else RETRYING
 
 
 def _pause(source: Connector, once: bool) -> float:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ducklake.cli.checks import chosen_all
+from ducklake.cli.output import note
 from ducklake.cli.progress import bar
 from ducklake.reconciliation.comparison import tables_of_mysql
 from ducklake.reconciliation.reconciler import Reconciler
@@ -37,7 +38,8 @@ def verify_against_source(
     results: list[TableResult] = []
     for ref in refs:
         with bar(f"comparing {ref.topic} with MySQL", "rows") as progress:
-            results.append(Reconciler(config, endpoints, progress).reconcile(ref, repair))
+            reconciler = Reconciler(config, endpoints, progress, tell=note)
+            results.append(reconciler.reconcile(ref, repair))
     if as_json:
         equal = not any(result.count or result.state == FAILED for result in results)
         print(json.dumps({"equal": equal, "tables": [result.dump() for result in results]}))

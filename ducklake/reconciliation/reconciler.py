@@ -35,6 +35,7 @@ class Reconciler:
         endpoints: Where the services are.
         progress: Told how far the reading of MySQL is.
         wait: Sleeps; raises to stop.
+        tell: Told what a repair does, in words.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Reconciler:
         endpoints: Endpoints,
         progress: Progress = lambda done, total: None,
         wait: Callable[[float], object] = time.sleep,
+        tell: Callable[[str], object] = lambda text: None,
     ) -> None:
+        self._tell = tell
         self._config = config
         self._endpoints = endpoints
         self._progress = progress
@@ -114,7 +117,9 @@ class Reconciler:
                 if found.result.state != DIFFERENT:
                     break
                 try:
-                    mended += Repair(self._config, self._endpoints, self._wait).mend(ref, found)
+                    self._tell(f"{ref.topic}: {found.result.summary()}; they are mended")
+                    repair_of = Repair(self._config, self._endpoints, self._wait, self._tell)
+                    mended += repair_of.mend(ref, found)
                 except Interrupted:
                     raise
                 except DuckLakeError as error:

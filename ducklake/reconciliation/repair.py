@@ -8,7 +8,7 @@ it: the comparison that follows every repair finds it, and it is read again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 from ducklake.reconciliation.comparison import MOST_ROWS, Comparison
@@ -17,10 +17,12 @@ from lake.errors import ServiceUnreachable, SourceError
 from producers.mysql.canonical_sql import condition
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.mysql.polling.connector import MysqlPollConnector
+from producers.mysql.polling.requests import PollRequest
 from producers.mysql.repair import RepairWriter, SurplusRow
 from producers.registry import connector
 
-KEYS_AT_ONCE = 500
+KEYS_AT_ONCE = 2000
+"""In one request, which Debezium serves in a few seconds, however few rows it has."""
 PATIENCE = 300.0
 """Seconds without progress after which a repair stops waiting for the rows."""
 LOOK_SECONDS = 0.5
@@ -33,6 +35,7 @@ class Repair:
         config: The configuration.
         endpoints: Where the services are.
         wait: Sleeps; raises to stop.
+        tell: Told how far it is, in words.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class Repair:
         config: Config,
         endpoints: Endpoints,
         wait: Callable[[float], object] = time.sleep,
+        tell: Callable[[str], object] = lambda text: None,
     ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._wait = wait
+        self._tell = tell
 
     def mend(self, ref: TableRef, comparison: Comparison) -> int:
         """Mend what differs; gives the number of rows.
@@ -66,40 +71,58 @@ class Repair:
                 RepairWriter(self._endpoints, ref.source).delete(
                     comparison.table, source.tables[ref.table], rows, comparison.position
                 )
-            for where in _conditions(comparison):
-                if isinstance(source, MysqlPollConnector):
-                    self._poll_again(source, ref.table, where)
-                else:
-                    self._read_again(source, ref.table, where)
+            conditions = list(_conditions(comparison))
+            if isinstance(source, MysqlPollConnector):
+                polled = [source.read_again(ref.table, where) for where in conditions]
+                self._await_poll(source, ref.table, polled)
+            else:
+                # All are stored first: Debezium has the next one as soon as it is ready.
+                requests = [source.backfills.request(ref.table, where) for where in conditions]
+                self._await(source, ref.table, [request.id for request in requests])
         return found.count
 
-    def _read_again(self, source: MysqlCdcConnector, table: str, where: str) -> None:
-        request = source.backfills.request(table, where)
-        deadline, seen = time.monotonic() + PATIENCE, ""
-        while True:
+    def _await(self, source: MysqlCdcConnector, table: str, ids: Sequence[str]) -> None:
+        """Wait until all requests have been served, and say how far that is."""
+        topic, seen, told = f"{source.name}.{table}", "", ""
+        deadline = time.monotonic() + PATIENCE
+        while ids:
             source.backfills.advance(source.rest)
-            state = source.backfills.state(request.id)
-            if state is not None and state.done:
-                if state.reason:
-                    raise SourceError(
-                        f"{source.name}.{table} could not be read again: {state.reason}.",
-                        "`ducklake backfill` says more.",
-                    )
+            states = source.backfills.states()
+            mine = [state for state in states if state.request.id in ids]
+            failed = next((state for state in mine if state.reason and state.done), None)
+            if failed is not None:
+                raise SourceError(
+                    f"{topic} could not be read again: {failed.reason}.",
+                    f"`ducklake backfill {topic}` asks again, and says more.",
+                )
+            if len(mine) == len(ids) and all(state.done for state in mine):
                 return
-            if repr(state) != seen:
-                deadline, seen = time.monotonic() + PATIENCE, repr(state)
+            served = sum(state.done for state in mine)
+            others = sum(not s.done and s.request.id not in ids for s in states)
+            ahead = f", {others} others of the source are waiting, too" if others else ""
+            text = f"{topic}: {served} of {len(ids)} parts read again{ahead}"
+            if text != told:
+                told = text
+                self._tell(text)
+            if repr(states) != seen:
+                deadline, seen = time.monotonic() + PATIENCE, repr(states)
             if time.monotonic() > deadline:
                 raise ServiceUnreachable(
-                    f"{source.name}.{table}: Debezium did not read the rows again within"
-                    f" {PATIENCE:.0f} s.",
+                    f"{topic}: Debezium did not read the rows again within {PATIENCE:.0f} s.",
                     "`ducklake status` says how the source is; repair the table once it runs.",
                 )
             self._wait(LOOK_SECONDS)
 
-    def _poll_again(self, source: MysqlPollConnector, table: str, where: str) -> None:
-        request = source.read_again(table, where)
-        deadline = time.monotonic() + PATIENCE
-        while source.requests.is_open(request):
+    def _await_poll(
+        self, source: MysqlPollConnector, table: str, requests: Sequence[PollRequest]
+    ) -> None:
+        deadline, left = time.monotonic() + PATIENCE, -1
+        while pending := [r for r in requests if source.requests.is_open(r)]:
+            if len(pending) != left:
+                deadline, left = time.monotonic() + PATIENCE, len(pending)
+                served = len(requests) - left
+                text = f"{served} of {len(requests)} parts read again"
+                self._tell(f"{source.name}.{table}: {text}")
             if time.monotonic() > deadline:
                 raise ServiceUnreachable(
                     f"{source.name}.{table}: nobody read the rows again within {PATIENCE:.0f} s.",

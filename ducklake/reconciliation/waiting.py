@@ -12,6 +12,7 @@ from lake.config import Config, Endpoints, TableRef
 from lake.errors import ServiceUnreachable
 from lake.kafka.topics import admin, identify
 from lake.ledger import LedgerReader
+from producers.mysql.cdc import BACKFILL_DELAY_SECONDS, MysqlCdcConnector
 from producers.registry import connector
 
 PATIENCE = 120.0
@@ -54,6 +55,9 @@ class CaughtUp:
         with closing(connector(self._config, self._endpoints, ref.source)) as source:
             deadline = time.monotonic() + self._patience
             while not source.settled():
+                if isinstance(source, MysqlCdcConnector):
+                    # What a repair that was killed has requested, if nobody else sees to it.
+                    source.backfills.advance(source.rest, BACKFILL_DELAY_SECONDS)
                 if time.monotonic() > deadline:
                     raise ServiceUnreachable(
                         f"Source {ref.source}: the changes that MySQL has committed did not reach"

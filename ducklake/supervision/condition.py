@@ -31,8 +31,8 @@ class Problem:
 
     Attributes:
         subject: What: `consume`, `source sftp`, `table mysql.orders`, `service kafka`.
-        state: `hanging`, `crash-looping`, `restarting`, `retrying`, `stopped` or `gone`; of a
-            table also `differs from its source` or `not compared`.
+        state: `hanging`, `crash-looping`, `restarting`, `retrying`, `stopped`, `paused` or `gone`;
+            of a table also `differs from its source` or `not compared`.
         since: When it came into that state, in seconds of the epoch.
         reason: What happened.
         remedy: What the reader should do about it.

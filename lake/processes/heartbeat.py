@@ -30,6 +30,8 @@ _MOST_OF_ONE_NAME = 100
 
 STARTING = "starting"
 RUNNING, RETRYING, STOPPED = "running", "retrying", "stopped"
+PAUSED = "paused"
+"""State of a source that somebody has told to read no further."""
 DIFFERS = "differs"
 """State of a table that goes on, and may not be what its source is."""
 MISCONFIGURED = "misconfigured"
@@ -42,7 +44,7 @@ class Part:
 
     Attributes:
         kind: `source`, `table` or `step`.
-        state: `running`, `retrying`, `stopped`, `differs` or `misconfigured`.
+        state: `running`, `retrying`, `stopped`, `paused`, `differs` or `misconfigured`.
         since: When it came into this state, in seconds of the epoch.
         reason: What happened.
         remedy: What the reader should do about it.

@@ -28,7 +28,7 @@ from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.emptying import tell_emptied
 from producers.mysql.notices import Notices
 from producers.mysql.query import ask
-from producers.mysql.signals import REQUEST, SETTLED, SignalLog
+from producers.mysql.signals import GIVEN_UP, REQUEST, SETTLED, SignalLog
 from producers.mysql.tables import MysqlTable, captured, quoted
 
 log = structlog.get_logger()
@@ -124,6 +124,15 @@ class Backfills:
         """
         return any(not state.done for state in self.states())
 
+    def is_reading(self, table: str) -> bool:
+        """Whether a backfill of a table is still to have its last effect.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer.
+        """
+        states = (state for state in self.states() if state.request.table == table)
+        return any(not state.done or state.is_to_settle for state in states)
+
     def state(self, request_id: str) -> BackfillState | None:
         """What has become of one request.
 
@@ -208,10 +217,13 @@ class Backfills:
     def _signal(self, state: BackfillState) -> None:
         request, attempt = state.request, state.attempts + 1
         if attempt > MOST_ATTEMPTS:
+            # Else it would be in the way of all that are requested later.
+            self._log.write(GIVEN_UP, {"id": request.id})
             raise SourceError(
                 f"Debezium did not read the table {request.table} again, though it was told"
                 f" {MOST_ATTEMPTS} times.",
-                "Kafka Connect's log says why.",
+                f"Kafka Connect's log says why. Then `ducklake backfill {self._source}"
+                f".{request.table}` asks again.",
             )
         table = self._tables[request.table]
         data: dict[str, Any] = {"type": "INCREMENTAL", "data-collections": [table.pattern]}

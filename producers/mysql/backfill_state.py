@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lake.kafka.topics import NOTIFICATIONS, SIGNALS
-from producers.mysql.signals import REQUEST, SETTLED, Entry
+from producers.mysql.signals import GIVEN_UP, REQUEST, SETTLED, Entry
 
 MOST_ATTEMPTS = 10
 _WELL = {"SUCCEEDED", "EMPTY"}
@@ -18,6 +18,7 @@ _REASONS = {
     "UNKNOWN_SCHEMA": "Debezium does not know its definition",
     "STOPPED": "it was told to stop",
     "SKIPPED": "Debezium skipped it",
+    GIVEN_UP: f"Debezium did not begin with it, though it was told {MOST_ATTEMPTS} times",
 }
 
 
@@ -139,6 +140,8 @@ def backfill_states(source: str, entries: Iterable[Entry]) -> list[BackfillState
             states.setdefault(entry.value["id"], BackfillState(_request(entry)))
         elif entry.key == SETTLED and (state := states.get(_request_of(entry))):
             state.settled = True
+        elif entry.key == GIVEN_UP and (state := states.get(_request_of(entry))):
+            state.phase, state.reason = Phase.FAILED, _REASONS[GIVEN_UP]
         elif entry.key == source and (state := states.get(_request_of(entry))):
             state.signalled(entry)
     for entry in said:

@@ -82,6 +82,7 @@ class MysqlCdcConnector(Connector):
             self.connection, name, source, self.tables, server_id(config, name)
         )
         self._not_added: list[TableState] = []
+        self._read_anew: set[tuple[str, str, int]] = set()
         self._goal: str | None = None
         self._watch = ConnectorWatch(name, self.rest, self.connection, self._progress)
         self._notices = Notices(config.settings.name, name, self.tables, endpoints)
@@ -145,6 +146,7 @@ class MysqlCdcConnector(Connector):
         self._watch.look()
         self.backfills.advance(self.rest, BACKFILL_DELAY_SECONDS)
         self._notices.read()
+        self._read_replaced()
         yield from ()
 
     def table_states(self) -> Sequence[TableState]:
@@ -213,6 +215,28 @@ class MysqlCdcConnector(Connector):
         if current and is_streaming:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.followed.values())
+
+    def _read_replaced(self) -> None:
+        """Have a table read as a whole that took another one's name; until then it `differs`.
+
+        Once for each time that this happens: one that cannot be read stays with its remedy.
+        """
+        for table, notice in self._notices.replaced():
+            place = (table, notice.file, notice.pos)
+            if table not in self.followed or place in self._read_anew:
+                continue
+            if self.backfills.is_reading(table):  # perhaps since before the name was taken
+                continue
+            self._read_anew.add(place)
+            try:
+                self.backfills.request(table)
+            except SourceError as error:
+                log.warning(
+                    "replaced_table_not_read",
+                    message="A table that took another one's name cannot be read as a whole.",
+                    table=f"{self.name}.{table}",
+                    reason=str(error),
+                )
 
     def _addable(
         self, tables: Mapping[str, MysqlTable], known: Collection[tuple[str, str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+from lake.errors import BinlogLost, DuckLakeError, ServiceUnreachable, SourceError
 from producers.mysql.connect_rest import NO_JAR, ConnectRest, no_jar
 
 _CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*([\w$]+)(?:: (.*))?$", re.MULTILINE)
@@ -38,7 +38,7 @@ def failure(connect: ConnectRest, source: str, traces: Iterable[str]) -> DuckLak
     if NO_JAR.search(trace):
         return no_jar(connector)
     if _NO_BINLOG.search(trace):
-        return SourceError(
+        return BinlogLost(
             f"MySQL's binlog no longer holds the changes that Debezium's connector {connector}"
             f" would read next ({why}): changes are lost.",
             f"`ducklake backfill {source} --reset` begins the source anew.",

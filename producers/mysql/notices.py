@@ -26,7 +26,7 @@ from producers.mysql.tables import MysqlTable
 
 log = structlog.get_logger()
 READ_SECONDS = 15.0
-STOPPED_KIND = "definition_unknown"
+STOPPED_KIND, REPLACED_KIND = "definition_unknown", "table_replaced"
 _NOTED_ONLY = frozenset({"statement_skipped", "statement_applied"})
 _AGAIN = "`ducklake backfill {name}` reads the table again and clears this."
 _WHAT = {
@@ -50,10 +50,10 @@ _WHAT = {
         " with {statement}.",
         _AGAIN,
     ),
-    "table_replaced": (
+    REPLACED_KIND: (
         "Rows may differ from MySQL's since {place}: another table took the name, with"
         " {statement}.",
-        _AGAIN,
+        "It is read again by itself. If this stays, " + _AGAIN,
     ),
     "foreign_key": (
         "Rows may differ from MySQL's since {place}: a foreign key (ON DELETE or ON UPDATE) may"
@@ -174,6 +174,11 @@ class Notices:
     def open(self) -> list[Notice]:
         """Those that nobody has settled, as of the last `read`."""
         return [notice for notice in self._open.values() if notice.is_open]
+
+    def replaced(self) -> list[tuple[str, Notice]]:
+        """Tables whose name another one took, by their names in the lake, with the notice."""
+        found = [notice for notice in self.open() if notice.kind == REPLACED_KIND]
+        return [(self._name_of(notice), notice) for notice in found]
 
     def states(self) -> list[TableState]:
         """The same, as the states of their tables."""

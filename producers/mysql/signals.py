@@ -23,6 +23,8 @@ REQUEST = "request"
 """The key of a request; that of a signal is the source's name, as Debezium wants it."""
 SETTLED = "settled"
 """The key of what says that a backfill has had its last effect."""
+GIVEN_UP = "given up"
+"""The key of what says that Debezium did not take a request, however often it was told."""
 READ_SECONDS = 30.0
 SEND_SECONDS = 30.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from lake.config import MysqlConnection
-from lake.errors import ServiceUnreachable
+from lake.errors import ServiceUnreachable, SourcePaused
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.failures import failure
 from producers.mysql.progress import DebeziumProgress
@@ -53,7 +53,8 @@ class ConnectorWatch:
         """Restart what has failed, and say so.
 
         Raises:
-            ServiceUnreachable: Something had failed, or somebody has stopped the connector.
+            ServiceUnreachable: Something had failed.
+            SourcePaused: Somebody has paused or stopped the connector.
             SourceError: The same, and it needs somebody.
         """
         status = self._connect.status()
@@ -65,7 +66,7 @@ class ConnectorWatch:
             raise failure(self._connect, self._source, (p.get("trace", "") for p in failed))
         for part in states:
             if part.get("state") in {"PAUSED", "STOPPED"}:
-                raise ServiceUnreachable(
+                raise SourcePaused(
                     f"Debezium's connector {self._connect.connector} is {part['state'].lower()}.",
                     f"Resume it: `ducklake connector resume {self._source}`.",
                 )

@@ -16,9 +16,10 @@ import pytest
 import requests
 
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
+from ducklake.cli.configuration import load_checked
 from ducklake.supervision.condition import look
 from lake.config import Config, load_config
-from lake.errors import SourceError
+from lake.errors import ConfigError, SourceError
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
 from producers.mysql.cdc import MysqlCdcConnector
@@ -291,6 +292,57 @@ def test_tables_that_cannot_be_read_stop_alone_and_come_by_themselves(checked: C
     done = lab.produce_once()
     assert done.returncode != 0
     assert "seen` is a view" in done.stderr
+
+
+def test_a_polled_source_needs_select_alone_and_its_watermarks_are_checked(
+    checked: Checked,
+) -> None:
+    checked.run(
+        "CREATE TABLE plain (id INT PRIMARY KEY, t TIMESTAMP NULL, f FLOAT, n BIGINT NOT NULL)",
+        "INSERT INTO plain VALUES (1, NOW(), 1, 1)",
+        "CREATE TABLE polled (id INT PRIMARY KEY, t TIMESTAMP NOT NULL, INDEX (t))",
+    )
+
+    def said(**tables: Any) -> list[str]:
+        polled = {name: {"table": name.rstrip("0123456789"), **t} for name, t in tables.items()}
+        spec = {"type": "mysql_poll", "connection": "mysql"}
+        lab = checked.lab(polled, **spec)
+        return checked.said(lab)
+
+    def by(watermark: str, **more: Any) -> dict[str, Any]:
+        return {"options": {"watermark": watermark}, **more}
+
+    [line, deletes] = said(polled=by("t"))
+    assert "lacks the privilege SELECT" in line and "line " in line
+    checked.run(f"GRANT SELECT ON {checked.database}.* TO {checked.account}")
+    assert said(polled=by("t", key=["id"])) == [deletes]
+    assert "deletes are not seen by polling" in deletes and "type" in deletes
+    [line, _] = said(polled=by("tt"))
+    assert "has no column 'tt'; did you mean 't'?" in line and "options.watermark" in line
+    [line, _] = said(plain=by("f"))
+    assert "is a float, whose order does not say what is new" in line
+    [line, _] = said(keyless=by("v"))
+    assert "neither a primary key nor a unique index" in line
+    [line, _] = said(missing=by("v"))
+    assert "has no table 'missing'" in line
+    [null, index, key, _] = said(plain=by("t", key=["n"]))
+    assert "may be NULL, and rows in which it is are not read" in null
+    assert "no index of" in index and "the key of" in key and "`key: [id]`" in key
+    for statement in re.findall(r"`(ALTER TABLE (?:[^`]|`\w+`)+)`", null + index):
+        checked.run(statement.replace("…", "TIMESTAMP"))
+    assert said(plain=by("t")) == [deletes]
+
+
+def test_a_mistake_of_a_polled_table_has_its_line(checked: Checked) -> None:
+    lab = checked.lab({"orders": {}}, type="mysql_poll", connection="mysql")
+    with pytest.raises(ConfigError, match=r"line \d+.*tables\.orders.*watermark"):
+        load_checked(lab.config.path)
+    wrong = {"options": {"watermark": "t", "late_secs": 1}, "columns": {"v": "DATE"}}
+    lab = checked.lab({"orders": wrong}, type="mysql_poll", connection="mysql")
+    with pytest.raises(ConfigError) as error:
+        load_checked(lab.config.path)
+    assert "did you mean 'late_seconds'?" in str(error.value)
+    assert "columns of MySQL always have MySQL's types" in str(error.value)
 
 
 def test_a_source_without_any_table_to_read_is_not_taken_for_all(checked: Checked) -> None:

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from lake.config import Config, MysqlConnection
-from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from lake.errors import ConfigError, ServiceUnreachable, SourceError, SourcePaused
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.mysql.connect_rest import ConnectRest
 from tests.integration.producers_lab import (
@@ -296,7 +296,7 @@ def test_a_paused_connector_is_said(shop: Shop) -> None:
     assert requests.put(f"{url}/pause", timeout=30).ok
     source = shop.connector()
     wait_until(lambda: shop.state()[:1] == ["PAUSED"], "it pauses")
-    with pytest.raises(ServiceUnreachable, match=r"is paused\. Resume it"):
+    with pytest.raises(SourcePaused, match=r"is paused\. Resume it"):
         list(source.poll({}))
     assert requests.put(f"{url}/resume", timeout=30).ok
     source.close()

@@ -20,6 +20,7 @@ from ducklake.reconciliation.result import LastResults
 from ducklake.reconciliation.schedule import ReconciliationSchedule
 from lake.config import Config
 from lake.storage.paths import LakePaths
+from producers.mysql.cdc import MysqlCdcConnector
 from tests.integration.following import Following, as_root, consumer_running, following, run
 from tests.integration.producers_lab import unique, wait_until
 
@@ -242,7 +243,15 @@ def test_a_repair_mends_everything_that_was_found(faults: Faults) -> None:
     """Rows are read again, deletes are written; a table without a key says that it cannot."""
     made, names = faults.following, faults.names
     made.deliver()
+    # What a repair has requested that was killed, and nobody else sees to.
+    source = made.lab.connector()
+    assert isinstance(source, MysqlCdcConnector)
+    left = source.backfills.request(names["equal"], "id = 2")
     with consumer_running(made):
+        assert made.reconcile(names["equal"]).state == "equal"
+        state = source.backfills.state(left.id)
+        assert state is not None and state.done
+        source.close()
         said = {name: made.reconcile(name, repair=True).dump() for name in names.values()}
     for fault, name in names.items():
         if fault == "keyless":

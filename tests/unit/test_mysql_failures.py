@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lake.errors import ServiceUnreachable, SourceError
+from lake.errors import BinlogLost, ServiceUnreachable, SourceError
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.failures import cause, failure
 
@@ -42,7 +42,7 @@ def test_the_last_cause_is_kept(text: str, wanted: str) -> None:
         (
             "com.github.shyiko.mysql.binlog.network.ServerException: Cannot replicate because the"
             " master purged required binary logs.",
-            SourceError,
+            BinlogLost,
             "changes are lost",
             "ducklake backfill shop --reset",
         ),
