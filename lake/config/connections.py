@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, PrivateAttr, SecretStr, WithJsonSchema, field_validator
 
+from lake.config.secrecy import is_reference
 from lake.config.section import EMBEDDED, Port, Section
 
 
@@ -58,6 +59,17 @@ class MysqlConnection(LoginConnection):
     port: Port = 3306
     database: str
     connect_password: str | None = None
+
+    @field_validator("connect_password")
+    @classmethod
+    def _never_itself(cls, reference: str | None) -> str | None:
+        if reference is not None and not is_reference(reference):
+            raise ValueError(
+                "it is not a reference, and Connect would show the password to everybody who asks:"
+                " name one of its config providers, such as $${env:DUCKLAKE_SHOP_PASSWORD} or"
+                " $${file:/run/secrets/mysql:password}"
+            )
+        return reference
 
     @property
     def connect_reference(self) -> str:

@@ -7,9 +7,10 @@ configured and runs, and it knows when everything committed in MySQL has reached
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import structlog
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict
 
 from lake.config import (
     Config,
@@ -43,11 +44,29 @@ BACKFILL_DELAY_SECONDS = 5.0
 """For so long, `ducklake backfill` itself may send the signal."""
 
 
+_MADE_OF: Mapping[str, str] = {
+    **dict.fromkeys(("name", "connector.class", "topic.prefix"), "the source's name and type"),
+    **dict.fromkeys(("table.include.list", "table.exclude.list", "ducklake.topics"), "`tables`"),
+    **dict.fromkeys(
+        ("database.include.list", "database.exclude.list"),
+        "`database` of the connection and of each table",
+    ),
+    "topic.naming.strategy": "the tables' names in the lake",
+}
+"""Settings that follow from others: with another value, rows would vanish without a word."""
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("expected a text, a number, true or false")
+    return value
+
+
 class DebeziumSettings(Section):
     """Any setting of Debezium or of Kafka Connect; it goes before the one in connect/mysql.json."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str | int | float | bool]
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_scalar)]]
 
     def texts(self) -> dict[str, str]:
         """The settings as Connect takes them."""
@@ -89,8 +108,11 @@ class MysqlCdcConnector(Connector):
 
     @classmethod
     def problems(cls, source: Source) -> Iterator[Problem]:
-        """Secrets that Connect's REST would show to everybody who asks."""
+        """Secrets that Connect would show to everybody, and settings that follow from others."""
         for key, value in source.options.items():
+            if key in _MADE_OF:
+                what = f"it is made of {_MADE_OF[key]}: change these, and leave it out"
+                yield Problem(("options", key), what)
             if value and names_a_secret(key) and not is_reference(str(value)):
                 yield Problem(
                     ("options", key),
@@ -200,7 +222,6 @@ class MysqlCdcConnector(Connector):
 
         Raises:
             SourceError: The template cannot be read.
-            ConfigError: Connect would be given the password itself.
         """
         tables = self.followed.values()
         settings = connector_settings(

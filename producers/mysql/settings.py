@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from lake.config import Config, Endpoints, MysqlConnection, is_reference
-from lake.errors import ConfigError, SourceError
+from lake.config import Config, Endpoints, MysqlConnection
+from lake.errors import SourceError
 from producers.mysql.neighbours import server_id
 from producers.mysql.tables import MysqlTable, table_settings
 
@@ -32,15 +32,7 @@ def connector_settings(
 
     Raises:
         SourceError: The template cannot be read.
-        ConfigError: Connect would be given the password itself.
     """
-    if not is_reference(mysql.connect_reference):
-        raise ConfigError(
-            f"{mysql.place}.connect_password is not a reference: Connect's REST would show the"
-            " password to everybody who asks.",
-            "Name one of Connect's config providers, such as $${env:DUCKLAKE_SHOP_PASSWORD} or"
-            " $${file:/run/secrets/mysql:password}.",
-        )
     values = {
         "name": config.settings.name,
         "source": source,

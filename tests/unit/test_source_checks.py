@@ -437,6 +437,32 @@ def test_a_secret_that_connect_would_show_is_refused(
     check_sources(config(tmp_path, text("$${env:KEYSTORE}")))
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("snapshot.mode: [a, b]", "snapshot.mode: expected a text, a number, true or false."),
+        ("tasks.max:", "tasks.max: expected a text, a number, true or false."),
+        ("topic.prefix: other", "topic.prefix: it is made of the source's name and type"),
+        ("table.include.list: a.b", "table.include.list: it is made of `tables`"),
+        ("database.include.list: b", "database.include.list: it is made of `database`"),
+    ],
+)
+def test_a_wrong_option_of_debezium_is_one_line_with_its_place(
+    tmp_path: Path, option: str, said: str
+) -> None:
+    options = f"options:\n      poll.interval.ms: 5\n      {option}"
+    text = source(f"type: mysql_cdc\n    {SHOP}\n    {options}\n    tables: {{a: {{}}}}")
+    [line] = refused(tmp_path, text).splitlines()
+    assert f"line 7: sources.own.options.{said}" in line
+
+
+def test_a_password_that_connect_would_show_has_its_line(tmp_path: Path) -> None:
+    shop = SHOP.replace("}", ", connect_password: hunter2}")
+    found = refused(tmp_path, source(f"type: mysql_cdc\n    {shop}\n    tables: {{a: {{}}}}"))
+    assert "line 4" in found and "connect_password: it is not a reference" in found
+    assert "hunter2" not in found
+
+
 # The command line ---------------------------------------------------------------------------------
 
 
