@@ -13,6 +13,7 @@ from lake.processes.heartbeat import Heartbeat, Part
 from producers.base import Batch, Connector, Cursors
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.failures import failure
+from producers.reject_limits import RejectLimits
 from producers.source_loop import SourceLoop
 from tests.unit.test_producers_base import NOWHERE, config
 
@@ -60,7 +61,8 @@ def test_a_source_is_shown_as_what_it_is(tmp_path: Path, error: DuckLakeError, s
     source.error = error
     stop = threading.Event()
     told = Told(stop)
-    loop = SourceLoop("own", lambda: source, lambda: pytest.fail("it writes"), told, print)
+    limits = RejectLimits(settings, "own")
+    loop = SourceLoop("own", lambda: source, lambda: pytest.fail("it writes"), told, print, limits)
     loop.run(stop, once=False)
     last = told.parts[-1]
     assert (last.state, last.reason, last.remedy) == (state, error.what, error.remedy)
