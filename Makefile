@@ -94,7 +94,7 @@ bench: $(READY)
 
 lock: $(READY)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --universal \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --extra dlt --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file requirements.lock
 	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --constraints requirements.lock \

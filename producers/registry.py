@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "sftp": "producers.sftp.connector:SftpConnector",
     "files": "producers.files.local:FilesConnector",
     "rest": "producers.rest.connector:RestConnector",
+    "dlt": "producers.dlt_sources.connector:DltConnector",
 }
 
 

@@ -148,7 +148,7 @@ class TableReader:
         if column is None:
             return
         since = incremental.start if incremental else None
-        if incremental is not None and request.first is not None:
+        if incremental is not None and request.first and not isinstance(since, int):
             since = request.first.isoformat()
         with closing(self._answer(ask, unit, since)) as walk:
             if self._is_answer(walk, unit):

@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from ducklake.cli.app import app
 from lake.config import MysqlConnection, Settings, SftpConnection, Source, Table, json_schema
+from producers.dlt_sources.options import DltTable
 from producers.formats import FORMATS, FileOptions
 from producers.http.connection import RestConnection
 from producers.mysql.polling.options import PollOptions
@@ -256,6 +257,7 @@ def test_every_option_of_a_reader_is_documented() -> None:
     models: dict[str, type[BaseModel]] = {suffix: f.options for suffix, f in FORMATS.items()}
     models["mysql_poll"] = PollOptions
     models["rest"] = RestTable
+    models["dlt"] = DltTable
     models["every file"] = FileOptions
     common = set(FileOptions.model_fields)
     assert documented == {

@@ -1,0 +1,1 @@
+"""`type: dlt`: any source of the library dlt, its incremental state included."""

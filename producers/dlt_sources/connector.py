@@ -1,0 +1,167 @@
+"""Sources of dlt: rows and dlt's state in one Kafka transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from lake.config import Config, Endpoints, Source, Table
+from lake.errors import DuckLakeError
+from lake.records import Record, Reject
+from lake.storage.paths import LakePaths
+from producers.base import (
+    BATCH_ROWS,
+    REJECT_BYTES,
+    Batch,
+    Connector,
+    Cursors,
+    TableState,
+    record_key,
+)
+from producers.cursors import committed_cursors
+from producers.dlt_sources.extraction import Extraction
+from producers.dlt_sources.failures import named_failure
+from producers.dlt_sources.options import DltOptions, DltTable
+from producers.dlt_sources.run import Run, found_run, line_of, write_run
+from producers.pace import Pace
+
+log = structlog.get_logger()
+BATCH_BYTES = 8 * 1024 * 1024
+
+
+class DltConnector(Connector):
+    """Runs each table's resource; what is wrong with one stops no other."""
+
+    Options = DltOptions
+    TableOptions = DltTable
+    options: DltOptions
+
+    def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
+        super().__init__(name, source, config, endpoints)
+        self._pace = Pace(name, dict.fromkeys(source.tables))
+
+    def table_states(self) -> list[TableState]:
+        """Tables whose resource failed."""
+        return self._pace.states()
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for the next poll, or until a table is due before."""
+        stop.wait(self._pace.wait_seconds(seconds))
+
+    def poll(self, cursors: Cursors) -> Iterator[Batch]:
+        """Run each resource from the state that is in Kafka, and send its rows.
+
+        Raises:
+            TransientError: No table at all could be read.
+        """
+        due = {table: self._table_batches(table, cursors) for table in self._pace.due()}
+        yield from self._pace.take_turns(due)
+
+    def count(self) -> dict[str, int]:
+        """How many rows have been sent: asking for all of them again would be a whole load."""
+        known = committed_cursors(self.endpoints, self.name)
+        return {
+            table: int(known.get(f"{table}:{self._resource(table)}", {}).get("rows", 0))
+            for table in self.source.tables
+        }
+
+    def _resource(self, table: str) -> str:
+        return self._table(table).resource or table
+
+    def _table(self, table: str) -> DltTable:
+        options = self.table_options[table]
+        assert isinstance(options, DltTable)
+        return options
+
+    def _path(self, table: str) -> Path:
+        return LakePaths(self.config.data_dir).run / f"{self.name}.{table}.rows"
+
+    def _table_batches(self, table: str, cursors: Cursors) -> Generator[Batch | None]:
+        unit = self._resource(table)
+        known = cursors.get(f"{table}:{unit}", {})
+        begun = str(known.get("run", ""))
+        run = found_run(self._path(table), begun) if begun else None
+        spec = self.source.tables[table]
+        if run is None:
+            run, spec = self._made(table, known)
+        elif not spec.key:
+            spec = spec.model_copy(update={"key": list(known.get("key", ()))})
+        yield None
+        done = self._sent_of(table, run, known)
+        nothing_new = run.sha256 == known.get("sha256")
+        nothing_new |= not run.rows and run.state == known.get("state")
+        if not nothing_new or begun:
+            yield from _batches(table, spec, unit, run, known, done)
+        run.remove()
+
+    def _made(self, table: str, known: Mapping[str, Any]) -> tuple[Run, Table]:
+        """A new run from the state that is in Kafka, and the table with its key."""
+        name, spec = f"{self.name}.{table}", self.source.tables[table]
+        try:
+            state = str(known.get("state", ""))
+            options, unit = self._table(table), self._resource(table)
+            made = Extraction(self.name, self.options, options, unit, state)
+            key = spec.key or made.key()
+            run = write_run(self._path(table), made.rows(key), made.state)
+        except DuckLakeError:
+            raise
+        except Exception as error:  # whatever somebody's source raises
+            raise named_failure(name, error) from None
+        return run, spec.model_copy(update={"key": key})
+
+    def _sent_of(self, table: str, run: Run, known: Mapping[str, Any]) -> int:
+        """How many rows of a run have been sent."""
+        if not known.get("run"):
+            return 0
+        done = int(known.get("done", 0))
+        if run.sha256 == known["run"] or run.prefix(done) == known.get("prefix"):
+            return done
+        log.warning(
+            "run_repeated",
+            message="Rows of an interrupted run are sent again: its file is gone and the source"
+            " has changed.",
+            source=self.name,
+            table=table,
+            rows=done,
+        )
+        return 0
+
+
+def _batches(
+    table: str, spec: Table, unit: str, run: Run, known: Mapping[str, Any], done: int
+) -> Iterator[Batch]:
+    """The rows of a run that are not in Kafka yet; the state comes with the last ones."""
+    about = {"resource": unit, "fetched_at": datetime.now(UTC).isoformat()}
+    records: list[Record] = []
+    rejects: list[Reject] = []
+    seen = held = 0
+    rows = int(known.get("rows", 0))
+    prefix = hashlib.sha256()
+    for row in run.read():
+        encoded, reason = row
+        prefix.update(line_of(row))
+        seen += 1
+        if seen <= done:
+            continue
+        held += len(encoded)
+        if reason:
+            said = f"resource {unit}: {reason}"
+            rejects.append(Reject(table, encoded[:REJECT_BYTES], said, about))
+        else:
+            values = orjson.loads(encoded)
+            records.append(Record(table, record_key(spec, values), values, about, encoded))
+        if seen < run.rows and (len(records) >= BATCH_ROWS or held >= BATCH_BYTES):
+            rows += len(records)
+            part = {"run": run.sha256, "done": seen, "prefix": prefix.hexdigest(), "rows": rows}
+            kept = {name: known[name] for name in ("state", "sha256") if name in known}
+            yield Batch(table, unit, {**kept, **part, "key": spec.key}, records, rejects)
+            records, rejects, held = [], [], 0
+    ended = {"state": run.state, "sha256": run.sha256, "rows": rows + len(records)}
+    yield Batch(table, unit, {**ended, "key": spec.key}, records, rejects)

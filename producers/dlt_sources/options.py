@@ -1,0 +1,69 @@
+"""The options of a source of type `dlt`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from lake.config import Section
+from lake.errors import SourceError
+
+
+class DltOptions(Section):
+    """Which source.
+
+    Attributes:
+        source: The function that makes it: `package.module:function`.
+        arguments: Its arguments; secrets come from the environment.
+    """
+
+    source: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    arguments: dict[str, Any] = {}
+
+
+class DltIncremental(Section):
+    """What `dlt.sources.incremental` is told.
+
+    Attributes:
+        cursor: The column, or the path, that grows.
+        start: Its first value.
+    """
+
+    cursor: str
+    start: Any = None
+
+
+class DltTable(Section):
+    """Which resource.
+
+    Attributes:
+        resource: Its name, where that is not the table's.
+        incremental: Only what is new, where the resource does not do that by itself.
+    """
+
+    resource: str | None = None
+    incremental: DltIncremental | None = None
+
+
+def load(target: str) -> Any:
+    """The function that makes a source.
+
+    Raises:
+        SourceError: There is no such function.
+    """
+    module, _, name = target.partition(":")
+    importlib.invalidate_caches()
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name == "dlt":
+            raise SourceError(
+                "dlt is not installed.", "Run `make install`, or: pip install -e '.[dlt]'"
+            ) from None
+        raise SourceError(f"{target}: no module {error.name!r}.", "Is it on PYTHONPATH?") from None
+    except Exception as error:  # whatever somebody's module raises while it is imported
+        raise SourceError(
+            f"{target} cannot be loaded ({type(error).__name__}).", "Is it on PYTHONPATH?"
+        ) from None
