@@ -6,12 +6,14 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import typer
 
 from consumers.replay.redrive import Redrive, Redriven
 from ducklake.cli.dead_letter_list import Address, meant
 from ducklake.cli.progress import bar
+from ducklake.cli.redriven_files import RedrivenFiles, redrive_files, tables_of_files
 from lake.config import Config, Table, TableRef
 from lake.errors import ConfigError
 from lake.opening import open_lake
@@ -36,7 +38,13 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
     wanted = {Address.of(entry) for entry in entries}
     tables = {ref.topic: (ref, spec) for ref, spec in config.tables()}
     found: list[Redriven] = []
-    elsewhere = Counter(e.source_table for e in entries if e.topic == REJECTS_TOPIC)
+    rejects = [entry for entry in entries if entry.topic == REJECTS_TOPIC]
+    files = [
+        redrive_files(config, topic, [e for e in rejects if e.source_table == topic], stop)
+        for topic in tables_of_files(config, rejects)
+    ]
+    read_again = {one.table for one in files}
+    elsewhere = Counter(e.source_table for e in rejects if e.source_table not in read_again)
     for topic in dict.fromkeys(e.topic for e in entries if e.topic != REJECTS_TOPIC):
         if topic not in tables:
             raise ConfigError(
@@ -45,8 +53,10 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
                 f" ducklake dead-letters drop {topic}.",
             )
         found.append(_redriven(config, *tables[topic], wanted, stop))
-    _report(found, elsewhere, as_json)
-    return not elsewhere and not any(one.still_dead or one.unavailable for one in found)
+    _report(found, files, elsewhere, as_json)
+    if elsewhere or not all(one.is_done for one in files):
+        return False
+    return not any(one.still_dead or one.unavailable for one in found)
 
 
 def _redriven(
@@ -57,25 +67,14 @@ def _redriven(
         return work.run(stop, lambda entry: Address.of(entry) in wanted)
 
 
-def _report(found: list[Redriven], rejects: Mapping[str, int], as_json: bool) -> None:
+def _report(
+    found: list[Redriven],
+    files: list[RedrivenFiles],
+    rejects: Mapping[str, int],
+    as_json: bool,
+) -> None:
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "tables": [
-                        {
-                            "table": one.table,
-                            "rows": one.rows,
-                            "still_dead": len(one.still_dead),
-                            "unavailable": len(one.unavailable),
-                            "reasons": Counter(letter.reason for letter in one.still_dead),
-                        }
-                        for one in found
-                    ],
-                    "rejects": dict(rejects),
-                }
-            )
-        )
+        print(json.dumps(_as_json(found, files, rejects)))
         return
     for one in found:
         print(f"{one.table}: {one.rows:,} rows, {len(one.still_dead):,} still dead letters")
@@ -86,14 +85,66 @@ def _report(found: list[Redriven], rejects: Mapping[str, int], as_json: bool) ->
                 f"  {len(one.unavailable):,} larger than what is kept, and no longer in Kafka:"
                 f" ducklake dead-letters drop {Address.of(one.unavailable[0])}"
             )
+    for read in files:
+        _print_files(read)
     for topic, count in rejects.items():
         print(
             f"{topic}: {count:,} inputs that its producer rejected stay dead letters: read the"
             f" source again (ducklake backfill {topic}), then drop them"
             f" (ducklake dead-letters drop {topic})"
         )
-    if not found and not rejects:
+    if not found and not rejects and not files:
         print("There are no dead letters.")
+
+
+def _as_json(
+    found: list[Redriven], files: list[RedrivenFiles], rejects: Mapping[str, int]
+) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "tables": [
+            {
+                "table": one.table,
+                "rows": one.rows,
+                "still_dead": len(one.still_dead),
+                "unavailable": len(one.unavailable),
+                "reasons": Counter(letter.reason for letter in one.still_dead),
+            }
+            for one in found
+        ],
+        "rejects": dict(rejects),
+    }
+    if files:
+        told["files"] = [
+            {
+                "table": one.table,
+                "resolved": one.resolved,
+                "waiting": one.waiting,
+                "gone": one.gone,
+                "appended": one.appended,
+            }
+            for one in files
+        ]
+    return told
+
+
+def _print_files(read: RedrivenFiles) -> None:
+    print(f"{read.table}: {read.resolved:,} rejects of files that were read again are resolved")
+    if read.waiting:
+        print(
+            f"  {read.waiting:,} more of {len(read.files):,} files that were asked for again:"
+            " `ducklake run` or `ducklake produce` reads them; then run this command once more"
+        )
+    if read.gone:
+        print(
+            f"  {read.gone:,} of files that are no longer there: put them back, or drop these"
+            f" (ducklake dead-letters drop {read.table})"
+        )
+    if read.appended:
+        print(
+            f"  {read.appended:,} of files of which only new rows are read (mode: append), so that"
+            f" reading them again repeats rows: if that is wanted, ducklake backfill {read.table};"
+            f" then drop these (ducklake dead-letters drop {read.table})"
+        )
 
 
 def drop(config: Config, words: Iterable[str], yes: bool) -> None:

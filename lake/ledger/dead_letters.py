@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lake.errors import CommitConflict
+from lake.failpoints import failpoint
 from lake.ledger.core import LedgerCore, now
 from lake.ledger.payloads import MAX_VALUE_BYTES, Payload, PayloadReader, Payloads
 from lake.ledger.statements import add_commit
@@ -226,6 +227,13 @@ class DeadLetters(DeadLetterReader):
         Raises:
             CommitConflict: One of them is no dead letter any more.
         """
+        return self._settle(entries, session, "dropped")
+
+    def redriven(self, entries: Sequence[DeadLetterEntry], session: str) -> int:
+        """The same of rejects whose input was read again: they are known as redriven."""
+        return self._settle(entries, session, "redriven")
+
+    def _settle(self, entries: Sequence[DeadLetterEntry], session: str, state: str) -> int:
         with self._core.write() as db:
             number = 0
             for topic in dict.fromkeys(entry.topic for entry in entries):
@@ -235,9 +243,9 @@ class DeadLetters(DeadLetterReader):
                 )
                 key = (topic, int(generation))
                 changed = db.executemany(
-                    "UPDATE dead_letters SET state = 'dropped' WHERE topic = ? AND generation = ?"
+                    "UPDATE dead_letters SET state = ? WHERE topic = ? AND generation = ?"
                     " AND topic_id = ? AND partition = ? AND offset = ? AND state = 'dead'",
-                    [(*key, e.topic_id, e.partition, e.offset) for e in mine],
+                    [(state, *key, e.topic_id, e.partition, e.offset) for e in mine],
                 ).rowcount
                 if changed != len(mine):
                     raise CommitConflict(
@@ -246,5 +254,6 @@ class DeadLetters(DeadLetterReader):
                     )
                 # Whoever looks for what is new by commit number must hear of it.
                 number = add_commit(db, key, session, now(), len(mine))
+            failpoint("settle.in_ledger")
         self.store.clear([(e.topic_id, e.partition, e.offset) for e in entries])
         return number

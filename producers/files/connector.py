@@ -96,7 +96,7 @@ class FileConnector(Connector):
         with self.open_folder() as folder:
             self._troubles.begin()
             for table in self.source.tables:
-                self._stopped.release(folder, table, requested_at(self.config, self.name, table))
+                self._stopped.release(folder, table, self._requested_at)
             for table, path in self._found(folder):
                 if table in self._stopped:
                     continue
@@ -104,7 +104,7 @@ class FileConnector(Connector):
                     yield from self._visit(folder, table, path, cursors)
                     self._lost.pop(path, None)
                 except DeadLetterLimit as error:
-                    again = requested_at(self.config, self.name, table)
+                    again = self._requested_at(table, path)
                     self._stopped.stop(table, path, folder.state(path), again, error)
                 except FileMissing as error:
                     self._troubles.missing(path, error)
@@ -114,6 +114,9 @@ class FileConnector(Connector):
                     self._lost[path] = self._lost.get(path, 0) + 1
                     raise
             self._troubles.end()
+
+    def _requested_at(self, table: str, path: str) -> str:
+        return requested_at(self.config, self.name, table, shown(path))
 
     def _found(self, folder: Folder) -> Iterator[tuple[str, str]]:
         """Every file with its table; those last at which the connection broke."""
@@ -151,7 +154,7 @@ class FileConnector(Connector):
         if self._is_too_old(state, options):
             return
         digest = self._digests[table]
-        again = requested_at(self.config, self.name, table)
+        again = self._requested_at(table, path)
         is_known = (
             version is not None
             and version.has_state(state)

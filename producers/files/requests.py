@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from lake.config import Config
@@ -11,19 +12,42 @@ from lake.storage.paths import LakePaths
 from producers.files.version import now
 
 
-def request_again(config: Config, source: str, table: str) -> str:
-    """Have every file of a table read again as a new version; the moment of the request."""
+def request_again(
+    config: Config, source: str, table: str, files: Collection[str] | None = None
+) -> str:
+    """Have files of a table read again as a new version; the moment of the request.
+
+    Args:
+        config: The configuration.
+        source: The source.
+        table: The table.
+        files: The files, by the names that are shown; None: all.
+    """
     path = _path(config, source, table)
     make_scratch_folder(path.parent)
     moment = now()
-    write_json(path, {"requested_at": moment})
+    known = read_json(path)
+    if files is None:
+        write_json(path, {"requested_at": moment})
+    else:
+        asked = {**known.get("files", {}), **dict.fromkeys(files, moment)}
+        write_json(path, {**known, "files": asked})
     return moment
 
 
-def requested_at(config: Config, source: str, table: str) -> str:
-    """When the files of a table were last asked for again, ISO; empty for never."""
+def requested_at(config: Config, source: str, table: str, file: str) -> str:
+    """When a file of a table was last asked for again, ISO; empty for never.
+
+    Args:
+        config: The configuration.
+        source: The source.
+        table: The table.
+        file: The file's name as it is shown.
+    """
     found = read_json(_path(config, source, table))
-    return str(found.get("requested_at", "")) if isinstance(found, dict) else ""
+    asked = found.get("files", {})
+    moments = found.get("requested_at", ""), asked.get(file, "") if isinstance(asked, dict) else ""
+    return max(map(str, moments))
 
 
 def _path(config: Config, source: str, table: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -59,8 +60,14 @@ class StoppedTables:
             reason=str(error),
         )
 
-    def release(self, folder: Folder, table: str, again: str) -> None:
-        """Let a table go on if what stopped it is over."""
+    def release(self, folder: Folder, table: str, again: Callable[[str, str], str]) -> None:
+        """Let a table go on if what stopped it is over.
+
+        Args:
+            folder: Where its files are.
+            table: The table.
+            again: Says of a table and a path when it was last asked for again.
+        """
         stopped = self._stopped.get(table)
         if stopped is None:
             return
@@ -68,7 +75,11 @@ class StoppedTables:
             is_same = folder.state(stopped.path) == stopped.state
         except FileUnavailable:
             is_same = False
-        if is_same and again == stopped.again and not stopped.error.has_ended():
+        if (
+            is_same
+            and again(table, stopped.path) == stopped.again
+            and not stopped.error.has_ended()
+        ):
             return
         del self._stopped[table]
         log.info(

@@ -25,6 +25,7 @@ ONLY = {
     "restore": (),  # test_lost_ledger.py
     "backup": (),
     "redrive": (),  # test_dead_letters.py
+    "settle": (),  # test_one_bad_among_good.py
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {
