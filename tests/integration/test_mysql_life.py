@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pymysql
 import pytest
 import yaml
 
+import ducklake.cli  # noqa: F401 - what it imports needs it to be first
+from batcher.catalog import refresh_raw
+from batcher.dbt_build import DbtProject
+from consumers.ingest.lake_writer import LakeWriter
+from ducklake.supervision.condition import Problem, look
 from lake.config import Config, load_config
 from lake.errors import BinlogLost, DuckLakeError, SourceError
 from lake.kafka.topics import make_topics
+from lake.opening import open_lake
+from lake.processes.heartbeat import RoleHeartbeat
+from lake.storage.paths import LakePaths
 from producers.mysql.cdc import MysqlCdcConnector
+from producers.runner import SourceRunner
 from stack import lifecycle
 from stack.progress import Silent
 from stack.secrets import Secrets
@@ -76,6 +89,43 @@ class Life:
             timeout=180,
         )
 
+    def shown(self, state: str) -> Problem:
+        """What `ducklake status` tells of the source once `ducklake produce` has found it so."""
+        heartbeat = RoleHeartbeat(LakePaths(self.config.data_dir).run, "produce")
+        stop, found = threading.Event(), list[Problem]()
+        runner = SourceRunner(self.config, self.lab.endpoints, heartbeat=heartbeat)
+        thread = threading.Thread(target=runner.run, args=(stop,))
+        thread.start()
+
+        def told() -> bool:
+            problems = (p for p in look(self.config).problems if p.subject == "source shop")
+            found[:] = [problem for problem in problems if problem.state == state]
+            return bool(found)
+
+        try:
+            wait_until(told, f"the source is shown as {state}", 2 * PATIENCE)
+        finally:
+            stop.set()
+            thread.join()
+            heartbeat.close()
+        return found[0]
+
+    def staged(self) -> dict[int, str]:
+        """The current rows as a staging model has them, built by dbt."""
+        writer = LakeWriter(self.config, self.lab.endpoints, once=True)
+        try:
+            writer.run(threading.Event())
+        finally:
+            writer.close()
+        paths = LakePaths(self.config.data_dir)
+        (paths.root / "work").mkdir(exist_ok=True)
+        with open_lake(self.config, for_writing=False) as lake, lake.pinned() as commit:
+            refresh_raw(self.config, lake.ledger, commit)
+            built = DbtProject(self.config).build()
+        assert built.models == 1 and not built.failed, built
+        with duckdb.connect(str(paths.warehouse), read_only=True) as db:
+            return dict(db.execute("SELECT id, word FROM staging.stg_life").fetchall())
+
     def done(self, *words: str) -> dict[str, Any]:
         ended = self.command(*words, "--json")
         assert ended.returncode == 0, ended.stderr
@@ -92,6 +142,20 @@ class Life:
         return {row[0]: row[1] for row in self.root("SELECT id, word FROM life")}
 
 
+def staging_project(folder: Path) -> Path:
+    """A dbt project with the demo's macros, and a staging model as the demo has them."""
+    project = folder / "dbt_life"
+    shutil.copytree(folder / "dbt_techstore", project, ignore=shutil.ignore_patterns("models"))
+    shutil.rmtree(project / "tests")
+    staging = project / "models" / "staging"
+    staging.mkdir(parents=True)
+    sources = {"version": 2, "sources": [{"name": "raw", "tables": [{"name": "life"}]}]}
+    (project / "models" / "sources.yml").write_text(yaml.safe_dump(sources))
+    model = "select id, word from ({{ latest_version(source('raw', 'life'), 'id') }})"
+    (staging / "stg_life.sql").write_text(model)
+    return project
+
+
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     folder = copy_project(tmp_path_factory.mktemp("life"))
@@ -101,6 +165,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     text["sources"] = {"shop": {"type": "mysql_cdc", "connection": "embedded", "tables": tables}}
     text["connections"] = {}
     text["services"]["postgres"]["host"] = "127.0.0.1"  # nobody asks it
+    text["batch"]["dbt_project"] = str(staging_project(folder))
     path.write_text(yaml.safe_dump(text))
     config = load_config(path)
     lifecycle.up(config, Silent())
@@ -143,6 +208,7 @@ def test_a_connector_is_paused_resumed_restarted_and_removed(life: Life) -> None
         list(source.poll({}))
     source.close()
     assert "`ducklake connector resume shop`" in paused.value.remedy
+    assert "`ducklake connector resume shop`" in life.shown("paused").remedy
     assert life.done("connector", "resume", "shop")["state"] == "RUNNING"
     assert life.done("connector", "restart", "shop")["state"] == "RUNNING"
     life.deliver()
@@ -190,6 +256,9 @@ def test_a_purged_log_is_named_and_the_way_out_works(life: Life) -> None:
     life.root(f"PURGE BINARY LOGS TO '{file}'")
     error = lost(life)
     assert "has purged binlogs" in error.what and "`ducklake backfill shop --reset`" in error.remedy
+    stopped = life.shown("stopped")
+    assert "has purged binlogs" in stopped.reason
+    assert "`ducklake backfill shop --reset`" in stopped.remedy
     begin_anew(life)
 
 
@@ -213,3 +282,15 @@ def test_a_server_that_lacks_our_transactions_is_named(life: Life) -> None:
     error = lost(life)
     assert "does not know transactions that source shop has read" in error.what
     begin_anew(life)
+
+
+def test_staging_has_the_newest_versions_after_a_reset(life: Life) -> None:
+    """A log that begins anew counts from the start: only the offsets tell which row is newer."""
+    life.root(*["UPDATE life SET word = 'long before the reset' WHERE id < 3"] * 20)
+    life.deliver()
+    life.done("connector", "pause", "shop")
+    life.root("RESET MASTER", "UPDATE life SET word = 'behind the reset' WHERE id = 3")
+    lost(life)
+    begin_anew(life)
+    staged = life.staged()
+    assert {key: staged.get(key) for key in life.truth()} == life.truth()

@@ -183,7 +183,7 @@ class MysqlPollConnector(Connector):
             ServiceUnreachable: It does not answer.
         """
         condition = f" WHERE {where}" if where else ""
-        ask(self.connection, f"SELECT 1 FROM {self.tables[table].sql}{condition} LIMIT 1")
+        ask(self.connection, f"SELECT 1 FROM {self.tables[table].sql}{condition} LIMIT 0")
         return self.requests.add(READ, table, where)
 
     def count(self) -> dict[str, int]:

@@ -180,7 +180,7 @@ class TablePoller:
             )
             self._requests.add(READ, self._names.name)
         newest = reader.newest(definition, order, FIRST_UNSETTLED)
-        marks = ((0.0, str(newest[0])),) if newest else ()
+        marks = ((0.0, newest[0]),) if newest and newest[0] is not None else ()
         self.cursor = replace(
             self.cursor, order=names, at=None, seen=frozenset(), marks=marks, read_once=False
         )
@@ -190,7 +190,9 @@ class TablePoller:
         if not self.cursor.marks or not definition.counts(self._options.watermark):
             return False
         following = reader.next_number(self._names)
-        return following is None or following <= max(int(m) for _, m in self.cursor.marks)
+        if following is None:  # nothing is there, or this server does not tell
+            return False
+        return following <= max(int(mark) for _, mark in self.cursor.marks)
 
     def _sent(
         self,
