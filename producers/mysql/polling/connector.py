@@ -97,10 +97,11 @@ class MysqlPollConnector(Connector):
         for problem in table_access_problems(state, tables.values()):
             missing.add(problem.table)
             yield Problem(problem.at, problem.what, problem.remedy)
-        with PollReader(at) as reader:
-            for table, names in tables.items():
-                if table not in missing:
-                    yield from _table_problems(reader, source.tables[table], names)
+        left = [names for table, names in tables.items() if table not in missing]
+        if left:  # else the user may have no right to connect to the database
+            with PollReader(at) as reader:
+                for names in left:
+                    yield from _table_problems(reader, source.tables[names.name], names)
         yield Problem(
             ("type",),
             "deletes are not seen by polling: a row that MySQL has deleted stays in the lake until"
