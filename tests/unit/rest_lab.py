@@ -98,7 +98,7 @@ class Server:
                 body = reply.body
                 if reply.drip_headers:
                     assert reply.drip is not None
-                    for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 10_000:
+                    for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 300:
                         self.wfile.write(bytes([byte]))
                         self.wfile.flush()
                         reply.drip()

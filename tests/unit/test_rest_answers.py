@@ -316,12 +316,18 @@ def retried(made: RestLab) -> list[dict[str, Any]]:
 def test_a_dripping_answer_ends_at_the_deadline(
     tmp_path: Path, server: Server, in_headers: bool
 ) -> None:
-    ended = threading.Event()
-    drip = Reply(b"[" + b" " * 100_000, drip=lambda: ended.wait(0.05), drip_headers=in_headers)
+    ended, drops = threading.Event(), [0]
+
+    def wait() -> None:
+        drops[0] += 1
+        ended.wait(0.05)
+
+    drip = Reply(b"[" + b" " * 300, drip=wait, drip_headers=in_headers)
     server.says["/things"] = drip
     made = lab(tmp_path, server, total_seconds=0.5, read_seconds=30)
     costs_itself_alone(made, "retrying", "no whole answer within 0.5 s")
     ended.set()
+    assert drops[0] < 250, "it was cut off, and not only called late"
 
 
 def test_a_truncated_answer_is_retried(tmp_path: Path, server: Server) -> None:

@@ -26,15 +26,18 @@ from lake.config import (
 from lake.errors import ConfigError, StackNotRunning
 from lake.identifiers import fitting
 from producers.base import Batch, Connector, Cursors
+from producers.connections import ConnectionUse
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.mysql.tables import MysqlTable, captured, table_settings
 from producers.registry import (
     check_sources,
     connector,
+    connector_class,
     embedded_services,
     source_connection,
     unused_connections,
 )
+from techstore.public_apis import PUBLIC_APIS, use_public_apis
 from techstore.simulate import shop_connection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -512,3 +515,19 @@ def test_a_class_that_cannot_be_loaded_stops_no_other_service(tmp_path: Path) ->
     assert "mysql" in embedded_services(made)
     with pytest.raises(ConfigError, match=r"line 3: sources\.b\.type: .*cannot be loaded"):
         check_sources(made)
+
+
+def test_the_demo_can_ask_the_public_apis(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, str] = {}
+    use_public_apis(environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    [own, current, _] = connection_uses_of("api")
+    found = {use.entry: use.validated(load_config(ROOT / "ducklake.yml")) for use in (own, current)}
+    assert {name: getattr(api, "base_url", None) for name, api in found.items()} == PUBLIC_APIS
+
+
+def connection_uses_of(name: str) -> list[ConnectionUse]:
+    made = load_config(ROOT / "ducklake.yml")
+    source = made.settings.sources[name]
+    return list(connector_class(made, name).connections_used(name, source))
