@@ -17,13 +17,16 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewTopic
 
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.postgres import PostgresExport
 from consumers.ingest.lake_writer import LakeWriter
 from lake.config import Config, load_config
-from lake.errors import SourceError
+from lake.errors import DeadLetterLimit, SourceError
 from lake.failpoints import ENVIRONMENT
+from lake.kafka.topics import admin
 from lake.ledger import NOW, Ledger
 from lake.storage.paths import LakePaths
 from producers.runner import SourceRunner
@@ -34,6 +37,30 @@ SETTLED = 1_790_000_000
 PATIENCE = 300.0
 QUICK = {"quiet_seconds": 0.1}
 GOOD_ROWS = b"id,word\n1,one\n2,two\n3,three\n"
+BAD_FILES = {
+    "utf16.csv": "id,word\n1,ñ\n".encode("utf-16-le"),
+    "empty.json": b"",
+    "half.json": b'[{"id": 1}, {"id":',
+    "deep.xml": b"<rows>" + b"<a>" * 2_000 + b"</a>" * 2_000 + b"</rows>",
+    "broken.xlsx": b"PK\x03\x04 no workbook at all",
+    "old.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 nor this",
+    "broken.parquet": b"PAR1 nor this PAR1",
+    "packed.csv.gz": b"\x1f\x8b\x08\x00 nor this",
+    "nul.csv": b"\x00\x00\x00\x00",
+}
+BAD_ROWS = b'id,word\n1,one\n2\n3,"open\n4,four\n5,\xff\n6,six\n'
+ODD_NAMES = b"id,*,\\,name,Name,xmin," + b"x" * 90 + b',"a""b"\n1,2,3,4,5,6,7,8\n'
+RECORDS: dict[bytes, str] = {
+    b"no JSON": "the value is not a JSON object",
+    b'{"id": 1': "the value is not a JSON object",
+    b'[{"id": 1}]': "the value is not a JSON object",
+    b'{"id": "\xff"}': "the value is not UTF-8",
+    b'{"a\\u0000b": 1}': "a key of the object contains a NUL character",
+    b'{"id": 1, "id": 2}': "the object has a key twice",
+    b'{"id": 1, "at": "2024-01-02T10:00:00-03:00"}': "column at: the value does not fit TIMESTAMP",
+    b'{"id": 1, "price": 0.005}': "column price: the value does not fit DECIMAL(10,2)",
+}
+WIDE = json.dumps({"id": 4, **{f"key {n}": n for n in range(500)}}).encode()
 
 
 @dataclass
@@ -81,6 +108,11 @@ class Lake:
         finally:
             opened.close()
 
+    def reasons(self, topic: str) -> Counter[str]:
+        """The reasons of a table's dead letters."""
+        with Ledger(LakePaths(self.lab.config.data_dir)) as ledger:
+            return Counter(entry.reason for entry in ledger.dead_letters.of_table(topic))
+
     def states(self, topic: str) -> Counter[str]:
         """What became of all dead letters that a table ever had."""
         with Ledger(LakePaths(self.lab.config.data_dir)) as ledger:
@@ -100,18 +132,85 @@ class Lake:
         return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
 
-def make(folder: Path, stack: Config, tables: dict[str, Any]) -> Lake:
+def make(folder: Path, stack: Config, tables: dict[str, Any], feeds: dict[str, Any]) -> Lake:
     files = folder / "drops"
     files.mkdir()
     spec = {"type": "files", "directory": str(files), "tables": tables}
-    return Lake(make_lab(folder, stack, spec), stack, files)
+    feed = unique("feed")
+    more = {feed: {"type": "kafka", "tables": feeds}} if feeds else {}
+    lab = make_lab(folder, stack, spec, more=more)
+    topics = [NewTopic(f"{feed}.{table}", 2, 1) for table in feeds]
+    client = admin(lab.endpoints)  # kept until its answers are there
+    for made in client.create_topics(topics).values() if topics else ():
+        made.result(60)
+    return Lake(lab, stack, files)
+
+
+def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) -> None:
+    good, rows, odd = unique("good"), unique("rows"), unique("odd")
+    feed, stopped, other = unique("feed"), unique("stopped"), unique("other")
+    bad = {unique("bad"): name for name in BAD_FILES}
+    lake = make(
+        tmp_path,
+        stack_config,
+        {
+            **{table: {"file": name, "options": QUICK} for table, name in bad.items()},
+            good: {"file": "good.csv", "key": ["id"], "options": QUICK},
+            rows: {"file": "rows.csv", "options": QUICK},
+            odd: {"file": "odd.csv", "options": QUICK},
+        },
+        {
+            feed: {"columns": {"at": "TIMESTAMP", "price": "DECIMAL(10,2)"}},
+            stopped: {"columns": {"id": "BIGINT"}, "dead_letters": {"policy": "stop"}},
+            other: {},
+        },
+    )
+    for name, content in {
+        **BAD_FILES,
+        "good.csv": GOOD_ROWS,
+        "rows.csv": BAD_ROWS,
+        "odd.csv": ODD_NAMES,
+    }.items():
+        lake.drop(name, content)
+    lake.produce()
+    [source] = [name for name in lake.lab.config.settings.sources if name != lake.lab.source]
+    producer = Producer(lake.lab.endpoints.kafka_client())
+    for value in (b'{"id": 1}', *RECORDS, b'{"id": 2}', WIDE, b'{"id": 3}'):
+        producer.produce(f"{source}.{feed}", value=value)
+    producer.produce(f"{source}.{stopped}", value=b'{"id": "one"}')
+    for value in (b'{"id": 1}', b'{"id": "00123"}'):
+        producer.produce(f"{source}.{other}", value=value)
+    assert producer.flush(60) == 0
+    with pytest.raises(DeadLetterLimit, match="is `stop`"):
+        lake.consume()
+    lake.export()
+
+    assert lake.ask(f"SELECT id, word FROM raw.{good} ORDER BY id") == [
+        ("1", "one"),
+        ("2", "two"),
+        ("3", "three"),
+    ]
+    assert lake.ask(f"SELECT id FROM raw.{rows} ORDER BY id") == [("1",), ("4",), ("6",)]
+    assert sum(lake.reasons(f"{lake.lab.source}.{rows}").values()) == 3
+    [row] = lake.ask(f"SELECT * FROM raw.{odd}")
+    assert sorted(row[:8]) == list("12345678"), "no value of a column with an odd name is lost"
+    assert lake.ask(f"SELECT id FROM raw.{feed} ORDER BY id") == [(1,), (2,), (3,), (4,)]
+    assert lake.reasons(f"{source}.{feed}") == Counter(RECORDS.values())
+    assert lake.ask(f"SELECT id FROM raw.{other} ORDER BY _offset, _partition DESC") in (
+        [("1",), ("00123",)],
+        [("00123",), ("1",)],
+    )
+    for table, name in bad.items():
+        found = lake.reasons(f"{lake.lab.source}.{table}")
+        assert found.total() == 1, f"{name} is one dead letter: {found}"
+        assert name in "".join(found)
 
 
 def test_what_was_rejected_of_a_file_comes_back_once_its_options_are_mended(
     tmp_path: Path, stack_config: Config
 ) -> None:
     table = unique("stock")
-    lake = make(tmp_path, stack_config, {table: {"file": "stock*.csv", "options": QUICK}})
+    lake = make(tmp_path, stack_config, {table: {"file": "stock*.csv", "options": QUICK}}, {})
     topic = f"{lake.lab.source}.{table}"
     lake.drop("stock.csv", b"sku;cost\nA;1\nB;2,5\nC;3\n")
     lake.drop("stock_gone.csv", b"sku;cost\nD;2,5\n")
@@ -155,7 +254,7 @@ def test_a_running_producer_reads_them_again_while_the_command_waits(
     """What is bad in the new version as well is a dead letter of that one."""
     table = unique("stock")
     tables = {table: {"file": "stock.csv", "options": QUICK}}
-    lake = make(tmp_path, stack_config, tables)
+    lake = make(tmp_path, stack_config, tables, {})
     topic = f"{lake.lab.source}.{table}"
     lake.drop("stock.csv", b"sku;cost\nA;1,5\n")
     lake.produce()
@@ -187,6 +286,7 @@ def test_a_table_that_stops_at_a_bad_file_ends_a_pass_with_its_name(
             strict: {"file": "s.csv", "options": QUICK, "dead_letters": {"policy": "stop"}},
             good: {"file": "good.csv", "options": QUICK},
         },
+        {},
     )
     lake.drop("s.csv", b"id,word\n1\n")
     lake.drop("good.csv", GOOD_ROWS)
