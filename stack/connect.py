@@ -13,7 +13,7 @@ from lake.config import EMBEDDED, MYSQL_CDC, MysqlConnection
 from lake.errors import StackError
 from lake.kafka.topics import MAX_MESSAGE_BYTES
 from producers.mysql.cdc import MysqlCdcConnector
-from stack.java import java, write_properties
+from stack.java import CONNECT, java, write_properties
 from stack.mysql import PASSWORD_VARIABLE
 from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback
@@ -90,7 +90,7 @@ class Connect(Service):
         return java(
             self.site.tools,
             self.folder / "tmp",
-            "org.apache.kafka.connect.cli.ConnectDistributed",
+            CONNECT,
             str(self.folder / "worker.properties"),
         )
 

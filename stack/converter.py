@@ -30,6 +30,7 @@ _USED = (
     "debezium-connector-mysql",
     "debezium-ddl-parser",
     "debezium-util",
+    "jackson-core",
     "kafka-clients",
     "mysql-binlog-connector-java",
     "slf4j-api",

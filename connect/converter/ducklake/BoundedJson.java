@@ -22,6 +22,7 @@ public class BoundedJson extends JsonConverter {
     private static final int LARGE = 1024;
 
     private int limit = Integer.MAX_VALUE;
+    private boolean isPlain; // without schemas, nulls as they are, numbers as numbers
 
     @Override
     public void configure(Map<String, ?> settings, boolean isKey) {
@@ -30,6 +31,9 @@ public class BoundedJson extends JsonConverter {
         if (most != null) {
             limit = Integer.parseInt(most.toString());
         }
+        isPlain = "false".equals(settings.get("schemas.enable"))
+            && "false".equals(settings.get("replace.null.with.default"))
+            && "NUMERIC".equals(settings.get("decimal.format"));
     }
 
     @Override
@@ -39,7 +43,7 @@ public class BoundedJson extends JsonConverter {
 
     @Override
     public byte[] fromConnectData(String topic, Schema schema, Object value) {
-        byte[] json = super.fromConnectData(topic, schema, value);
+        byte[] json = json(topic, schema, value);
         if (json == null || json.length <= limit || !isChange(value)) {
             return json;
         }
@@ -60,6 +64,12 @@ public class BoundedJson extends JsonConverter {
         }
         LOGGER.warn("A row of {} takes more than {} bytes: {}", topic, limit, change.get("source"));
         return super.fromConnectData(topic, schema, without(without(change, "before"), "after"));
+    }
+
+    private byte[] json(String topic, Schema schema, Object value) {
+        byte[] json = isPlain && schema != null && value instanceof Struct struct
+            ? JsonText.of(struct) : null;
+        return json == null ? super.fromConnectData(topic, schema, value) : json;
     }
 
     /** A deletion without the values that make it large: what is deleted is told by the others. */

@@ -9,7 +9,6 @@ import io.debezium.config.Configuration;
 import io.debezium.config.Field;
 import io.debezium.connector.base.ChangeEventQueue;
 import io.debezium.connector.base.QueueProviderService;
-import io.debezium.connector.binlog.BinlogEventMetadataProvider;
 import io.debezium.connector.binlog.BinlogSourceTask;
 import io.debezium.connector.binlog.jdbc.BinlogConnectorConnection;
 import io.debezium.connector.common.CdcSourceTaskContext;
@@ -185,7 +184,7 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
             TopicNamingStrategy<TableId> topics) {
         queue = queue();
         errors = new MySqlErrorHandler(config, queue, errors);
-        var positions = new BinlogEventMetadataProvider();
+        var positions = new Positions();
         var signals = new SignalProcessor<MySqlPartition, MySqlOffsetContext>(
             MysqlConnector.class, config, Map.of(), getAvailableSignalChannels(),
             DocumentReader.defaultReader(), offsets);
