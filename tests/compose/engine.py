@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ import psutil
 from stack.downloads import cache_dir
 
 START_SECONDS = 60.0
+_FOLDER = "ducklake-engine-"
 _TOOLS = ("dockerd", "docker", "iptables")
 # the second one copies each layer whole, but works on any file system
 _DRIVERS = ("overlay2", "vfs")
@@ -113,7 +115,9 @@ def an_engine() -> Iterator[Engine]:
     with (cache_dir() / "engine.lock").open("w") as lock:
         # two engines on one machine would hand out the same addresses
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = Path(tempfile.mkdtemp(prefix="ducklake-engine-"))
+        for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+            _end_leftover(left)
+        folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
         try:
             with _started(folder) as engine:
                 engine.compose = compose
@@ -164,6 +168,18 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+
+
+def _end_leftover(folder: Path) -> None:
+    """An engine whose test was killed, and the networks that it left: they hold its addresses."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "pid").read_text())
+        if b"dockerd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + START_SECONDS
+            while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+                time.sleep(0.2)
+    _remove(folder)
 
 
 def _find_compose(engine: Engine) -> list[str]:
