@@ -100,6 +100,7 @@ def test_the_summary_has_the_promised_shape(passes: list[dict[str, Any]]) -> Non
         "postgres",
         "dbt",
         "dead_letters",
+        "dead_letters_dropped",
         "seconds",
     }
     assert set(summary["seconds"]) == {"install", "stack", "ingest", "dbt", "export", "total"}

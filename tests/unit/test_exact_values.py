@@ -98,6 +98,14 @@ def same(found: Any, came: str) -> bool:
     return not isinstance(found, bool) and Decimal(repr(found).strip("'")) == Decimal(came)
 
 
+def same_json(found: Any, came: str) -> bool:
+    """Whether a column of JSON holds what came; a number that no DOUBLE holds is a text there."""
+    if found is None:
+        return came == "null"
+    there = json.loads(found, parse_float=Decimal, parse_int=Decimal)
+    return there == json.loads(came, parse_float=Decimal, parse_int=Decimal) or there == came
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     st.lists(JSON_VALUES, min_size=1, max_size=5),
@@ -108,13 +116,17 @@ def same(found: Any, came: str) -> bool:
 @example(["true"], ['"t"', '"1"'])
 @example(["1"], ["1.50", "12345678901234.5678"])
 @example(['{"b": 1}'], ['{"b": 12345678901234.5678}'])
+@example(['{"b": 1.5}'], ['""', "1e999", '"00123"', "12345678901234.5678"])
 def test_an_inferred_type_never_alters_a_value(first: list[str], later: list[str]) -> None:
     """What does not print as it came makes its column text, also in the batch after the first."""
     batches = Batches()
     for at, batch in ((0, first), (len(first), later)):
         decoded = batches.decode(*(f'{{"a": {value}}}' for value in batch))
+        is_json = any(c.name == "a" and c.type == "JSON" for c in decoded.schema.columns)
         for found, came in zip(values(decoded, len(batch), at), batch, strict=True):
-            if came == '{"b": 12345678901234.5678}':
+            if is_json and came != '{"b": 12345678901234.5678}':
+                assert same_json(found, came), (found, came)
+            elif came == '{"b": 12345678901234.5678}':
                 assert found.replace(" ", "") == '{"b":"12345678901234.5678"}'
             else:
                 assert same(found, came), (found, came)
@@ -149,7 +161,9 @@ def test_a_declared_number_is_the_one_that_came_or_a_dead_letter(
                 digits = len(number.as_tuple().digits)
                 shown = Decimal(repr(found))
                 as_many = Decimal(f"{found:.{digits - 1}e}")
-                assert shown == number or (digits <= 17 and as_many == number), (found, text)
+                is_exact = Fraction(found) == Fraction(number)
+                is_shortest = shown == number or (digits <= 17 and as_many == number)
+                assert is_exact or is_shortest, (found, text)
             else:
                 assert found == number, (found, text)
 
