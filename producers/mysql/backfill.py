@@ -117,12 +117,12 @@ class Backfills:
         return backfill_states(self._source, self._log.read())
 
     def pending(self) -> bool:
-        """Whether something that was requested is still to be read.
+        """Whether something that was requested is still to be read, or to have its last effect.
 
         Raises:
             ServiceUnreachable: Kafka does not answer.
         """
-        return any(not state.done for state in self.states())
+        return any(not state.done or state.is_to_settle for state in self.states())
 
     def is_reading(self, table: str) -> bool:
         """Whether a backfill of a table is still to have its last effect.

@@ -17,7 +17,10 @@ CONFLICT_SECONDS = 0.2
 REASON_CHARACTERS = 500
 # What Debezium's validation says when the database does not answer, rather than refuses.
 _NO_ANSWER = ("Failed to establish connection", "Communications link failure")
-NO_JAR = re.compile(r"ClassNotFoundException: ducklake\.|Failed to find any class that implements")
+NO_JAR = re.compile(
+    r"ClassNotFoundException: ducklake\.|Class ducklake\.\w+ could not be found"
+    r"|Failed to find any class that implements"
+)
 
 
 class ConnectRest:
@@ -178,10 +181,14 @@ class ConnectRest:
             for value in values
             for text in value.get("errors", [])
         ]
+        if any(NO_JAR.search(text) for text in wrong):
+            return no_jar(self.connector)
         if not wrong:
             status = response.status_code
             return self._unexpected("PUT", f"/connectors/{self.connector}/config", status)
-        what = f"Kafka Connect refuses the connector {self.connector}: {'; '.join(wrong)}."
+        what = (
+            f"Kafka Connect refuses the connector {self.connector}: {'; '.join(wrong).rstrip('.')}."
+        )
         if any(sign in text for text in wrong for sign in _NO_ANSWER):
             return ServiceUnreachable(what, "Is MySQL up, as seen from Connect?")
         return SourceError(

@@ -271,7 +271,7 @@ def settle_through_failures(source: MysqlCdcConnector) -> None:
     wait_until(settled, "everything is in Kafka")
 
 
-@pytest.mark.parametrize("setting", ["exact.type", "database.jdbc.driver"])
+@pytest.mark.parametrize("setting", ["exact.type", "value.converter"])
 def test_a_connect_without_the_converter_is_told_how_to_get_it(shop: Shop, setting: str) -> None:
     source = shop.connector({setting: "ducklake.Missing"})
 
