@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import pymysql.converters
 import structlog
 
 from lake.config import Config, Endpoints, MysqlConnection
@@ -29,12 +28,11 @@ from producers.mysql.emptying import tell_emptied
 from producers.mysql.notices import Notices
 from producers.mysql.query import ask
 from producers.mysql.signals import GIVEN_UP, REQUEST, SETTLED, SignalLog
-from producers.mysql.tables import MysqlTable, captured, quoted
+from producers.mysql.tables import MysqlTable, captured
 
 log = structlog.get_logger()
 AGAIN_SECONDS = 15.0
 """After so long a silence, a signal is sent again: Debezium forgets it if it is killed early."""
-KEYS_AT_ONCE = 500
 
 
 class Backfills:
@@ -89,24 +87,6 @@ class Backfills:
         request = BackfillRequest(uuid.uuid4().hex, table, where, time.time())
         self._log.write(REQUEST, {"id": request.id, "table": table, "where": where})
         return request
-
-    def request_keys(
-        self, table: str, columns: Sequence[str], keys: Iterable[Sequence[Any]]
-    ) -> list[BackfillRequest]:
-        """Ask for the rows of some keys to be read again.
-
-        Args:
-            table: Its name in the lake.
-            columns: The columns of the key.
-            keys: Values of these columns, as PyMySQL gives them.
-
-        Raises:
-            SourceError: It cannot be read in this way, with the way out.
-            ServiceUnreachable: MySQL or Kafka does not answer.
-        """
-        every = list(keys)
-        parts = [every[i : i + KEYS_AT_ONCE] for i in range(0, len(every), KEYS_AT_ONCE)]
-        return [self.request(table, keys_condition(columns, part)) for part in parts]
 
     def states(self) -> list[BackfillState]:
         """What has become of all requests of the last 30 days, in the order of their service.
@@ -278,15 +258,3 @@ class Backfills:
             )
         if where:
             ask(self._server, f"SELECT 1 FROM {known.sql} WHERE {where} LIMIT 1")
-
-
-def keys_condition(columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> str:
-    """A condition in MySQL's SQL that holds for the rows of some keys."""
-    names = ", ".join(quoted(column) for column in columns)
-    tuples = ", ".join(f"({', '.join(_sql_literal(v) for v in key)})" for key in keys)
-    return f"({names}) IN ({tuples})"
-
-
-def _sql_literal(value: Any) -> str:
-    encoders: Mapping[Any, Any] = pymysql.converters.encoders
-    return str(pymysql.converters.escape_item(value, "utf8mb4", mapping=encoders))

@@ -19,8 +19,9 @@ import yaml
 from lake.config import Config, load_config
 from lake.errors import DuckLakeError, SourceError
 from lake.kafka.topics import make_topics
-from producers.mysql.backfill import keys_condition
+from lake.storage.canonical import SourceColumn
 from producers.mysql.backfill_state import BackfillState, Phase
+from producers.mysql.canonical_sql import condition
 from producers.mysql.cdc import MysqlCdcConnector
 from stack import lifecycle
 from tests.integration.producers_lab import (
@@ -194,8 +195,13 @@ def test_rows_of_some_keys_are_read_again(reread: Reread) -> None:
     table = reread.tables["large"]
     before = reread.rows(table)
     source = reread.source()
-    [request] = source.backfills.request_keys(table, ["id", "word"], [(7, "a word"), (9, "a word")])
-    assert request.where == keys_condition(["id", "word"], [(7, "a word"), (9, "a word")])
+    key = [
+        SourceColumn("id", "int", "INTEGER", nullable=False),
+        SourceColumn("word", "varchar", "VARCHAR", nullable=False),
+    ]
+    where = condition(key, [("7", "a word"), ("9", "a word")])
+    request = source.backfills.request(table, where)
+    assert request.where == where
     same = source.backfills.request(table, request.where)
     assert same.id == request.id, "asked for twice, read once"
     source.close()
