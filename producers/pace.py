@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 
@@ -11,12 +13,42 @@ import structlog
 from lake.errors import DuckLakeError, TransientError, UnexpectedError
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import RETRYING, STOPPED
-from producers.base import Batch, TableState
+from producers.base import Batch, Connector, Cursors, TableState
 
 log = structlog.get_logger()
 FIRST_SECONDS, MOST_SECONDS = 2.0, 300.0
 EARLY_SECONDS = 0.05
 AGAIN_SECONDS = 600.0
+
+
+class PacedConnector(Connector):
+    """A connector whose tables each have their own times; what is wrong with one stops no other.
+
+    Whoever derives from it sets `_pace`, and gives the batches of a table.
+    """
+
+    _pace: Pace
+
+    def table_states(self) -> list[TableState]:
+        """Tables that could not be read."""
+        return self._pace.states()
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for the next poll, or until a table is due before."""
+        stop.wait(self._pace.wait_seconds(seconds))
+
+    def poll(self, cursors: Cursors) -> Iterator[Batch]:
+        """Read the tables that are due, a part of each in turn.
+
+        Raises:
+            TransientError: No table at all could be read.
+        """
+        due = {table: self._table_batches(table, cursors) for table in self._pace.due()}
+        yield from self._pace.take_turns(due)
+
+    @abstractmethod
+    def _table_batches(self, table: str, cursors: Cursors) -> Generator[Batch | None]:
+        """The batches of a table, and None after each part that has none."""
 
 
 class Pace:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +19,7 @@ from producers.base import (
     BATCH_ROWS,
     REJECT_BYTES,
     Batch,
-    Connector,
     Cursors,
-    TableState,
     record_key,
 )
 from producers.cursors import committed_cursors
@@ -30,13 +27,13 @@ from producers.dlt_sources.extraction import Extraction
 from producers.dlt_sources.failures import named_failure
 from producers.dlt_sources.options import DltOptions, DltTable
 from producers.dlt_sources.run import Run, found_run, line_of, write_run
-from producers.pace import Pace
+from producers.pace import Pace, PacedConnector
 
 log = structlog.get_logger()
 BATCH_BYTES = 8 * 1024 * 1024
 
 
-class DltConnector(Connector):
+class DltConnector(PacedConnector):
     """Runs each table's resource; what is wrong with one stops no other."""
 
     Options = DltOptions
@@ -46,23 +43,6 @@ class DltConnector(Connector):
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         super().__init__(name, source, config, endpoints)
         self._pace = Pace(name, dict.fromkeys(source.tables))
-
-    def table_states(self) -> list[TableState]:
-        """Tables whose resource failed."""
-        return self._pace.states()
-
-    def wait(self, stop: threading.Event, seconds: float) -> None:
-        """Wait for the next poll, or until a table is due before."""
-        stop.wait(self._pace.wait_seconds(seconds))
-
-    def poll(self, cursors: Cursors) -> Iterator[Batch]:
-        """Run each resource from the state that is in Kafka, and send its rows.
-
-        Raises:
-            TransientError: No table at all could be read.
-        """
-        due = {table: self._table_batches(table, cursors) for table in self._pace.due()}
-        yield from self._pace.take_turns(due)
 
     def count(self) -> dict[str, int]:
         """How many rows have been sent: asking for all of them again would be a whole load."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lake.config import Config, Endpoints, Source, Table
 from lake.errors import DuckLakeError, ServiceUnreachable
-from producers.base import Batch, Connector, Cursors, TableState
+from producers.base import Batch, Cursors
 from producers.connections import ConnectionUse, connect_as
 from producers.cursors import committed_cursors
 from producers.http.answer import NotAnswered
 from producers.http.client import HttpClient
 from producers.http.connection import RestConnection
-from producers.pace import Pace
+from producers.pace import Pace, PacedConnector
 from producers.rest.options import RestRequest, RestTable, YearsOf
 from producers.rest.parameters import mysql_use, values_of
 from producers.rest.reader import TableReader, UnitProblem
@@ -37,7 +36,7 @@ class _Asked:
     base_url: str
 
 
-class RestConnector(Connector):
+class RestConnector(PacedConnector):
     """Asks each table's addresses; what is wrong with one table stops no other."""
 
     Connection = RestConnection
@@ -77,24 +76,7 @@ class RestConnector(Connector):
         for reader in self._readers.values():
             reader.close()
 
-    def table_states(self) -> list[TableState]:
-        """Tables whose API does not answer as it should."""
-        return self._pace.states()
-
-    def wait(self, stop: threading.Event, seconds: float) -> None:
-        """Wait for the next poll, or until a table is due before."""
-        stop.wait(self._pace.wait_seconds(seconds))
-
     # Polling -------------------------------------------------------------------------------
-
-    def poll(self, cursors: Cursors) -> Iterator[Batch]:
-        """Ask the tables that are due, a part of each in turn.
-
-        Raises:
-            ServiceUnreachable: No table at all could be read.
-        """
-        due = {table: self._table_batches(table, cursors) for table in self._pace.due()}
-        yield from self._pace.take_turns(due)
 
     def _table_batches(self, table: str, cursors: Cursors) -> Generator[Batch | None]:
         """The batches of a table, and None after each part that has none."""
