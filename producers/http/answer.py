@@ -16,6 +16,7 @@ from lake.errors import ServiceUnreachable, SourceError
 BLOCK = 1 << 16
 IN_MEMORY = 1 << 20
 MOST_RETRY_SECONDS = 86_400.0
+_LATER = {408, 425, 429}
 
 
 class NotAnswered(ServiceUnreachable):
@@ -150,6 +151,11 @@ def _unpacked(raw: Any, encoding: str) -> Iterator[bytes]:
         raise BodyBroken("it is not packed as its header says") from None
     if begun and not unpack.eof:
         raise BodyBroken("it ends in the middle")
+
+
+def says_later(status: int) -> bool:
+    """Whether a status may be another one the next time, though nobody changes anything."""
+    return status in _LATER or status >= 500
 
 
 def retry_after(text: str | None) -> float | None:

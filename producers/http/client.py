@@ -21,6 +21,7 @@ from producers.http.answer import (
     RequestRefused,
     received,
     retry_after,
+    says_later,
 )
 from producers.http.connection import ApiKeyAuth, OAuth2Auth, RestConnection
 from producers.http.gate import AddressRefused, Gate, GatedAdapter, origin_of
@@ -29,7 +30,6 @@ from producers.http.secrecy import Mask
 
 MOST_REDIRECTS = 10
 AGENT = "ducklake-stream"
-_LATER = {408, 425, 429}
 _ANSWERS = {200, 204, 304, 404}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _PAUSE_SECONDS = 60.0
@@ -100,7 +100,7 @@ class HttpClient:
 
     def _refuse(self, request: HttpRequest, answer: Answer) -> None:
         what = f"{request.method} {answer.url}: status {answer.status}."
-        if answer.status in _LATER or answer.status >= 500:
+        if says_later(answer.status):
             wanted = retry_after(answer.headers.get("retry-after"))
             if answer.status == 429 and wanted is None:
                 wanted = _PAUSE_SECONDS

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import BinaryIO
 
-from producers.http.answer import Body, NotAnswered, RequestRefused
+from producers.http.answer import Body, NotAnswered, RequestRefused, says_later
 from producers.http.connection import ApiKeyAuth, BasicAuth, BearerAuth, OAuth2Auth, RestConnection
 from producers.http.secrecy import Mask
 
@@ -93,7 +93,7 @@ class Login:
         place, shown = self._connection.place, self._mask.url(auth.token_url)
         if status != 200:
             what = f"POST {shown}: status {status}, no token."
-            if status in (408, 425, 429) or status >= 500:
+            if says_later(status):
                 raise NotAnswered(what)
             raise RequestRefused(what, f"Check {place}.auth.")
         try:

@@ -20,9 +20,9 @@ import structlog
 
 from lake.errors import SourceError
 from lake.records import Record, Reject
-from producers.base import BATCH_ROWS, Batch, record_key
+from producers.base import BATCH_ROWS, Batch
 from producers.rest.pages import Walk
-from producers.rest.rows import GoodRow, RowForm
+from producers.rest.rows import GoodRow, Rejected, RowForm
 from producers.rest.snapshot import BATCH_BYTES
 
 log = structlog.get_logger()
@@ -156,7 +156,7 @@ def _sorted(
         kinds |= {order[0]} if order is not None else set()
         if order is None:
             reason = f"{row.about['url']}: a record has no {column}, by which it is asked for"
-            rejects[digest] = Reject(form.table, payload, reason, row.about)
+            rejects[digest] = form.reject(Rejected(payload, reason, row.about))
         elif floor is not None and order < floor:
             skipped += 1
         elif seen[digest]:
@@ -193,8 +193,7 @@ def _tell_skipped(table: str, count: int) -> None:
 def _record(form: RowForm, entry: _Entry, spool: BinaryIO) -> Record:
     spool.seek(entry.start)
     encoded = spool.read(entry.size)
-    values = orjson.loads(encoded)
-    return Record(form.table, record_key(form.spec, values), values, entry.about, encoded)
+    return form.record(GoodRow(orjson.loads(encoded), encoded, entry.about))
 
 
 def order_of(value: Any) -> Order | None:

@@ -89,7 +89,7 @@ class TableReader:
         ask = _Asking(client, base_url)
         incremental = unit.request.incremental
         for request in wanted:
-            if incremental is not None or not (request.is_whole or unit.first is not None):
+            if incremental is not None or not _reads_as_a_whole(unit, request):
                 yield from self._again(ask, unit, cursors, request)
         if incremental is None:
             yield from self._snapshot(ask, unit, cursors, wanted)
@@ -116,8 +116,7 @@ class TableReader:
         moments = [
             request.at
             for request in wanted
-            if (request.is_whole or unit.first is not None)
-            and unit.overlaps(request.first, request.last)
+            if _reads_as_a_whole(unit, request) and unit.overlaps(request.first, request.last)
         ]
         asked = max([str(known.get("asked", "")), *moments])
         fresh = {"options": options_digest(self._spec, unit.request), "asked": asked}
@@ -231,6 +230,11 @@ class _Asking:
     def request(self, unit: Unit, since: Any) -> Any:
         """The first page of a part."""
         return unit.http_request(self._base_url, since)
+
+
+def _reads_as_a_whole(unit: Unit, request: Backfill) -> bool:
+    """Whether a part is asked for again as it is, and not for some of its days only."""
+    return request.is_whole or unit.first is not None
 
 
 def _conditions(known: Mapping[str, Any]) -> dict[str, str]:
