@@ -138,3 +138,14 @@ def test_a_watermark_to_come_is_never_passed() -> None:
     table.append(Write(2, 0, 90, 90))
     poller.poll(110, table)
     assert poller.sent == Counter({(1, 0): 1, (2, 0): 1})
+
+
+@pytest.mark.parametrize("column", [NUMBER, MOMENT], ids=["number", "moment"])
+def test_a_row_is_found_however_often_later_ones_were_polled_before(column: SourceColumn) -> None:
+    poller = Poller(column)
+    table = [Write(1, 0, at=1, committed=1)]
+    poller.poll(2, table)
+    poller.poll(3, table)
+    table.append(Write(2, 0, at=0, committed=4))
+    poller.poll(5, table)
+    assert poller.sent == Counter({(1, 0): 1, (2, 0): 1})
