@@ -19,6 +19,17 @@ def notices_topic(lake: str, source: str) -> str:
     return f"ducklake.{lake}.{source}.notices"
 
 
+def kept_json(value: Any) -> bytes:
+    """A value as JSON, for whoever holds on to many of them.
+
+    What orjson hands out occupies 4 KB, however short it is; this is a copy of the right size.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+    """
+    return bytes(memoryview(orjson.dumps(value)))
+
+
 Kind = Literal["cdc", "plain", "rejects"]
 """Debezium's envelope, one JSON object a record, or what producers rejected."""
 

@@ -12,17 +12,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import orjson
-import pandas as pd
 
 from lake.config import Config, Endpoints, Section, Source, Table
 from lake.config import Connection as ConnectionBase
 from lake.errors import ConfigError
 from lake.records import Record, Reject
 from producers.connections import ConnectionUse, NoConnection, connect
-from producers.frames import frame_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cursors = Mapping[str, Mapping[str, Any]]
 """Cursors of one source by unit (a file, a URL, a frame); their contents are the connector's."""
@@ -247,6 +248,8 @@ class ExtractConnector(Connector):
 
     def poll(self, cursors: Cursors) -> Iterator[Batch]:
         """Send every frame whose contents have changed."""
+        from producers.frames import frame_rows  # pandas takes 40 MB, and only this needs it
+
         for table, frame in self.extract().items():
             spec = self._table(table)
             rows = frame_rows(frame)

@@ -59,6 +59,7 @@ class RejectLimits:
                     continue
                 yield batch
                 self._count(batch)
+                batch = None  # or it stays in memory while the next one is read
                 batch = next(batches, None)
         finally:
             if isinstance(batches, Generator):

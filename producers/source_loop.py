@@ -140,6 +140,7 @@ class SourceLoop:
                 self._tell(within=MOVES_WITHIN)
                 if batch.records:
                     self._progress(f"{source.name}.{batch.table}", len(batch.records))
+                del batch  # or it stays in memory while the next one is read
 
     def _failed(self, error: Exception, once: bool) -> float | None:
         """Note an error; the seconds to wait before the next try, or None if there is none."""

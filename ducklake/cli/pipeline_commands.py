@@ -28,7 +28,6 @@ def produce(
 ) -> None:
     """Read new rows from the sources and produce them to Kafka."""
     from ducklake.cli.configuration import load_checked
-    from ducklake.reconciliation.schedule import ReconciliationSchedule
     from producers.runner import SourceRunner
 
     stop = stop_on_signals()
@@ -36,6 +35,8 @@ def produce(
     with beating(settings, "produce", once) as heartbeat:
         runner = SourceRunner(settings, settings.endpoints(), sources, _sent, heartbeat)
         if not once:
+            from ducklake.reconciliation.schedule import ReconciliationSchedule
+
             ReconciliationSchedule(settings, settings.endpoints(), stop, sources).start()
         runner.run(stop, once)
 

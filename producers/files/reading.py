@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from lake.config import Table
+from lake.records import kept_json
 from lake.storage.declared_types import declared_type
 from producers.base import REJECT_BYTES
 from producers.files.spool import unpacked
@@ -145,7 +146,6 @@ def _named(error: BaseException) -> BaseException:
 def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRow | BadRow]:
     """Rows with their JSON; one that no message can hold is a bad row."""
     typed = form.typed if form.format.is_text else frozenset()
-    dumps = orjson.dumps
     is_first, has_header = True, form.format.count is not None
     for row in rows:
         if isinstance(row, BadRow):
@@ -159,7 +159,7 @@ def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRo
             if is_first and has_header:
                 known = ", ".join(list(values)[:20])
                 raise UnreadableFile(reason, f"Its columns: {known}.")
-            yield BadRow(number, dumps(values, default=str)[:REJECT_BYTES], reason)
+            yield BadRow(number, orjson.dumps(values, default=str)[:REJECT_BYTES], reason)
             continue
         is_first = False
         for name in typed:
@@ -167,7 +167,7 @@ def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRo
             if isinstance(text, str) and not text.strip():
                 values[name] = None  # type: ignore[index]
         try:
-            encoded = dumps(values)
+            encoded = kept_json(values)
         except TypeError:
             yield BadRow(number, repr(dict(values)).encode(errors="replace"), "JSON cannot hold it")
             continue

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
-import orjson
-
 from lake.config import Table
-from lake.records import Record, Reject
+from lake.records import Record, Reject, kept_json
 from producers.base import REJECT_BYTES, record_key
 from producers.formats.row import ROW_BYTES, BadRow, Row
 from producers.rest.pages import Page, Walk
@@ -76,7 +74,7 @@ class RowForm:
             return row
         number, values = row
         try:
-            encoded = orjson.dumps(values)
+            encoded = kept_json(values)
         except TypeError:
             text = repr(dict(values)).encode(errors="replace")
             return BadRow(number, text, "JSON cannot hold it")

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pymysql
 from pymysql.constants import ER
 
 from lake.config import MysqlConnection
 from lake.errors import SourceError, TransientError
+from lake.records import kept_json
 from lake.storage.canonical import Form, SourceColumn
 from producers.mysql.canonical_sql import Row, behind, place, place_literal, quoted
 from producers.mysql.polling.definition import Definition, defined
@@ -60,7 +60,7 @@ class PolledRow:
 
     def encoded(self) -> bytes:
         """The value as JSON."""
-        return orjson.dumps(self.value)
+        return kept_json(self.value)
 
 
 @dataclass(frozen=True, slots=True)
