@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batcher.description import NOT_DESCRIBED, ModelDescription
 from lake.config import Config
 from lake.errors import BatchError
 from lake.storage.paths import LakePaths
@@ -20,12 +21,12 @@ PASSED = frozenset({"success", "pass", "warn"})
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model: where it is in the warehouse, and the columns of its key."""
+    """A model: where it is in the warehouse, and what its project says of it."""
 
     unique_id: str
     schema: str
     name: str
-    primary_key: tuple[str, ...]
+    description: ModelDescription = NOT_DESCRIBED
 
     @property
     def relation(self) -> str:
@@ -160,7 +161,7 @@ def outcome(results: Iterable[Any]) -> Outcome:
             result.node.unique_id,
             result.node.schema,
             result.node.name,
-            tuple(result.node.config.meta.get("primary_key", ())),
+            ModelDescription.of_node(result.node),
         )
         if result.node.unique_id in bad:
             held[model.relation] = bad[result.node.unique_id]

@@ -6,18 +6,21 @@ has not changed is not written again.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from batcher.catalog import opened, raw_columns
 from batcher.dbt_build import Model
+from batcher.description import NOT_DESCRIBED, ModelDescription
+from batcher.postgres.model_rows import RowChanges, file_changes, file_rows
 from lake.config import Config
 from lake.formats import PublishedIndex, PublishedModel
 from lake.ledger import LedgerReader
@@ -39,19 +42,36 @@ _SNAPSHOT = re.compile(r"[0-9a-f]{16}-\d+\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A model's published state.
+    """A model's published state; the `ModelRows` of the export.
 
     Attributes:
         relation: `schema.name`.
         path: The immutable Parquet file.
         rows: Its rows.
         digest: Hash of its contents, whatever their order.
+        description: What its project says of it.
     """
 
     relation: str
     path: Path
     rows: int
     digest: str
+    description: ModelDescription = NOT_DESCRIBED
+
+    @property
+    def state(self) -> str:
+        """Its digest: it differs whenever the rows do."""
+        return self.digest
+
+    def whole(self) -> str:
+        """All rows, as a query of DuckDB."""
+        return file_rows(self.path)
+
+    def changes(self, since: str) -> RowChanges | None:
+        """What changed since an earlier snapshot; None where its file is gone, or has no key."""
+        olds = self.path.parent.glob(f"{glob.escape(since)}-*.parquet")
+        old = next(olds, None)
+        return None if old is None else file_changes(old, self.path, self.description.primary_key)
 
 
 class Publisher:
@@ -70,7 +90,13 @@ class Publisher:
         except FileNotFoundError:
             return {}
         return {
-            relation: Snapshot(relation, self._paths.root / m.path, m.rows, m.digest)
+            relation: Snapshot(
+                relation,
+                self._paths.root / m.path,
+                m.rows,
+                m.digest,
+                ModelDescription(tuple(m.primary_key), m.description, m.columns),
+            )
             for relation, m in index.models.items()
         }
 
@@ -90,6 +116,8 @@ class Publisher:
                 relation = quoted(model.schema), quoted(model.name)
                 rows, digest = _hashed(warehouse, ".".join(relation))
                 self._write(warehouse, snapshots, model.relation, rows, digest)
+                snapshot = snapshots[model.relation]
+                snapshots[model.relation] = replace(snapshot, description=model.description)
             self._publish_dead_letters(warehouse, snapshots, commit)
         self._swap(snapshots, commit)
         self._write_index(snapshots)
@@ -156,7 +184,14 @@ class Publisher:
 
     def _write_index(self, snapshots: dict[str, Snapshot]) -> None:
         models = {
-            s.relation: PublishedModel(self._paths.relative(s.path), s.rows, s.digest)
+            s.relation: PublishedModel(
+                self._paths.relative(s.path),
+                s.rows,
+                s.digest,
+                s.description.primary_key,
+                s.description.text,
+                s.description.columns,
+            )
             for s in snapshots.values()
         }
         make_folder(self._index.parent)  # not there yet where nothing has passed so far

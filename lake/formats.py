@@ -249,18 +249,35 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """A model's published state: its file relative to the lake, rows, and hash of its contents."""
+    """A model's published state.
+
+    Attributes:
+        path: Its file, relative to the lake.
+        rows: How many it has.
+        digest: Hash of its contents.
+        primary_key: The columns of its key.
+        description: What it is.
+        columns: What each described column is.
+    """
 
     path: str
     rows: int
     digest: str
+    primary_key: Sequence[str] = ()
+    description: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> PublishedModel:
+        """From its JSON object."""
+        return cls(**{**entry, "primary_key": tuple(entry.get("primary_key", ()))})
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedIndex:
     """What is published: relation (`schema.name`) to its state."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     models: Mapping[str, PublishedModel]
 
@@ -279,7 +296,7 @@ class PublishedIndex:
         if "version" not in found:  # a relation has a dot in its name
             return cls({name: PublishedModel(*entry) for name, entry in found.items()})
         _must_be_known(found["version"], cls.VERSION, "The index of what is published")
-        return cls({name: PublishedModel(**entry) for name, entry in found["models"].items()})
+        return cls({name: PublishedModel.of(entry) for name, entry in found["models"].items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from batcher.catalog import opened, raw_columns
 from batcher.postgres.database import Exported, connected
+from batcher.postgres.model_rows import ModelRows
 from batcher.postgres.relation_writer import Export, RelationWriter
-from batcher.publish import Snapshot
 from lake.config import Config, PostgresEndpoint, TableRef
 from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.ledger import LedgerReader
-from lake.storage.sql import literal, rows_query
+from lake.storage.sql import rows_query
 
 _Unit = Callable[[], Export | None]
 """Says what is to be written into a relation; None where PostgreSQL has it."""
@@ -48,13 +48,13 @@ class PostgresExport:
         # Rows in PostgreSQL belong to one lake: after a reset they are exported anew.
         self._lake = f"{config.settings.name}:{ledger.identity()}"
 
-    def export(self, snapshots: Mapping[str, Snapshot], commit: int) -> ExportResult:
+    def export(self, models: Mapping[str, ModelRows], commit: int) -> ExportResult:
         """Bring PostgreSQL to the state of a cycle, relation by relation.
 
         A relation that cannot be written keeps its last state, and the others are written.
 
         Args:
-            snapshots: The published models.
+            models: The published models, by relation.
             commit: The ledger's commit, pinned, up to which raw is exported.
 
         Raises:
@@ -65,7 +65,7 @@ class PostgresExport:
         with connected(self._endpoint, self._lake) as database, opened(Path(":memory:")) as source:
             states = database.exported()
             writer = RelationWriter(database, source, self._ledger.paths.root / "work")
-            for relation, unit in self._units(states, snapshots, commit):
+            for relation, unit in self._units(states, models, commit):
                 try:
                     export = unit()
                     if export is not None:
@@ -86,7 +86,7 @@ class PostgresExport:
     def _units(
         self,
         states: Mapping[str, Exported],
-        snapshots: Mapping[str, Snapshot],
+        models: Mapping[str, ModelRows],
         commit: int,
     ) -> Iterator[tuple[str, _Unit]]:
         """Every relation, and what says whether there is something to write."""
@@ -94,9 +94,9 @@ class PostgresExport:
             relation = f"raw.{self._config.relation(ref)}"
             known = states.get(relation)
             yield relation, lambda r=ref, k=known: self._raw(k, r, commit)  # type: ignore[misc]
-        for snapshot in snapshots.values():
-            known = states.get(snapshot.relation)
-            yield snapshot.relation, lambda s=snapshot, k=known: _model(k, s)  # type: ignore[misc]
+        for model in models.values():
+            known = states.get(model.relation)
+            yield model.relation, lambda m=model, k=known: _model(k, m)  # type: ignore[misc]
 
     def _raw(self, known: Exported | None, ref: TableRef, commit: int) -> Export | None:
         """The rows of a raw table that are new; None: there are none."""
@@ -122,12 +122,11 @@ class PostgresExport:
         return Export(relation, whole, f"{ref.topic} {commit}", new)
 
 
-def _model(known: Exported | None, snapshot: Snapshot) -> Export | None:
+def _model(known: Exported | None, model: ModelRows) -> Export | None:
     """A model's rows; None: PostgreSQL has them."""
-    if known is not None and known.state == snapshot.digest:
+    if known is not None and known.state == model.state:
         return None
-    query = f"SELECT * FROM read_parquet({literal(str(snapshot.path))})"
-    return Export(snapshot.relation, lambda: query, snapshot.digest)
+    return Export(model.relation, model.whole, model.state)
 
 
 def _exported(state: str, topic: str) -> int | None:

@@ -47,6 +47,15 @@ FOOTERS = st.builds(
     st.booleans(),
     TEXT,
 )
+PUBLISHED = st.builds(
+    PublishedModel,
+    TEXT,
+    COUNT,
+    TEXT,
+    st.lists(TEXT, max_size=2).map(tuple),
+    TEXT,
+    st.dictionaries(TEXT, TEXT, max_size=2),
+)
 TEXTS: dict[str, tuple[Callable[[str], Any], st.SearchStrategy[Any]]] = {
     "compaction": (CompactionIntent.load, st.builds(CompactionIntent, INPUTS, OUTPUTS)),
     "date rewrite": (
@@ -72,7 +81,7 @@ TEXTS: dict[str, tuple[Callable[[str], Any], st.SearchStrategy[Any]]] = {
         PublishedIndex.load,
         st.builds(
             PublishedIndex,
-            st.dictionaries(TEXT, st.builds(PublishedModel, TEXT, COUNT, TEXT), max_size=3),
+            st.dictionaries(TEXT, PUBLISHED, max_size=3),
         ),
     ),
     "backup": (BackupManifest.load, st.builds(BackupManifest, TEXT, TEXT, TEXT, COUNT, COUNT)),
