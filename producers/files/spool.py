@@ -24,6 +24,8 @@ SPARE_BYTES = 64 * 1024 * 1024
 RATIO, SMALL_BYTES = 200, 1024 * 1024 * 1024
 """A file that unpacks to more than this many times its size, and to more than that, is a bomb."""
 MOST_MEMBERS = 10_000
+MOST_LISTED_BYTES = 16 * 1024 * 1024
+"""Of the list of an archive's members, which is held in memory before they can be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def _refuse_bomb(content: BinaryIO, size: int) -> None:
 
 def _members(content: BinaryIO, wanted: str, size: int) -> Iterator[Any]:
     try:
-        package = zipfile.ZipFile(content)
+        package = zipfile.ZipFile(cast(Any, _Listed(content)))
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise UnfinishedFile(f"it is no ZIP, or damaged ({type(error).__name__})") from None
     with package:
@@ -154,6 +156,25 @@ def _members(content: BinaryIO, wanted: str, size: int) -> Iterator[Any]:
                 continue
             with source:
                 yield part.filename, _buffered(_Unpacking(source, size))
+
+
+class _Listed:
+    """An archive whose list of members is not larger than it may be."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read; all that is ever asked for at once and is long is the list."""
+        if size > MOST_LISTED_BYTES:
+            raise UnreadableFile(
+                f"the list of its members has more than {MOST_LISTED_BYTES >> 20} MB",
+                f"{MOST_MEMBERS:,} members are the most.",
+            )
+        return self._content.read(size)
 
 
 def _is_wanted(part: zipfile.ZipInfo, wanted: str) -> bool:

@@ -11,6 +11,8 @@ from producers.formats.row import UnfinishedFile, UnreadableFile
 BLOCK = 1 << 18
 MOST_OF_ONE = 8 * 1024 * 1024
 """Characters of one value: a larger one is no row."""
+DEEPEST = 100_000
+"""Levels: each costs time, and a file that has nothing else would cost minutes."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _INSIDE = re.compile(r'["{}\[\]]')
 _STRING_END = re.compile(r'["\\]')
@@ -118,6 +120,8 @@ class Window:
                 self.at = match.end()
                 depth, is_string = _step(match.group(), depth, is_string)
                 self.at += match.group() == "\\"  # and what it escapes
+                if depth > DEEPEST:
+                    raise self.broken(f"it is nested more than {DEEPEST:,} levels deep")
             done = not cut and depth == 0 and not is_string
             if cut or done:
                 kept += [self.text[start : self.at]] if length < MOST_OF_ONE else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -36,7 +36,10 @@ def exact_number(text: str) -> float | str:
     digits = len(text)
     if digits <= 16 and "e" not in text and "E" not in text:
         return number  # at most 15 digits: every double tells them apart
-    return number if Decimal(repr(number)) == Decimal(text) else text
+    try:
+        return number if Decimal(repr(number)) == Decimal(text) else text
+    except InvalidOperation:  # its exponent has more digits than Decimal takes
+        return text
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -23,4 +23,4 @@ def read(stream: BinaryIO, options: ParquetOptions) -> Iterator[Row | BadRow]:
     for number, (what, *parts) in enumerate(isolated_lines("parquet", stream, {}), 1):
         if what == "refused":
             raise UnreadableFile(*parts)
-        yield Row(number, parts[0])
+        yield BadRow(number, b"", parts[0]) if what == "bad" else Row(number, parts[0])

@@ -37,7 +37,8 @@ def read(stream: BinaryIO, options: XmlOptions) -> Iterator[Row | BadRow]:
     """Read the row elements one by one, whatever their namespace; entities are refused.
 
     An attribute of a child element becomes `{child}_{attribute}`. The outermost element of the
-    row's name is a row: one within it is a child.
+    row's name is a row: one within it is a child. A row without children is its text, in a column
+    of the row's name.
 
     Raises:
         UnreadableFile: It is not well-formed, declares entities, or holds other elements only.
@@ -157,6 +158,8 @@ def _row(number: int, element: Any, tag: str, nested: str) -> Row | BadRow:
     found: list[tuple[str, Any]] = [
         (f"{tag}_id" if n == "id" else _local(n), text) for n, text in element.attrib.items()
     ]
+    if not len(element) and element.text and element.text.strip():
+        found.append((tag, element.text))  # a row that is one value
     for child in element:
         name = _local(child.tag)
         if len(child):

@@ -39,13 +39,20 @@ def plain(cell: Any) -> Any:
     return str(cell)
 
 
-def duration(length: timedelta) -> str:
-    """Hours, minutes and seconds, as many hours as there are: `30:00:00`."""
-    micros = length // timedelta(microseconds=1)
-    sign, micros = ("-" if micros < 0 else ""), abs(micros)
-    seconds, micros = divmod(micros, 1_000_000)
+def duration(length: timedelta, nanos: int = 0) -> str:
+    """Hours, minutes and seconds, as many hours as there are: `30:00:00`.
+
+    Args:
+        length: The duration, rounded down to microseconds.
+        nanos: What is missing of it.
+    """
+    nanos += length // timedelta(microseconds=1) * 1000
+    sign, nanos = ("-" if nanos < 0 else ""), abs(nanos)
+    seconds, nanos = divmod(nanos, 1_000_000_000)
     text = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return f"{text}.{micros:06}" if micros else text
+    if not nanos:
+        return text
+    return f"{text}.{nanos:09}" if nanos % 1000 else f"{text}.{nanos // 1000:06}"
 
 
 def emit(*parts: Any) -> None:

@@ -2,8 +2,9 @@
 
 python -m producers.isolated.worker KIND OPTIONS < FILE
 
-`["cells", number, [...]]` is a row of a workbook, `["row", {...}]` one of Parquet, `["bad", number,
-[...], reason]` one that is none, and `["refused", what, remedy]` ends it.
+`["cells", number, [...]]` is a row of a workbook, `["row", {...}]` one of Parquet, `["bad",
+number, [...], reason]` one of a workbook that is none, `["bad", reason]` one of Parquet, and
+`["refused", what, remedy]` ends it.
 """
 
 from __future__ import annotations

@@ -23,6 +23,10 @@ class Faults:
     reading: dict[bytes, Callable[[], None]] = field(default_factory=dict)
     login: Callable[[Any], None] = lambda connection: None
     connections: list[Any] = field(default_factory=list)
+    listed: list[bytes] = field(default_factory=list)
+    """Names that a folder holds by what the server says, and by nothing else."""
+    asked: list[bytes] = field(default_factory=list)
+    """Paths whose state was asked for."""
 
 
 class _Login(asyncssh.SSHServer):  # type: ignore[misc]
@@ -57,6 +61,17 @@ class _Files(asyncssh.SFTPServer):  # type: ignore[misc]
         made = super().open(path, pflags, attrs)
         self._names[id(made)] = name
         return made
+
+    async def scandir(self, path: bytes) -> Any:
+        async for entry in super().scandir(path):
+            yield entry
+        attributes = asyncssh.SFTPAttrs(permissions=0o100644, size=5, mtime=1)
+        for name in self._faults.listed:
+            yield asyncssh.SFTPName(name, attrs=attributes)
+
+    def stat(self, path: bytes) -> Any:
+        self._faults.asked.append(path)
+        return super().stat(path)
 
     def read(self, file_obj: Any, offset: int, size: int) -> Any:
         name = self._names.get(id(file_obj), b"")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xlwt
 
@@ -245,11 +247,24 @@ def test_sheets_by_name_and_number_footers_and_nulls() -> None:
         assert found == expected
 
 
+def test_a_value_of_parquet_that_no_calendar_has_costs_its_row() -> None:
+    moments = pa.array([[0], [2**62], [86_400_000]], pa.list_(pa.timestamp("ms")))
+    days = pa.array([0, 1, 4_000_000], pa.int32()).cast(pa.date32())
+    made = io.BytesIO()
+    pq.write_table(pa.table({"at": moments, "day": days}), made)
+    assert rows_of(".parquet", made.getvalue()) == [
+        Row(1, {"at": ["1970-01-01T00:00:00"], "day": "1970-01-01"}),
+        BadRow(2, b"", "the value of its column 'at' is out of range"),
+        Row(3, {"at": ["1970-01-02T00:00:00"], "day": "12921-08-18"}),
+    ]
+
+
 # Values ------------------------------------------------------------------------------------------
 
 
 def test_no_json_number_is_rounded() -> None:
     texts = ["12345678901234.5678", str(2**64), "1" * 23, "1e999", "0.1000000000000000055"]
+    texts += ["1e-99999999999999999999", "0e99999999999999999999"]
     exact = ["9007199254740993", "-9223372036854775808", "1.10", "1e3", "0.1", "123456789.125"]
     content = "[" + ",".join(f'{{"n": {text}}}' for text in texts + exact) + "]"
     found = [row.values["n"] for row in rows_of(".json", content.encode())]  # type: ignore[union-attr]
@@ -288,6 +303,16 @@ def test_an_inner_element_of_the_rows_name_stays_in_its_row() -> None:
     assert rows_of(".xml", content) == [
         Row(1, {"row_id": "1", "row": {"a": "1"}, "b": "x"}),
         Row(2, {"b": "y"}),
+    ]
+
+
+def test_a_row_of_xml_without_children_is_its_text() -> None:
+    content = b"<t><row>7</row><row id='2' unit='kg'> 8 </row><row/><row>\n</row></t>"
+    assert rows_of(".xml", content) == [
+        Row(1, {"row": "7"}),
+        Row(2, {"row_id": "2", "unit": "kg", "row": " 8 "}),
+        Row(3, {}),
+        Row(4, {}),
     ]
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import csv
 import io
 import json
+import re
 import zipfile
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,17 +23,21 @@ from lxml import etree
 
 from producers.files.reading import FileForm, file_rows
 from producers.formats import FORMATS, BadRow, Row, UnreadableFile
+from producers.isolated import parquet, workbook
+from producers.isolated.output import Refused, emit
+from tests.unit import workbooks
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 NAMES = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=3)
 NUMBERS = st.one_of(
+    st.builds("{}e{}".format, st.integers(-(10**20), 10**20), st.integers(-(10**25), 10**25)),
     st.integers(),
     st.integers(-(2**70), 2**70),
     st.decimals(allow_nan=False, allow_infinity=False, places=4),
     st.floats(allow_nan=False, allow_infinity=False),
 )
 # As the worker of an isolated format reads them, but without a process for each example.
-FAST = [suffix for suffix in FORMATS if suffix in (".csv", ".tsv", ".json", ".ndjson", ".xml")]
+FAST = [".csv", ".fwf", ".json", ".ndjson", ".tsv", ".txt", ".xml"]
 
 
 def read(suffix: str, content: bytes, **options: Any) -> list[Row | BadRow]:
@@ -36,12 +46,18 @@ def read(suffix: str, content: bytes, **options: Any) -> list[Row | BadRow]:
 
 
 def spelled(number: Any) -> str:
-    return str(number) if isinstance(number, int | Decimal) else repr(number)
+    return (
+        number
+        if isinstance(number, str)
+        else str(number) if isinstance(number, int | Decimal) else repr(number)
+    )
 
 
 def same(found: Any, text: str) -> bool:
     """Whether a value is exactly the number that stands in the file."""
     shown = found if isinstance(found, str) else repr(found)
+    if shown == text:
+        return True
     return Decimal(shown) == Decimal(text)
 
 
@@ -133,11 +149,179 @@ def test_workbooks_are_read_as_openpyxl_reads_them(rows: list[list[Any]]) -> Non
     ]
 
 
+RAW = st.text(st.sampled_from('ab,;"\n\r\t \\'), max_size=30)
+
+
+@settings(deadline=None, max_examples=300)
+@given(RAW, st.sampled_from([".csv", ".txt", ".tsv"]), st.sampled_from(["\n", "\r\n"]))
+def test_whatever_stands_in_a_text_is_read_as_python_reads_it(
+    raw: str, suffix: str, end: str
+) -> None:
+    mark = "\t" if suffix == ".tsv" else ","
+    text = f"h{mark}i{end}{raw}"
+    found = read(suffix, text.encode())
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True))
+    except csv.Error:
+        assert any(isinstance(row, BadRow) for row in found)
+        return
+    kept = [row for row in rows[1:] if row]
+    assert len(found) == len(kept)
+    for row, cells in zip(found, kept, strict=True):
+        cells = cells[:2] if len(cells) == 3 and not cells[2] else cells
+        if len(cells) == 2:
+            assert isinstance(row, Row) and list(row.values.values()) == cells
+        else:
+            assert isinstance(row, BadRow) and "fields" in row.reason
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(TEXTS, TEXTS), max_size=6),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.booleans(),
+)
+def test_fixed_widths_are_cut_as_python_cuts_them(
+    rows: list[tuple[str, str]], widths: tuple[int, int], trim: bool
+) -> None:
+    lines = ["".join(c.ljust(w)[:w] for c, w in zip(row, widths, strict=True)) for row in rows]
+    lines = [line for line in lines if line.strip() and len(line.splitlines()) == 1]
+    lines = [line for line in lines if not set("\r\n") & set(line)]
+    found = read(
+        ".fwf", "\n".join(lines).encode(), widths=list(widths), names=["a", "b"], trim=trim
+    )
+    cut = [(line[: widths[0]], line[widths[0] :]) for line in lines]
+    expected = [[c.strip() if trim else c for c in cells] for cells in cut]
+    assert [list(row.values.values()) for row in found if isinstance(row, Row)] == expected
+    assert len(found) == len(expected)
+
+
+def in_this_process(kind: str, stream: Any, options: dict[str, Any]) -> Iterator[list[Any]]:
+    """What the process of its own would say, without the time that it takes to start."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            (parquet if kind == "parquet" else workbook).read(stream, options)
+        except Refused as refused:
+            emit("refused", *refused.args)
+    yield from map(json.loads, said.getvalue().splitlines())
+
+
+def read_here(suffix: str, content: bytes) -> list[Row | BadRow]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("spreadsheet", "parquet"):
+            patch.setattr(f"producers.formats.{module}.isolated_lines", in_this_process)
+        return read(suffix, content)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([".xls", ".xlsb", ".ods"]),
+    st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=4),
+)
+def test_other_workbooks_are_read_as_they_were_written(suffix: str, rows: list[list[Any]]) -> None:
+    # Of the characters that no calamine reads from an .ods: a space is one, however wide.
+    if suffix == ".ods":
+        rows = [[" ".join(c.split()) if isinstance(c, str) else c for c in row] for row in rows]
+    make = {".xls": workbooks.xls, ".xlsb": workbooks.xlsb, ".ods": workbooks.ods}[suffix]
+    found = read_here(suffix, make([["a", "b"], *rows]))
+    assert all(isinstance(row, Row) for row in found)
+    assert [list(r.values.values()) for r in found if isinstance(r, Row)] == [
+        row for row in rows if any(cell is not None for cell in row)
+    ]
+
+
+MICROS = st.integers(-(2**55), 2**55)
+NANOS = st.integers(-(2**62), 2**62)
+COLUMNS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int8(): st.integers(-128, 127),
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.float64(): st.floats(allow_nan=False),
+    pa.float32(): st.floats(width=32, allow_nan=False),
+    pa.string(): TEXTS,
+    pa.large_string(): TEXTS,
+    pa.binary(): st.binary(max_size=6),
+    pa.bool_(): st.booleans(),
+    pa.decimal128(38, 9): st.decimals(-(10**28), 10**28, places=9),
+    pa.decimal256(50, 2): st.decimals(-(10**40), 10**40, places=2),
+    pa.date32(): st.dates(),
+    pa.time64("ns"): st.integers(0, 86_399_999_999_999),
+    pa.timestamp("us"): MICROS,
+    pa.timestamp("ns"): NANOS,
+    pa.timestamp("ns", "UTC"): NANOS,
+    # Before 1930 its offset has seconds, which pyarrow does not read.
+    pa.timestamp("us", "America/Argentina/Buenos_Aires"): st.integers(-(2**50), 2**55),
+    pa.duration("ns"): NANOS,
+    pa.list_(pa.int32()): st.lists(st.integers(-(2**31), 2**31 - 1), max_size=3),
+    pa.list_(pa.timestamp("ns")): st.lists(NANOS, max_size=2),
+    pa.struct({"n": pa.uint64(), "at": pa.timestamp("ns")}): st.fixed_dictionaries(
+        {"n": st.integers(0, 2**64 - 1), "at": NANOS}
+    ),
+    pa.map_(pa.string(), pa.int64()): st.dictionaries(TEXTS, MICROS, max_size=2),
+    pa.dictionary(pa.int32(), pa.string()): TEXTS,
+}
+
+
+def says(found: Any, value: Any, type_: pa.DataType) -> bool:
+    """Whether what was read is exactly that value."""
+    types = pa.types
+    if value is None:
+        return found is None
+    if types.is_dictionary(type_):
+        return says(found, value, type_.value_type)
+    if types.is_list(type_):
+        return len(found) == len(value) and all(
+            says(f, v, type_.value_type) for f, v in zip(found, value, strict=True)
+        )
+    if types.is_struct(type_):
+        return all(says(found[f.name], value[f.name], f.type) for f in type_)
+    if types.is_map(type_):
+        pairs = [(key, inner) for key, inner in found]
+        return pairs == list(value.items())
+    if types.is_timestamp(type_):
+        return bool(pa.array([found]).cast(type_)[0].value == value)
+    if types.is_time(type_):
+        found += ".0" if "." not in found else ""
+    if types.is_duration(type_) or types.is_time(type_):
+        sign, hours, minutes, seconds = DURATION.fullmatch(found).groups()  # type: ignore[union-attr]
+        nanos = (int(hours) * 3600 + int(minutes) * 60) * 10**9 + int(Decimal(seconds) * 10**9)
+        return (-nanos if sign else nanos) == value
+    if types.is_decimal(type_) or types.is_integer(type_):
+        return Decimal(str(found)) == Decimal(value)
+    if types.is_floating(type_):
+        return float(found) == value
+    if types.is_binary(type_):
+        return base64.b64decode(found) == value
+    if types.is_date(type_):
+        return bool(found == value.isoformat())
+    return bool(found == value and type(found) is type(value))
+
+
+DURATION = re.compile(r"(-?)(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data(), st.sampled_from(list(COLUMNS)))
+def test_parquet_says_exactly_what_pyarrow_wrote(data: Any, type_: pa.DataType) -> None:
+    values = data.draw(st.lists(st.one_of(st.none(), COLUMNS[type_]), min_size=1, max_size=4))
+    made = io.BytesIO()
+    inner = type_.value_type if pa.types.is_dictionary(type_) else type_
+    column = pa.array(values, inner)
+    pq.write_table(pa.table({"a": column.cast(type_)}), made, store_schema=True)
+    found = read_here(".parquet", made.getvalue())
+    assert len(found) == len(values)
+    for row, value in zip(found, values, strict=True):
+        assert isinstance(row, Row) and says(row.values["a"], value, type_), (row, value)
+
+
 # Whatever stands in a file ------------------------------------------------------------------------
 
 SEEDS = {
     ".csv": [b'a,b\n1,"x""y"\n2,z\n', b"a;b\r\n1;2\r\n", "a,ñ\n1,2\n".encode("utf-16")],
+    ".fwf": [b"ab \n1zz\n2\n"],
     ".tsv": [b"a\tb\n1\t2\n"],
+    ".txt": [b"a,b\n1,2\n"],
     ".json": [b'[{"a": 1.5e3, "b": [null, {"c": "\\u00e9"}]}]', b'{"a": {"b": []}}'],
     ".ndjson": [b'{"a": 1}\n{"b": "x"}\n'],
     ".xml": [b"<t><row id='1'><a>1</a><b c='d'/></row></t>", b"<!DOCTYPE t><t><row/></t>"],
@@ -165,7 +349,8 @@ def test_no_damage_ends_in_anything_but_rows_and_named_refusals(
     file: tuple[str, bytes], packing: str
 ) -> None:
     suffix, content = file
-    options = FORMATS[suffix].options()
+    widths = {"widths": [1, 2]} if suffix == ".fwf" else {}
+    options = FORMATS[suffix].options.model_validate(widths)
     form = FileForm(FORMATS[suffix], packing, options, (), frozenset())
     try:
         rows = list(file_rows(form, io.BytesIO(content), len(content)))
@@ -186,9 +371,6 @@ def test_damaged_workbooks_and_parquet_files_are_refused_or_read(
     suffix: str, seed: int, changes: int
 ) -> None:
     import random
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     made = io.BytesIO()
     if suffix == ".xlsx":

@@ -9,9 +9,11 @@ from typing import Any
 
 import asyncssh
 import pytest
+import structlog
 
 from lake.errors import ServiceUnreachable, SourceError
 from producers.files import spool
+from producers.files.troubles import AGAIN_SECONDS
 from tests.unit.files_lab import FilesLab, files_lab
 from tests.unit.sftp_server import Faults, sftp_server
 
@@ -114,6 +116,71 @@ def test_names_that_are_no_utf_8_are_listed_and_read(lab: FilesLab) -> None:
     lab.drain()
     assert sorted(row["id"] for row in lab.rows()) == ["1", "2"]
     assert lab.records[0].provenance["file"] == "caf\\xe9.csv"
+
+
+HOSTILE = [
+    b"../z.json",
+    b"../../etc/passwd.csv",
+    b"/etc/passwd.csv",
+    b"in/../../b.csv",
+    b"nul\0.csv",
+    b"..",
+    b"",
+    b"line\nbreak.csv",
+    b"\x1b[2J\x1b]0;title\x07.csv",
+    b"\xff\xfe.csv",
+    "\u202egpj.csv".encode(),
+    "e\u0301\u200b.csv".encode(),
+    b"x" * 5000 + b".csv",
+]
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "**/*.csv", "*"])
+def test_names_that_a_hostile_server_lists_lead_nowhere(
+    tmp_path: Path, faults: Faults, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sftp_server(tmp_path / "drops", faults) as connection:
+        source = {"type": "sftp", "connection": connection, "directory": "/"}
+        tables = {"t": {"file": pattern, "options": {"format": "csv"}}}
+        lab = files_lab(tmp_path, tables, source)
+        lab.drop("b.csv", b"id\n2\n")
+        faults.listed = HOSTILE
+        lab.drain()
+        assert [row["id"] for row in lab.rows()] == ["2"]
+        paths = faults.asked
+        assert b"/b.csv" in paths
+        assert not any(b".." in path.split(b"/") or b"\0" in path for path in paths)
+        assert not any(b"/etc" in path or path.count(b"/") > 1 for path in paths)
+        told = [f"{t.name} {t.reason}" for t in lab.source.troubles()]
+        assert all(text.isprintable() for text in told)
+        assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
+def test_a_file_that_stays_refused_is_named_once_and_again_while_it_lasts(
+    lab: FilesLab, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1_800_000_000.0]
+    monkeypatch.setattr("producers.files.troubles.time.time", lambda: clock[0])
+    lab.drop("a.csv", b"id\n1\n", at=1)
+    lab.drop("b.csv", b"id\n2\n", at=2)
+    faults.opening[b"a.csv"] = failing(asyncssh.SFTPPermissionDenied("no"))
+
+    def said(polls: int) -> int:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(polls):
+                lab.drain()
+        return sum(e["event"] == "file_not_read" and "a.csv" in e["file"] for e in logs)
+
+    assert said(5) == 1
+    clock[0] += AGAIN_SECONDS - 1
+    assert said(3) == 0
+    clock[0] += 1
+    assert said(3) == 1
+    faults.opening.clear()
+    assert said(1) == 0 and told(lab) == {}
+    faults.opening[b"a.csv"] = failing(asyncssh.SFTPPermissionDenied("no"))
+    lab.drop("a.csv", b"id\n9\n", at=5)
+    assert said(2) == 1, "refused anew is said anew"
 
 
 def test_a_connection_that_is_lost_while_logging_in_is_no_refused_password(
