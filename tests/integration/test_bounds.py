@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +76,9 @@ def blocks(first: bytes, block: bytes, count: int, last: bytes) -> Iterator[byte
     yield last
 
 
+NAMES = [
+    b"".join(b"<r><a%d/></r>" % n for n in range(at, at + 1000)) for at in range(0, 500_000, 1000)
+]
 JSON_ROW = b'{"id": 1, "text": "%s"},' % TEXT
 LARGE: dict[str, tuple[str, dict[str, Any], Callable[[], Iterator[bytes]], int, str]] = {
     "an array of 250 MB": (
@@ -143,11 +147,7 @@ LARGE: dict[str, tuple[str, dict[str, Any], Callable[[], Iterator[bytes]], int, 
     "another name for each element": (
         ".xml",
         {"row_element": "r"},
-        lambda: (
-            b"<t>",
-            *(b"".join(b"<r><a%d/></r>" % n for n in range(at, at + 1000)) for at in NAMES),
-            b"</t>",
-        ),
+        lambda: iter((b"<t>", *NAMES, b"</t>")),
         -1,
         "",
     ),
@@ -201,7 +201,6 @@ LARGE: dict[str, tuple[str, dict[str, Any], Callable[[], Iterator[bytes]], int, 
         "longer than 4,194,304 characters",
     ),
 }
-NAMES = range(0, 500_000, 1000)
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -225,9 +224,7 @@ FAR = '<table:table-row table:number-rows-repeated="1048576">{}</table:table-row
 WIDE = '<table:table-cell table:number-columns-repeated="16384" office:value-type="{}">{}'
 ENTITIES = '<!DOCTYPE t [<!ENTITY a "{}">{}]>'.format(
     "x" * 1000,
-    "".join(
-        f'<!ENTITY {name} "{f"&{before};" * 100}">' for before, name in ("ab", "bc", "cd", "de")
-    ),
+    "".join(f'<!ENTITY {name} "{f"&{before};" * 100}">' for before, name in pairwise("abcde")),
 )
 OOXML = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 

@@ -286,13 +286,13 @@ def says(found: Any, value: Any, type_: pa.DataType) -> bool:
     if types.is_duration(type_) or types.is_time(type_):
         sign, hours, minutes, seconds = DURATION.fullmatch(found).groups()  # type: ignore[union-attr]
         nanos = (int(hours) * 3600 + int(minutes) * 60) * 10**9 + int(Decimal(seconds) * 10**9)
-        return (-nanos if sign else nanos) == value
+        return bool((-nanos if sign else nanos) == value)
     if types.is_decimal(type_) or types.is_integer(type_):
         return Decimal(str(found)) == Decimal(value)
     if types.is_floating(type_):
-        return float(found) == value
+        return bool(float(found) == value)
     if types.is_binary(type_):
-        return base64.b64decode(found) == value
+        return bool(base64.b64decode(found) == value)
     if types.is_date(type_):
         return bool(found == value.isoformat())
     return bool(found == value and type(found) is type(value))
