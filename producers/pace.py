@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 
 import structlog
 
-from lake.errors import DuckLakeError, TransientError, UnexpectedError
+from lake.errors import DeadLetterLimit, DuckLakeError, TransientError, UnexpectedError
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import RETRYING, STOPPED
 from producers.base import Batch, Connector, Cursors, TableState
@@ -105,8 +105,14 @@ class Pace:
                     self.failed(table, UnexpectedError.of(where, error, remedy))
                     continue
                 turns.append((table, batches))
-                if batch is not None:
+                if batch is None:
+                    continue
+                try:
                     yield batch
+                except DeadLetterLimit as error:  # what came of it may not be written
+                    turns.pop()
+                    batches.close()
+                    self.failed(table, error)
         finally:
             for _, batches in turns:
                 batches.close()

@@ -14,7 +14,7 @@ from ducklake.cli.configuration import load_checked
 from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
 from ducklake.cli.polled_tables import backfill_polled
-from ducklake.cli.rest_tables import Days, is_rest_source, refuse_days, request_rest_backfill
+from ducklake.cli.rest_tables import Days, is_asked_again, refuse_days, request_rest_backfill
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
 from lake.config import MYSQL_POLL, Config, nearest
 from lake.errors import ConfigError, SourceError, TransientError
@@ -49,7 +49,7 @@ def backfill(
     """
     name, _, table = topic.partition(".")
     settings = load_checked(path, [name])
-    if is_rest_source(settings, name):
+    if is_asked_again(settings, name):
         request_rest_backfill(settings, topic, where, days, as_json)
         return
     refuse_days(topic, days)

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from consumers.replay.redrive import Redrive, Redriven
 from ducklake.cli.dead_letter_list import Address, meant
 from ducklake.cli.progress import bar
+from ducklake.cli.redriven_answers import RedrivenAnswers, redrive_answers, tables_of_answers
 from ducklake.cli.redriven_files import RedrivenFiles, redrive_files, tables_of_files
 from lake.config import Config, Table, TableRef
 from lake.errors import ConfigError
@@ -43,7 +45,11 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
         redrive_files(config, topic, [e for e in rejects if e.source_table == topic], stop)
         for topic in tables_of_files(config, rejects)
     ]
-    read_again = {one.table for one in files}
+    answers = [
+        redrive_answers(config, topic, [e for e in rejects if e.source_table == topic], stop)
+        for topic in tables_of_answers(config, rejects)
+    ]
+    read_again = {one.table for one in files} | {one.table for one in answers}
     elsewhere = Counter(e.source_table for e in rejects if e.source_table not in read_again)
     for topic in dict.fromkeys(e.topic for e in entries if e.topic != REJECTS_TOPIC):
         if topic not in tables:
@@ -53,8 +59,8 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
                 f" ducklake dead-letters drop {topic}.",
             )
         found.append(_redriven(config, *tables[topic], wanted, stop))
-    _report(found, files, elsewhere, as_json)
-    if elsewhere or not all(one.is_done for one in files):
+    _report(found, files, answers, elsewhere, as_json)
+    if elsewhere or not all(one.is_done for one in files) or any(one.waiting for one in answers):
         return False
     return not any(one.still_dead or one.unavailable for one in found)
 
@@ -70,11 +76,12 @@ def _redriven(
 def _report(
     found: list[Redriven],
     files: list[RedrivenFiles],
+    answers: list[RedrivenAnswers],
     rejects: Mapping[str, int],
     as_json: bool,
 ) -> None:
     if as_json:
-        print(json.dumps(_as_json(found, files, rejects)))
+        print(json.dumps(_as_json(found, files, answers, rejects)))
         return
     for one in found:
         print(f"{one.table}: {one.rows:,} rows, {len(one.still_dead):,} still dead letters")
@@ -87,18 +94,23 @@ def _report(
             )
     for read in files:
         _print_files(read)
+    for asked in answers:
+        _print_answers(asked)
     for topic, count in rejects.items():
         print(
             f"{topic}: {count:,} inputs that its producer rejected stay dead letters: read the"
             f" source again (ducklake backfill {topic}), then drop them"
             f" (ducklake dead-letters drop {topic})"
         )
-    if not found and not rejects and not files:
+    if not (found or rejects or files or answers):
         print("There are no dead letters.")
 
 
 def _as_json(
-    found: list[Redriven], files: list[RedrivenFiles], rejects: Mapping[str, int]
+    found: list[Redriven],
+    files: list[RedrivenFiles],
+    answers: list[RedrivenAnswers],
+    rejects: Mapping[str, int],
 ) -> dict[str, Any]:
     told: dict[str, Any] = {
         "tables": [
@@ -124,7 +136,22 @@ def _as_json(
             }
             for one in files
         ]
+    if answers:
+        told["answers"] = [asdict(one) for one in answers]
     return told
+
+
+def _print_answers(asked: RedrivenAnswers) -> None:
+    print(
+        f"{asked.table}: {asked.resolved:,} rejects from before its source was asked for everything"
+        " again are resolved"
+    )
+    if asked.waiting:
+        print(
+            f"  {asked.waiting:,} more, for which it was asked again: `ducklake run` or `ducklake"
+            " produce` reads the answer; then run this command once more. What it no longer has"
+            f" stays: ducklake dead-letters drop {asked.table}"
+        )
 
 
 def _print_files(read: RedrivenFiles) -> None:

@@ -112,7 +112,7 @@ def _await(
 ) -> _Left:
     """Wait until the files have been read, as long as somebody reads them."""
     until = time.monotonic() + PATIENCE_SECONDS
-    while left and _is_produced(config) and time.monotonic() < until:
+    while left and is_produced(config) and time.monotonic() < until:
         if stop.wait(LOOK_SECONDS):
             break
         before = len(left)
@@ -167,7 +167,7 @@ def _files_there(config: Config, source: str, file: str) -> frozenset[str]:
             return frozenset()
 
 
-def _is_produced(config: Config) -> bool:
+def is_produced(config: Config) -> bool:
     """Whether a producer runs on this machine."""
     reports = role_reports(LakePaths(config.data_dir).run)
     return any(report.alive and report.role.startswith("produce") for report in reports)

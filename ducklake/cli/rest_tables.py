@@ -1,4 +1,4 @@
-"""What `ducklake backfill` does for a source of type `rest`."""
+"""What `ducklake backfill` does for sources of type `rest` and `dlt`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def is_rest_source(config: Config, name: str) -> bool:
         return issubclass(connector_class(config, name), RestConnector)
     except ConfigError:
         return False
+
+
+def is_asked_again(config: Config, name: str) -> bool:
+    """Whether a source can be asked for a whole table again: an API, or one of dlt."""
+    source = config.settings.sources.get(name)
+    return is_rest_source(config, name) or (source is not None and source.type == "dlt")
 
 
 def refuse_days(topic: str, days: Days) -> None:
@@ -58,8 +64,13 @@ def request_rest_backfill(
         ConfigError: There is no such table, or nothing says which of its records are of a day.
     """
     if where:
-        raise ConfigError(f"{topic} is a table of an API: it has no --where.", "Use --from, --to.")
+        raise ConfigError(
+            f"{topic} is no table of MySQL: it has no --where.",
+            "Leave it out; an API has --from and --to.",
+        )
     name, _, table = topic.partition(".")
+    if not is_rest_source(config, name):
+        refuse_days(topic, days)
     tables = config.settings.sources[name].tables
     if table not in tables:
         raise ConfigError(
@@ -79,7 +90,7 @@ def request_rest_backfill(
         span = {"from": _iso(first), "to": _iso(last)}
         print(json.dumps({"table": topic, "requested_at": made.at, **span}))
     else:
-        print(f"{topic}: its API is asked again by `ducklake run` or `ducklake produce`.")
+        print(f"{topic}: its source is asked again by `ducklake run` or `ducklake produce`.")
 
 
 def _knows_days(options: RestTable) -> bool:

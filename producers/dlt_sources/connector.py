@@ -28,6 +28,7 @@ from producers.dlt_sources.failures import named_failure
 from producers.dlt_sources.options import DltOptions, DltTable
 from producers.dlt_sources.run import Run, found_run, line_of, write_run
 from producers.pace import Pace, PacedConnector
+from producers.rest.requests import backfills
 
 log = structlog.get_logger()
 BATCH_BYTES = 8 * 1024 * 1024
@@ -68,18 +69,25 @@ class DltConnector(PacedConnector):
         known = cursors.get(f"{table}:{unit}", {})
         begun = str(known.get("run", ""))
         run = found_run(self._path(table), begun) if begun else None
+        asked = str(known.get("asking", "")) if begun else self._requested(table, known)
         spec = self.source.tables[table]
         if run is None:
-            run, spec = self._made(table, known)
+            run, spec = self._made(table, {**known, "state": ""} if asked else known)
         elif not spec.key:
             spec = spec.model_copy(update={"key": list(known.get("key", ()))})
         yield None
         done = self._sent_of(table, run, known)
         nothing_new = run.sha256 == known.get("sha256")
         nothing_new |= not run.rows and run.state == known.get("state")
-        if not nothing_new or begun:
-            yield from _batches(table, spec, unit, run, known, done)
+        if not nothing_new or begun or asked:
+            yield from _batches(table, spec, unit, run, {**known, "asking": asked}, done)
         run.remove()
+
+    def _requested(self, table: str, known: Mapping[str, Any]) -> str:
+        """When all rows were asked for again, if that is still to be done."""
+        moments = [request.at for request in backfills(self.config, self.name, table)]
+        newest = max(moments, default="")
+        return newest if known and newest > str(known.get("asked", "")) else ""
 
     def _made(self, table: str, known: Mapping[str, Any]) -> tuple[Run, Table]:
         """A new run from the state that is in Kafka, and the table with its key."""
@@ -140,8 +148,10 @@ def _batches(
         if seen < run.rows and (len(records) >= BATCH_ROWS or held >= BATCH_BYTES):
             rows += len(records)
             part = {"run": run.sha256, "done": seen, "prefix": prefix.hexdigest(), "rows": rows}
-            kept = {name: known[name] for name in ("state", "sha256") if name in known}
+            names = ("state", "sha256", "asked", "asking")
+            kept = {name: known[name] for name in names if known.get(name)}
             yield Batch(table, unit, {**kept, **part, "key": spec.key}, records, rejects)
             records, rejects, held = [], [], 0
     ended = {"state": run.state, "sha256": run.sha256, "rows": rows + len(records)}
-    yield Batch(table, unit, {**ended, "key": spec.key}, records, rejects)
+    asked = {"asked": str(known.get("asking") or known.get("asked", "")), "complete": True}
+    yield Batch(table, unit, {**ended, **asked, "key": spec.key}, records, rejects)

@@ -6,13 +6,10 @@ The order of the answer does not matter: rows are sorted on the disk before the 
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, BinaryIO, cast
 
 import orjson
@@ -21,20 +18,18 @@ import structlog
 from lake.errors import SourceError
 from lake.records import Record, Reject
 from producers.base import BATCH_ROWS, Batch
+from producers.rest.options import Incremental
+from producers.rest.order import KINDS, Order, order_of
 from producers.rest.pages import Walk
 from producers.rest.rows import GoodRow, Rejected, RowForm
 from producers.rest.snapshot import BATCH_BYTES
+from producers.rest.window import Window
 
 log = structlog.get_logger()
 MOST_AT_ONCE = 5 * BATCH_ROWS
 """Rows of one value of the cursor that go into one transaction."""
 MOST_REJECTED = 1000
 """Digests of rejected records that are remembered, so that they are not rejected at each poll."""
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-_BEYOND_MICROS = re.compile(r"\.\d{6}(\d+)")
-_KINDS = {0: "numbers", 1: "dates", 2: "texts"}
-
-Order = tuple[int, Any, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ class _Reached:
 
 
 def incremental_batches(
-    form: RowForm, unit: str, walk: Walk, column: str, known: Mapping[str, Any]
+    form: RowForm, unit: str, walk: Walk, spec: Incremental, known: Mapping[str, Any]
 ) -> Iterator[Batch]:
     """The rows of an answer that are not in Kafka yet.
 
@@ -105,18 +100,19 @@ def incremental_batches(
         form: The table.
         unit: The name of the cursor.
         walk: The answer to "what is new since the cursor's value".
-        column: The cursor's column.
+        spec: The cursor's column, and how late its rows may come.
         known: The cursor.
 
     Raises:
         SourceError: The column's values cannot be compared.
     """
     with cast(BinaryIO, tempfile.TemporaryFile()) as spool:
-        found = _sorted(form, walk, column, known, spool)
+        window = None if spec.lag is None else Window(known, spec.lag, spec.start)
+        found = _sorted(form, walk, spec.cursor, known, window, spool)
         entries, rejects, rejected = found.entries, found.rejects, found.rejected
         if not entries and not rejects:
             return
-        reached, rows = _Reached(known, found.ahead), int(known.get("rows", 0))
+        reached, rows = window or _Reached(known, found.ahead), int(known.get("rows", 0))
         records: list[Record] = []
         held = 0
         for entry in entries:
@@ -135,11 +131,16 @@ def incremental_batches(
 
 
 def _sorted(
-    form: RowForm, walk: Walk, column: str, known: Mapping[str, Any], spool: BinaryIO
+    form: RowForm,
+    walk: Walk,
+    column: str,
+    known: Mapping[str, Any],
+    window: Window | None,
+    spool: BinaryIO,
 ) -> _Found:
     """Write new rows to the spool, and sort their places."""
-    floor = order_of(known.get("value"))
-    seen: Counter[str] = Counter(known.get("seen", {}))
+    floor = order_of(known.get("value")) if window is None else window.floor
+    seen = Counter(known.get("seen", {}) if window is None else window.unsent())
     before = set(known.get("rejected", ()))
     entries: list[_Entry] = []
     rejects: dict[str, Reject] = {}
@@ -171,7 +172,7 @@ def _sorted(
     if skipped and entries:
         _tell_skipped(form.table, skipped)
     if len(kinds) > 1:
-        found = " and ".join(_KINDS[kind] for kind in sorted(kinds))
+        found = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise SourceError(
             f"Table {form.table}: {column} has {found}, which have no common order.",
             "Name another column in `incremental.cursor`.",
@@ -194,19 +195,3 @@ def _record(form: RowForm, entry: _Entry, spool: BinaryIO) -> Record:
     spool.seek(entry.start)
     encoded = spool.read(entry.size)
     return form.record(GoodRow(orjson.loads(encoded), encoded, entry.about))
-
-
-def order_of(value: Any) -> Order | None:
-    """By what values of a cursor are compared: numbers, times, or texts; None for what is none."""
-    if value is None or isinstance(value, bool | dict | list) or value == "":
-        return None
-    text = str(value)
-    if not isinstance(value, str) or _NUMBER.fullmatch(text):
-        return 0, Decimal(text), ""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return 2, text, ""
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    beyond = _BEYOND_MICROS.search(text)
-    return 1, moment, beyond[1].rstrip("0") if beyond else ""

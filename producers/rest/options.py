@@ -80,11 +80,14 @@ class Incremental(Section):
         cursor: The column whose greatest value is asked for the next time.
         parameter: The query's parameter that takes it; else `{since}` stands in the address.
         start: Its first value.
+        lag: How late rows may come: so far before the greatest value is asked again, and what was
+            sent is recognised. A duration for dates and times, a whole number for numbers.
     """
 
     cursor: str
     parameter: str | None = None
     start: Any = None
+    lag: Annotated[int, Field(ge=1)] | Duration | None = None
 
     @field_validator("start")
     @classmethod

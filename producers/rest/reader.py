@@ -19,6 +19,7 @@ from producers.http.answer import NotAnswered
 from producers.http.client import HttpClient
 from producers.rest.incremental import incremental_batches
 from producers.rest.options import RestRequest
+from producers.rest.order import before, later
 from producers.rest.pages import Page, Walk
 from producers.rest.requests import Backfill
 from producers.rest.rows import RowForm, in_days, problem_of
@@ -96,11 +97,13 @@ class TableReader:
             return
         known = cursors.get(f"{self._table}:{unit.name}", {})
         since = known.get("value", incremental.start)
+        if incremental.lag is not None and "value" in known:
+            since = later(before(since, incremental.lag), incremental.start)
         with closing(self._answer(ask, unit, since)) as walk:
             if self._is_answer(walk, unit):
                 yield from self._checked(walk, unit, unit.name, known)
                 form = self.form(unit)
-                yield from incremental_batches(form, unit.name, walk, incremental.cursor, known)
+                yield from incremental_batches(form, unit.name, walk, incremental, known)
 
     def asked(
         self, client: HttpClient, base_url: str, unit: Unit

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
+
+import structlog
 
 from lake.config import Table
 from lake.records import Record, Reject, kept_json
@@ -13,6 +16,7 @@ from producers.base import REJECT_BYTES, record_key
 from producers.formats.row import ROW_BYTES, BadRow, Row
 from producers.rest.pages import Page, Walk
 
+log = structlog.get_logger()
 Keep = Callable[[Mapping[str, Any]], bool]
 _OF_ERRORS = frozenset(
     {"message", "error", "errors", "detail", "details", "status", "code", "title", "type"}
@@ -34,6 +38,43 @@ class Rejected(NamedTuple):
     payload: bytes
     reason: str
     about: dict[str, Any]
+
+
+class _Shifted:
+    """Records that come again on the next page, since others were inserted before them meanwhile.
+
+    Only the page before is remembered, and only a record that is the same in all its columns is
+    taken for one: in a table with a key there is none twice.
+    """
+
+    def __init__(self, table: str, has_key: bool) -> None:
+        self._table = table
+        self._has_key = has_key
+        self._number = 0
+        self._before: set[bytes] = set()
+        self._current: set[bytes] = set()
+        self._said = False
+
+    def repeats(self, number: int, encoded: bytes) -> bool:
+        """Whether a record stood on the page before."""
+        if not self._has_key:
+            return False
+        if number != self._number:
+            self._number, self._before, self._current = number, self._current, set()
+        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        self._current.add(digest)
+        if digest not in self._before:
+            return False
+        if not self._said:
+            self._said = True
+            log.warning(
+                "pages_shifted",
+                message="Records of a page came again on the next one and are sent once: rows were"
+                " inserted while the pages were read.",
+                table=self._table,
+                page=number,
+            )
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +99,7 @@ class RowForm:
             keep: Whether a record is wanted; all by default.
         """
         fetched_at = datetime.now(UTC).isoformat()
+        shifted = _Shifted(self.table, self.paged and bool(self.spec.key))
         for number, page, row in walk.rows():
             about: dict[str, Any] = {"url": page.url, "status": 200, "fetched_at": fetched_at}
             if self.paged:
@@ -66,6 +108,8 @@ class RowForm:
             if isinstance(checked, BadRow):
                 reason = f"{page.url}, item {row.number}: {checked.reason}"
                 yield Rejected(checked.payload[:REJECT_BYTES], reason, about)
+            elif shifted.repeats(number, checked[1]):
+                continue
             elif keep is None or keep(checked[0]):
                 yield GoodRow(*checked, about)
 

@@ -14,11 +14,13 @@ import orjson
 import pytest
 import yaml
 
+from ducklake.cli.redriven_answers import is_carried_out
 from lake.config import load_config
 from lake.errors import ConfigError, ServiceUnreachable
 from lake.records import Record
 from producers.dlt_sources.values import plain, rows_of
 from producers.registry import check_sources, connector
+from producers.rest.requests import request_backfill
 from tests.unit.rest_lab import ENDPOINTS, Asked, Reply, Server, serving
 
 ROWS: list[dict[str, Any]] = []
@@ -99,6 +101,31 @@ def test_only_what_is_new_by_dlt_s_own_incremental_state(tmp_path: Path) -> None
     ROWS.append({"id": 10, "at": 4})
     ROWS.append({"id": 11, "at": 5})
     assert ids(lab.poll()) == [10, 11]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_backfill_runs_it_again_from_its_beginning_once(
+    tmp_path: Path, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.dlt_sources.connector.BATCH_ROWS", 3)
+    lab = Lab(tmp_path, {"events": {}})
+    ROWS.extend({"id": n, "at": n} for n in range(10))
+    lab.poll()
+    asked = request_backfill(lab.config, "d", "events", None, None)
+    assert not is_carried_out("events", lab.cursors, asked)
+    again: list[dict[str, Any]] = []
+    while found := lab.poll(batches=1 if killed else None):
+        again += found
+        lab.restart()
+        if killed:
+            for path in (tmp_path / "data" / "run").glob("*.rows"):
+                path.unlink()
+        if killed and len(again) < 10:
+            assert not is_carried_out("events", lab.cursors, asked)
+    assert ids(again) == list(range(10))
+    assert is_carried_out("events", lab.cursors, asked)
+    ROWS.append({"id": 10, "at": 10})
+    assert ids(lab.poll()) == [10]
 
 
 def test_a_resource_that_is_read_in_full_is_sent_when_it_has_changed(tmp_path: Path) -> None:

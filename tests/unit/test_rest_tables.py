@@ -5,18 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from ducklake.cli.redriven_answers import is_carried_out
 from lake.errors import ConfigError, ServiceUnreachable
 from producers.frames import exact_frame, frame_rows
 from producers.http.answers import json_items
 from producers.registry import check_sources
-from producers.rest.incremental import order_of
+from producers.reject_limits import RejectLimits
 from producers.rest.links import next_link
+from producers.rest.order import before, order_of
 from producers.rest.requests import request_backfill
 from producers.rest.units import units_of
 from tests.unit.rest_lab import Asked, Reply, RestLab, Server, serving, table
@@ -247,6 +250,155 @@ def test_what_is_new_arrives_once_wherever_it_is_killed(
         assert polls < 300, "it never ends"
     assert polls > 10
     assert sorted(ids([dict(r.value) for r in made.rows])) == list(range(len(events.rows)))
+
+
+LATE = {**INCREMENTAL, "lag": "2d"}
+
+
+def test_rows_that_come_late_within_the_lag_are_sent_once(tmp_path: Path, server: Server) -> None:
+    server.says["/things"] = events = Events()
+    made = of(tmp_path, server, incremental=LATE)
+    events.add((1, "2026-01-02"), (2, "2026-01-05"))
+    assert ids(made.poll()) == [1, 2]
+    events.add((3, "2026-01-04"), (4, "2026-01-03"), (5, "2026-01-02"))
+    assert ids(made.poll()) == [4, 3], "the last one is later than the lag"
+    assert server.asked[-1].query["since"] == "2026-01-03"
+    made.restart()
+    assert made.poll() == []
+    events.rows[2]["note"] = "corrected"
+    assert [row.get("note") for row in made.poll()] == ["corrected"]
+    events.add((6, "2026-01-09"), (7, "2026-01-07"))
+    assert ids(made.poll()) == [7, 6]
+    assert len(made.cursors["things:all"]["window"]) == 2, "no more than the lag is remembered"
+    events.add((8, "2026-01-04"), (9, "2026-01-08"))
+    assert ids(made.poll()) == [9]
+
+
+def test_a_lag_that_is_set_or_taken_away_later_repeats_nothing(
+    tmp_path: Path, server: Server
+) -> None:
+    server.says["/things"] = events = Events()
+    events.add((1, "2026-01-02"), (2, "2026-01-05"), (3, "2026-01-05"))
+    made = of(tmp_path, server, incremental=INCREMENTAL)
+    assert ids(made.poll()) == [1, 2, 3]
+    for incremental in (LATE, {**LATE, "lag": "300d"}, INCREMENTAL, LATE):
+        again = of(tmp_path, server, incremental=incremental)
+        again.cursors = made.cursors
+        assert again.poll() == []
+        made = again
+    events.add((4, "2026-01-06"), (5, "2026-01-05"))
+    assert ids(made.poll()) == [5, 4]
+
+
+def test_late_rows_arrive_once_wherever_it_is_killed(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.rest.incremental.BATCH_ROWS", 7)
+    monkeypatch.setattr("producers.rest.incremental.MOST_AT_ONCE", 10)
+    server.says["/things"] = events = Events()
+    chance = random.Random(5)
+    for number in range(100):
+        events.add((number, f"2026-01-{chance.choice([3, 3, 3, 4, 5, 9]):02d}"))
+    made = of(tmp_path, server, incremental={**LATE, "lag": "9d"})
+    polls = 0
+    while made.poll(batches=chance.choice([1, 2])) or polls < 20:
+        made.restart()
+        polls += 1
+        if len(events.rows) < 200:
+            events.add((len(events.rows), f"2026-01-{chance.randrange(3, 10):02d}"))
+        assert polls < 300, "it never ends"
+    assert sorted(ids([dict(r.value) for r in made.rows])) == list(range(len(events.rows)))
+
+
+@pytest.mark.parametrize(
+    ("value", "lag", "said"),
+    [
+        (100, 7, 93),
+        ("100", 7, "93"),
+        (1.5, 1, Decimal("0.5")),
+        ("2026-03-01", "1d", "2026-02-28"),
+        ("2026-03-01", "1h", "2026-02-28"),
+        ("2026-03-01T00:10:00Z", "30m", "2026-02-28T23:40:00Z"),
+        ("2026-03-01 00:10:00", "30m", "2026-02-28 23:40:00"),
+        ("2026-03-01T00:10:00.123-03:00", "10m", "2026-03-01T00:00:00.123-03:00"),
+        ("2026-03-01T00:10:00.123456+00:00", "10m", "2026-03-01T00:00:00.123456+00:00"),
+    ],
+)
+def test_what_lies_before_a_value_is_written_as_it_is(value: Any, lag: Any, said: Any) -> None:
+    assert before(value, lag) == said
+
+
+@pytest.mark.parametrize(("at", "lag"), [("x1", "2d"), (17, "2d"), ("2026-01-03", 5)])
+def test_a_lag_that_does_not_fit_the_cursor_is_named(
+    tmp_path: Path, server: Server, at: Any, lag: Any
+) -> None:
+    server.say("/things", [{"id": 1, "at": at}])
+    made = of(tmp_path, server, incremental={"parameter": "since", "cursor": "at", "lag": lag})
+    made.poll()
+    state, reason = made.states()["things"]
+    assert state == "stopped" and "`incremental.lag`" in reason
+
+
+@pytest.mark.parametrize("type_", ["offset", "page"])
+def test_rows_that_are_inserted_while_pages_are_read_repeat_no_other(
+    tmp_path: Path, server: Server, type_: str
+) -> None:
+    rows = [{"id": number} for number in range(10)]
+
+    def answer(asked: Asked) -> Reply:
+        first = int(asked.query.get("offset", 0)) or 3 * (int(asked.query.get("page", 1)) - 1)
+        found = rows[first : first + 3]
+        if first == 3:  # the newest come first, and two more of them come now
+            rows[:0] = [{"id": 100}, {"id": 101}]
+        return Reply(found)
+
+    server.says["/things"] = answer
+    made = of(tmp_path, server, paging={"type": type_})
+    assert ids(made.poll()) == list(range(10))
+    assert sorted(ids(made.poll())) == [*range(10), 100, 101]
+
+
+def test_rows_of_a_table_without_a_key_may_be_there_twice(tmp_path: Path, server: Server) -> None:
+    pages = {"1": [{"x": 1}, {"x": 2}], "2": [{"x": 1}, {"x": 3}]}
+    server.says["/things"] = lambda asked: Reply(pages.get(asked.query["page"], []))
+    tables = {"things": table("/things", key=[], paging={"type": "page"})}
+    made = RestLab(tmp_path, server.url, tables)
+    assert [row["x"] for row in made.poll()] == [1, 2, 1, 3]
+
+
+@pytest.mark.parametrize("incremental", [None, INCREMENTAL])
+def test_rejects_are_resolved_once_all_was_asked_again(
+    tmp_path: Path, server: Server, incremental: Any
+) -> None:
+    server.say("/things", [{"id": 1, "at": "2026-01-02"}, {"no": 2, "at": "2026-01-02"}])
+    options = {"incremental": incremental} if incremental else {}
+    made = of(tmp_path, server, **options)
+    made.poll()
+    assert len(made.rejects) == 1
+    asked = request_backfill(made.config, "api", "things", None, None)
+    assert not is_carried_out("things", made.cursors, asked)
+    server.say("/things", b"", 500)
+    with pytest.raises(ServiceUnreachable):
+        made.poll()
+    assert not is_carried_out("things", made.cursors, asked)
+    server.say("/things", [{"id": 1, "at": "2026-01-02"}, {"id": 2, "at": "2026-01-02"}])
+    made.restart()
+    assert 2 in ids(made.poll())
+    assert is_carried_out("things", made.cursors, asked)
+
+
+def test_a_limit_of_dead_letters_stops_its_table_alone(tmp_path: Path, server: Server) -> None:
+    bad = {**table("/bad"), "dead_letters": {"policy": "stop"}}
+    made = RestLab(tmp_path, server.url, {"bad": bad, "good": table("/good"), "late": table("/l")})
+    server.say("/bad", [{"id": 1}, 7, {"id": 2}])
+    server.say("/good", [{"id": 3}])
+    server.say("/l", [{"id": 4}])
+    limits = RejectLimits(made.config, "api")
+    for batch in limits.admitted(made.source.poll({})):
+        made._write(batch)
+    assert [(r.table, r.value["id"]) for r in made.rows] == [("good", 3), ("late", 4)]
+    assert list(made.states()) == ["bad"] and "is `stop`" in made.states()["bad"][1]
+    assert made.rejects == []
 
 
 def test_a_cursor_without_order_is_named_and_a_record_without_one_is_rejected_once(
