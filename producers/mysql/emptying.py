@@ -14,9 +14,8 @@ from confluent_kafka import KafkaException, Producer
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.sending import Outgoing, send
 from producers.mysql.tables import MysqlTable
-
-SEND_SECONDS = 30.0
 
 
 def tell_emptied(
@@ -44,14 +43,12 @@ def tell_emptied(
     about |= {"file": file, "pos": pos, "row": 0, "ts_ms": 0}
     moment = int(time.time() * 1000)
     value = {"before": None, "after": None, "source": about, "op": "t", "ts_ms": moment}
-    producer = Producer(endpoints.kafka_client(enable_idempotence=True))
+    record = Outgoing(f"{source}.{table.name}", orjson.dumps(value))
     try:
-        producer.produce(f"{source}.{table.name}", orjson.dumps(value))
-        left = producer.flush(SEND_SECONDS)
+        send(Producer(endpoints.kafka_client(enable_idempotence=True)), [record])
     except KafkaException as error:
-        raise ServiceUnreachable(f"Kafka: {error.args[0].str()}.", "It is retried.") from None
-    if left:
         raise ServiceUnreachable(
-            f"Kafka at {endpoints.kafka} has not taken a record of {source}.{table.name}.",
+            f"Kafka at {endpoints.kafka} has not taken a record of {record.topic}:"
+            f" {error.args[0].str()}.",
             "It is retried.",
-        )
+        ) from None

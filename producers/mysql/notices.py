@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
 from lake.kafka.logs import log_consumer
+from lake.kafka.sending import Outgoing, send
 from lake.processes.heartbeat import DIFFERS, STOPPED
 from lake.records import notices_topic
 from producers.base import TableState
@@ -210,12 +211,13 @@ class Notices:
         if not settled:
             return
         producer = Producer(self._endpoints.kafka_client(acks="all"))
-        for key in settled:
-            producer.produce(self._topic, key=key, value=None)
-        if producer.flush(READ_SECONDS):
+        try:
+            send(producer, (Outgoing(self._topic, None, key) for key in settled))
+        except KafkaException as error:
             raise ServiceUnreachable(
-                f"The notices in topic {self._topic} cannot be settled.", "Is Kafka up?"
-            )
+                f"The notices in topic {self._topic} cannot be settled: {error.args[0].str()}.",
+                "Is Kafka up?",
+            ) from None
 
     def _name_of(self, notice: Notice) -> str:
         if not notice.table:

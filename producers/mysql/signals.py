@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from lake.config import Config, Endpoints
 from lake.errors import ServiceUnreachable
 from lake.kafka.logs import log_consumer
+from lake.kafka.sending import Outgoing, send
 from lake.kafka.topics import NOTIFICATIONS, SIGNALS, connector_topic
 
 REQUEST = "request"
@@ -26,7 +27,6 @@ SETTLED = "settled"
 GIVEN_UP = "given up"
 """The key of what says that Debezium did not take a request, however often it was told."""
 READ_SECONDS = 30.0
-SEND_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +90,15 @@ class SignalLog:
         Raises:
             ServiceUnreachable: Kafka has not taken it.
         """
-        failed: list[KafkaError] = []
         if self._producer is None:
             self._producer = Producer(
                 self._endpoints.kafka_client(enable_idempotence=True, message_timeout_ms=20_000)
             )
         topic = next(topic for topic, kind in self._kinds.items() if kind == SIGNALS)
-
-        def delivered(error: KafkaError | None, message: object) -> None:
-            if error is not None:
-                failed.append(error)
-
-        self._producer.produce(topic, orjson.dumps(value), key, partition=0, on_delivery=delivered)
-        left = self._producer.flush(SEND_SECONDS)
-        if failed or left:
-            raise self._unreachable(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))
+        try:
+            send(self._producer, [Outgoing(topic, orjson.dumps(value), key, partition=0)])
+        except KafkaException as error:
+            raise self._unreachable(error.args[0]) from None
 
     def _read_new(self) -> None:
         if self._consumer is None:

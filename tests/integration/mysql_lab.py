@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from lake.errors import TransientError
 from lake.opening import open_lake
 from lake.records import notices_topic
 from producers.base import TableState
+from producers.mysql.backfill_state import Phase
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.mysql.notices import Notices
 from producers.mysql.tables import mysql_tables
@@ -132,13 +133,15 @@ class MysqlLab:
         """Have a table read again, as the remedies say."""
         source = self.lab.connector()
         assert isinstance(source, MysqlCdcConnector)
-        source.backfills.request(table)
+        request = source.backfills.request(table)
 
         def done() -> bool:
             list(source.poll({}))
             return not source.backfills.pending()
 
         wait_until(done, f"{table} is read again ({self.status()})")
+        state = source.backfills.state(request.id)
+        assert state is not None and state.phase is Phase.COMPLETED, state
         list(source.poll({}))
         source.close()
 
@@ -184,10 +187,15 @@ def as_root(stack: Config, database: str) -> Iterator[Any]:
 
 
 @contextmanager
-def followed(folder: Path, stack: Config, tables: Sequence[str]) -> Iterator[MysqlLab]:
+def followed(
+    folder: Path,
+    stack: Config,
+    tables: Sequence[str],
+    servers: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[MysqlLab]:
     """A connector that has taken its snapshot of some tables, which are there already."""
     spec = {"type": "mysql_cdc", "tables": {table: {"key": ["id"]} for table in tables}}
-    made = MysqlLab(make_lab(folder, stack, spec), stack)
+    made = MysqlLab(make_lab(folder, stack, spec, servers), stack)
     made.deliver()
     try:
         yield made

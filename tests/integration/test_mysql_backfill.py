@@ -24,6 +24,7 @@ from producers.mysql.backfill_state import BackfillState, Phase
 from producers.mysql.canonical_sql import condition
 from producers.mysql.cdc import MysqlCdcConnector
 from stack import lifecycle
+from tests.integration.mysql_lab import MysqlLab, followed
 from tests.integration.producers_lab import (
     PATIENCE,
     Lab,
@@ -34,6 +35,7 @@ from tests.integration.producers_lab import (
     unique,
     wait_until,
 )
+from tests.integration.slow_wire import SlowWire, slow_wire
 
 pytestmark = pytest.mark.stack
 TYPES = (
@@ -164,6 +166,24 @@ def reread(tmp_path_factory: pytest.TempPathFactory, stack_config: Config) -> It
         sql(at, f"DROP TABLE {table}")
 
 
+@pytest.fixture(scope="module")
+def distant(
+    tmp_path_factory: pytest.TempPathFactory, stack_config: Config
+) -> Iterator[tuple[MysqlLab, str, SlowWire]]:
+    """A table on a server that is far away, when the wire is slow."""
+    at, table = shop_server(stack_config), unique("distant")
+    sql(
+        at,
+        f"CREATE TABLE {table} (id INT PRIMARY KEY)",
+        f"INSERT INTO {table} VALUES (1), (2), (3)",
+    )
+    with slow_wire(at.host, at.port) as wire:
+        servers = {"mysql": {"host": "127.0.0.1", "port": wire.port}}
+        folder = tmp_path_factory.mktemp("distant")
+        with followed(folder, stack_config, [table], servers) as mysql:
+            yield mysql, table, wire
+
+
 def test_a_table_read_again_says_the_same_of_every_type(reread: Reread) -> None:
     table = reread.tables["types"]
     before = reread.rows(table)
@@ -234,6 +254,33 @@ def test_rows_read_again_take_their_place_among_changes(reread: Reread) -> None:
     reread.deliver()
     truth = {row[0]: row[1] for row in reread.run(f"SELECT id, n FROM {table}")}
     assert {key: row["n"] for key, row in reread.latest(table).items()} == truth
+
+
+def test_the_reader_of_the_binlog_does_not_disturb_the_chunk_that_is_read(
+    distant: tuple[MysqlLab, str, SlowWire],
+) -> None:
+    """Debezium alone begins in another thread: what the reader does meanwhile ended the chunk."""
+    mysql, table, wire = distant
+    before = len(mysql.changes(table))
+    source = mysql.lab.connector()
+    assert isinstance(source, MysqlCdcConnector)
+    request = source.backfills.request(table)
+    found: list[BackfillState] = []
+
+    def done() -> bool:
+        source.backfills.advance(source.rest)
+        found[:] = [s for s in source.backfills.states() if s.request.id == request.id]
+        return found[0].done and not source.backfills.pending()
+
+    wire.delay = 1.1  # a heartbeat comes each second, so one comes between any two questions
+    try:
+        wait_until(done, "it is read again", 2 * PATIENCE)
+    finally:
+        wire.delay = 0.0
+        source.close()
+    assert (found[0].phase, found[0].reason) == (Phase.COMPLETED, "")
+    again = [row["id"] for op, row in mysql.changes(table)[before:] if op == "r" and row]
+    assert again == [1, 2, 3]
 
 
 def test_connect_killed_in_the_middle_reads_every_row_again(reread: Reread) -> None:

@@ -10,10 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from lake.config import Config
 from lake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
+from lake.kafka.sending import Outgoing, send
 from lake.records import CURSORS_TOPIC, Record, Reject
 from producers import transactions
 from producers.base import Batch
@@ -186,3 +188,15 @@ def test_a_failed_write_leaves_the_writer_usable(numbers: Lab) -> None:
     writer.write(batch(2, 2))
     assert writer.cursors == {"numbers:all": {"done": 2}}
     assert [seen.row["n"] for seen in numbers.rows("numbers")] == [2]
+
+
+def test_a_record_that_the_broker_refuses_does_not_count_as_sent(stack_config: Config) -> None:
+    kafka = stack_config.endpoints().kafka_client()
+    topic = unique("narrow")
+    narrow = NewTopic(topic, 1, 1, config={"max.message.bytes": "200"})
+    admin = AdminClient(kafka)
+    admin.create_topics([narrow])[topic].result()
+    producer = Producer(kafka)
+    send(producer, [Outgoing(topic, b"fits")])
+    with pytest.raises(KafkaException, match="Message size too large"):
+        send(producer, [Outgoing(topic, b"fits"), Outgoing(topic, os.urandom(300))])

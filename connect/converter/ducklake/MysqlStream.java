@@ -3,6 +3,7 @@ package ducklake;
 import com.github.shyiko.mysql.binlog.BinaryLogClient;
 import com.github.shyiko.mysql.binlog.event.DeleteRowsEventData;
 import com.github.shyiko.mysql.binlog.event.Event;
+import com.github.shyiko.mysql.binlog.event.EventHeaderV4;
 import com.github.shyiko.mysql.binlog.event.EventType;
 import com.github.shyiko.mysql.binlog.event.QueryEventData;
 import com.github.shyiko.mysql.binlog.event.TableMapEventData;
@@ -127,6 +128,17 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             }
         }
         super.handleEvent(partition, offset, context, event);
+    }
+
+    /** The server is silent: all up to the end of its log has been read, which no event of it is. */
+    @Override
+    protected void handleServerHeartbeat(MySqlPartition partition, MySqlOffsetContext offset,
+            Event event) throws InterruptedException {
+        if (event.getHeader() instanceof EventHeaderV4 header && header.getNextPosition() > 0) {
+            // Debezium takes off the length of a heartbeat, which is not in the log.
+            offset.setEventPosition(header.getNextPosition(), 0);
+        }
+        super.handleServerHeartbeat(partition, offset, event);
     }
 
     /** Events that Debezium has no use for; some of them hold changes. */
