@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 
@@ -13,8 +13,9 @@ import structlog
 from batcher.catalog import refresh_raw
 from batcher.dbt_build import DbtProject, Outcome
 from batcher.held_back import HeldBack
-from batcher.postgres import PostgresExport
+from batcher.postgres import ExportResult, ModelRows, PostgresExport
 from batcher.publish import Publisher
+from batcher.raw_loop import RawLoop
 from lake.config import Config, Endpoints
 from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.formats import RunSummary
@@ -100,6 +101,7 @@ class Batch:
         self._dbt = DbtProject(config, lambda: heartbeat.beat("dbt", STEP_WITHIN))
         self._publisher = Publisher(config, self._ledger)
         self._export = PostgresExport(config, endpoints.postgres, self._ledger)
+        self._raw = RawLoop(config, endpoints.postgres, heartbeat)
 
     def close(self) -> None:
         """Let go of the pin and the ledger."""
@@ -110,7 +112,11 @@ class Batch:
         self._dbt.load()
 
     def run(self, stop: threading.Event) -> None:
-        """Run a cycle every interval, and only when there is something new."""
+        """Run a cycle every interval, and only when there is something new; raw goes on its own."""
+        with self._raw.running(stop):
+            self._run_cycles(stop)
+
+    def _run_cycles(self, stop: threading.Event) -> None:
         done = -1
         next_at = 0.0
         while not stop.is_set():
@@ -160,8 +166,14 @@ class Batch:
         """
         with self._lake.pinned() as commit:
             self._begin("export")
-            result = self._export.export(self._publisher.current(), commit)
+            result = self._exported(self._publisher.current(), commit)
         self._held.tell(result.held_back)
+
+    def _exported(self, models: Mapping[str, ModelRows], commit: int) -> ExportResult:
+        """Export the models, and raw where no loop does that."""
+        if self._raw.is_running:
+            return self._export.export_models(models)
+        return self._export.export(models, commit)
 
     def _begin(self, step: str) -> None:
         self._progress(step)
@@ -190,11 +202,12 @@ class Batch:
             self._begin("export")
             error: str | None = None
             try:
-                self._held.tell(self._export.export(snapshots, commit).held_back)
+                self._held.tell(self._exported(snapshots, commit).held_back)
             except DuckLakeError as failed:  # DuckDB is published all the same
                 error = str(failed)
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
-        held = {relation: str(why) for relation, why in self._held.relations.items()}
+        relations = {**self._raw.held_back, **self._held.relations}
+        held = {relation: str(why) for relation, why in relations.items()}
         cycle = Cycle(commit, outcome, seconds, error, held)
         first = previous.last_commit if previous else 0
         self._lake.runs.record(started, time.time() - started, first, cycle.summary())

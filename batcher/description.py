@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,12 @@ class ModelDescription:
     primary_key: tuple[str, ...] = ()
     text: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Differs whenever anything of it does."""
+        text = repr((self.primary_key, self.text, sorted(self.columns.items())))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
     def of_node(cls, node: Any) -> ModelDescription:

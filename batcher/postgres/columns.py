@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 from psycopg2 import sql
 
-from batcher.postgres.database import identifier, split
+from batcher.postgres.database import claim, identifier, shut
+from batcher.postgres.failures import split
 from batcher.postgres.types import holds, is_same_type, postgres_type
 from batcher.postgres.views import views_aside
 from lake.identifiers import postgres_columns
@@ -127,27 +128,32 @@ def column_changes(
     return ColumnChanges(tuple(added), tuple(widened), tuple(replaced))
 
 
+def create_schema(cursor: Any, relation: str) -> None:
+    """Create the schema of a relation where it is missing; another export may do it as well."""
+    schema, _ = split(relation)
+    # IF NOT EXISTS asks for the right to create one all the same.
+    cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    if cursor.fetchone() is None:
+        claim(cursor, "ducklake.schemas")
+        cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+
+
 def create_table(cursor: Any, relation: str, wanted: Sequence[WantedColumn]) -> None:
-    """Create a table, and its schema where that is missing."""
-    schema, name = split(relation)
-    cursor.execute("SELECT to_regnamespace(%s)", (f'"{schema}"',))
-    if cursor.fetchone()[0] is None:  # IF NOT EXISTS asks for the right to create one all the same
-        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    """Create a table."""
     listed = sql.SQL(", ").join(column.definition for column in wanted)
     cursor.execute(sql.SQL("CREATE TABLE {} ({})").format(identifier(relation), listed))
-    original = relation.partition(".")[2]
-    if name != original:
-        _comment(cursor, sql.SQL("TABLE {}").format(identifier(relation)), original)
     for column in wanted:
-        _announce(cursor, relation, column)
+        announce(relation, column)
 
 
 def add_columns(cursor: Any, relation: str, added: Sequence[WantedColumn]) -> None:
-    """Add columns that a table lacks."""
+    """Add columns that a table lacks: readers are shut out for a moment."""
+    if added:
+        shut(cursor, relation)
     for column in added:
         statement = sql.SQL("ALTER TABLE {} ADD COLUMN {}")
         cursor.execute(statement.format(identifier(relation), column.definition))
-        _announce(cursor, relation, column)
+        announce(relation, column)
 
 
 def retype(
@@ -167,6 +173,7 @@ def retype(
     """
     if not columns:
         return
+    shut(cursor, relation)
     value = sql.SQL("{}::{}") if keeps else sql.SQL("NULL::{1}")
     parts = []
     for column in columns:
@@ -179,7 +186,8 @@ def retype(
         cursor.execute(sql.SQL("ALTER TABLE {} {}").format(identifier(relation), changes))
 
 
-def _announce(cursor: Any, relation: str, column: WantedColumn) -> None:
+def announce(relation: str, column: WantedColumn) -> None:
+    """Log that a column has another name in PostgreSQL; its comment says so as well."""
     if column.target != column.name:
         log.info(
             "column_renamed",
@@ -188,11 +196,3 @@ def _announce(cursor: Any, relation: str, column: WantedColumn) -> None:
             column=column.name,
             name=column.target,
         )
-        place = sql.SQL("COLUMN {}.{}").format(identifier(relation), sql.Identifier(column.target))
-        _comment(cursor, place, column.name)
-
-
-def _comment(cursor: Any, place: sql.Composable, name: str) -> None:
-    """Say beside a name that PostgreSQL does not take what it is called in the lake."""
-    text = sql.Literal(f"{name} in the lake")
-    cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(place, text))

@@ -1,35 +1,28 @@
-"""What is exported to PostgreSQL in a cycle: raw tables, dead letters, and models that changed."""
+"""The export of one lake to PostgreSQL: raw on its own, and the models of a cycle at once."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 
-from batcher.catalog import opened, raw_columns
-from batcher.postgres.database import Exported, connected
+import duckdb
+
+from batcher.catalog import opened
+from batcher.postgres.copying import Source
+from batcher.postgres.database import PostgresDatabase, connected
+from batcher.postgres.exports import Exports, count_rows
+from batcher.postgres.model_export import ModelExport
 from batcher.postgres.model_rows import ModelRows
-from batcher.postgres.relation_writer import Export, RelationWriter
-from lake.config import Config, PostgresEndpoint, TableRef
-from lake.errors import DuckLakeError, ServiceUnreachable, UnexpectedError
+from batcher.postgres.raw_writer import RawWriter, purge, window_start
+from batcher.postgres.result import ExportResult, named
+from batcher.postgres.staged_rows import Difference
+from lake.config import Config, PostgresEndpoint
+from lake.errors import DuckLakeError
 from lake.ledger import LedgerReader
-from lake.storage.sql import rows_query
 
-_Unit = Callable[[], Export | None]
-"""Says what is to be written into a relation; None where PostgreSQL has it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """What an export came to.
-
-    Attributes:
-        written: Number of relations that were written.
-        held_back: Relation to the reason why PostgreSQL keeps its last state.
-    """
-
-    written: int = 0
-    held_back: Mapping[str, DuckLakeError] = field(default_factory=dict)
+__all__ = ["ExportResult", "PostgresExport"]
 
 
 class PostgresExport:
@@ -46,12 +39,11 @@ class PostgresExport:
         self._endpoint = endpoint
         self._ledger = ledger
         # Rows in PostgreSQL belong to one lake: after a reset they are exported anew.
-        self._lake = f"{config.settings.name}:{ledger.identity()}"
+        self._exports = Exports(f"{config.settings.name}:{ledger.identity()}")
+        self._purged: dict[str, object] = {}
 
     def export(self, models: Mapping[str, ModelRows], commit: int) -> ExportResult:
-        """Bring PostgreSQL to the state of a cycle, relation by relation.
-
-        A relation that cannot be written keeps its last state, and the others are written.
+        """Bring PostgreSQL to the state of a cycle: raw, then the models.
 
         Args:
             models: The published models, by relation.
@@ -61,88 +53,97 @@ class PostgresExport:
             ServiceUnreachable: The database does not answer.
             BatchError: The database refuses this user.
         """
-        written, held_back = 0, {}
-        with connected(self._endpoint, self._lake) as database, opened(Path(":memory:")) as source:
-            states = database.exported()
-            writer = RelationWriter(database, source, self._ledger.paths.root / "work")
-            for relation, unit in self._units(states, models, commit):
+        return self.export_raw(commit) + self.export_models(models)
+
+    def export_models(
+        self, models: Mapping[str, ModelRows], database: duckdb.DuckDBPyConnection | None = None
+    ) -> ExportResult:
+        """Write what changed in the models, in one transaction.
+
+        One that cannot be written keeps its last state, and the others are written.
+
+        Args:
+            models: The published models, by relation.
+            database: Where their queries run, in UTC; None: in a DuckDB of their own.
+
+        Raises:
+            ServiceUnreachable: The database does not answer.
+            BatchError: The database refuses this user.
+        """
+        with self._opened(database) as (postgres, source):
+            return ModelExport(postgres, self._exports, source).write(models.values())
+
+    def export_raw(self, commit: int, goes_on: Callable[[], bool] = lambda: True) -> ExportResult:
+        """Append the new rows of raw, each table in a transaction of its own.
+
+        Args:
+            commit: The ledger's commit, pinned, up to which rows go.
+            goes_on: Asked before each table: whether to go on.
+
+        Raises:
+            ServiceUnreachable: The database does not answer.
+            BatchError: The database refuses this user.
+        """
+        held: dict[str, DuckLakeError] = {}
+        written: dict[str, Difference] = {}
+        with self._opened(None) as (postgres, source):
+            with postgres.transaction("ducklake.exports") as cursor:
+                known = self._exports.known(cursor)
+            for writer in self.raw_writers(commit):
+                if not goes_on():
+                    break
+                relation = writer.relation
                 try:
-                    export = unit()
-                    if export is not None:
-                        writer.write(export)
-                        written += 1
+                    if writer.has_news(known.get(relation)):
+                        rows = writer.write(postgres, self._exports, source)
+                        written[relation] = Difference(added=rows)
+                    self._purge(postgres, writer, goes_on)
                 except Exception as error:  # whatever it is, it is this relation's alone
-                    named = _named(relation, error)
-                    if isinstance(named, ServiceUnreachable) and database.is_lost:
-                        raise named from None
-                    held_back[relation] = named
-        return ExportResult(written, held_back)
+                    failure = named(relation, error)
+                    if postgres.is_lost:
+                        raise failure from None
+                    held[relation] = failure
+        return ExportResult(len(written), held, written)
+
+    def raw_writers(self, commit: int) -> Iterator[RawWriter]:
+        """A writer for each raw table that is exported."""
+        moment = time.time()
+        for ref, table in self._config.tables():
+            if table.export.raw != "off":
+                start = window_start(table.export.days, moment)
+                yield RawWriter(self._config, self._ledger, ref, commit, start)
+
+    def _purge(
+        self, postgres: PostgresDatabase, writer: RawWriter, goes_on: Callable[[], bool]
+    ) -> None:
+        """Once a day, and once after a start: what the window has left behind."""
+        if writer.start is None or self._purged.get(writer.relation) == writer.start:
+            return
+        if purge(postgres, self._exports, writer, goes_on):
+            self._purged[writer.relation] = writer.start
 
     def counts(self) -> dict[str, int]:
-        """Ask PostgreSQL for the rows of every exported relation."""
-        with connected(self._endpoint, self._lake) as database:
-            return database.counts()
+        """Ask PostgreSQL for the rows of every exported relation.
 
-    def _units(
-        self,
-        states: Mapping[str, Exported],
-        models: Mapping[str, ModelRows],
-        commit: int,
-    ) -> Iterator[tuple[str, _Unit]]:
-        """Every relation, and what says whether there is something to write."""
-        for ref, _ in self._config.tables():
-            relation = f"raw.{self._config.relation(ref)}"
-            known = states.get(relation)
-            yield relation, lambda r=ref, k=known: self._raw(k, r, commit)  # type: ignore[misc]
-        for model in models.values():
-            known = states.get(model.relation)
-            yield model.relation, lambda m=model, k=known: _model(k, m)  # type: ignore[misc]
-
-    def _raw(self, known: Exported | None, ref: TableRef, commit: int) -> Export | None:
-        """The rows of a raw table that are new; None: there are none."""
-        relation = f"raw.{self._config.relation(ref)}"
-        exported = _exported(known.state if known else "", ref.topic)
-        generation = self._ledger.tables.generation_at(ref.topic, commit)
-        if (
-            exported is not None
-            and self._ledger.tables.generation_at(ref.topic, exported) != generation
+        Raises:
+            ServiceUnreachable: The database does not answer.
+            BatchError: The database refuses this user.
+        """
+        with (
+            self._opened(None) as (postgres, _),
+            postgres.transaction("ducklake.exports") as cursor,
         ):
-            exported = None  # rebuilt since then: all of it is new
+            found = self._exports.known(cursor)
+            return {relation: count_rows(cursor, relation) for relation in found}
 
-        def rows(after: int) -> str | None:
-            found = self._ledger.files.new_rows(ref.topic, after, commit)
-            parts = [rows_query(columns, [rows.path], rows.ranges) for rows in found]
-            return " UNION ALL BY NAME ".join(parts) or None
-
-        columns = raw_columns(self._config, self._ledger, ref, commit)
-        new = None if exported is None else rows(exported)
-        if exported is not None and new is None:
-            return None
-        whole = lambda: rows(0) or rows_query(columns, [])  # noqa: E731
-        return Export(relation, whole, f"{ref.topic} {commit}", new)
-
-
-def _model(known: Exported | None, model: ModelRows) -> Export | None:
-    """A model's rows; None: PostgreSQL has them."""
-    if known is not None and known.state == model.state:
-        return None
-    return Export(model.relation, model.whole, model.state)
-
-
-def _exported(state: str, topic: str) -> int | None:
-    """The commit up to which a relation holds a topic's rows; None where it holds another's.
-
-    A relation's name may pass from one source's table to another one's.
-    """
-    of, _, commit = state.partition(" ")
-    return int(commit) if of == topic else None
-
-
-def _named(relation: str, error: Exception) -> DuckLakeError:
-    if isinstance(error, DuckLakeError):
-        return error
-    return UnexpectedError.of(
-        f"The export of {relation}",
-        error,
-        "The next cycle retries; `ducklake verify` says whether its files are whole.",
-    )
+    @contextmanager
+    def _opened(
+        self, database: duckdb.DuckDBPyConnection | None
+    ) -> Iterator[tuple[PostgresDatabase, Source]]:
+        with connected(self._endpoint) as postgres:
+            Exports.prepare(postgres)
+            if database is not None:
+                yield postgres, Source(database)
+                return
+            with opened(Path(":memory:")) as own:
+                yield postgres, Source(own)

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from batcher.postgres.failures import quoted_name
 from lake.errors import BatchError
 
 _FOUND = """
@@ -110,12 +111,13 @@ def _saved(
 ) -> View:  # the columns of _FOUND
     is_materialized, is_populated, definition, owner, options, has_trigger = about
     identifier = sql.Identifier(schema, name)
+    shown = f"{quoted_name(schema)}.{quoted_name(name)}"
     kind = sql.SQL("MATERIALIZED VIEW" if is_materialized else "VIEW")
     if has_trigger:
         raise BatchError(
-            f"PostgreSQL: the view {schema}.{name} has triggers and depends on a column that gets"
+            f"PostgreSQL: the view {shown} has triggers and depends on a column that gets"
             " a new type.",
-            f"Drop it (`DROP VIEW {schema}.{name} CASCADE`); the next cycle exports the table, and"
+            f"Drop it (`DROP VIEW {shown} CASCADE`); the next cycle exports the table, and"
             " the view can be made again.",
         )
     settings = sql.SQL(f" WITH ({', '.join(options)})") if options else sql.SQL("")
@@ -135,7 +137,7 @@ def _saved(
         else:
             place = sql.SQL("COLUMN {}.{}").format(identifier, sql.Identifier(column))
         statements.append(sql.SQL("COMMENT ON {} IS {}").format(place, sql.Literal(text)))
-    return View(identifier, f"{schema}.{name}", is_materialized, tuple(statements))
+    return View(identifier, shown, is_materialized, tuple(statements))
 
 
 def _grants(

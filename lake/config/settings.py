@@ -125,6 +125,28 @@ class DeadLetterPolicy(Section):
     max_per_hour: Annotated[int, Field(ge=1)] | None = None
 
 
+class TableExport(Section):
+    """What of a table goes to PostgreSQL.
+
+    Attributes:
+        raw: `on`: all raw rows; `off`: none; a number: those of today and as many days before, by
+            Kafka's timestamp.
+    """
+
+    raw: Literal["on", "off"] | Annotated[int, Field(ge=1)] = "on"
+
+    @field_validator("raw", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        """As YAML reads the words."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @property
+    def days(self) -> int | None:
+        """The days before today's whose rows are kept; None: all."""
+        return self.raw if isinstance(self.raw, int) else None
+
+
 class Table(Section):
     """One table of a source: the topic `{source}.{table}`.
 
@@ -146,6 +168,7 @@ class Table(Section):
     reconcile: Reconcile | None = None
     drift: Literal["evolve", "freeze", "quarantine"] = "evolve"
     dead_letters: DeadLetterPolicy = DeadLetterPolicy()
+    export: TableExport = TableExport()
 
 
 class Source(Section):

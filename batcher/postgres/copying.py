@@ -1,0 +1,109 @@
+"""Rows of a DuckDB query into a table of PostgreSQL: COPY through a pipe, both sides at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+from psycopg2 import sql
+
+from batcher.postgres.columns import WantedColumn, wanted_columns
+from lake.storage.sql import literal, quoted
+
+_PIPE_BYTES = 1 << 20
+_READ_BYTES = 1 << 18
+_CSV = "FORMAT csv, HEADER false, NULLSTR '\\N', QUOTE '\"', ESCAPE '\"', USE_TMP_FILE false"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the rows come from.
+
+    Attributes:
+        database: A DuckDB connection, in UTC, in which queries run; of one thread.
+    """
+
+    database: duckdb.DuckDBPyConnection
+
+    def columns(self, query: str) -> tuple[WantedColumn, ...]:
+        """The columns of a query, as PostgreSQL is to have them."""
+        return wanted_columns(self.database.execute(f"DESCRIBE {query}").fetchall())
+
+    def copy_into(
+        self, cursor: Any, table: sql.Composable, query: str, columns: Sequence[WantedColumn]
+    ) -> int:
+        """Stream a query's rows into a table, whose row count is returned.
+
+        Args:
+            cursor: Of the transaction.
+            table: The table, as SQL names it.
+            query: The rows.
+            columns: The query's columns.
+
+        Raises:
+            duckdb.Error: The query failed.
+            psycopg2.Error: The table does not take the rows.
+        """
+        targets = sql.SQL(", ").join(sql.Identifier(column.target) for column in columns)
+        command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '\\N')").format(table, targets)
+        pipe = _Pipe(self.database, _as_text(query, columns))
+        try:
+            with os.fdopen(pipe.reading, "rb", buffering=0) as rows:
+                cursor.copy_expert(command, rows, size=_READ_BYTES)
+        except BaseException:
+            pipe.finish()  # it fails as well, for nobody reads any more
+            raise
+        failure = pipe.finish()
+        if failure is not None:
+            raise failure  # PostgreSQL has seen an early end, and thinks that it was all
+        return int(cursor.rowcount)
+
+
+class _Pipe:
+    """A thread in which DuckDB writes CSV, and the other end of the pipe."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection, query: str) -> None:
+        self.reading, self._writing = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):  # beyond what this user may have: the pipe stays small
+                fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._database = database
+        self._query = f"COPY ({query}) TO {literal(f'/dev/fd/{self._writing}')} ({_CSV})"
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._write, name="export rows", daemon=True)
+        self._thread.start()
+
+    def _write(self) -> None:
+        try:
+            self._database.execute(self._query)
+        except Exception as error:  # raised in the thread that reads
+            self._failure = error
+        finally:
+            os.close(self._writing)
+
+    def finish(self) -> Exception | None:
+        """Wait for the end of the query, once nobody reads; gives what went wrong."""
+        self._thread.join()
+        return self._failure
+
+
+def _as_text(query: str, columns: Sequence[WantedColumn]) -> str:
+    """The query, with values as PostgreSQL reads them."""
+    texts = []
+    for wanted in columns:
+        column = quoted(wanted.name)
+        if wanted.type == "jsonb":
+            column = f"to_json({column})::VARCHAR AS {column}"
+        elif wanted.duckdb_type == "BLOB":
+            column = f"('\\x' || lower(hex({column}))) AS {column}"
+        elif wanted.duckdb_type == "VARCHAR":
+            # PostgreSQL's text holds every character but NUL.
+            column = f"replace({column}, chr(0), '') AS {column}"
+        texts.append(column)
+    return f"SELECT {', '.join(texts)} FROM ({query})"

@@ -1,0 +1,225 @@
+"""One model's rows into its table: those that changed, by key; all of them where nobody knows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2 import sql
+
+from batcher.postgres.columns import (
+    ColumnChanges,
+    WantedColumn,
+    add_columns,
+    column_changes,
+    create_schema,
+    create_table,
+    known_table,
+    retype,
+)
+from batcher.postgres.comments import wanted_comments, write_comments
+from batcher.postgres.copying import Source
+from batcher.postgres.database import PostgresDatabase, identifier, lock_for_writing
+from batcher.postgres.exports import Exported, Exports, count_rows
+from batcher.postgres.model_rows import ModelRows
+from batcher.postgres.primary_keys import add_primary_key, ensure_key, has_key, rows_have_key
+from batcher.postgres.staged_rows import (
+    GONE,
+    Difference,
+    remove_gone,
+    remove_others,
+    replace_all,
+    stage,
+    upsert,
+)
+from lake.errors import BatchError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWriter:
+    """Writes one model into one table.
+
+    Attributes:
+        model: The model.
+        source: Where its queries run.
+        columns: The columns of its rows.
+        key: Its primary key, as PostgreSQL names the columns.
+    """
+
+    model: ModelRows
+    source: Source
+    columns: tuple[WantedColumn, ...]
+    key: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: ModelRows, source: Source) -> ModelWriter:
+        """Look at a model's rows.
+
+        Raises:
+            BatchError: Its primary key names a column that it has not.
+        """
+        columns = source.columns(model.whole())
+        names = {column.name: column.target for column in columns}
+        missing = [column for column in model.description.primary_key if column not in names]
+        if missing:
+            raise BatchError(
+                f"{model.relation}: its primary key names {missing[0]}, which is no column of it.",
+                "Correct `meta: {primary_key: …}` of the model.",
+            )
+        return cls(model, source, columns, tuple(names[c] for c in model.description.primary_key))
+
+    @property
+    def relation(self) -> str:
+        """`schema.name`."""
+        return self.model.relation
+
+    def prepare(self, database: PostgresDatabase, known: Exported | None) -> bool:
+        """Bring the table's definition to that of the rows, in transactions of moments.
+
+        Returns:
+            Whether writing the rows shuts readers out: a column gets a type that does not hold the
+            values that are there.
+
+        Raises:
+            ServiceUnreachable: Another session locks the table.
+            BatchError: The table does not take the columns.
+        """
+        with database.transaction(self.relation) as cursor:
+            create_schema(cursor, self.relation)
+        with database.transaction(self.relation) as cursor:
+            changes = self._changes(cursor)
+            if changes is None:
+                return False
+            add_columns(cursor, self.relation, changes.added)
+            if changes.widened:
+                table = known_table(cursor, self.relation)
+                assert table is not None, "it was just there"
+                retype(cursor, self.relation, table, changes.widened, keeps=True)
+        self._ensure_key(database, known)
+        return bool(changes.replaced)
+
+    def finish(self, database: PostgresDatabase) -> None:
+        """Give the table its key, where only the new rows have it.
+
+        Raises:
+            ServiceUnreachable: Another session locks the table.
+        """
+        self._ensure_key(database, None)
+
+    def _ensure_key(self, database: PostgresDatabase, known: Exported | None) -> None:
+        if not self.key:
+            return
+        try:
+            ours = known.primary_key if known else ()
+            ensure_key(database, self.relation, self.key, self._targets(ours))
+        except BatchError:
+            if known is None:
+                raise
+            return  # the rows that are there do not have it; those that come are asked for it
+
+    def _columns_digest(self) -> str:
+        """Differs whenever a column is added, dropped or gets another type."""
+        named = repr([(column.name, column.duckdb_type) for column in self.columns])
+        return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+    def _targets(self, names: Sequence[str]) -> list[str]:
+        """The names in PostgreSQL of some columns."""
+        targets = {column.name: column.target for column in self.columns}
+        return [targets.get(name, name) for name in names]
+
+    def _changes(self, cursor: Any) -> ColumnChanges | None:
+        table = known_table(cursor, self.relation)
+        return None if table is None else column_changes(table, self.columns, appends=False)
+
+    def write(self, cursor: Any, exports: Exports) -> Difference:
+        """Write what changed, in the transaction of all models.
+
+        Raises:
+            psycopg2.Error: The table does not take the rows.
+            BatchError: They are not unique by their key.
+        """
+        table = known_table(cursor, self.relation)
+        known = None
+        if table is not None:
+            lock_for_writing(cursor, self.relation)
+            known = exports.known(cursor, [self.relation]).get(self.relation)
+        if known is not None and known.state == self.model.state:
+            difference = Difference()
+        elif table is None:
+            difference = self._create(cursor)
+        else:
+            difference = self._change(cursor, known)
+        rows = difference.rows + (known.rows if known is not None else 0)
+        if known is None and table is not None:
+            rows = count_rows(cursor, self.relation)
+        self._record(cursor, exports, known, rows)
+        return difference
+
+    def _create(self, cursor: Any) -> Difference:
+        """A table that nobody sees before it is full."""
+        create_table(cursor, self.relation, self.columns)
+        place = identifier(self.relation)
+        rows = self.source.copy_into(cursor, place, self.model.whole(), self.columns)
+        if self.key:
+            with rows_have_key(self.relation, self.key):
+                add_primary_key(cursor, place, self.key)
+        return Difference(added=rows)
+
+    def _change(self, cursor: Any, known: Exported | None) -> Difference:
+        changes = self._changes(cursor)
+        assert changes is not None, "the table is there, and locked"
+        if changes.replaced or not self.key or not has_key(cursor, self.relation, self.key):
+            return self._replace(cursor, changes.widened + changes.replaced)
+        logged = None
+        if known is not None and known.columns == self._columns_digest():
+            logged = self.model.changes(known.state)
+        if logged is None:
+            return self.merge(cursor)
+        stage(cursor, self.source, self.relation, logged.deleted, self.key, GONE)
+        stage(cursor, self.source, self.relation, logged.upserted, self.key)
+        removed = remove_gone(cursor, self.relation, self.key)
+        return Difference(*upsert(cursor, self.relation, self.columns, self.key), removed)
+
+    def merge(self, cursor: Any) -> Difference:
+        """Compare all rows with those of the table, by key, and write those that differ."""
+        stage(cursor, self.source, self.relation, self.model.whole(), self.key)
+        removed = remove_others(cursor, self.relation, self.key)
+        return Difference(*upsert(cursor, self.relation, self.columns, self.key), removed)
+
+    def _replace(self, cursor: Any, retyped: Sequence[WantedColumn]) -> Difference:
+        """All rows in the place of those that are there."""
+        before = count_rows(cursor, self.relation)
+        rows = stage(cursor, self.source, self.relation, self.model.whole(), self.key)
+        if retyped:
+            cursor.execute(sql.SQL("DELETE FROM {}").format(identifier(self.relation)))
+            table = known_table(cursor, self.relation)
+            assert table is not None, "it is locked"
+            retype(cursor, self.relation, table, retyped, keeps=False)
+        replace_all(cursor, self.relation, self.columns)
+        return Difference(added=rows, removed=before)
+
+    def _record(self, cursor: Any, exports: Exports, known: Exported | None, rows: int) -> None:
+        wanted = wanted_comments(self.relation, self.columns, self.model.description)
+        comments = write_comments(cursor, self.relation, wanted, known.comments if known else {})
+        about = self.model.description
+        exports.record(
+            cursor,
+            self.relation,
+            Exported(
+                self.model.state,
+                rows,
+                primary_key=about.primary_key,
+                described=about.digest,
+                columns=self._columns_digest(),
+                comments=comments,
+            ),
+        )
+
+
+def is_current(model: ModelRows, known: Exported | None) -> bool:
+    """Whether PostgreSQL has a model's rows, its key and its comments."""
+    if known is None:
+        return False
+    return (known.state, known.described) == (model.state, model.description.digest)
