@@ -97,7 +97,7 @@ lock: $(READY)
 	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --extra dlt --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file requirements.lock
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --constraints requirements.lock \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --extra dlt --constraints requirements.lock \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file docker/requirements.lock
 

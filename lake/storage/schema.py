@@ -34,6 +34,8 @@ PROVENANCE_TYPES: Mapping[str, str] = {
     "file_sha256": "VARCHAR",
     "file_row": "BIGINT",
     "file_rows": "BIGINT",
+    "row_no": "BIGINT",
+    "child_no": "BIGINT",
     "url": "VARCHAR",
     "status": "INTEGER",
     "fetched_at": TIMESTAMPTZ,

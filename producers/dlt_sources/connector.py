@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +21,10 @@ from producers.base import (
     REJECT_BYTES,
     Batch,
     Cursors,
-    record_key,
+    Problem,
 )
 from producers.cursors import committed_cursors
+from producers.dlt_sources.children import Children, child_problems, with_children
 from producers.dlt_sources.extraction import Extraction
 from producers.dlt_sources.failures import named_failure
 from producers.dlt_sources.options import DltOptions, DltTable
@@ -43,15 +45,25 @@ class DltConnector(PacedConnector):
 
     def __init__(self, name: str, source: Source, config: Config, endpoints: Endpoints) -> None:
         super().__init__(name, source, config, endpoints)
-        self._pace = Pace(name, dict.fromkeys(source.tables))
+        self._children = Children.of(name, self.table_options)
+        own = [table for table in source.tables if table not in self._children.parents]
+        self._pace = Pace(name, dict.fromkeys(own))
+
+    @classmethod
+    def problems(cls, source: Source) -> Iterator[Problem]:
+        """Child tables of what is no table."""
+        yield from child_problems(source)
 
     def count(self) -> dict[str, int]:
         """How many rows have been sent: asking for all of them again would be a whole load."""
         known = committed_cursors(self.endpoints, self.name)
-        return {
-            table: int(known.get(f"{table}:{self._resource(table)}", {}).get("rows", 0))
-            for table in self.source.tables
-        }
+        counts = {}
+        for table in self.source.tables:
+            parent = self._children.parents.get(table, table)
+            cursor = known.get(f"{parent}:{self._resource(parent)}", {})
+            found = cursor.get("children", {}).get(table, 0) if parent != table else None
+            counts[table] = int(cursor.get("rows", 0) if found is None else found)
+        return counts
 
     def _resource(self, table: str) -> str:
         return self._table(table).resource or table
@@ -80,7 +92,13 @@ class DltConnector(PacedConnector):
         nothing_new = run.sha256 == known.get("sha256")
         nothing_new |= not run.rows and run.state == known.get("state")
         if not nothing_new or begun or asked:
-            yield from _batches(table, spec, unit, run, {**known, "asking": asked}, done)
+            known = {**known, "asking": asked}
+            nested = self._children.fields(table)
+            # A cursor of their own says that their rows came from here; the parent's tells how far.
+            for child in nested.values():
+                if f"{child}:{unit}" not in cursors:
+                    yield Batch(child, unit, {"child_of": table})
+            yield from _batches(table, spec, unit, run, known, done, nested)
         run.remove()
 
     def _requested(self, table: str, known: Mapping[str, Any]) -> str:
@@ -123,14 +141,23 @@ class DltConnector(PacedConnector):
 
 
 def _batches(
-    table: str, spec: Table, unit: str, run: Run, known: Mapping[str, Any], done: int
+    table: str,
+    spec: Table,
+    unit: str,
+    run: Run,
+    known: Mapping[str, Any],
+    done: int,
+    nested: Mapping[str, str],
 ) -> Iterator[Batch]:
-    """The rows of a run that are not in Kafka yet; the state comes with the last ones."""
+    """The rows of a run that are not in Kafka yet; the state comes with the last ones.
+
+    Those of child tables are in the transaction of the row in which they were nested.
+    """
+    counts = Counter(known.get("children", {}))
     about = {"resource": unit, "fetched_at": datetime.now(UTC).isoformat()}
     records: list[Record] = []
     rejects: list[Reject] = []
-    seen = held = 0
-    rows = int(known.get("rows", 0))
+    rows, good, seen, held = int(known.get("rows", 0)), 0, 0, 0
     prefix = hashlib.sha256()
     for row in run.read():
         encoded, reason = row
@@ -140,18 +167,23 @@ def _batches(
             continue
         held += len(encoded)
         if reason:
-            said = f"resource {unit}: {reason}"
-            rejects.append(Reject(table, encoded[:REJECT_BYTES], said, about))
+            rejects.append(Reject(table, encoded[:REJECT_BYTES], f"{unit}: {reason}", about))
         else:
             values = orjson.loads(encoded)
-            records.append(Record(table, record_key(spec, values), values, about, encoded))
+            good += 1
+            moment = {**about, "row_no": rows + good} if nested else about
+            made = list(with_children(table, spec, values, moment, nested))
+            counts.update(record.table for record in made[1:])
+            records += made
         if seen < run.rows and (len(records) >= BATCH_ROWS or held >= BATCH_BYTES):
-            rows += len(records)
+            rows, good = rows + good, 0
             part = {"run": run.sha256, "done": seen, "prefix": prefix.hexdigest(), "rows": rows}
+            part["children"] = dict(counts)
             names = ("state", "sha256", "asked", "asking")
             kept = {name: known[name] for name in names if known.get(name)}
             yield Batch(table, unit, {**kept, **part, "key": spec.key}, records, rejects)
             records, rejects, held = [], [], 0
-    ended = {"state": run.state, "sha256": run.sha256, "rows": rows + len(records)}
+    ended: dict[str, Any] = {"state": run.state, "sha256": run.sha256, "rows": rows + good}
+    ended["children"] = dict(counts)
     asked = {"asked": str(known.get("asking") or known.get("asked", "")), "complete": True}
     yield Batch(table, unit, {**ended, **asked, "key": spec.key}, records, rejects)

@@ -41,10 +41,15 @@ class DltTable(Section):
     Attributes:
         resource: Its name, where that is not the table's.
         incremental: Only what is new, where the resource does not do that by itself.
+        child_of: The table in whose rows the rows of this one are nested; it runs no resource.
+        field: The column there that holds them; by default this table's name, without that of
+            `child_of` and `_` or `__` before it.
     """
 
     resource: str | None = None
     incremental: DltIncremental | None = None
+    child_of: str | None = None
+    field: str | None = None
 
 
 def load(target: str) -> Any:
@@ -58,9 +63,11 @@ def load(target: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        if error.name == "dlt":
+        package = (error.name or "").partition(".")[0]
+        if package in ("dlt", "sqlalchemy"):
             raise SourceError(
-                "dlt is not installed.", "Run `make install`, or: pip install -e '.[dlt]'"
+                f"Sources of dlt need the Python package {package}, which is not installed.",
+                "Run `make install`, or: pip install -e '.[dlt]'",
             ) from None
         raise SourceError(f"{target}: no module {error.name!r}.", "Is it on PYTHONPATH?") from None
     except Exception as error:  # whatever somebody's module raises while it is imported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -175,6 +176,94 @@ def test_a_resource_that_fails_in_the_middle_sends_nothing_and_stops_no_other(
     FAIL.clear()
     lab.restart()
     assert ids(lab.poll()) == list(range(20))
+
+
+CHILDREN = {
+    "everything": {"key": ["id"]},
+    "everything_tags": {"options": {"child_of": "everything"}},
+    "notes": {"options": {"child_of": "everything", "field": "more"}},
+}
+
+
+def test_nested_children_are_tables_killed_between_any_two_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.dlt_sources.connector.BATCH_ROWS", 4)
+    lab = Lab(tmp_path, CHILDREN)
+    cursors = lab.cursors
+    monkeypatch.setattr("producers.dlt_sources.connector.committed_cursors", lambda *_: cursors)
+    for n in range(20):
+        ROWS.append({"id": n, "tags": [{"name": f"t{m}"} for m in range(n % 3)], "more": None})
+    ROWS[1]["more"] = {"text": "one"}
+    ROWS[2]["more"] = [7, [8], None]
+    chance = random.Random(3)
+    for _ in range(30):
+        lab.poll(batches=chance.choice([1, 2]))
+        lab.restart()
+    assert lab.source.count() == {"everything": 20, "everything_tags": 19, "notes": 4}
+
+    def of(table: str) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
+        about = [(r.provenance, dict(r.value)) for r in lab.rows if r.table == table]
+        return [(a["everything_id"], a["row_no"], a["child_no"], v) for a, v in about]
+
+    assert of("everything_tags") == [
+        (n, n + 1, m + 1, {"name": f"t{m}"}) for n in range(20) for m in range(n % 3)
+    ]
+    assert of("notes") == [
+        (1, 2, 1, {"text": "one"}),
+        (2, 3, 1, {"value": 7}),
+        (2, 3, 2, {"value": [8]}),
+        (2, 3, 3, {"value": None}),
+    ]
+    parents = [r for r in lab.rows if r.table == "everything"]
+    assert [dict(r.value) for r in parents] == [{"id": n} for n in range(20)]
+    assert [r.provenance["row_no"] for r in parents] == list(range(1, 21))
+    assert {r.key for r in lab.rows if r.provenance["row_no"] == 3} == {"[2]"}
+    assert {key for key in lab.cursors} == {f"{table}:everything" for table in CHILDREN}
+    ROWS[2]["tags"] = []
+    lab.poll()
+    again = [r.provenance["row_no"] for r in lab.rows if r.table == "everything"][20:]
+    assert again == list(range(21, 41)), "another version has other numbers"
+    assert len(of("everything_tags")) == 19 + 17
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"a": {"options": {"child_of": "evrything"}}}, "no table 'evrything'; did you mean"),
+        ({"a": {"options": {"child_of": "a"}}}, "name a table whose rows"),
+        ({"a": {"options": {"child_of": "everything"}, "key": ["x"]}}, "the key of its parent"),
+        ({"a": {"options": {"child_of": "everything", "resource": "x"}}}, "neither `resource`"),
+        ({"a": {"options": {"field": "x"}}}, "it needs `child_of`"),
+        (
+            {
+                "a": {"options": {"child_of": "everything"}},
+                "b": {"options": {"child_of": "a"}},
+            },
+            "name a table whose rows",
+        ),
+    ],
+)
+def test_a_child_table_that_cannot_be_is_named(
+    tmp_path: Path, tables: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Lab(tmp_path, {"everything": {"key": ["id"]}, **tables})
+
+
+def test_a_missing_package_is_named_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("dlt", "sqlalchemy"):
+        (tmp_path / f"needs_{package}.py").write_text(f"import {package}.nothing_of_it\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        lab = Lab(tmp_path, {"events": {}}, source=f"needs_{package}:thing")
+        monkeypatch.setitem(sys.modules, package, None)
+        lab.poll()
+        [state] = lab.source.table_states()
+        assert f"need the Python package {package}" in state.reason
+        assert "'.[dlt]'" in state.remedy
+        monkeypatch.undo()
 
 
 def test_a_row_that_json_cannot_hold_or_that_has_no_key_costs_itself(tmp_path: Path) -> None:
