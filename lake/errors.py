@@ -24,6 +24,7 @@ DuckLakeError
     ├── SchemaDrift         a definition changed that must not change unseen
     ├── DeadLetterLimit     a table has more dead letters than its policy allows
     ├── LedgerError         the ledger and the files do not fit together
+    │   ├── CommitsJoined   it no longer tells single commits of that time apart
     │   └── UnsupportedFormatVersion  a later release wrote it
     ├── BatchError          dbt, publication or export could not run
     ├── UnexpectedError     a defect: an exception that nobody has named
@@ -167,6 +168,10 @@ class DeadLetterLimit(TerminalError):
 
 class LedgerError(TerminalError):
     """The ledger and the files do not fit together."""
+
+
+class CommitsJoined(LedgerError):
+    """What came after a commit is not known apart from what came before it: take everything."""
 
 
 class UnsupportedFormatVersion(LedgerError):

@@ -16,6 +16,7 @@ from typing import Literal, Self, overload
 
 from lake.config import Config
 from lake.ledger import Ledger, LedgerReader
+from lake.ledger.readers import Readers
 from lake.ledger.runs import RunHistory
 from lake.ledger.staleness import assert_ledger_current
 from lake.recovery import drop_abandoned, pinned, recover
@@ -63,6 +64,11 @@ class ReadableLake:
     def runs(self) -> RunHistory:
         """The batch's run history, to be added to."""
         return self._writing.runs
+
+    @property
+    def readers(self) -> Readers:
+        """Where somebody who asks by commit number states how far it has come."""
+        return self._writing.readers
 
     def pinned(self) -> AbstractContextManager[int]:
         """Keep every file that is live now, for the time of the block; gives the newest commit.

@@ -19,6 +19,7 @@ import structlog
 from consumers.compaction.damaged_files import DamagedFiles
 from consumers.compaction.only_compactor import only_compactor
 from consumers.compaction.planning import DatePart, merge_is_due, seal_is_due
+from consumers.compaction.range_joins import RangeJoins
 from lake.config import Config, TableRef
 from lake.errors import (
     CommitConflict,
@@ -72,6 +73,7 @@ class Compactor:
             self._finish_open()
             self._opened = opening.pop_all()
         self.damaged = DamagedFiles(self.ledger)
+        self._joins = RangeJoins(self.ledger)
 
     @property
     def public_bytes(self) -> float:
@@ -143,6 +145,8 @@ class Compactor:
                 small = self.damaged.sound(ref, merge_is_due(self._of_one_topic(hot)))
                 if small:
                     self._merge(ref, small)
+            self._joins.look_at(ref.topic)
+        self._joins.give_room_back()
         drop_abandoned(self.ledger)
         delete_replaced(self.ledger)
         return made

@@ -56,6 +56,8 @@ def opened(
     with ExitStack() as stack:
         # A killed rebuild is dropped: while a table is being rebuilt, nothing is filled.
         lake = stack.enter_context(open_lake(config, for_writing=for_writing))
+        if for_writing:  # the ranges that are looked at are cut or replaced later
+            stack.enter_context(lake.readers.nothing_is_joined(lake.session.id))
         kafka = stack.enter_context(KafkaReader(endpoints))
         decoder = stack.enter_context(decoder_of(config, endpoints, ref, table))
         db = stack.enter_context(spilling(lake.session, 400))

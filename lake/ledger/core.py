@@ -92,6 +92,18 @@ class LedgerCore:
             failpoint("ledger.before_commit")
         failpoint("ledger.after_commit")
 
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Several questions about one and the same state."""
+        if self.db.in_transaction:
+            yield self.db
+            return
+        self.db.execute("BEGIN")
+        try:
+            yield self.db
+        finally:
+            self.db.execute("COMMIT")
+
     def moment(self) -> float:
         """Now, and later than every pin and replacement before: the clock may jump back."""
         latest = self.db.execute(

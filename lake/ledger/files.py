@@ -12,7 +12,7 @@ from lake.errors import CommitConflict
 from lake.ledger.core import LedgerCore, now
 from lake.ledger.entries import CommittedFile, LakeFile, NewRows
 from lake.ledger.intents import open_inputs
-from lake.ledger.offsets import PLACE, TOUCHING, stretch
+from lake.ledger.offsets import TOUCHING, must_tell_apart, stretch, tells_apart
 from lake.ledger.statements import add_file, must_be_current
 from lake.ledger.tables import TableReader
 from lake.records import OffsetRange
@@ -98,34 +98,51 @@ class FileReader:
         """Where the rows committed after one commit, up to and including another, are now.
 
         If the table was rebuilt in between, all rows of the new generation are new.
+
+        Raises:
+            CommitsJoined: One of them lies among commits that were joined since (`tells_apart`).
         """
-        generation = self._tables.generation_at(topic, up_to)
-        if self._tables.generation_at(topic, after) != generation:
-            after = 0
-        found = self._core.db.execute(
-            "SELECT f.file_id, f.path, r.topic_id, r.partition, r.first, r.last, r.rows"
-            " FROM commits k JOIN file_commits c USING (commit_no) JOIN files f USING (file_id)"
-            " JOIN ranges r USING (commit_no)"
-            " WHERE k.topic = ? AND k.generation = ? AND k.commit_no > ? AND k.commit_no <= ?"
-            " AND f.obsolete_at IS NULL ORDER BY f.file_id, r.partition, r.first",
-            (topic, generation, after, up_to),
-        )
+        with self._core.reading() as db:
+            generation = self._tables.generation_at(topic, up_to)
+            if self._tables.generation_at(topic, after) != generation:
+                after = 0
+            for commit in (after, up_to):
+                must_tell_apart(db, topic, generation, commit)
+            found = db.execute(
+                "SELECT f.file_id, f.path, r.topic_id, r.partition, r.first, r.last, r.rows"
+                " FROM commits k JOIN file_commits c USING (commit_no) JOIN files f USING (file_id)"
+                " JOIN ranges r USING (commit_no)"
+                " WHERE k.topic = ? AND k.generation = ? AND k.commit_no > ? AND k.commit_no <= ?"
+                " AND f.obsolete_at IS NULL ORDER BY f.file_id, r.partition, r.first",
+                (topic, generation, after, up_to),
+            ).fetchall()
         return tuple(
             NewRows(self._core.paths.root / path, joined(OffsetRange(*row[2:]) for row in rows))
             for (_, path), rows in groupby(found, itemgetter(0, 1))
         )
+
+    def tells_apart(self, topic: str, after: int, up_to: int) -> bool:
+        """Whether `new_rows` knows what came after a commit; where it does not, take everything.
+
+        It does, but for a reader that comes back after it was away for long.
+        """
+        current = self._tables.generation_at(topic, up_to)
+        if self._tables.generation_at(topic, after) != current:
+            return True
+        return tells_apart(self._core.db, topic, current, after)
 
     def within(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
         """The live files that may hold rows of a stretch."""
         return self._holding(topic, generation, span, TOUCHING)
 
     def holders(self, topic: str, generation: int, span: OffsetRange) -> tuple[LakeFile, ...]:
-        """The live files of the commit that brought just this range."""
+        """The live files of the commits that brought this range: by itself, joined, or in parts."""
         return self._holding(
             topic,
             generation,
             span,
-            f"{PLACE.format('r')} AND r.last = :last AND r.first = :first",
+            f"{TOUCHING} AND (r.first <= :first AND r.last >= :last"
+            " OR r.first >= :first AND r.last <= :last)",
         )
 
     def _holding(

@@ -18,12 +18,12 @@ from lake.ledger.statements import (
     copy_dead_letters,
     pins_of,
 )
-from lake.ledger.switch import must_reach, must_stand_at, take_over
+from lake.ledger.switch import must_reach, must_stand_at, rows_of, take_over
 from lake.storage.operations import make_folder
 from lake.storage.schema import Schema
 
 HOLD_SECONDS = 10.0
-_BOOKS = ("ranges", "commits", "positions", "losses", "dead_letters", "generations")
+_BOOKS = ("ranges", "row_counts", "commits", "positions", "losses", "dead_letters", "generations")
 
 
 class GenerationReader:
@@ -38,8 +38,8 @@ class GenerationReader:
             "SELECT g.topic, g.generation, g.state, g.session, g.made_at,"
             " (SELECT count(*) FROM files f WHERE f.topic = g.topic"
             "  AND f.generation = g.generation AND obsolete_at IS NULL),"
-            " (SELECT coalesce(sum(rows), 0) FROM ranges r WHERE r.topic = g.topic"
-            "  AND r.generation = g.generation),"
+            " coalesce((SELECT rows FROM row_counts r WHERE r.topic = g.topic"
+            "  AND r.generation = g.generation), 0),"
             " (SELECT coalesce(sum(bytes), 0) FROM files f WHERE f.topic = g.topic"
             "  AND f.generation = g.generation AND obsolete_at IS NULL)"
             " FROM generations g ORDER BY g.topic, g.generation"
@@ -205,10 +205,7 @@ class Generations(GenerationReader):
                 if db.execute(f"SELECT 1 FROM {table} WHERE topic = ?", (state.topic,)).fetchone():
                     raise CommitConflict(f"A compaction of {state.topic} is incomplete.")
             must_reach(db, key, state)
-            rows = db.execute(
-                "SELECT coalesce(sum(rows), 0) FROM ranges WHERE topic = ? AND generation = ?", key
-            ).fetchone()[0]
-            number = add_commit(db, key, session, now(), max(1, rows))
+            number = add_commit(db, key, session, now(), max(1, rows_of(db, key)))
             take_over(db, state, generation, number, schema)
             failpoint("replay.in_switch")
         return number

@@ -17,9 +17,11 @@ from lake.ledger.dead_letters import DeadLetterReader, DeadLetters
 from lake.ledger.files import FileReader, Files
 from lake.ledger.generations import GenerationReader, Generations
 from lake.ledger.intents import intended_paths
+from lake.ledger.joining import Joins
 from lake.ledger.offsets import OffsetReader
 from lake.ledger.payloads import PayloadReader, Payloads
 from lake.ledger.pins import Pins
+from lake.ledger.readers import ReaderList, Readers
 from lake.ledger.runs import RunHistory, RunReader
 from lake.ledger.tables import TableReader, Tables
 from lake.storage.paths import LakePaths
@@ -45,6 +47,7 @@ class LedgerReader:
     generations: GenerationReader
     runs: RunReader
     dead_letters: DeadLetterReader
+    readers: ReaderList
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         payloads = PayloadReader(paths)
@@ -54,6 +57,7 @@ class LedgerReader:
         self.commits = CommitReader(self._core)
         self.generations = GenerationReader(self._core)
         self.runs = RunReader(self._core)
+        self.readers = ReaderList(self._core)
         self.dead_letters = DeadLetterReader(self._core, payloads)
 
     def _compose(self, core: LedgerCore, payloads: PayloadReader) -> None:
@@ -104,6 +108,7 @@ class Ledger(LedgerReader):
     generations: Generations
     runs: RunHistory
     dead_letters: DeadLetters
+    readers: Readers
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         core, payloads = LedgerCore(paths, file), Payloads(paths)
@@ -117,3 +122,5 @@ class Ledger(LedgerReader):
         self.compactions = Compactions(core)
         self.date_rewrites = DateRewrites(core)
         self.pins = Pins(core)
+        self.readers = Readers(core)
+        self.joins = Joins(core)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -135,13 +136,43 @@ INSERT INTO dead_letters SELECT topic, generation, topic_id, partition, offset, 
     kafka_ts, source_table, reason, coalesce(length(value), 0), 'dead' FROM dead_letters_5;
 DROP TABLE dead_letters_5;
 """
+# Ranges that nobody asks for one by one are joined: see `joining.py`. The rows of a table are a
+# running total, kept by the database itself: whoever adds or removes ranges cannot forget it.
+_FROM_6_TO_7 = """
+ALTER TABLE commits ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pins ADD COLUMN commit_no INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE readers (
+    name TEXT PRIMARY KEY, session TEXT NOT NULL, commit_no INTEGER NOT NULL,
+    stated_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO readers SELECT 'batch', '', last_commit, started_at + seconds FROM runs
+    ORDER BY run DESC LIMIT 1;
+CREATE TABLE row_counts (
+    topic TEXT NOT NULL, generation INTEGER NOT NULL, rows INTEGER NOT NULL,
+    PRIMARY KEY (topic, generation)
+) STRICT, WITHOUT ROWID;
+INSERT INTO row_counts SELECT topic, generation, sum(rows) FROM ranges GROUP BY 1, 2;
+CREATE TRIGGER range_added AFTER INSERT ON ranges BEGIN
+    INSERT INTO row_counts VALUES (NEW.topic, NEW.generation, NEW.rows)
+        ON CONFLICT DO UPDATE SET rows = rows + excluded.rows;
+END;
+CREATE TRIGGER range_removed AFTER DELETE ON ranges BEGIN
+    UPDATE row_counts SET rows = rows - OLD.rows
+        WHERE topic = OLD.topic AND generation = OLD.generation;
+END;
+CREATE TRIGGER range_counted_again AFTER UPDATE OF rows ON ranges BEGIN
+    UPDATE row_counts SET rows = rows - OLD.rows + NEW.rows
+        WHERE topic = NEW.topic AND generation = NEW.generation;
+END;
+"""
 MIGRATIONS: dict[int, tuple[int, str]] = {
     **dict.fromkeys((1, 2, 3), (4, _FROM_OLDER_THAN_4)),
     4: (5, _FROM_4_TO_5),
     5: (6, _FROM_5_TO_6),
+    6: (7, _FROM_6_TO_7),
 }
 """A version to the one that follows it, and the SQL that leads there."""
-VERSION = 6
+VERSION = 7
 
 
 def version_of(db: sqlite3.Connection) -> int:
@@ -200,20 +231,30 @@ def _must_not_be_newer(version: int, file: Path) -> None:
 
 def _make(db: sqlite3.Connection) -> None:
     """All tables of an empty ledger at once: nobody sees those of an earlier version."""
-    _step(db, 0, VERSION, _TABLES_4 + _FROM_4_TO_5 + _FROM_5_TO_6)
+    _step(db, 0, VERSION, _TABLES_4 + _FROM_4_TO_5 + _FROM_5_TO_6 + _FROM_6_TO_7)
 
 
 def _step(db: sqlite3.Connection, version: int, following: int, script: str) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         if version_of(db) == version:  # or another process was faster
-            for statement in f"{script}PRAGMA user_version = {following}".split(";"):
+            for statement in _statements(f"{script}PRAGMA user_version = {following};"):
                 db.execute(statement)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; those within a trigger end with a semicolon, too."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _move_dead_letters(db: sqlite3.Connection, paths: LakePaths) -> None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
+from lake.errors import CommitsJoined
 from lake.ledger.core import LedgerCore
 from lake.ledger.entries import NOW, Break
 from lake.records import OffsetRange
@@ -44,6 +45,34 @@ def stretch(topic: str, generation: int, span: OffsetRange) -> dict[str, object]
         "first": span.first,
         "last": span.last,
     }
+
+
+def tells_apart(db: sqlite3.Connection, topic: str, generation: int | None, commit: int) -> bool:
+    """Whether the ledger knows which rows came after a commit: it may lie among joined ones."""
+    return (
+        commit <= 0
+        or not db.execute(
+            "SELECT 1 FROM commits WHERE topic = ? AND generation = ? AND commit_no > ?"
+            " AND since BETWEEN 1 AND ?",
+            (topic, generation, commit, commit),
+        ).fetchone()
+    )
+
+
+def must_tell_apart(
+    db: sqlite3.Connection, topic: str, generation: int | None, commit: int
+) -> None:
+    """Refuse a question that has no answer any more.
+
+    Raises:
+        CommitsJoined: The commit lies among commits that were joined since.
+    """
+    if not tells_apart(db, topic, generation, commit):
+        raise CommitsJoined(
+            f"The ledger no longer knows which rows of {topic} came after commit {commit}: its"
+            " readers had passed it, and its commits were joined.",
+            "Take all rows of the table. The batch does so by itself in its next cycle.",
+        )
 
 
 def breaks_of(db: sqlite3.Connection, topic: str) -> list[Break]:
@@ -146,10 +175,21 @@ class OffsetReader:
         return [OffsetRange(*row) for row in found]
 
     def row_count(self, topic: str, up_to: int = NOW) -> int:
-        """Rows committed to a table, by the ledger's own books."""
-        count: int = self._core.db.execute(
-            "SELECT coalesce(sum(rows), 0) FROM ranges WHERE topic = :topic AND generation ="
-            f" {GENERATION_AT} AND commit_no <= :up_to",
-            {"topic": topic, "up_to": up_to},
-        ).fetchone()[0]
+        """Rows committed to a table, by the ledger's own books.
+
+        Raises:
+            CommitsJoined: The commit lies among commits that were joined since.
+        """
+        with self._core.reading() as db:
+            wanted = {"topic": topic, "up_to": up_to}
+            [(generation,)] = db.execute(f"SELECT {GENERATION_AT}", wanted)
+            must_tell_apart(db, topic, generation, up_to)
+            # All of them but the newest: what it costs does not grow with the table.
+            count: int = db.execute(
+                "SELECT coalesce((SELECT rows FROM row_counts"
+                "  WHERE topic = :topic AND generation = :generation), 0)"
+                " - (SELECT coalesce(sum(r.rows), 0) FROM commits k JOIN ranges r USING (commit_no)"
+                "  WHERE k.topic = :topic AND k.generation = :generation AND k.commit_no > :up_to)",
+                {**wanted, "generation": generation},
+            ).fetchone()[0]
         return count

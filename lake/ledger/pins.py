@@ -25,8 +25,9 @@ class Pins:
             if db.execute("SELECT 1 FROM date_rewrites WHERE claimed_by <> ''").fetchone():
                 raise DateHeld("The files of a date are being exchanged.", "Try again in a moment.")
             moment = self._core.moment()
-            db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?)", (session, moment))
-            return self._commits.last()
+            commit = self._commits.last()
+            db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?)", (session, moment, commit))
+            return commit
 
     def unpin(self, session: str) -> None:
         """Let go of the files that `pin` kept."""

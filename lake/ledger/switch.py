@@ -50,6 +50,13 @@ def take_over(
     )
 
 
+def rows_of(db: sqlite3.Connection, key: Key) -> int:
+    """The rows of a generation."""
+    which = "SELECT rows FROM row_counts WHERE topic = ? AND generation = ?"
+    row = db.execute(which, key).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def must_stand_at(db: sqlite3.Connection, state: TableState) -> None:
     """Refuse where the table is not as it was when the new generation was built.
 

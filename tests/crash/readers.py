@@ -164,6 +164,7 @@ class LedgerReader(Reader):
                 assert set(counts) == self._new[topic], f"{topic}: the whole is not its parts"
                 assert len(counts) == ledger.offsets.row_count(topic, last), topic
             self._at = last
+            ledger.readers.state(f"test {id(self)}", last)  # as every reader must
 
     @staticmethod
     def _read(

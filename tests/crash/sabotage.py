@@ -47,6 +47,8 @@ HOT, PLANNING, BUFFER = (
 )
 WRITER, DAYS = "consumers/ingest/lake_writer.py", "consumers/compaction/date_rewrite.py"
 MEMBERSHIP = "consumers/ingest/membership.py"
+JOINING, JOINABLE = "lake/ledger/joining.py", "lake/ledger/joinable.py"
+JOINS = "tests/unit/test_ledger_joins.py"
 GENERATIONS, OFFSETS = "lake/ledger/generations.py", "lake/ledger/offsets.py"
 LEDGER_FILES, SWITCH = "lake/ledger/files.py", "lake/ledger/switch.py"
 SEALS, REUSE = "lake/ledger/compactions.py", "consumers/replay/reuse.py"
@@ -90,6 +92,62 @@ class Break:
 
 
 BREAKS = (
+    Break(
+        "ranges joined across a hole",
+        JOINABLE,
+        "or not (loose if loose.ranges else run).meets(held)",
+        "",
+        f"{JOINS}::test_what_is_missing_between_two_ranges_stays_visible",
+    ),
+    Break(
+        "ranges of private files joined",
+        JOINABLE,
+        "is_fixed = is_kept or hot or",
+        "is_fixed = is_kept or",
+        f"{JOINS}::test_every_answer_is_that_of_a_ledger_that_forgets_nothing",
+    ),
+    Break(
+        "ranges joined that a reader has not passed",
+        JOINING,
+        "row[7] > passed)",
+        "False)",
+        f"{JOINS}::test_nothing_is_joined_that_a_reader_has_not_passed",
+    ),
+    Break(
+        "a reader that was away gets a wrong answer",
+        OFFSETS,
+        "    if not tells_apart(db, topic, generation, commit):",
+        "    if False:",
+        f"{JOINS}::test_a_reader_that_comes_back_late_is_told_to_take_everything",
+    ),
+    Break(
+        "ranges joined under a rebuild",
+        JOINING,
+        "    if _is_changing(db, topic):",
+        "    if False:",
+        f"{JOINS}::test_what_a_rebuild_takes_over_by_number_stays_as_it_is",
+    ),
+    Break(
+        "ranges joined under a pin",
+        "lake/ledger/readers.py",
+        "    passed += [commit for session, commit in pins if is_alive(session)]",
+        "",
+        f"{JOINS}::test_what_a_pin_or_a_replay_looks_at_stays_as_it_is",
+    ),
+    Break(
+        "nothing is joined",
+        JOINABLE,
+        "        run.add(held)\n        loose",
+        "        run = _Run()\n        run.add(held)\n        loose",
+        f"{JOINS}::test_a_million_flushes_leave_a_ledger_below_50_mb",
+    ),
+    Break(
+        "rows counted range by range",
+        SCHEMA,
+        "ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
+        "ON CONFLICT DO NOTHING",
+        f"{JOINS}::test_ranges_of_one_public_file_that_meet_become_one",
+    ),
     Break(
         "dead letters without a limit",
         "consumers/ingest/lake_writer.py",

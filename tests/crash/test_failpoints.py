@@ -19,6 +19,7 @@ LATER = 4
 ONLY = {
     "commit": ("consume",),
     "seal": ("compact",),
+    "join": ("compact",),
     "recover": ("consume",),
     "days": (),  # explicit commands: test_days.py and test_replay.py
     "replay": (),
@@ -31,6 +32,7 @@ ONLY = {
 HITS = {
     "commit": (1, LATER),
     "seal": (1, LATER),
+    "join": (1,),
     "recover": (1,),
     "session": (1,),
     "folder": (1, LATER),

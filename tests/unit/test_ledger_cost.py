@@ -16,7 +16,7 @@ from lake.ledger import Ledger
 from lake.ledger.statements import add_file
 from lake.records import OffsetRange
 from lake.storage.parquet_files import WrittenFile
-from lake.storage.paths import LakePaths
+from lake.storage.paths import LakePaths, SealedName
 from lake.storage.schema import Schema
 
 TOPIC, ID = "shop.orders", "a" * 32
@@ -42,7 +42,7 @@ class Lake:
         db.execute("BEGIN")
         for number in range(1, commits + 1):
             db.execute(
-                "INSERT INTO commits VALUES (?, ?, 0, 'x', 0, ?)",
+                "INSERT INTO commits VALUES (?, ?, 0, 'x', 0, ?, 0)",
                 (number, TOPIC, PARTITIONS * OFFSETS),
             )
             for partition in range(PARTITIONS):
@@ -55,7 +55,8 @@ class Lake:
             numbers = range(begin, min(begin + COMMITS_A_FILE, commits + 1))
             for partition in range(PARTITIONS):
                 file = WrittenFile(Path(), 1, "sha", len(numbers) * OFFSETS)
-                path = f"raw/shop/orders/{partition}-{begin}.parquet"
+                first, last = (begin - 1) * OFFSETS, numbers[-1] * OFFSETS - 1
+                path = f"raw/shop/orders/{SealedName(ID, partition, first, last).name()}"
                 add_file(db, (TOPIC, 0), "sealed", path, file, numbers, 0.0)
         for partition in range(PARTITIONS):
             place = (TOPIC, ID, partition, commits * OFFSETS)
@@ -134,12 +135,26 @@ def _pin(lake: Lake) -> None:
     lake.ledger.pins.unpin("reader")
 
 
+def _how_many(lake: Lake) -> None:
+    rows = (lake.end + 2 * OFFSETS) * PARTITIONS
+    assert lake.ledger.offsets.row_count(TOPIC) >= rows
+    assert lake.ledger.offsets.row_count(TOPIC, lake.ledger.commits.last() - 1) >= rows - 20
+
+
+def _join(lake: Lake) -> None:
+    """The last files' ranges; in a ledger that was joined before, but for these."""
+    newest = lake.ledger.commits.newest_number()
+    lake.ledger.joins.step(TOPIC, newest - 150, lambda session: False)
+
+
 STEPS: dict[str, Callable[[Lake], object]] = {
     "a commit": Lake.commit,
     "what is new": _what_is_new,
     "a stretch near the end": lambda lake: _around(lake, lake.end - 3 * OFFSETS + 5),
     "a stretch in the middle": lambda lake: _around(lake, lake.end // 2 + 5),
+    "how many rows": _how_many,
     "a pin": _pin,
+    "ranges joined": _join,
 }
 
 

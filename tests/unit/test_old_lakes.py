@@ -21,6 +21,7 @@ import pytest
 
 from batcher.publish import Publisher
 from consumers.compaction.compactor import Compactor
+from consumers.compaction.date_rewrite import rewrite_date
 from consumers.ingest.flush import Flush, commit_flush
 from consumers.maintenance.backup import (
     cursors_of,
@@ -48,6 +49,7 @@ TABLES = {
     "lake_v3": "{orders: {}}",
     "lake_v4": "{orders: {}, stock: {}}",
     "lake_v5": "{orders: {}}",
+    "lake_v6": "{orders: {}}",
 }
 
 
@@ -87,6 +89,11 @@ def v3(tmp_path: Path) -> OldLake:
 @pytest.fixture
 def v5(tmp_path: Path) -> OldLake:
     return unpacked("lake_v5", tmp_path)
+
+
+@pytest.fixture
+def v6(tmp_path: Path) -> OldLake:
+    return unpacked("lake_v6", tmp_path)
 
 
 def rows_and_checksum(lake: OldLake, ref: TableRef) -> tuple[list[list[int]], str]:
@@ -253,6 +260,47 @@ def test_bytes_of_dead_letters_leave_a_ledger_of_version_5(v5: OldLake) -> None:
     assert_exact(v5)
     commit(v5, ORDERS, "ef" * 16)
     assert_exact(v5)
+
+
+def test_a_ledger_of_version_6_forgets_what_its_cycles_had_passed(v6: OldLake) -> None:
+    expected = v6.expected[ORDERS.topic]
+    with Ledger(v6.paths) as ledger:
+        [reader] = ledger.readers.all()  # the batch, whose last cycle the earlier release recorded
+        assert (reader.name, reader.commit) == ("batch", v6.expected["last_commit"])
+        assert ledger.offsets.row_count(ORDERS.topic) == expected["rows"]
+        assert len(list(ledger.offsets.history(ORDERS.topic))) == v6.expected["ranges"]
+    commit(v6, ORDERS, "ef" * 16)  # nobody has passed it
+    with Ledger(v6.paths) as ledger:
+        ledger.readers.state("batch", v6.expected["last_commit"])
+    compactor = Compactor(v6.config)
+    compactor.pass_once(force=True)
+    compactor.close()
+    with Ledger(v6.paths) as ledger:
+        assert len(list(ledger.offsets.history(ORDERS.topic))) < v6.expected["ranges"]
+        new = ledger.files.new_rows(ORDERS.topic, v6.expected["last_commit"], 1 << 60)
+        assert {r.first for rows in new for r in rows.ranges} == {45}
+        assert len(ledger.dead_letters.up_to(1 << 60)) == v6.expected["dead_letters"]
+        assert ledger.identity() == v6.expected["identity"]
+    places, _ = rows_and_checksum(v6, ORDERS)
+    assert [p for p in places if p[1] < 45] == expected["places"]
+    assert_exact(v6)
+
+
+def test_files_of_before_and_after_a_join_make_one_ledger(v6: OldLake) -> None:
+    """Footers keep the ranges of single commits; a lost ledger is made from them."""
+    expected = v6.expected[ORDERS.topic]
+    with Ledger(v6.paths) as ledger:
+        ledger.readers.remove("batch")
+    compactor = Compactor(v6.config)
+    compactor.pass_once(force=True)
+    rewrite_date(compactor, ORDERS, date(2026, 1, 5))
+    compactor.close()
+    assert rows_and_checksum(v6, ORDERS) == (expected["places"], expected["checksum"])
+    for path in v6.paths.root.glob("ledger.db*"):
+        path.unlink()
+    restore_ledger(v6.paths, {})
+    assert rows_and_checksum(v6, ORDERS) == (expected["places"], expected["checksum"])
+    assert_exact(v6)
 
 
 def test_a_migration_that_is_killed_begins_again(
