@@ -15,6 +15,7 @@ from lake.ledger.core import LedgerCore
 from lake.ledger.date_rewrites import DateRewrites
 from lake.ledger.dead_letters import DeadLetterReader, DeadLetters
 from lake.ledger.files import FileReader, Files
+from lake.ledger.freshness import FreshnessReader
 from lake.ledger.generations import GenerationReader, Generations
 from lake.ledger.intents import intended_paths
 from lake.ledger.joining import Joins
@@ -48,6 +49,7 @@ class LedgerReader:
     runs: RunReader
     dead_letters: DeadLetterReader
     readers: ReaderList
+    freshness: FreshnessReader
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         payloads = PayloadReader(paths)
@@ -65,6 +67,7 @@ class LedgerReader:
         self._payloads = payloads
         self.paths = core.paths
         self.offsets = OffsetReader(core)
+        self.freshness = FreshnessReader(core)
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""

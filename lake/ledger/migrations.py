@@ -152,6 +152,14 @@ CREATE TABLE row_counts (
     PRIMARY KEY (topic, generation)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO row_counts SELECT topic, generation, sum(rows) FROM ranges GROUP BY 1, 2;
+CREATE TABLE freshness (
+    topic TEXT NOT NULL, hop TEXT NOT NULL, commit_no INTEGER NOT NULL, source_at REAL,
+    kafka_at REAL, reached_at REAL NOT NULL, PRIMARY KEY (topic, hop)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE lags (
+    run INTEGER NOT NULL, topic TEXT NOT NULL, hop TEXT NOT NULL, bucket INTEGER NOT NULL,
+    rows INTEGER NOT NULL, PRIMARY KEY (run, topic, hop, bucket)
+) STRICT, WITHOUT ROWID;
 CREATE TRIGGER range_added AFTER INSERT ON ranges BEGIN
     INSERT INTO row_counts VALUES (NEW.topic, NEW.generation, NEW.rows)
         ON CONFLICT DO UPDATE SET rows = rows + excluded.rows;

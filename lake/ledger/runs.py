@@ -5,6 +5,10 @@ from __future__ import annotations
 from lake.formats import RunSummary
 from lake.ledger.core import LedgerCore
 from lake.ledger.entries import Run
+from lake.ledger.freshness import Arrivals, keep_arrivals
+
+KEPT_RUNS = 2_000
+NOTHING = Arrivals()
 
 
 class RunReader:
@@ -28,14 +32,22 @@ class RunReader:
 class RunHistory(RunReader):
     """Adds runs."""
 
-    def record(self, started_at: float, seconds: float, first: int, summary: RunSummary) -> int:
-        """Add a run; gives its number.
+    def record(
+        self,
+        started_at: float,
+        seconds: float,
+        first: int,
+        summary: RunSummary,
+        arrivals: Arrivals = NOTHING,
+    ) -> int:
+        """Add a run; gives its number. Of runs, the newest `KEPT_RUNS` stay.
 
         Args:
             started_at: In seconds since the epoch.
             seconds: How long it took.
             first: The commit after which what it showed was new.
             summary: What it came to.
+            arrivals: How long the rows that it brought took, and how far each table is now.
         """
         with self._core.write() as db:
             number = db.execute(
@@ -43,5 +55,7 @@ class RunHistory(RunReader):
                 " VALUES (?, ?, ?, ?, ?)",
                 (started_at, seconds, first, summary.commit, summary.dump()),
             ).lastrowid
-        assert number is not None
+            assert number is not None
+            db.execute("DELETE FROM runs WHERE run <= ?", (number - KEPT_RUNS,))
+            keep_arrivals(db, number, arrivals)
         return number
