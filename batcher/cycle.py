@@ -205,7 +205,8 @@ class Batch:
                 self._held.tell(self._exported(snapshots, commit).held_back)
             except DuckLakeError as failed:  # DuckDB is published all the same
                 error = str(failed)
-            if error is None and not any(r.startswith("raw.") for r in self._held.relations):
+            raw_waits = error or any(r.startswith("raw.") for r in self._held.relations)
+            if self._raw.is_running or not raw_waits:
                 self._lake.readers.state("batch", commit)  # single commits may be forgotten
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
         relations = {**self._raw.held_back, **self._held.relations}

@@ -21,6 +21,7 @@ LOOK_SECONDS = 0.2
 RETRY_SECONDS = 2.0
 AGAIN_SECONDS = 60.0
 """A pass without anything new: tables that somebody emptied, and days that left their window."""
+STATE_SECONDS = 10.0
 IDLE_WITHIN = 120.0
 PASS_WITHIN = 3600.0
 """Seconds that the first pass of a long history may take."""
@@ -78,13 +79,16 @@ class RawLoop:
 
     def _follow(self, lake: ReadableLake, goes_on: Callable[[], bool]) -> None:
         export = PostgresExport(self._config, self._endpoint, lake.ledger)
-        done, next_at = -1, 0.0
+        done, next_at, state_at = -1, 0.0, 0.0
         while goes_on():
             now = time.monotonic()
             if lake.ledger.commits.last() != done or now >= next_at:
                 self._moves(PASS_WITHIN)
                 with lake.pinned() as commit:
                     held = export.export_raw(commit, goes_on).held_back
+                    if not held and goes_on() and now >= state_at:
+                        lake.readers.state(STEP, commit)  # single commits may be forgotten
+                        state_at = now + STATE_SECONDS
                 self._succeeded(held)
                 # What is held back is tried again; the others have everything up to here.
                 done, next_at = commit, now + (RETRY_SECONDS if held else AGAIN_SECONDS)

@@ -197,6 +197,8 @@ class RawWriter:
         generation = self.ledger.tables.generation_at(state.topic, self.commit)
         if self.ledger.tables.generation_at(state.topic, state.commit) != generation:
             return None  # rebuilt since then: all of it is new
+        if not self.ledger.files.tells_apart(state.topic, state.commit, self.commit):
+            return None  # PostgreSQL was away for long, or restored: the ledger has forgotten
         return state.commit
 
     def whole(self) -> str:

@@ -237,6 +237,19 @@ def test_a_raw_table_that_is_gone_or_emptied_comes_back_whole(
     assert lake.ids(one) == [1, 2, 3, 4, 5][: 5 if is_new else 4]
 
 
+def test_a_database_that_comes_back_late_takes_everything_once(lake: Lake) -> None:
+    """Its commit lies among some that were joined: what is new since then nobody knows."""
+    one, _ = lake.tables
+    lake.commit(one, ID, (1,), (2,))
+    lake.export()
+    lake.commit(one, ID, (3,))
+    last = lake.ledger.commits.last()
+    lake.ledger._core.db.execute("UPDATE commits SET since = 1 WHERE commit_no = ?", (last,))
+    assert not lake.ledger.files.tells_apart(lake.ref(one).topic, last - 1, last)
+    assert not lake.export().held_back
+    assert lake.ids(one) == [1, 2, 3]
+
+
 def test_a_model_that_was_dropped_comes_back(lake: Lake) -> None:
     name = unique("m")
     lake.model(name, "SELECT 1 AS x")
