@@ -16,6 +16,7 @@ from batcher.postgres.exports import Exports, count_rows
 from batcher.postgres.model_export import ModelExport
 from batcher.postgres.model_rows import ModelRows
 from batcher.postgres.raw_writer import RawWriter, purge, window_start
+from batcher.postgres.repair import Repair
 from batcher.postgres.result import ExportResult, named
 from batcher.postgres.staged_rows import Difference
 from lake.config import Config, PostgresEndpoint
@@ -104,6 +105,27 @@ class PostgresExport:
                         raise failure from None
                     held[relation] = failure
         return ExportResult(len(written), held, written)
+
+    def repair_model(self, model: ModelRows) -> Difference:
+        """Compare a model's table with what is published, and mend it.
+
+        Raises:
+            ServiceUnreachable: The database does not answer, or another export writes it.
+            BatchError: The database refuses this user, or the table the rows.
+        """
+        with self._opened(None) as (postgres, source):
+            return Repair(postgres, self._exports, source).model(model)
+
+    def repair_raw(self, writer: RawWriter) -> Difference:
+        """Compare a raw table with the lake, and mend it.
+
+        Raises:
+            CommitConflict: Another export was further than the writer's commit.
+            ServiceUnreachable: The database does not answer, or another export writes it.
+            BatchError: The database refuses this user, or the table the rows.
+        """
+        with self._opened(None) as (postgres, source):
+            return Repair(postgres, self._exports, source).raw(writer)
 
     def raw_writers(self, commit: int) -> Iterator[RawWriter]:
         """A writer for each raw table that is exported."""

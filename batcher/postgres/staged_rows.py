@@ -37,6 +37,11 @@ class Difference:
         """By how many rows the table has grown."""
         return self.added - self.removed
 
+    def __add__(self, other: Difference) -> Difference:
+        return Difference(
+            self.added + other.added, self.changed + other.changed, self.removed + other.removed
+        )
+
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
 

@@ -9,7 +9,13 @@ import sys
 import structlog
 import typer
 
-from ducklake.cli import connector_commands, file_commands, lake_commands, pipeline_commands
+from ducklake.cli import (
+    connector_commands,
+    export,
+    file_commands,
+    lake_commands,
+    pipeline_commands,
+)
 from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption, OfflineOption
@@ -79,6 +85,7 @@ for _command in (
     lake_commands.backup,
     lake_commands.restore,
     pipeline_commands.batch,
+    export.export,
     pipeline_commands.run,
     pipeline_commands.simulate,
     pipeline_commands.demo,
