@@ -1,0 +1,265 @@
+{#-
+    A table whose changes are kept: old and new images of every row that a build changed.
+
+    `meta.primary_key` names the columns of its key; `group_by` (the key, if it is not given) names the
+    columns by which a build that is not whole computes it: groups of which nothing changed before
+    it are left as they are. A model that names no touched groups and reads no versions is computed
+    whole each time, and its changes are found by comparison.
+-#}
+{% materialization change_tracked, adapter='duckdb' %}
+    {%- set target = this.incorporate(type='table') -%}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- set key = dbt_ducklake.key_columns() -%}
+    {%- set group_by = dbt_ducklake.as_list(config.get('group_by') or key) -%}
+    {%- set touched = dbt_ducklake.marked(sql, 'touched') -%}
+    {%- set versions = dbt_ducklake.marked(sql, 'versions') -%}
+    {%- set whole = dbt_ducklake.builds_whole() -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- if config.get('contract').enforced -%}
+        {%- do run_query(get_assert_columns_equivalent(sql)) -%}
+    {%- endif -%}
+    {%- if existing is not none and not existing.is_table -%}
+        {%- do adapter.drop_relation(existing) -%}
+        {%- set existing = none -%}
+    {%- endif -%}
+
+    {%- if versions and not whole -%}
+        {%- do dbt_ducklake.take_newer(versions, key) -%}
+    {%- elif touched and not whole -%}
+        {%- do dbt_ducklake.check_touched(touched) -%}
+        {%- do run_query(
+            'create or replace temp table ducklake_touched as select distinct * from ('
+            ~ touched ~ ') as t(' ~ dbt_ducklake.numbered(group_by) ~ ')'
+        ) -%}
+    {%- endif -%}
+
+    {%- call statement('main') -%}
+        create or replace temp table ducklake_rows as
+        {{ sql }}
+    {%- endcall -%}
+
+    {%- if (versions or touched) and not whole -%}
+        {%- do dbt_ducklake.replace_groups(target, group_by) -%}
+        {%- if versions -%}{%- do dbt_ducklake.keep_positions(key) -%}{%- endif -%}
+    {%- else -%}
+        {%- set compares = existing is not none and not flags.FULL_REFRESH
+            and not versions and not dbt_ducklake.computes_groups()
+            and dbt_ducklake.has_same_columns(dbt_ducklake.change_log(this)) -%}
+        {%- do dbt_ducklake.replace_all(target, compares) -%}
+        {%- if versions -%}{%- do dbt_ducklake.keep_all_positions(versions, key) -%}{%- endif -%}
+    {%- endif -%}
+
+    {%- do run_query('drop table if exists temp.ducklake_rows') -%}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do persist_docs(target, model) -%}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [target]}) }}
+{% endmaterialization %}
+
+
+{#- The columns of the model's key: `unique_key`, or `primary_key` in its `meta`. -#}
+{% macro key_columns() -%}
+    {%- set key = config.get('unique_key') or config.get('meta', {}).get('primary_key') -%}
+    {%- if not key -%}
+        {%- do exceptions.raise_compiler_error(
+            "A model that is change_tracked needs a key: name its columns in `meta.primary_key`."
+        ) -%}
+    {%- endif -%}
+    {{ return(dbt_ducklake.as_list(key)) }}
+{%- endmacro %}
+
+
+{% macro as_list(columns) -%}
+    {{ return([columns] if columns is string else columns) }}
+{%- endmacro %}
+
+
+{% macro numbered(columns) -%}
+    {%- set names = [] -%}
+    {%- for column in columns -%}{%- do names.append('k' ~ loop.index) -%}{%- endfor -%}
+    {{ return(names | join(', ')) }}
+{%- endmacro %}
+
+
+{#- What a macro wrote into the model's text for the materialization; empty where there is none. -#}
+{% macro marked(sql, what) -%}
+    {%- set found = modules.re.search(
+        '/\\*ducklake:' ~ what ~ '\\s+(.*?)\\s*ducklake:end\\*/', sql, modules.re.DOTALL
+    ) -%}
+    {{ return(found.group(1) if found else '') }}
+{%- endmacro %}
+
+
+{#- Whether the model's source names touched groups; its text does only where it is not whole. -#}
+{% macro computes_groups() -%}
+    {{ return('dbt_ducklake.touched' in model.raw_code) }}
+{%- endmacro %}
+
+
+{#- Every tracked model that is read must say what it touches: a change would be missed in silence. -#}
+{% macro check_touched(touched) -%}
+    {%- set left_out = dbt_ducklake.as_list(config.get('untracked') or []) -%}
+    {%- for unique_id in model.depends_on.nodes if unique_id in graph.nodes -%}
+        {%- set node = graph.nodes[unique_id] -%}
+        {%- set log = 'changes.' ~ node.schema ~ '.' ~ node.alias -%}
+        {%- if log not in touched and node.alias not in touched and node.name not in left_out -%}
+            {%- do exceptions.raise_compiler_error(
+                "It reads " ~ node.name ~ ", but `touched` does not say which groups a change of it"
+                ~ " touches: add its changes there, or list it in the config `untracked`."
+            ) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{#- Condition: a row's columns are those of one row of temp table `keys`. -#}
+{% macro in_keys(alias, columns, keys) -%}
+    exists (
+        select 1 from {{ keys }} as keys
+        where {% for column in columns -%}
+            keys.k{{ loop.index }} is not distinct from {{ alias }}.{{ column }}
+            {%- if not loop.last %} and {% endif %}
+        {%- endfor %}
+    )
+{%- endmacro %}
+
+
+{#- The rows of touched groups give way to what was computed; both images are kept. -#}
+{% macro replace_groups(target, group_by) -%}
+    {%- set log = dbt_ducklake.change_log(target) -%}
+    {%- do run_query(
+        'create or replace temp table ducklake_before as select * from ' ~ target ~ ' as target where '
+        ~ dbt_ducklake.in_keys('target', group_by, 'ducklake_touched')
+    ) -%}
+    {%- do dbt_ducklake.log_changes(log, 'ducklake_before') -%}
+    {%- do run_query(
+        'delete from ' ~ target ~ ' as target where '
+        ~ dbt_ducklake.in_keys('target', group_by, 'ducklake_touched')
+    ) -%}
+    {%- do run_query('insert into ' ~ target ~ ' by name from ducklake_rows') -%}
+    {%- do run_query('drop table temp.ducklake_before; drop table temp.ducklake_touched') -%}
+{%- endmacro %}
+
+
+{#- What was computed takes the place of the table; where the two are not compared, nobody knows
+    which rows changed. -#}
+{% macro replace_all(target, compares) -%}
+    {%- set log = dbt_ducklake.change_log(target) -%}
+    {%- if compares -%}
+        {%- do dbt_ducklake.log_changes(log, target) -%}
+    {%- else -%}
+        {%- do run_query(
+            'create or replace table ' ~ log ~ " as select 0::bigint as _cycle, '' as _image, *"
+            ~ ' from ducklake_rows where false'
+        ) -%}
+        {%- do run_query(
+            "insert into ducklake.rebuilt select '" ~ dbt_ducklake.relation_name(target) ~ "', "
+            ~ dbt_ducklake.cycle_number()
+        ) -%}
+    {%- endif -%}
+    {%- do run_query('create or replace table ' ~ target ~ ' as from ducklake_rows') -%}
+{%- endmacro %}
+
+
+{% macro log_changes(log, before) -%}
+    {%- do run_query(
+        'insert into ' ~ log ~ ' by name select ' ~ dbt_ducklake.cycle_number() ~ ' as _cycle, * from ('
+        ~ ' select \'old\' as _image, * from (from ' ~ before ~ ' except all from ducklake_rows)'
+        ~ ' union all by name'
+        ~ ' select \'new\' as _image, * from (from ducklake_rows except all from ' ~ before ~ '))'
+    ) -%}
+{%- endmacro %}
+
+
+{#- Whether the table of a model's changes has the columns of what was computed. -#}
+{% macro has_same_columns(log) -%}
+    {%- set name = log.replace('ducklake."', '').replace('"', '') -%}
+    {%- set found = run_query(
+        "select (select list((column_name, data_type) order by column_index) from duckdb_columns()"
+        ~ " where schema_name = 'ducklake' and table_name = '" ~ name ~ "' and column_index > 2)"
+        ~ ' is not distinct from '
+        ~ "(select list((column_name, data_type) order by column_index) from duckdb_columns()"
+        ~ " where database_name = 'temp' and table_name = 'ducklake_rows')"
+    ) -%}
+    {{ return(found.columns[0].values()[0]) }}
+{%- endmacro %}
+
+
+{#- New records that are newer than the version the model has, by key: `ducklake_newer`. -#}
+{% macro take_newer(versions, key) -%}
+    {%- set name, columns = versions.split('|') -%}
+    {%- set schema, table = name.split('.', 1) -%}
+    {%- set source = api.Relation.create(schema='raw_new', identifier=table) -%}
+    {%- set columns = modules.re.split('\\s*,\\s*', columns.strip()) -%}
+    {%- if columns != key -%}
+        {%- do exceptions.raise_compiler_error(
+            "Its key is " ~ key | join(', ') ~ ", and it reads the latest versions by "
+            ~ columns | join(', ') ~ ": use the same columns, under the same names."
+        ) -%}
+    {%- endif -%}
+    {%- do run_query(
+        'create or replace temp table ducklake_newer as select * from ('
+        ~ dbt_ducklake.newest_versions(
+            source, columns | join(', '), dbt_ducklake.emptied_table(this)
+        )
+        ~ ') as record where not exists (select 1 from ' ~ dbt_ducklake.versions_table(this)
+        ~ ' as known where (known.epoch, known.position) >= (record._topic_epoch, record._offset) and '
+        ~ dbt_ducklake.equal('known', 'record', columns) ~ ')'
+    ) -%}
+    {%- do run_query(
+        'create or replace temp table ducklake_touched as select ' ~ dbt_ducklake.renamed(columns)
+        ~ ' from ducklake_newer'
+    ) -%}
+{%- endmacro %}
+
+
+{% macro equal(known, record, columns) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}
+        {%- do parts.append(
+            known ~ '.k' ~ loop.index ~ ' is not distinct from ' ~ record ~ '.' ~ column
+        ) -%}
+    {%- endfor -%}
+    {{ return(parts | join(' and ')) }}
+{%- endmacro %}
+
+
+{% macro renamed(columns) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}{%- do parts.append(column ~ ' as k' ~ loop.index) -%}{%- endfor -%}
+    {{ return(parts | join(', ')) }}
+{%- endmacro %}
+
+
+{% macro keep_positions(key) -%}
+    {%- set table = dbt_ducklake.versions_table(this) -%}
+    {%- do run_query(
+        'delete from ' ~ table ~ ' as known where exists (select 1 from ducklake_newer as record where '
+        ~ dbt_ducklake.equal('known', 'record', key) ~ ')'
+    ) -%}
+    {%- do run_query(
+        'insert into ' ~ table ~ ' select ' ~ dbt_ducklake.renamed(key)
+        ~ ', _topic_epoch, _offset, _is_deleted from ducklake_newer'
+    ) -%}
+    {%- do run_query('drop table temp.ducklake_newer') -%}
+{%- endmacro %}
+
+
+{% macro keep_all_positions(versions, key) -%}
+    {%- set name, columns = versions.split('|') -%}
+    {%- set schema, table = name.split('.', 1) -%}
+    {%- set source = api.Relation.create(schema=schema, identifier=table) -%}
+    {%- set emptied = dbt_ducklake.emptied_table(this) -%}
+    {%- set where = " where _op = 't'" if dbt_ducklake.is_cdc(source) else ' where false' -%}
+    {%- do run_query('create or replace table ' ~ emptied ~ ' as from ' ~ source ~ where) -%}
+    {%- do run_query(
+        'create or replace table ' ~ dbt_ducklake.versions_table(this) ~ ' as select '
+        ~ dbt_ducklake.renamed(key) ~ ', _topic_epoch as epoch, _offset as position,'
+        ~ ' _is_deleted as is_deleted from (' ~ dbt_ducklake.newest_versions(source, key | join(', '))
+        ~ ') as newest'
+    ) -%}
+{%- endmacro %}

@@ -1,0 +1,64 @@
+{#-
+    What a data test reads: rows that changed since its model's tests last passed, and rows that
+    share their key.
+
+    Tests that judge each row by itself read the changed rows; tests of uniqueness read all rows that
+    have the changed rows' values; every other test reads the whole table. So do all of them before
+    a first publication, after a build from nothing, and in the full tests (`batch.full_tests`).
+    Tests of your own that judge each row by itself are named in the variable `row_tests`.
+-#}
+{% macro duckdb__get_where_subquery(relation) -%}
+    {%- set where = config.get('where', '') -%}
+    {%- set rows = dbt_ducklake.tested_rows(relation) -%}
+    {%- if where -%}
+        {{ return('(select * from ' ~ (rows or relation) ~ ' where ' ~ where ~ ') dbt_subquery') }}
+    {%- endif -%}
+    {{ return((rows ~ ' dbt_subquery') if rows else relation) }}
+{%- endmacro %}
+
+
+{#- The rows that a test reads, as a subquery; empty where it reads the whole table. -#}
+{% macro tested_rows(relation) -%}
+    {%- if not dbt_ducklake.is_running() or model.resource_type != 'test' or model.test_metadata is none -%}
+        {{ return('') }}
+    {%- endif -%}
+    {%- set name = dbt_ducklake.relation_name(relation) -%}
+    {%- set found = run_query(
+        "select (select bool_or(tests_all) from ducklake.cycle), (select max(tested) from ducklake.models"
+        ~ " where relation = '" ~ name ~ "'), (select max(cycle) from ducklake.rebuilt where relation = '"
+        ~ name ~ "'), (select count(*) from duckdb_views() where schema_name = 'raw_new' and view_name = '"
+        ~ relation.identifier ~ "')"
+    ) -%}
+    {%- set tests_all, tested, rebuilt, is_new = found.rows[0].values() -%}
+    {%- if tests_all is none or tests_all -%}{{ return('') }}{%- endif -%}
+    {%- if relation.schema == 'raw' -%}
+        {{ return('(select * from raw_new."' ~ relation.identifier ~ '")' if is_new else '') }}
+    {%- endif -%}
+    {%- if tested is none or tested < 0 or (rebuilt is not none and rebuilt > tested) -%}
+        {{ return('') }}
+    {%- endif -%}
+    {%- set changed = '(select * exclude (_cycle, _image) from ' ~ dbt_ducklake.change_log(relation)
+        ~ " where _image = 'new' and _cycle > " ~ tested ~ ')' -%}
+    {%- set test = model.test_metadata -%}
+    {%- if test.name in ['not_null', 'accepted_values', 'relationships'] + var('row_tests', []) -%}
+        {{ return(changed) }}
+    {%- elif test.name in ('unique', 'unique_combination', 'unique_combination_of_columns') -%}
+        {%- set columns = test.kwargs.get('columns') or test.kwargs.get('combination_of_columns')
+            or [test.kwargs.get('column_name')] -%}
+        {{ return(dbt_ducklake.rows_like(relation, changed, columns)) }}
+    {%- endif -%}
+    {{ return('') }}
+{%- endmacro %}
+
+
+{#- All rows of a relation that have the values of changed rows. -#}
+{% macro rows_like(relation, changed, columns) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}
+        {%- do parts.append('changed.' ~ column ~ ' is not distinct from whole.' ~ column) -%}
+    {%- endfor -%}
+    {{ return(
+        '(select whole.* from ' ~ relation ~ ' as whole where exists (select 1 from ' ~ changed
+        ~ ' as changed where ' ~ parts | join(' and ') ~ '))'
+    ) }}
+{%- endmacro %}
