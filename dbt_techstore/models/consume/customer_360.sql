@@ -37,40 +37,20 @@ persons as (
 
 ),
 
-rates as (
-
-    select fecha, venta from {{ ref('stg_dolar_blue') }} where not is_outlier
-
-),
-
-orders as (
-
-    select
-        customers.person_key,
-        orders.order_date,
-        orders.total_ars,
-        orders.is_cancelled,
-        cast(orders.total_ars / rates.venta as decimal(18, 6)) as total_usd
-    from {{ ref('stg_orders') }} as orders
-    inner join customers
-        on orders.customer_id = customers.customer_id
-    asof left join rates
-        on orders.order_date >= rates.fecha
-
-),
-
 bought as (
 
     select
-        person_key,
-        count(*) filter (not is_cancelled) as orders,
-        count(*) filter (is_cancelled) as cancelled_orders,
-        sum(total_ars) filter (not is_cancelled) as revenue_ars,
-        sum(total_usd) filter (not is_cancelled) as revenue_usd,
-        min(order_date) filter (not is_cancelled) as first_order_on,
-        max(order_date) filter (not is_cancelled) as last_order_on
-    from orders
-    group by person_key
+        customers.person_key,
+        cast(sum(accounts.orders) as bigint) as orders,
+        cast(sum(accounts.cancelled_orders) as bigint) as cancelled_orders,
+        sum(accounts.revenue_ars) as revenue_ars,
+        sum(accounts.revenue_usd) as revenue_usd,
+        min(accounts.first_order_on) as first_order_on,
+        max(accounts.last_order_on) as last_order_on
+    from {{ ref('int_customer_orders') }} as accounts
+    inner join customers
+        on accounts.customer_id = customers.customer_id
+    group by customers.person_key
 
 ),
 

@@ -1,16 +1,10 @@
 with
 
-orders as (
-
-    select * from {{ ref('stg_orders') }}
-
-),
-
 units as (
 
-    select order_id, sum(quantity) as units
-    from {{ ref('stg_order_items') }}
-    group by order_id
+    select order_date, sum(units) as units
+    from {{ ref('int_product_days') }}
+    group by order_date
 
 ),
 
@@ -23,19 +17,10 @@ rates as (
 
 sold as (
 
-    select
-        orders.order_date,
-        count(*) filter (not is_cancelled) as orders,
-        count(*) filter (is_cancelled) as cancelled_orders,
-        count(distinct customer_id) filter (not is_cancelled) as customers,
-        sum(units) filter (not is_cancelled) as units,
-        sum(shipping_ars) filter (not is_cancelled) as shipping_ars,
-        sum(total_ars) filter (not is_cancelled) as revenue_ars,
-        sum(total_ars) filter (is_cancelled) as cancelled_ars
-    from orders
+    select orders.*, units.units
+    from {{ ref('int_daily_orders') }} as orders
     left join units
-        on orders.order_id = units.order_id
-    group by orders.order_date
+        on orders.order_date = units.order_date
 
 ),
 
@@ -45,7 +30,7 @@ calendar as (
         cast(unnest(generate_series(
             min(order_date), greatest(max(order_date), {{ today() }}), interval 1 day
         )) as date) as sales_date
-    from orders
+    from sold
 
 ),
 

@@ -6,9 +6,9 @@ products as (
 
 ),
 
-lines as (
+sales as (
 
-    {{ order_lines() }}
+    {{ product_days() }}
 
 ),
 
@@ -17,7 +17,7 @@ velocity as (
     select
         product_id,
         sum(units) as units_sold
-    from lines
+    from sales
     where order_date > {{ today() }} - {{ var('velocity_days') }}
         and order_date <= {{ today() }}
     group by product_id

@@ -6,9 +6,18 @@ products as (
 
 ),
 
-lines as (
+sales as (
 
-    {{ order_lines() }}
+    {{ product_days() }}
+
+),
+
+-- A customer who bought it twice is one customer.
+bought as (
+
+    select product_id, count(*) as customers
+    from {{ ref('int_product_customers') }}
+    group by product_id
 
 ),
 
@@ -16,8 +25,7 @@ sold as (
 
     select
         product_id,
-        count(distinct order_id) as orders,
-        count(distinct customer_id) as customers,
+        sum(orders) as orders,
         sum(units) as units,
         sum(units) filter (order_date > {{ today() }} - 30) as units_30d,
         sum(units) filter (
@@ -29,7 +37,7 @@ sold as (
         sum(net_ars - cost_ars) as margin_ars,
         min(order_date) as first_sold_on,
         max(order_date) as last_sold_on
-    from lines
+    from sales
     group by product_id
 
 ),
@@ -45,8 +53,8 @@ measured as (
         products.supplier_id,
         products.is_active,
         products.price_ars,
-        coalesce(sold.orders, 0) as orders,
-        coalesce(sold.customers, 0) as customers,
+        cast(coalesce(sold.orders, 0) as bigint) as orders,
+        coalesce(bought.customers, 0) as customers,
         cast(coalesce(sold.units, 0) as bigint) as units,
         cast(coalesce(sold.units_30d, 0) as bigint) as units_30d,
         cast(coalesce(sold.units_previous_30d, 0) as bigint) as units_previous_30d,
@@ -59,6 +67,8 @@ measured as (
     from products
     left join sold
         on products.product_id = sold.product_id
+    left join bought
+        on products.product_id = bought.product_id
 
 ),
 

@@ -1,26 +1,42 @@
 with
 
-lines as (
+sales as (
 
-    {{ order_lines() }}
+    {{ product_days() }}
+
+),
+
+-- An order with two products of a category is one order of the category.
+buyers as (
+
+    select
+        month,
+        category,
+        cast(sum(orders) as bigint) as orders,
+        count(*) as customers
+    from {{ ref('int_category_customers') }}
+    group by month, category
 
 ),
 
 by_category as (
 
     select
-        month,
-        category,
-        count(distinct order_id) as orders,
-        count(distinct customer_id) as customers,
+        sales.month,
+        sales.category,
+        any_value(buyers.orders) as orders,
+        any_value(buyers.customers) as customers,
         cast(sum(units) as bigint) as units,
         cast(sum(gross_ars) as decimal(18, 2)) as gross_ars,
         cast(sum(discount_ars) as decimal(18, 2)) as discount_ars,
         cast(sum(net_ars) as decimal(18, 2)) as revenue_ars,
         cast(sum(net_usd) as decimal(18, 2)) as revenue_usd,
         cast(sum(net_ars - cost_ars) as decimal(18, 2)) as margin_ars
-    from lines
-    group by month, category
+    from sales
+    left join buyers
+        on sales.month = buyers.month
+        and sales.category = buyers.category
+    group by sales.month, sales.category
 
 ),
 

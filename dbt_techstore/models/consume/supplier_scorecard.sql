@@ -6,9 +6,9 @@ suppliers as (
 
 ),
 
-lines as (
+sales as (
 
-    {{ order_lines() }}
+    {{ product_days() }}
 
 ),
 
@@ -53,7 +53,7 @@ offered as (
 sold as (
 
     select supplier_id, sum(net_ars) as revenue_ars
-    from lines
+    from sales
     group by supplier_id
 
 ),

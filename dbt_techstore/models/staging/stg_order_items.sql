@@ -2,7 +2,7 @@ with
 
 source as (
 
-    {{ latest_version(source('raw', 'order_items'), 'order_item_id') }}
+    {{ dbt_ducklake.latest_version(source('raw', 'order_items'), 'order_item_id') }}
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 source as (
 
-    {{ latest_version(source('raw', 'products'), 'product_id') }}
+    {{ dbt_ducklake.latest_version(source('raw', 'products'), 'product_id') }}
 
 ),
 

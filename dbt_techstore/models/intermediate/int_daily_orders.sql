@@ -1,0 +1,15 @@
+{% call dbt_ducklake.touched() %}
+select order_date from {{ dbt_ducklake.changes(ref('stg_orders')) }}
+{% endcall %}
+
+select
+    orders.order_date,
+    count(*) filter (not orders.is_cancelled) as orders,
+    count(*) filter (orders.is_cancelled) as cancelled_orders,
+    count(distinct orders.customer_id) filter (not orders.is_cancelled) as customers,
+    sum(orders.shipping_ars) filter (not orders.is_cancelled) as shipping_ars,
+    sum(orders.total_ars) filter (not orders.is_cancelled) as revenue_ars,
+    sum(orders.total_ars) filter (orders.is_cancelled) as cancelled_ars
+from {{ ref('stg_orders') }} as orders
+where {{ dbt_ducklake.is_touched('orders.order_date') }}
+group by orders.order_date
