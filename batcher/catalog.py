@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,26 +79,70 @@ def refresh_raw(config: Config, ledger: LedgerReader, commit: int) -> dict[str, 
     Returns:
         Rows of each raw table by its topic.
     """
-    counts = {}
     with opened(ledger.paths.warehouse) as database:
-        database.execute("CREATE SCHEMA IF NOT EXISTS raw")
-        _drop_others(database, {config.relation(ref) for ref, _ in config.tables()})
-        for ref, _ in config.tables():
-            found = ledger.files.new_rows(ref.topic, 0, commit)
-            columns = raw_columns(config, ledger, ref, commit)
-            # A file that a later commit shares (it was sealed meanwhile) is cut to its offsets.
-            later = {rows.path for rows in ledger.files.new_rows(ref.topic, commit, NOW)}
-            whole = [rows.path for rows in found if rows.path not in later]
-            query = rows_query(columns, whole)
-            for rows in found:
-                if rows.path in later:
-                    query += f" UNION ALL BY NAME {rows_query(columns, [rows.path], rows.ranges)}"
-            database.execute(
-                f"CREATE OR REPLACE VIEW raw.{quoted(config.relation(ref))} AS {query}"
-            )
-            counts[ref.topic] = ledger.offsets.row_count(ref.topic, commit)
-        _refresh_dead_letters(database, ledger, commit)
-    return counts
+        create_raw_views(config, ledger, commit, database)
+        refresh_dead_letters(database, ledger, commit)
+    return {ref.topic: ledger.offsets.row_count(ref.topic, commit) for ref, _ in config.tables()}
+
+
+def create_raw_views(
+    config: Config,
+    ledger: LedgerReader,
+    commit: int,
+    database: duckdb.DuckDBPyConnection,
+    relations: Iterable[str] | None = None,
+) -> None:
+    """Create views of schema raw over everything up to a commit.
+
+    Args:
+        config: The configuration.
+        ledger: The ledger, pinned at `commit`.
+        commit: The newest commit to be seen.
+        database: The warehouse.
+        relations: Which; all by default. The cost of one follows the number of its files.
+    """
+    database.execute("CREATE SCHEMA IF NOT EXISTS raw")
+    names = {config.relation(ref): ref for ref, _ in config.tables()}
+    _drop_others(database, set(names))
+    for name in names if relations is None else sorted(names.keys() & set(relations)):
+        ref = names[name]
+        found = ledger.files.new_rows(ref.topic, 0, commit)
+        columns = raw_columns(config, ledger, ref, commit)
+        # A file that a later commit shares (it was sealed meanwhile) is cut to its offsets.
+        later = {rows.path for rows in ledger.files.new_rows(ref.topic, commit, NOW)}
+        whole = [rows.path for rows in found if rows.path not in later]
+        query = rows_query(columns, whole)
+        for rows in found:
+            if rows.path in later:
+                query += f" UNION ALL BY NAME {rows_query(columns, [rows.path], rows.ranges)}"
+        database.execute(f"CREATE OR REPLACE VIEW raw.{quoted(name)} AS {query}")
+
+
+def create_new_views(
+    config: Config,
+    ledger: LedgerReader,
+    commit: int,
+    database: duckdb.DuckDBPyConnection,
+    since: Mapping[str, int],
+) -> None:
+    """Create views of schema raw_new over the rows committed after a commit, up to another.
+
+    Args:
+        config: The configuration.
+        ledger: The ledger, pinned at `commit`.
+        commit: The newest commit to be seen.
+        database: The warehouse.
+        since: Raw relation to the commit after which its rows are new.
+    """
+    database.execute("CREATE SCHEMA IF NOT EXISTS raw_new")
+    for ref, _ in config.tables():
+        name = config.relation(ref)
+        columns = raw_columns(config, ledger, ref, commit)
+        after = since.get(name, commit)
+        found = ledger.files.new_rows(ref.topic, after, commit) if after < commit else ()
+        parts = [rows_query(columns, [rows.path], rows.ranges) for rows in found]
+        query = " UNION ALL BY NAME ".join(parts) or rows_query(columns, [])
+        database.execute(f"CREATE OR REPLACE VIEW raw_new.{quoted(name)} AS {query}")
 
 
 def _drop_others(database: duckdb.DuckDBPyConnection, relations: set[str]) -> None:
@@ -111,7 +155,7 @@ def _drop_others(database: duckdb.DuckDBPyConnection, relations: set[str]) -> No
             database.execute(f"DROP VIEW raw.{quoted(name)}")
 
 
-def _refresh_dead_letters(
+def refresh_dead_letters(
     database: duckdb.DuckDBPyConnection, ledger: LedgerReader, commit: int
 ) -> None:
     """Write raw.dead_letters anew where there are others than those it has."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 
 import structlog
 
-from batcher.catalog import refresh_raw
 from batcher.dbt_build import DbtProject, Outcome
 from batcher.held_back import HeldBack
+from batcher.model_build import BuildResult, ModelBuild
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
 from batcher.publish import Publisher
 from batcher.raw_loop import RawLoop
@@ -24,8 +24,10 @@ from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
 from lake.storage.operations import make_scratch_folder
 
 log = structlog.get_logger()
-LOOK_SECONDS = 0.5
-SETTLE_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+SETTLE_SECONDS = 0.2
+EDIT_SECONDS = 5.0
+"""Seconds between two looks for an edited model, or a new day."""
 IDLE_WITHIN = 120.0
 """Seconds within which the loop moves between two cycles."""
 STEP_WITHIN = 3600.0
@@ -99,6 +101,8 @@ class Batch:
     def _open(self, config: Config, endpoints: Endpoints) -> None:
         heartbeat = self._heartbeat
         self._dbt = DbtProject(config, lambda: heartbeat.beat("dbt", STEP_WITHIN))
+        self._build = ModelBuild(config, self._ledger, self._dbt)
+        self._last: BuildResult | None = None
         self._publisher = Publisher(config, self._ledger)
         self._export = PostgresExport(config, endpoints.postgres, self._ledger)
         self._raw = RawLoop(config, endpoints.postgres, heartbeat)
@@ -118,11 +122,15 @@ class Batch:
 
     def _run_cycles(self, stop: threading.Event) -> None:
         done = -1
-        next_at = 0.0
+        next_at = look_at = 0.0
         while not stop.is_set():
             self._heartbeat.beat("waiting for commits", IDLE_WITHIN)
             newest = self._ledger.commits.last()
-            if newest != done and time.monotonic() >= next_at:
+            is_due = newest != done
+            if not is_due and time.monotonic() >= look_at:
+                look_at = time.monotonic() + EDIT_SECONDS
+                is_due = self._is_due()
+            if is_due and time.monotonic() >= next_at:
                 next_at = time.monotonic() + self._config.settings.batch.interval_seconds
                 # Commits come in groups (an order and its items): let them settle.
                 stop.wait(SETTLE_SECONDS)
@@ -140,6 +148,13 @@ class Batch:
                 except Exception as error:
                     self._failed(error)
             stop.wait(LOOK_SECONDS)
+
+    def _is_due(self) -> bool:
+        """Whether there is something to do though nothing was committed."""
+        try:
+            return self._build.is_due(self._last)
+        except DuckLakeError:  # the cycle says what is wrong with the project
+            return True
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, DuckLakeError):
@@ -179,11 +194,12 @@ class Batch:
         self._progress(step)
         self._heartbeat.beat(step, STEP_WITHIN)
 
-    def cycle(self, full: bool = False) -> Cycle:
+    def cycle(self, full: bool = False, rebuild: Iterable[str] | None = ()) -> Cycle:
         """Run one cycle.
 
         Args:
             full: Also run dbt's unit tests.
+            rebuild: Models to be built from nothing; None: all.
 
         Raises:
             BatchError: dbt could not run.
@@ -193,8 +209,8 @@ class Batch:
         previous = self._ledger.runs.last()
         with self._lake.pinned() as commit:
             self._begin("dbt")
-            refresh_raw(self._config, self._ledger, commit)
-            outcome = self._dbt.build(full)
+            built = self._build.run(commit, rebuild, full)
+            outcome = built.outcome
             seconds["dbt"] = time.time() - started
             self._begin("publish")
             snapshots = self._publisher.publish(outcome.passed, commit)
@@ -209,6 +225,8 @@ class Batch:
             if self._raw.is_running or not raw_waits:
                 self._lake.readers.state("batch", commit)  # single commits may be forgotten
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
+        self._build.finish(built, {})
+        self._last = built
         relations = {**self._raw.held_back, **self._held.relations}
         held = {relation: str(why) for relation, why in relations.items()}
         cycle = Cycle(commit, outcome, seconds, error, held)

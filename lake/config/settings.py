@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from lake.config.connections import ConnectionEntry
 from lake.config.relations import TableRef, relation_names
-from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section
+from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section, TimeZone
 
 FOREIGN = "kafka"
 """The type of a source whose topics others write."""
@@ -200,8 +200,10 @@ class Consumer(Section):
 class Batch(Section):
     """The timer that triggers dbt, publication and export."""
 
-    interval_seconds: Positive = 10
+    interval_seconds: Positive = 1
     threads: Annotated[int, Field(ge=1)] = 2
+    full_tests_hours: Positive = 24
+    time_zone: TimeZone = "America/Argentina/Buenos_Aires"
     dbt_project: Path = Path("dbt_techstore")
 
 

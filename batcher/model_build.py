@@ -1,0 +1,289 @@
+"""One build of the models: what changed since each of them was green, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from batcher.catalog import (
+    create_new_views,
+    create_raw_views,
+    opened,
+    raw_columns,
+    refresh_dead_letters,
+)
+from batcher.dbt_build import DbtProject, Outcome
+from batcher.dbt_graph import ModelGraph, ModelNode
+from batcher.model_state import (
+    Input,
+    ModelState,
+    WarehouseState,
+    begin_cycle,
+    end_cycle,
+    read_state,
+)
+from batcher.selection import Plan, select
+from lake.config import Config, TableRef
+from lake.errors import BatchError
+from lake.ledger import LedgerReader
+from lake.storage.sql import quoted
+
+DEAD_LETTERS = "dead_letters"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did.
+
+    Attributes:
+        number: Of the cycle.
+        plan: What was chosen, and why.
+        outcome: What dbt came to.
+        graph: The project's models.
+        state: How far each of them is now.
+        tests_all: Whether tests read whole tables.
+    """
+
+    number: int
+    plan: Plan
+    outcome: Outcome
+    graph: ModelGraph
+    state: WarehouseState
+    tests_all: bool = False
+
+
+class ModelBuild:
+    """Builds the models of one lake.
+
+    Args:
+        config: The configuration.
+        ledger: The lake's ledger.
+        dbt: The dbt project.
+    """
+
+    def __init__(self, config: Config, ledger: LedgerReader, dbt: DbtProject) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._dbt = dbt
+        self._refs = {config.relation(ref): ref for ref, _ in config.tables()}
+        self._zone = ZoneInfo(config.settings.batch.time_zone)
+
+    def run(
+        self, commit: int, rebuild: Iterable[str] | None = (), unit_tests: bool = False
+    ) -> BuildResult:
+        """Build what changed.
+
+        Args:
+            commit: The ledger's commit that the models shall show, pinned.
+            rebuild: Models to be built from nothing, by name or relation; None: all.
+            unit_tests: Also run dbt's unit tests.
+
+        Raises:
+            BatchError: dbt could not run, or there is no such model.
+        """
+        graph = self._dbt.graph()
+        day = datetime.now(self._zone).date().isoformat()
+        inputs = self._inputs(commit)
+        with opened(self._ledger.paths.warehouse) as warehouse:
+            state = read_state(warehouse)
+            wanted = _named(graph, rebuild)
+            plan = select(graph, state, inputs, day, self._has_new(commit), wanted)
+            due = time.time() - state.full_tests_at
+            tests_all = due > 3600 * self._config.settings.batch.full_tests_hours
+            plan = self._prepare(warehouse, graph, plan, commit, tests_all)
+            begin_cycle(warehouse, state, plan.full, tests_all)
+        outcome = self._build(graph, plan, unit_tests)
+        if tests_all and len(plan.models) < len(graph.models):
+            outcome = _with_tests(outcome, self._dbt.test())
+        models = _states(graph, plan, outcome, state, inputs, day)
+        after = WarehouseState(
+            state.number + 1, models, time.time() if tests_all else state.full_tests_at
+        )
+        return BuildResult(state.number, plan, outcome, graph, after, tests_all)
+
+    def finish(self, result: BuildResult, published: Mapping[str, int]) -> None:
+        """Keep what a build came to, once it is published.
+
+        Args:
+            result: The build.
+            published: For each relation the newest cycle whose changes its readers outside the
+                warehouse have.
+        """
+        readers = {}
+        for model in result.graph.models:
+            known = result.state.models.get(model.relation)
+            if known is None:
+                continue
+            children = [
+                result.state.models[child.relation].seen
+                for child in result.graph.models
+                if model.unique_id in child.parents and child.relation in result.state.models
+            ]
+            outside = [published[model.relation]] if model.relation in published else []
+            tested = known.tested if known.tested >= 0 else known.seen
+            readers[model.relation] = min([tested, *children, *outside])
+        with opened(self._ledger.paths.warehouse) as warehouse:
+            end_cycle(warehouse, result.state, readers)
+
+    def is_due(self, result: BuildResult | None) -> bool:
+        """Whether a new cycle has something to do though nothing was committed."""
+        if result is None:
+            return True
+        day = datetime.now(self._zone).date().isoformat()
+        models = {model.relation: model for model in self._dbt.graph().models}
+        known = result.state.models
+        return any(
+            relation not in known
+            or model.fingerprint != known[relation].fingerprint
+            or (model.reads_today and known[relation].day != day)
+            for relation, model in models.items()
+            if relation not in result.outcome.held_back
+        )
+
+    def _inputs(self, commit: int) -> dict[str, Input]:
+        """Every raw relation as it is at a commit."""
+        found = {}
+        for name, ref in self._refs.items():
+            generation = self._ledger.tables.generation_at(ref.topic, commit) or 0
+            columns = raw_columns(self._config, self._ledger, ref, commit)
+            digest = hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
+            found[name] = Input(generation, commit, digest)
+        state = self._ledger.dead_letters.state_at(commit)
+        found[DEAD_LETTERS] = Input(0, commit, state)
+        return found
+
+    def _has_new(self, commit: int) -> _NewRows:
+        return _NewRows(self._ledger, self._refs, commit)
+
+    def _prepare(
+        self,
+        warehouse: duckdb.DuckDBPyConnection,
+        graph: ModelGraph,
+        plan: Plan,
+        commit: int,
+        tests_all: bool,
+    ) -> Plan:
+        """Create the views that the models read."""
+        create_new_views(self._config, self._ledger, commit, warehouse, plan.since)
+        refresh_dead_letters(warehouse, self._ledger, commit)
+        plan = _with_emptied(warehouse, plan)
+        whole = self._refs.keys() if tests_all else plan.whole
+        create_raw_views(self._config, self._ledger, commit, warehouse, whole)
+        return plan
+
+    def _build(self, graph: ModelGraph, plan: Plan, unit_tests: bool) -> Outcome:
+        if not plan.models:
+            return Outcome(())
+        if len(plan.models) == len(graph.models):
+            return self._dbt.build(full=unit_tests)
+        sources = [graph.sources[name] for name in sorted(plan.since) if name in graph.sources]
+        return self._dbt.build([model.name for model in plan.models] + sources, unit_tests)
+
+
+class _NewRows:
+    """Asks the ledger whether a relation has rows after a commit; each question once."""
+
+    def __init__(self, ledger: LedgerReader, refs: Mapping[str, TableRef], commit: int) -> None:
+        self._ledger = ledger
+        self._refs = refs
+        self._commit = commit
+        self._known: dict[tuple[str, int], bool] = {}
+
+    def __call__(self, name: str, after: int) -> bool:
+        if name not in self._refs or after >= self._commit:
+            return False
+        if (name, after) not in self._known:
+            found = self._ledger.files.new_rows(self._refs[name].topic, after, self._commit)
+            self._known[name, after] = bool(found)
+        return self._known[name, after]
+
+
+def _named(graph: ModelGraph, names: Iterable[str] | None) -> frozenset[str]:
+    """Relations of models that are named by their name or relation; None: all."""
+    if names is None:
+        return frozenset(graph.by_relation)
+    found = set()
+    for name in names:
+        matching = {m.relation for m in graph.models if name in (m.name, m.relation)}
+        if not matching:
+            raise BatchError(
+                f"The dbt project has no model {name}.", "`ducklake report` lists the models."
+            )
+        found |= matching
+    return frozenset(found)
+
+
+def _with_emptied(warehouse: duckdb.DuckDBPyConnection, plan: Plan) -> Plan:
+    """Build a model from nothing where a new record emptied its table: it concerns old rows."""
+    emptied = set()
+    for name in plan.since:
+        if name == DEAD_LETTERS or name not in {n for m in plan.models for n in m.sources}:
+            continue
+        view = f"raw_new.{quoted(name)}"
+        [(found,)] = warehouse.execute(f"SELECT count(*) FROM {view} WHERE _op = 't'").fetchall()
+        if found:
+            emptied.add(name)
+    if not emptied:
+        return plan
+    full = {m.relation for m in plan.models if m.reads_versions and emptied & set(m.sources)}
+    return replace(plan, full=plan.full | full, whole=plan.whole | emptied)
+
+
+def _with_tests(outcome: Outcome, tests: Outcome) -> Outcome:
+    """A build's outcome, and that of all tests of the models that it did not build."""
+    errors = (failed for failed in tests.failures if failed.status != "warn")
+    bad = {name for failed in errors for name in failed.relations}
+    known = {failed.name for failed in outcome.failures}
+    return replace(
+        outcome,
+        passed=tuple(m for m in outcome.passed if m.name not in bad and m.relation not in bad),
+        tests=outcome.tests + tests.tests,
+        failed=outcome.failed + tests.failed,
+        warned=outcome.warned + tests.warned,
+        failures=outcome.failures + tuple(f for f in tests.failures if f.name not in known),
+    )
+
+
+def _states(
+    graph: ModelGraph,
+    plan: Plan,
+    outcome: Outcome,
+    before: WarehouseState,
+    inputs: Mapping[str, Input],
+    day: str,
+) -> dict[str, ModelState]:
+    """Each model's state after a build."""
+    passed = {model.relation for model in outcome.passed}
+    chosen = {model.relation for model in plan.models}
+    failed = {
+        name: f"test {test.name}: {test.status}"
+        for test in outcome.failures
+        if test.status != "warn"
+        for name in test.relations
+    }
+    states = {}
+    for model in graph.models:
+        known = before.models.get(model.relation)
+        failure = outcome.held_back.get(model.relation) or failed.get(model.name)
+        if model.relation not in chosen:
+            if known is not None:
+                states[model.relation] = replace(known, failure=known.failure or failure)
+        elif model.relation in outcome.built:
+            green = model.relation in passed
+            tested = before.number if green else (known.tested if known else -1)
+            read = {name: inputs[name] for name in model.sources if name in inputs}
+            states[model.relation] = ModelState(
+                before.number, tested, model.fingerprint, day, read, None if green else failure
+            )
+        elif known is not None:
+            states[model.relation] = replace(known, failure=failure or "not built")
+    return states
+
+
+__all__ = ["BuildResult", "ModelBuild", "ModelNode"]
