@@ -17,7 +17,7 @@ from lake.config import Config, load_config
 os.environ["OPENPYXL_LXML"] = "False"
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("ducklake.yml", "dbt_techstore", "connect", "docker")
+COPIED = ("ducklake.yml", "dbt_techstore", "dbt_ducklake", "connect", "docker")
 
 # A busy machine is slower, and no test asserts a time.
 settings.register_profile("ducklake", deadline=None)
@@ -29,7 +29,8 @@ def copy_project(folder: Path) -> Path:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("target", "logs"))
+            ignored = shutil.ignore_patterns("target", "logs", "dbt_packages")
+            shutil.copytree(source, folder / name, ignore=ignored)
         else:
             shutil.copy(source, folder / name)
     return folder

@@ -25,6 +25,7 @@ COPIED = (
     "batcher",
     "connect",
     "consumers",
+    "dbt_ducklake",
     "dbt_techstore",
     "docker",
     "docker-compose.yml",
@@ -59,7 +60,7 @@ class Project:
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        rubbish = shutil.ignore_patterns("__pycache__", "target", "logs")
+        rubbish = shutil.ignore_patterns("__pycache__", "target", "logs", "dbt_packages")
         for name in COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, self.root / name, ignore=rubbish)

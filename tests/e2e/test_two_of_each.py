@@ -152,7 +152,8 @@ def write_project(folder: Path, second: Config) -> Path:
     shutil.copytree(ROOT / "connect", folder / "connect")
     models = folder / "models"
     (models / "models").mkdir(parents=True)
-    for name in ("dbt_project.yml", "profiles.yml"):
+    shutil.copytree(ROOT / "dbt_ducklake", folder / "dbt_ducklake")
+    for name in ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml"):
         shutil.copy(ROOT / "dbt_techstore" / name, models / name)
     shutil.copytree(ROOT / "dbt_techstore" / "macros", models / "macros")
     tables = [{"name": name} for name in RELATIONS]

@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 import pytest
 
-PROJECT = Path(__file__).parents[2] / "dbt_techstore"
+ROOT = Path(__file__).parents[2]
 TODAY = "2026-03-31"
 TIMER = ("--exclude-resource-type", "unit_test")  # as the batch builds
 
@@ -333,6 +333,7 @@ class Dbt:
             env=os.environ
             | {
                 "DUCKLAKE_WAREHOUSE": str(warehouse),
+                "DBT_TARGET_PATH": str(project / "target"),
                 "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
             },
         )
@@ -342,7 +343,7 @@ class Dbt:
         assert self._process.stdin and self._process.stdout
         command = [
             *("--quiet", *arguments, "--project-dir", str(self.project)),
-            *("--profiles-dir", str(self.project), "--target-path", str(self.project / "target")),
+            *("--profiles-dir", str(self.project)),
             *("--vars", json.dumps({"today": TODAY})),
         ]
         self._process.stdin.write(json.dumps(command) + "\n")
@@ -376,11 +377,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dbt(folder: Path) -> Iterator[Dbt]:
-    project = folder / "dbt_techstore"
-    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
-    process = Dbt(project, folder / "warehouse.duckdb")
-    yield process
-    process.close()
+    for name in ("dbt_techstore", "dbt_ducklake"):
+        ignored = shutil.ignore_patterns("target", "logs", "dbt_packages")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    process = Dbt(folder / "dbt_techstore", folder / "warehouse.duckdb")
+    try:
+        installed = process.run("deps")
+        assert installed.success, installed.error
+        yield process
+    finally:
+        process.close()
 
 
 @pytest.fixture(scope="module")
@@ -419,13 +425,15 @@ def test_relations_are_named_by_layer_and_model(
 ) -> None:
     relations = warehouse.query(
         """
-        SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema <> 'raw'
+        SELECT table_schema, table_name FROM information_schema.tables
+        WHERE table_schema NOT IN ('raw', 'ducklake')
         """
     )
     assert sorted(relations) == sorted((model["schema"], model["name"]) for model in models)
     assert {name for schema, name in relations if schema == "staging"} == {
         f"stg_{table}" for table in TABLES if table != "dead_letters"
     }
+    assert {name[:4] for schema, name in relations if schema == "intermediate"} == {"int_"}
     assert sum(schema == "consume" for schema, _ in relations) >= 9
 
 
@@ -618,6 +626,16 @@ def macro(name: str, model: str, file: str, line: str, instead: str, unit: str) 
     return Break(name, model, f"macros/{file}.sql", line, instead, unit)
 
 
+def package(name: str, model: str, file: str, line: str, instead: str, unit: str) -> Break:
+    return Break(name, model, f"../dbt_ducklake/macros/{file}.sql", line, instead, unit)
+
+
+def intermediate(
+    name: str, model: str, line: str, instead: str, unit: str = "", data: str = ""
+) -> Break:
+    return Break(name, model, f"models/intermediate/{model}.sql", line, instead, unit, data)
+
+
 def consume(
     name: str, model: str, line: str, instead: str, unit: str = "", data: str = ""
 ) -> Break:
@@ -628,7 +646,7 @@ def versions(table: str, key: str) -> Break:
     return staging(
         f"versions of {table}",
         table,
-        f"{{{{ latest_version(source('raw', '{table}'), '{key}') }}}}",
+        f"{{{{ dbt_ducklake.latest_version(source('raw', '{table}'), '{key}') }}}}",
         f"select * from {{{{ source('raw', '{table}') }}}}",
         unit=f"{table}_keep_their_latest_version",
         data=f"unique_stg_{table}_{key}" if table in ("customers", "orders") else "",
@@ -665,15 +683,23 @@ BREAKS = [
     versions("products", "product_id"),
     versions("orders", "order_id"),
     versions("order_items", "order_item_id"),
-    macro(
+    package(
         "a delete is applied",
         "stg_customers",
         "latest_version",
-        "_op is distinct from 'd'",
-        "true",
+        "coalesce(_op = 'd', false)",
+        "false",
         CUSTOMERS,
     ),
-    macro(
+    package(
+        "a deleted row is hidden",
+        "stg_customers",
+        "latest_version",
+        "as newest\n    where not _is_deleted",
+        "as newest",
+        CUSTOMERS,
+    ),
+    package(
         "a truncation is applied",
         "stg_customers",
         "latest_version",
@@ -681,15 +707,15 @@ BREAKS = [
         "false",
         EMPTIED,
     ),
-    macro(
+    package(
         "what comes after a truncation stays",
         "stg_customers",
         "latest_version",
-        "{{ binlog_order('emptied') }} > {{ binlog_order('versions') }}",
-        "true",
+        "or {{ dbt_ducklake.binlog_order('emptied') }}",
+        "or true or {{ dbt_ducklake.binlog_order('emptied') }}",
         EMPTIED,
     ),
-    macro(
+    package(
         "an older version is hidden",
         "stg_customers",
         "latest_version",
@@ -697,7 +723,7 @@ BREAKS = [
         "order by _topic_epoch, _offset",
         CUSTOMERS,
     ),
-    macro(
+    package(
         "a repeated snapshot row is hidden",
         "stg_orders",
         "latest_version",
@@ -952,23 +978,71 @@ BREAKS = [
         "daily_sales",
         "from calendar\n    left join sold",
         "from calendar\n    inner join sold",
-        unit="cancelled_orders_are_no_revenue",
+        unit="every_day_to_today_has_its_sales",
         data="every_day_daily_sales_sales_date",
     ),
-    consume(
+    intermediate(
         "cancelled orders",
-        "daily_sales",
-        "sum(total_ars) filter (not is_cancelled)",
-        "sum(total_ars)",
+        "int_daily_orders",
+        "sum(orders.total_ars) filter (not orders.is_cancelled)",
+        "sum(orders.total_ars)",
         unit="cancelled_orders_are_no_revenue",
     ),
-    macro(
+    intermediate(
         "items of cancelled orders",
-        "sales_by_category",
-        "order_lines",
+        "int_order_lines",
         "where not orders.is_cancelled",
+        "where true",
+        unit="cancelled_orders_sell_nothing",
+    ),
+    intermediate(
+        "a slip of the rate in the rates of days",
+        "int_daily_rates",
+        "where not is_outlier",
         "",
-        "categories_sell_without_cancelled_orders",
+        unit="rates_pass_over_outliers_and_reach_the_newest_order",
+    ),
+    intermediate(
+        "an order after the newest rate",
+        "int_daily_rates",
+        "greatest(",
+        "least(",
+        unit="rates_pass_over_outliers_and_reach_the_newest_order",
+    ),
+    intermediate(
+        "two lines of a product",
+        "int_product_days",
+        "count(distinct lines.order_id)",
+        "count(*)",
+        unit="two_lines_of_a_product_are_one_order",
+    ),
+    intermediate(
+        "a customer who bought twice",
+        "int_product_customers",
+        "group by lines.product_id, lines.customer_id",
+        "group by lines.product_id, lines.customer_id, lines.order_item_id",
+        unit="a_customer_of_a_product_stands_once",
+    ),
+    intermediate(
+        "two products of a category",
+        "int_category_customers",
+        "count(distinct lines.order_id)",
+        "count(*)",
+        unit="products_of_a_category_in_one_order_are_one_order",
+    ),
+    intermediate(
+        "cancelled orders of a customer",
+        "int_customer_orders",
+        "sum(orders.total_ars) filter (not orders.is_cancelled)",
+        "sum(orders.total_ars)",
+        unit="each_order_counts_at_its_days_rate",
+    ),
+    intermediate(
+        "the rate of an order's day",
+        "int_customer_orders",
+        "on orders.order_date = rates.rate_date\nwhere",
+        "on rates.rate_date = '2026-03-01'\nwhere",
+        unit="each_order_counts_at_its_days_rate",
     ),
     staging(
         "a holiday fetched again",

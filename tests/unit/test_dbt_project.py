@@ -12,6 +12,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_techstore"
+PACKAGE = ROOT / "dbt_ducklake"
+FOLDERS = ("staging", "intermediate", "consume")
 CONSUME = {
     *("daily_sales", "sales_by_category", "product_performance", "customer_360"),
     *("inventory_health", "supplier_scorecard", "sales_vs_target", "support_quality"),
@@ -35,11 +37,12 @@ def schema(folder: str) -> list[dict[str, Any]]:
 
 
 def project_files() -> Iterator[Path]:
-    for folder in ("models", "macros", "tests"):
-        yield from (path for path in (PROJECT / folder).rglob("*") if path.is_file())
+    for project in (PROJECT, PACKAGE):
+        for folder in ("models", "macros", "tests"):
+            yield from (path for path in (project / folder).rglob("*") if path.is_file())
 
 
-MODELS = [model for folder in ("staging", "consume") for model in schema(folder)]
+MODELS = [model for folder in FOLDERS for model in schema(folder)]
 
 
 def test_every_source_has_one_staging_model() -> None:
@@ -52,6 +55,12 @@ def test_the_questions_of_the_shop_have_a_model_each() -> None:
     files = {path.stem for path in (PROJECT / "models" / "consume").glob("*.sql")}
     assert files >= CONSUME
     assert files == {model["name"] for model in schema("consume")}
+
+
+def test_every_intermediate_model_is_declared() -> None:
+    files = {path.stem for path in (PROJECT / "models" / "intermediate").glob("*.sql")}
+    assert files and all(name.startswith("int_") for name in files)
+    assert files == {model["name"] for model in schema("intermediate")}
 
 
 def test_every_raw_table_is_declared_described_and_tested() -> None:
@@ -91,17 +100,29 @@ def test_what_may_be_dirty_at_the_source_only_warns(model: dict[str, Any]) -> No
 
 def test_every_model_has_a_unit_test() -> None:
     tests = [
-        *read("models/staging/_unit_tests.yml")["unit_tests"],
-        *read("models/consume/_unit_tests.yml")["unit_tests"],
+        test
+        for folder in FOLDERS
+        for test in read(f"models/{folder}/_unit_tests.yml")["unit_tests"]
     ]
     assert {test["model"] for test in tests} == {model["name"] for model in MODELS}
     assert len({test["name"] for test in tests}) == len(tests)
 
 
-def test_the_project_is_sql_and_yaml_without_packages() -> None:
+def test_the_project_is_sql_and_yaml_with_one_package_that_is_beside_it() -> None:
     assert {path.suffix for path in project_files()} == {".sql", ".yml"}
-    for name in ("packages.yml", "dependencies.yml", "package-lock.yml", "__init__.py"):
-        assert not list(PROJECT.rglob(name)), name
+    assert read("packages.yml") == {"packages": [{"local": "../dbt_ducklake"}]}
+    assert not (PACKAGE / "packages.yml").exists()
+    for name in ("dependencies.yml", "__init__.py"):
+        assert not [p for p in PROJECT.rglob(name) if "dbt_packages" not in p.parts], name
+
+
+def test_tests_read_changed_rows_by_the_macro_of_the_package() -> None:
+    [dispatch] = read("dbt_project.yml")["dispatch"]
+    package = yaml.safe_load((PACKAGE / "dbt_project.yml").read_text(encoding="utf-8"))
+    assert dispatch["macro_namespace"] == "dbt"
+    assert dispatch["search_order"] == ["techstore", package["name"], "dbt"]
+    text = (PACKAGE / "macros" / "tests.sql").read_text(encoding="utf-8")
+    assert "macro duckdb__get_where_subquery(relation)" in text
 
 
 def test_dbt_sends_nothing_home() -> None:
