@@ -36,13 +36,17 @@
         ) -%}
     {%- endif -%}
 
+    {%- set equals = '=' -%}
+    {%- if (versions or touched) and not whole -%}
+        {%- set equals = dbt_ducklake.comparison(group_by) -%}
+    {%- endif -%}
     {%- call statement('main') -%}
         create or replace temp table ducklake_rows as
-        {{ sql }}
+        {{ sql.replace(dbt_ducklake.equals(), equals) }}
     {%- endcall -%}
 
     {%- if (versions or touched) and not whole -%}
-        {%- do dbt_ducklake.replace_groups(target, group_by) -%}
+        {%- do dbt_ducklake.replace_groups(target, group_by, equals) -%}
         {%- if versions -%}{%- do dbt_ducklake.keep_positions(key) -%}{%- endif -%}
     {%- else -%}
         {%- set compares = existing is not none and not flags.FULL_REFRESH
@@ -116,29 +120,39 @@
 {%- endmacro %}
 
 
-{#- Condition: a row's columns are those of one row of temp table `keys`. -#}
-{% macro in_keys(alias, columns, keys) -%}
-    exists (
-        select 1 from {{ keys }} as keys
-        where {% for column in columns -%}
-            keys.k{{ loop.index }} is not distinct from {{ alias }}.{{ column }}
-            {%- if not loop.last %} and {% endif %}
-        {%- endfor %}
-    )
+{#- How groups are compared: by equality, which lets DuckDB skip blocks, unless one has a NULL. -#}
+{% macro comparison(columns) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}{%- do parts.append('k' ~ loop.index ~ ' is null') -%}{%- endfor -%}
+    {%- set found = run_query(
+        'select coalesce(bool_or(' ~ parts | join(' or ') ~ '), false) from ducklake_touched'
+    ) -%}
+    {{ return('is not distinct from' if found.columns[0].values()[0] else '=') }}
+{%- endmacro %}
+
+
+{#- Condition: a row's columns are those of a group in `keys`. -#}
+{% macro same_group(keys, alias, columns, equals) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}
+        {%- do parts.append(keys ~ '.k' ~ loop.index ~ ' ' ~ equals ~ ' ' ~ alias ~ '.' ~ column) -%}
+    {%- endfor -%}
+    {{ return(parts | join(' and ')) }}
 {%- endmacro %}
 
 
 {#- The rows of touched groups give way to what was computed; both images are kept. -#}
-{% macro replace_groups(target, group_by) -%}
+{% macro replace_groups(target, group_by, equals) -%}
     {%- set log = dbt_ducklake.change_log(target) -%}
     {%- do run_query(
-        'create or replace temp table ducklake_before as select * from ' ~ target ~ ' as target where '
-        ~ dbt_ducklake.in_keys('target', group_by, 'ducklake_touched')
+        'create or replace temp table ducklake_before as select target.* from ' ~ target
+        ~ ' as target semi join ducklake_touched as touched on '
+        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals)
     ) -%}
     {%- do dbt_ducklake.log_changes(log, 'ducklake_before') -%}
     {%- do run_query(
-        'delete from ' ~ target ~ ' as target where '
-        ~ dbt_ducklake.in_keys('target', group_by, 'ducklake_touched')
+        'delete from ' ~ target ~ ' as target using ducklake_touched as touched where '
+        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals)
     ) -%}
     {%- do run_query('insert into ' ~ target ~ ' by name from ducklake_rows') -%}
     {%- do run_query('drop table temp.ducklake_before; drop table temp.ducklake_touched') -%}
@@ -202,29 +216,23 @@
         ) -%}
     {%- endif -%}
     {%- do run_query(
-        'create or replace temp table ducklake_newer as select * from ('
+        'create or replace temp table ducklake_records as select * from ('
         ~ dbt_ducklake.newest_versions(
             source, columns | join(', '), dbt_ducklake.emptied_table(this)
         )
-        ~ ') as record where not exists (select 1 from ' ~ dbt_ducklake.versions_table(this)
-        ~ ' as known where (known.epoch, known.position) >= (record._topic_epoch, record._offset) and '
-        ~ dbt_ducklake.equal('known', 'record', columns) ~ ')'
+        ~ ')'
+    ) -%}
+    {%- do run_query(
+        'create or replace temp table ducklake_newer as select record.* from ducklake_records as record'
+        ~ ' left join ' ~ dbt_ducklake.versions_table(this) ~ ' as known on '
+        ~ dbt_ducklake.same_group('known', 'record', columns, '=')
+        ~ ' where known.epoch is null'
+        ~ ' or (known.epoch, known.position) < (record._topic_epoch, record._offset)'
     ) -%}
     {%- do run_query(
         'create or replace temp table ducklake_touched as select ' ~ dbt_ducklake.renamed(columns)
         ~ ' from ducklake_newer'
     ) -%}
-{%- endmacro %}
-
-
-{% macro equal(known, record, columns) -%}
-    {%- set parts = [] -%}
-    {%- for column in columns -%}
-        {%- do parts.append(
-            known ~ '.k' ~ loop.index ~ ' is not distinct from ' ~ record ~ '.' ~ column
-        ) -%}
-    {%- endfor -%}
-    {{ return(parts | join(' and ')) }}
 {%- endmacro %}
 
 
@@ -238,14 +246,14 @@
 {% macro keep_positions(key) -%}
     {%- set table = dbt_ducklake.versions_table(this) -%}
     {%- do run_query(
-        'delete from ' ~ table ~ ' as known where exists (select 1 from ducklake_newer as record where '
-        ~ dbt_ducklake.equal('known', 'record', key) ~ ')'
+        'delete from ' ~ table ~ ' as known using ducklake_newer as record where '
+        ~ dbt_ducklake.same_group('known', 'record', key, '=')
     ) -%}
     {%- do run_query(
         'insert into ' ~ table ~ ' select ' ~ dbt_ducklake.renamed(key)
         ~ ', _topic_epoch, _offset, _is_deleted from ducklake_newer'
     ) -%}
-    {%- do run_query('drop table temp.ducklake_newer') -%}
+    {%- do run_query('drop table temp.ducklake_newer; drop table temp.ducklake_records') -%}
 {%- endmacro %}
 
 

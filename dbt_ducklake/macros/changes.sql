@@ -38,21 +38,32 @@ ducklake:end*/
 
 
 {#-
-    Condition on the rows of a model before this one: those of touched groups; all in a whole build.
+    The rows of a model before this one that belong to touched groups; all of them in a whole build.
 
-    The columns stand in the order of `group_by`, each with the name of its table.
+        from {{ dbt_ducklake.touched_rows(ref('stg_orders'), 'order_date') }} as orders
+
+    The columns stand in the order of `group_by`.
 -#}
-{% macro is_touched(columns) -%}
-    {%- if execute and not dbt_ducklake.builds_whole() -%}
-        {%- set listed = [columns] if columns is string else columns -%}
-        exists (
-            select 1 from ducklake_touched as touched_groups
-            where {% for column in listed -%}
-                touched_groups.k{{ loop.index }} is not distinct from {{ column }}
+{% macro touched_rows(relation, columns) -%}
+    {%- if not execute or relation.is_cte or dbt_ducklake.builds_whole() -%}
+        {{ return(relation) }}
+    {%- endif -%}
+    (
+        select before.*
+        from {{ relation }} as before
+        semi join ducklake_touched as touched_groups
+            on {% for column in dbt_ducklake.as_list(columns) -%}
+                touched_groups.k{{ loop.index }} {{ dbt_ducklake.equals() }} before.{{ column }}
                 {%- if not loop.last %} and {% endif %}
             {%- endfor %}
-        )
-    {%- else -%}
-        true
-    {%- endif -%}
+    )
+{%- endmacro %}
+
+
+{#-
+    How columns of touched groups are compared: the materialization puts `is not distinct from` in its
+    place where one of them is NULL. Equality lets DuckDB skip what cannot match.
+-#}
+{% macro equals() -%}
+    {{ return('/*ducklake:equals*/ =') }}
 {%- endmacro %}

@@ -54,11 +54,43 @@
 {#- All rows of a relation that have the values of changed rows. -#}
 {% macro rows_like(relation, changed, columns) -%}
     {%- set parts = [] -%}
+    {%- set equals = '=' if columns | length == 1 else 'is not distinct from' -%}
     {%- for column in columns -%}
-        {%- do parts.append('changed.' ~ column ~ ' is not distinct from whole.' ~ column) -%}
+        {%- do parts.append('changed.' ~ column ~ ' ' ~ equals ~ ' whole.' ~ column) -%}
     {%- endfor -%}
     {{ return(
-        '(select whole.* from ' ~ relation ~ ' as whole where exists (select 1 from ' ~ changed
-        ~ ' as changed where ' ~ parts | join(' and ') ~ '))'
+        '(select whole.* from ' ~ relation ~ ' as whole semi join ' ~ changed ~ ' as changed on '
+        ~ parts | join(' and ') ~ ')'
+    ) }}
+{%- endmacro %}
+
+
+{#-
+    For tests of your own that are a query: rows of a model that share a column with rows that changed
+    in any of some models since their tests last passed; all rows where whole tables are tested.
+
+        from {{ dbt_ducklake.tested_like(ref('orders'), 'order_id', [ref('orders'), ref('items')]) }}
+-#}
+{% macro tested_like(relation, column, changed) -%}
+    {%- if not dbt_ducklake.is_running() -%}{{ return(relation) }}{%- endif -%}
+    {%- set parts = [] -%}
+    {%- for each in changed -%}
+        {%- set found = run_query(
+            "select (select bool_or(tests_all) from ducklake.cycle), max(tested), (select max(cycle) from"
+            ~ " ducklake.rebuilt where relation = '" ~ dbt_ducklake.relation_name(each) ~ "')"
+            ~ " from ducklake.models where relation = '" ~ dbt_ducklake.relation_name(each) ~ "'"
+        ) -%}
+        {%- set tests_all, tested, rebuilt = found.rows[0].values() -%}
+        {%- if tests_all is none or tests_all or tested is none or tested < 0
+            or (rebuilt is not none and rebuilt > tested) -%}
+            {{ return(relation) }}
+        {%- endif -%}
+        {%- do parts.append(
+            'select ' ~ column ~ ' from ' ~ dbt_ducklake.change_log(each) ~ ' where _cycle > ' ~ tested
+        ) -%}
+    {%- endfor -%}
+    {{ return(
+        '(select whole.* from ' ~ relation ~ ' as whole semi join (' ~ parts | join(' union all ')
+        ~ ') as changed on changed.' ~ column ~ ' = whole.' ~ column ~ ')'
     ) }}
 {%- endmacro %}

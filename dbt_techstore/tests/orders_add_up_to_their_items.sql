@@ -9,8 +9,12 @@ select
     orders.order_id,
     orders.total_ars,
     orders.shipping_ars + coalesce(sum(items.net_ars), 0) as added_up_ars
-from {{ ref('stg_orders') }} as orders
-left join {{ ref('stg_order_items') }} as items
+from {{ dbt_ducklake.tested_like(
+    ref('stg_orders'), 'order_id', [ref('stg_orders'), ref('stg_order_items')]
+) }} as orders
+left join {{ dbt_ducklake.tested_like(
+    ref('stg_order_items'), 'order_id', [ref('stg_orders'), ref('stg_order_items')]
+) }} as items
     on orders.order_id = items.order_id
 group by orders.order_id, orders.total_ars, orders.shipping_ars
 having orders.total_ars <> added_up_ars

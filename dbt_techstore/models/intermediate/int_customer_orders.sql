@@ -17,8 +17,7 @@ select
         as revenue_usd,
     min(orders.order_date) filter (not orders.is_cancelled) as first_order_on,
     max(orders.order_date) filter (not orders.is_cancelled) as last_order_on
-from {{ ref('stg_orders') }} as orders
+from {{ dbt_ducklake.touched_rows(ref('stg_orders'), 'customer_id') }} as orders
 left join {{ ref('int_daily_rates') }} as rates
     on orders.order_date = rates.rate_date
-where {{ dbt_ducklake.is_touched('orders.customer_id') }}
 group by orders.customer_id

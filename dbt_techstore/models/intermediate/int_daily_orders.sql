@@ -10,6 +10,5 @@ select
     sum(orders.shipping_ars) filter (not orders.is_cancelled) as shipping_ars,
     sum(orders.total_ars) filter (not orders.is_cancelled) as revenue_ars,
     sum(orders.total_ars) filter (orders.is_cancelled) as cancelled_ars
-from {{ ref('stg_orders') }} as orders
-where {{ dbt_ducklake.is_touched('orders.order_date') }}
+from {{ dbt_ducklake.touched_rows(ref('stg_orders'), 'order_date') }} as orders
 group by orders.order_date

@@ -18,9 +18,7 @@ select
     items.gross_ars,
     items.discount_ars,
     items.net_ars
-from {{ ref('stg_order_items') }} as items
-inner join {{ ref('stg_orders') }} as orders
+from {{ dbt_ducklake.touched_rows(ref('stg_order_items'), 'order_id') }} as items
+inner join {{ dbt_ducklake.touched_rows(ref('stg_orders'), 'order_id') }} as orders
     on items.order_id = orders.order_id
 where not orders.is_cancelled
-    and {{ dbt_ducklake.is_touched('items.order_id') }}
-    and {{ dbt_ducklake.is_touched('orders.order_id') }}

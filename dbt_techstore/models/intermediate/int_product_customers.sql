@@ -7,6 +7,5 @@ select
     lines.product_id,
     lines.customer_id,
     count(*) as lines
-from {{ ref('int_order_lines') }} as lines
-where {{ dbt_ducklake.is_touched(['lines.product_id', 'lines.customer_id']) }}
+from {{ dbt_ducklake.touched_rows(ref('int_order_lines'), ['product_id', 'customer_id']) }} as lines
 group by lines.product_id, lines.customer_id

@@ -10,6 +10,5 @@ select
     cast(sum(lines.gross_ars) as decimal(18, 2)) as gross_ars,
     cast(sum(lines.discount_ars) as decimal(18, 2)) as discount_ars,
     cast(sum(lines.net_ars) as decimal(18, 2)) as net_ars
-from {{ ref('int_order_lines') }} as lines
-where {{ dbt_ducklake.is_touched(['lines.product_id', 'lines.order_date']) }}
+from {{ dbt_ducklake.touched_rows(ref('int_order_lines'), ['product_id', 'order_date']) }} as lines
 group by lines.product_id, lines.order_date
