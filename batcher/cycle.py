@@ -213,7 +213,7 @@ class Batch:
             outcome = built.outcome
             seconds["dbt"] = time.time() - started
             self._begin("publish")
-            snapshots = self._publisher.publish(outcome.passed, commit)
+            snapshots = self._publisher.publish(built.to_publish(), commit)
             seconds["publish"] = time.time() - started - seconds["dbt"]
             self._begin("export")
             error: str | None = None
@@ -225,7 +225,8 @@ class Batch:
             if self._raw.is_running or not raw_waits:
                 self._lake.readers.state("batch", commit)  # single commits may be forgotten
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
-        self._build.finish(built, {})
+        published = {n: s.cycle for n, s in snapshots.items() if s.cycle >= 0}
+        self._build.finish(built, published)
         self._last = built
         relations = {**self._raw.held_back, **self._held.relations}
         held = {relation: str(why) for relation, why in relations.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -29,6 +29,7 @@ from batcher.model_state import (
     read_state,
 )
 from batcher.selection import Plan, select
+from batcher.snapshot_writer import TrackedModel
 from lake.config import Config, TableRef
 from lake.errors import BatchError
 from lake.ledger import LedgerReader
@@ -56,6 +57,13 @@ class BuildResult:
     graph: ModelGraph
     state: WarehouseState
     tests_all: bool = False
+
+    def to_publish(self) -> Iterator[TrackedModel]:
+        """The models that passed and that others see."""
+        for model in self.outcome.passed:
+            node = self.graph.by_relation.get(model.relation)
+            if node is not None and node.is_published:
+                yield TrackedModel(model, self.number, node.is_tracked)
 
 
 class ModelBuild:

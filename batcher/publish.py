@@ -6,72 +6,33 @@ has not changed is not written again.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import duckdb
+from collections.abc import Iterable, Iterator, Mapping
 
 from batcher.catalog import opened, raw_columns
-from batcher.dbt_build import Model
-from batcher.description import NOT_DESCRIBED, ModelDescription
-from batcher.postgres.model_rows import RowChanges, file_changes, file_rows
+from batcher.description import ModelDescription
+from batcher.snapshot import Layer, Snapshot
+from batcher.snapshot_writer import SnapshotWriter, TrackedModel, hash_of
 from lake.config import Config
-from lake.formats import PublishedIndex, PublishedModel
+from lake.formats import PublishedIndex, PublishedLayer, PublishedModel
 from lake.ledger import LedgerReader
 from lake.storage.operations import (
+    copy_file,
     make_folder,
-    move_into_place,
     remove_file,
     rename,
     touch,
     write_unsynced,
 )
 from lake.storage.paths import files_below
-from lake.storage.sql import literal, quoted, rows_query
+from lake.storage.sql import quoted, rows_query
 
 KEEP_SECONDS = 600.0
 DEAD_LETTERS = "raw.dead_letters"
-_SNAPSHOT = re.compile(r"[0-9a-f]{16}-\d+\.parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A model's published state; the `ModelRows` of the export.
-
-    Attributes:
-        relation: `schema.name`.
-        path: The immutable Parquet file.
-        rows: Its rows.
-        digest: Hash of its contents, whatever their order.
-        description: What its project says of it.
-    """
-
-    relation: str
-    path: Path
-    rows: int
-    digest: str
-    description: ModelDescription = NOT_DESCRIBED
-
-    @property
-    def state(self) -> str:
-        """Its digest: it differs whenever the rows do."""
-        return self.digest
-
-    def whole(self) -> str:
-        """All rows, as a query of DuckDB."""
-        return file_rows(self.path)
-
-    def changes(self, since: str) -> RowChanges | None:
-        """What changed since an earlier snapshot; None where its file is gone, or has no key."""
-        olds = self.path.parent.glob(f"{glob.escape(since)}-*.parquet")
-        old = next(olds, None)
-        return None if old is None else file_changes(old, self.path, self.description.primary_key)
+_SNAPSHOT = re.compile(r"[0-9a-f]{16}-(\d+|keys|rows)\.parquet")
 
 
 class Publisher:
@@ -85,22 +46,9 @@ class Publisher:
 
     def current(self) -> dict[str, Snapshot]:
         """The published snapshots by relation."""
-        try:
-            index = PublishedIndex.load(self._index.read_text())
-        except FileNotFoundError:
-            return {}
-        return {
-            relation: Snapshot(
-                relation,
-                self._paths.root / m.path,
-                m.rows,
-                m.digest,
-                ModelDescription(tuple(m.primary_key), m.description, m.columns),
-            )
-            for relation, m in index.models.items()
-        }
+        return {name: self._loaded(name, model) for name, model in self._read().models.items()}
 
-    def publish(self, passed: Iterable[Model], commit: int) -> dict[str, Snapshot]:
+    def publish(self, passed: Iterable[TrackedModel], commit: int) -> dict[str, Snapshot]:
         """Snapshot the models that passed and swap the published file.
 
         Args:
@@ -110,79 +58,100 @@ class Publisher:
         Returns:
             All published snapshots, those of earlier cycles included.
         """
-        snapshots = self.current()
+        index = self._read()
+        snapshots = {name: self._loaded(name, model) for name, model in index.models.items()}
         with opened(self._paths.warehouse, read_only=True) as warehouse:
-            for model in passed:
-                relation = quoted(model.schema), quoted(model.name)
-                rows, digest = _hashed(warehouse, ".".join(relation))
-                self._write(warehouse, snapshots, model.relation, rows, digest)
-                snapshot = snapshots[model.relation]
-                snapshots[model.relation] = replace(snapshot, description=model.description)
-            self._publish_dead_letters(warehouse, snapshots, commit)
-        self._swap(snapshots, commit)
-        self._write_index(snapshots)
+            writer = SnapshotWriter(self._paths, warehouse)
+            for tracked in passed:
+                relation = tracked.model.relation
+                snapshots[relation] = writer.write(tracked, snapshots.get(relation))
+            # Dead letters are published as a model is; what they are the ledger knows.
+            state = self._ledger.dead_letters.state_at(commit)
+            found = warehouse.execute(f"SELECT count(*) FROM {DEAD_LETTERS}").fetchone()
+            digest = f"{hash_of([state], []):016x}"
+            snapshots[DEAD_LETTERS] = writer.relation(
+                DEAD_LETTERS, int(found[0]) if found else 0, digest, snapshots.get(DEAD_LETTERS)
+            )
+        # Whoever is killed in between leaves an index that does not say what the file shows.
+        self._write_index(snapshots, {})
+        views = self._swap(snapshots, commit, index.views)
+        self._write_index(snapshots, views)
         self._clean(snapshots)
         return snapshots
 
-    def _publish_dead_letters(
-        self,
-        warehouse: duckdb.DuckDBPyConnection,
-        snapshots: dict[str, Snapshot],
-        commit: int,
-    ) -> None:
-        """Dead letters are published as a model is; what they are the ledger knows without them."""
-        state = self._ledger.dead_letters.state_at(commit)
-        [(rows,)] = warehouse.execute(f"SELECT count(*) FROM {DEAD_LETTERS}").fetchall()
-        digest = f"{hash_of([state], []):016x}"
-        self._write(warehouse, snapshots, DEAD_LETTERS, int(rows), digest)
+    def _swap(
+        self, snapshots: Mapping[str, Snapshot], commit: int, known: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Put a file in the place of the published one, where a view is another one now.
 
-    def _write(
-        self,
-        warehouse: duckdb.DuckDBPyConnection,
-        snapshots: dict[str, Snapshot],
-        relation: str,
-        rows: int,
-        digest: str,
-    ) -> None:
-        """Write a relation's snapshot, unless it is there already."""
-        known = snapshots.get(relation)
-        if known is not None and known.digest == digest and known.path.exists():
-            return
-        schema, _, name = relation.partition(".")
-        path = self._paths.published / schema / name / f"{digest}-{rows}.parquet"
-        make_folder(path.parent)
-        staged = path.with_suffix(".tmp")
-        warehouse.execute(
-            f"COPY (SELECT * FROM {quoted(schema)}.{quoted(name)} ORDER BY ALL)"
-            f" TO {literal(str(staged))} (FORMAT parquet, COMPRESSION zstd)"
-        )
-        move_into_place(staged, path)
-        snapshots[relation] = Snapshot(relation, path, rows, digest)
-
-    def _swap(self, snapshots: dict[str, Snapshot], commit: int) -> None:
+        Returns:
+            Relation to a hash of its view's text.
+        """
+        texts = dict(self._raw_views(commit))
+        texts |= {snapshot.relation: snapshot.whole() for snapshot in snapshots.values()}
+        views = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        is_there = self._paths.lake_db.exists()
+        if is_there and views == known:
+            return views
         staged = self._paths.root / "work" / f"lake-{os.getpid()}.duckdb"
         remove_file(staged)
+        keeps = is_there and known.keys() <= views.keys()
+        if keeps:
+            copy_file(self._paths.lake_db, staged)
         with opened(staged) as database:
-            database.execute("CREATE SCHEMA raw; CREATE SCHEMA staging; CREATE SCHEMA consume")
-            for ref, _ in self._config.tables():
-                generation = self._ledger.tables.generation_at(ref.topic, commit) or 0
-                folder = self._paths.raw(ref, generation)
-                # The tree only grows, so a glob stays right while sealing goes on.
-                is_empty = not any(files_below(folder, ".parquet"))
-                files = [] if is_empty else [str(folder / "*/*/*/*.parquet")]
-                columns = raw_columns(self._config, self._ledger, ref, commit)
-                query = rows_query(columns, files)
-                database.execute(f"CREATE VIEW raw.{quoted(self._config.relation(ref))} AS {query}")
-            for snapshot in snapshots.values():
-                schema, _, name = snapshot.relation.partition(".")
+            database.execute(
+                "CREATE SCHEMA IF NOT EXISTS raw; CREATE SCHEMA IF NOT EXISTS staging;"
+                "CREATE SCHEMA IF NOT EXISTS consume"
+            )
+            for relation, text in texts.items():
+                if keeps and known.get(relation) == views[relation]:
+                    continue
+                schema, _, name = relation.partition(".")
                 database.execute(
                     f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};"
-                    f"CREATE VIEW {quoted(schema)}.{quoted(name)} AS"
-                    f" SELECT * FROM read_parquet({literal(str(snapshot.path))})"
+                    f"CREATE OR REPLACE VIEW {quoted(schema)}.{quoted(name)} AS {text}"
                 )
         rename(staged, self._paths.lake_db)
+        return views
 
-    def _write_index(self, snapshots: dict[str, Snapshot]) -> None:
+    def _raw_views(self, commit: int) -> Iterator[tuple[str, str]]:
+        """Relation and query of each raw table."""
+        for ref, _ in self._config.tables():
+            generation = self._ledger.tables.generation_at(ref.topic, commit) or 0
+            folder = self._paths.raw(ref, generation)
+            # The tree only grows, so a glob stays right while sealing goes on.
+            is_empty = not any(files_below(folder, ".parquet"))
+            files = [] if is_empty else [str(folder / "*/*/*/*.parquet")]
+            columns = raw_columns(self._config, self._ledger, ref, commit)
+            yield f"raw.{self._config.relation(ref)}", rows_query(columns, files)
+
+    def _read(self) -> PublishedIndex:
+        try:
+            return PublishedIndex.load(self._index.read_text())
+        except FileNotFoundError:
+            return PublishedIndex({})
+
+    def _loaded(self, relation: str, model: PublishedModel) -> Snapshot:
+        return Snapshot(
+            relation,
+            self._paths.root / model.path,
+            model.rows,
+            model.digest,
+            ModelDescription(tuple(model.primary_key), model.description, model.columns),
+            model.cycle,
+            tuple(self._layer(layer) for layer in model.layers),
+            tuple(self._layer(layer) for layer in model.recent),
+        )
+
+    def _layer(self, layer: PublishedLayer) -> Layer:
+        first, last, keys, rows, count = layer
+        return Layer(first, last, self._paths.root / keys, self._paths.root / rows, count)
+
+    def _dumped(self, layers: Iterable[Layer]) -> list[PublishedLayer]:
+        relative = self._paths.relative
+        return [(e.first, e.last, relative(e.keys), relative(e.rows), e.count) for e in layers]
+
+    def _write_index(self, snapshots: Mapping[str, Snapshot], views: Mapping[str, str]) -> None:
         models = {
             s.relation: PublishedModel(
                 self._paths.relative(s.path),
@@ -191,35 +160,23 @@ class Publisher:
                 s.description.primary_key,
                 s.description.text,
                 s.description.columns,
+                s.cycle,
+                self._dumped(s.layers),
+                self._dumped(s.recent),
             )
             for s in snapshots.values()
         }
         make_folder(self._index.parent)  # not there yet where nothing has passed so far
         staged = self._index.with_suffix(".tmp")
-        write_unsynced(staged, PublishedIndex(models).dump())
+        write_unsynced(staged, PublishedIndex(models, views).dump())
         rename(staged, self._index)
 
-    def _clean(self, snapshots: dict[str, Snapshot]) -> None:
+    def _clean(self, snapshots: Mapping[str, Snapshot]) -> None:
         """Delete replaced snapshots, but not under a reader that opened the file lately."""
-        current = {s.path for s in snapshots.values()}
+        current = {path for snapshot in snapshots.values() for path in snapshot.files()}
         limit = time.time() - KEEP_SECONDS
         for path in self._paths.published.glob("*/*/*.parquet"):
             if path in current:
                 touch(path)  # counts from when it was last current
             elif _SNAPSHOT.fullmatch(path.name) and path.stat().st_mtime < limit:
                 remove_file(path)
-
-
-def _hashed(warehouse: duckdb.DuckDBPyConnection, name: str) -> tuple[int, str]:
-    """(rows, digest) of a relation's contents, whatever their order."""
-    found = warehouse.execute(
-        f"SELECT count(*), coalesce(sum(hash(t)::HUGEINT), 0), bit_xor(hash(t)) FROM {name} t"
-    ).fetchone()
-    columns = warehouse.execute(f"DESCRIBE {name}").fetchall()
-    return int(found[0]), f"{hash_of(found[1:], columns):016x}"
-
-
-def hash_of(found: Iterable[object], columns: Iterable[object]) -> int:
-    """64 bits over a table's order-free hash and its columns' names and types."""
-    text = repr((tuple(found), tuple(columns)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -247,6 +247,9 @@ class RunSummary:
         return cls(**found)
 
 
+PublishedLayer = tuple[int, int, str, str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
     """A model's published state.
@@ -258,6 +261,10 @@ class PublishedModel:
         primary_key: The columns of its key.
         description: What it is.
         columns: What each described column is.
+        cycle: The cycle up to which it shows changes; -1: it is compared by its contents.
+        layers: What changed since the file was written: of each layer its first and last cycle, the
+            files of its keys and rows, and the number of keys.
+        recent: The same for each of the last cycles.
     """
 
     path: str
@@ -266,20 +273,33 @@ class PublishedModel:
     primary_key: Sequence[str] = ()
     description: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    cycle: int = -1
+    layers: Sequence[PublishedLayer] = ()
+    recent: Sequence[PublishedLayer] = ()
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> PublishedModel:
         """From its JSON object."""
-        return cls(**{**entry, "primary_key": tuple(entry.get("primary_key", ()))})
+        listed = {
+            name: tuple(tuple(layer) for layer in entry.get(name, ()))
+            for name in ("layers", "recent")
+        }
+        return cls(**{**entry, **listed, "primary_key": tuple(entry.get("primary_key", ()))})
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedIndex:
-    """What is published: relation (`schema.name`) to its state."""
+    """What is published.
+
+    Attributes:
+        models: Relation (`schema.name`) to its state.
+        views: Relation to a hash of its view's text in the published file.
+    """
 
     VERSION: ClassVar[int] = 3
 
     models: Mapping[str, PublishedModel]
+    views: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
         """As JSON."""
@@ -296,7 +316,8 @@ class PublishedIndex:
         if "version" not in found:  # a relation has a dot in its name
             return cls({name: PublishedModel(*entry) for name, entry in found.items()})
         _must_be_known(found["version"], cls.VERSION, "The index of what is published")
-        return cls({name: PublishedModel.of(entry) for name, entry in found["models"].items()})
+        models = {name: PublishedModel.of(entry) for name, entry in found["models"].items()}
+        return cls(models, found.get("views", {}))
 
 
 @dataclass(frozen=True, slots=True)
