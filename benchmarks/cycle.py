@@ -159,7 +159,8 @@ class HistoryLake:
 
 FILES = {
     "inventory": "SELECT 'SKU-' || i AS sku, 'CABA' AS warehouse, '20' AS quantity,"
-    f" '3' AS reserved, '10,5' AS unit_cost_ars, '30/03/2026' AS counted_on FROM range(1, {PRODUCTS + 1}) t(i)",
+    f" '3' AS reserved, '10,5' AS unit_cost_ars, '30/03/2026' AS counted_on"
+    f" FROM range(1, {PRODUCTS + 1}) t(i)",
     "suppliers": "SELECT i::INTEGER AS supplier_id, 'P' || i AS name, 10 AS lead_time_days,"
     " true AS active FROM range(1, 4) t(i)",
     "shipments": "SELECT 'S1' AS shipment_id, '1' AS order_id, '1' AS supplier_id,"
