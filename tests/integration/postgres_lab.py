@@ -16,7 +16,7 @@ import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.catalog import raw_columns
 from batcher.description import ModelDescription
 from batcher.postgres import ExportResult, PostgresExport
-from batcher.publish import Snapshot
+from batcher.snapshot import Snapshot
 from lake.config import Config, PostgresEndpoint, TableRef, load_config
 from lake.ledger import Ledger
 from lake.records import OffsetRange

@@ -1,7 +1,7 @@
 """Models that are computed where something changed equal those that are computed from nothing.
 
-Random changes of the shop's tables are committed to the ledger; after a few of them a cycle runs, and
-now and then every model is compared, row by row, with a build of the same commit in an empty
+Random changes of the shop's tables are committed to the ledger; after a few of them a cycle runs,
+and now and then every model is compared, row by row, with a build of the same commit in an empty
 warehouse. `MODEL_CHANGES` says how many changes there are in all.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -21,7 +20,7 @@ from batcher.model_build import BuildResult, ModelBuild
 from benchmarks.shop_lake import COLUMNS, ShopLake
 from lake.storage.sql import literal, quoted
 
-CHANGES = int(os.environ.get("MODEL_CHANGES", "120"))
+CHANGES = int(os.environ.get("MODEL_CHANGES", "40"))
 CATEGORIES = ("Audio", "Notebooks", "Celulares", "Hogar")
 
 

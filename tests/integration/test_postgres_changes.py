@@ -22,8 +22,8 @@ import pytest
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.description import ModelDescription
 from batcher.postgres import PostgresExport, RowChanges, primary_keys, raw_writer
-from batcher.publish import Snapshot
 from batcher.raw_loop import RawLoop
+from batcher.snapshot import Snapshot
 from ducklake.supervision.condition import look
 from lake import failpoints
 from lake.config import Config, load_config

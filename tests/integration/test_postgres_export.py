@@ -16,7 +16,7 @@ import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.cycle import Batch, once
 from batcher.held_back import HeldBack
 from batcher.postgres import ExportResult
-from batcher.publish import Snapshot
+from batcher.snapshot import Snapshot
 from ducklake.supervision.condition import look
 from lake.config import Config, PostgresEndpoint, load_config
 from lake.errors import BatchError

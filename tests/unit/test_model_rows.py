@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batcher.description import ModelDescription
 from batcher.postgres.model_rows import ModelRows, file_changes
-from batcher.publish import Snapshot
+from batcher.snapshot import Snapshot
 
 ROWS = st.dictionaries(st.integers(0, 9), st.none() | st.integers(0, 3), max_size=8)
 
