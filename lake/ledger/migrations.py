@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from lake.errors import UnsupportedFormatVersion
+from lake.ledger.dead_letter_counts import FROM_7_TO_8
 from lake.ledger.payloads import Payloads
 from lake.storage.operations import (
     disk_full_is_transient,
@@ -178,9 +179,10 @@ MIGRATIONS: dict[int, tuple[int, str]] = {
     4: (5, _FROM_4_TO_5),
     5: (6, _FROM_5_TO_6),
     6: (7, _FROM_6_TO_7),
+    7: (8, FROM_7_TO_8),
 }
 """A version to the one that follows it, and the SQL that leads there."""
-VERSION = 7
+VERSION = 8
 
 
 def version_of(db: sqlite3.Connection) -> int:
@@ -239,7 +241,7 @@ def _must_not_be_newer(version: int, file: Path) -> None:
 
 def _make(db: sqlite3.Connection) -> None:
     """All tables of an empty ledger at once: nobody sees those of an earlier version."""
-    _step(db, 0, VERSION, _TABLES_4 + _FROM_4_TO_5 + _FROM_5_TO_6 + _FROM_6_TO_7)
+    _step(db, 0, VERSION, _TABLES_4 + _FROM_4_TO_5 + _FROM_5_TO_6 + _FROM_6_TO_7 + FROM_7_TO_8)
 
 
 def _step(db: sqlite3.Connection, version: int, following: int, script: str) -> None:

@@ -263,3 +263,23 @@ def test_exact_numbers_leave_all_else_as_it_is(value: Any) -> None:
     text = json.dumps(value)
     if "Infinity" not in text:
         assert exact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("later", "kept"),
+    [
+        ("5", 5.0),
+        ('"5"', 5.0),
+        ("-7", -7.0),
+        ('"-0"', -0.0),
+        ('"1.5"', 1.5),
+        ("9007199254740993", "9007199254740993"),
+        *((f'"{text}"', text) for text in ("05", "5.", "5.00", "+5", " 5", "5e0", "")),
+    ],
+)
+def test_an_inferred_double_takes_whole_numbers_and_no_other_spelling(
+    later: str, kept: float | str
+) -> None:
+    batches = Batches()
+    batches.decode('{"a": 1.5}')
+    assert values(batches.decode(f'{{"a": {later}}}'), 1, first=1) == [kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -199,3 +200,42 @@ def test_a_generation_whose_tree_is_still_there_is_not_made_again(ledger: Ledger
         (tree / "left.parquet").touch()
         ledger.generations.drop(TOPIC, number, lambda session: False)
     assert number == 2
+
+
+def test_dead_letters_are_counted_whatever_changes_them(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    with Ledger(LakePaths(tmp_path)) as ledger:
+        db = ledger._core.db
+        counted = "SELECT * FROM dead_letter_counts ORDER BY 1, 2, 3"
+        scanned = (
+            "SELECT topic, generation, source_table, count(*), sum(state = 'dead'),"
+            " sum(state = 'dropped'), sum((state = 'dead') * min(value_bytes, 1048576))"
+            " FROM dead_letters GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+        for step in range(400):
+            topic, generation = chance.choice("ab"), chance.randrange(3)
+            state = chance.choice(["dead", "dropped", "redriven"])
+            match chance.randrange(8):
+                case 0:
+                    db.execute(
+                        "UPDATE dead_letters SET state = ? WHERE offset % 3 = ?", (state, step % 3)
+                    )
+                case 1:
+                    db.execute(
+                        "DELETE FROM dead_letters WHERE topic = ? AND generation = ?",
+                        (topic, generation),
+                    )
+                case 2:
+                    db.execute(
+                        "INSERT OR IGNORE INTO dead_letters SELECT topic, ?, topic_id, partition,"
+                        " offset, commit_no, kafka_ts, source_table, reason, value_bytes, state"
+                        " FROM dead_letters WHERE topic = ?",
+                        (generation, topic),
+                    )
+                case _:
+                    size = chance.choice([0, 7, 1 << 20, 1 << 30])
+                    db.execute(
+                        "INSERT INTO dead_letters VALUES (?, ?, 'i', 0, ?, 1, 0, ?, 'x', ?, ?)",
+                        (topic, generation, step, chance.choice("ab"), size, state),
+                    )
+            assert db.execute(counted).fetchall() == db.execute(scanned).fetchall()

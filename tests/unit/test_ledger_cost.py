@@ -45,6 +45,10 @@ class Lake:
                 "INSERT INTO commits VALUES (?, ?, 0, 'x', 0, ?, 0)",
                 (number, TOPIC, PARTITIONS * OFFSETS),
             )
+            db.execute(
+                "INSERT INTO dead_letters VALUES (?, 0, ?, 2, ?, ?, ?, ?, 'x', 9, 'dropped')",
+                (TOPIC, ID, number, number, number, TOPIC),
+            )
             for partition in range(PARTITIONS):
                 first = (number - 1) * OFFSETS
                 db.execute(
@@ -147,6 +151,14 @@ def _join(lake: Lake) -> None:
     lake.ledger.joins.step(TOPIC, newest - 150, lambda session: False)
 
 
+def _dead_letters(lake: Lake) -> None:
+    letters = lake.ledger.dead_letters
+    usage = letters.usage(TOPIC, 1e9)
+    assert (usage.rows, usage.recent) == (0, 0)
+    assert letters.dropped()[TOPIC] >= SHORT and letters.counts() == {}
+    assert letters.count(TOPIC) == letters.rejected(TOPIC) == 0
+
+
 STEPS: dict[str, Callable[[Lake], object]] = {
     "a commit": Lake.commit,
     "what is new": _what_is_new,
@@ -155,6 +167,7 @@ STEPS: dict[str, Callable[[Lake], object]] = {
     "how many rows": _how_many,
     "a pin": _pin,
     "ranges joined": _join,
+    "the limits of dead letters": _dead_letters,
 }
 
 

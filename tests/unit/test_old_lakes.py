@@ -303,6 +303,25 @@ def test_files_of_before_and_after_a_join_make_one_ledger(v6: OldLake) -> None:
     assert_exact(v6)
 
 
+def test_dead_letters_of_a_ledger_of_version_7_are_counted(v5: OldLake) -> None:
+    with Ledger(v5.paths) as ledger:
+        found = ledger.dead_letters.of_table(ORDERS.topic)
+        ledger.dead_letters.drop(found[:1], "s")
+    with closing(sqlite3.connect(v5.paths.ledger)) as db:  # as it was before it had counts
+        for name in ("added", "removed", "changed"):
+            db.execute(f"DROP TRIGGER dead_letter_{name}")
+        db.executescript(
+            "DROP TABLE dead_letter_counts; DROP INDEX dead_letters_by_time;"
+            " PRAGMA user_version = 7;"
+        )
+    with Ledger(v5.paths) as ledger:
+        usage = ledger.dead_letters.usage(ORDERS.topic, 0)
+        assert usage.rows == len(found) - 1 > 0
+        assert usage.bytes == sum(min(e.value_bytes, 1 << 20) for e in found[1:])
+        assert usage.recent == len(found)
+        assert ledger.dead_letters.dropped() == {ORDERS.topic: 1}
+
+
 def test_a_migration_that_is_killed_begins_again(
     v5: OldLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
