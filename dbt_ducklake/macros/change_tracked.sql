@@ -18,9 +18,6 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
-    {%- if config.get('contract').enforced -%}
-        {%- do run_query(get_assert_columns_equivalent(sql)) -%}
-    {%- endif -%}
     {%- if existing is not none and not existing.is_table -%}
         {%- do adapter.drop_relation(existing) -%}
         {%- set existing = none -%}
@@ -39,6 +36,10 @@
     {%- set equals = '=' -%}
     {%- if (versions or touched) and not whole -%}
         {%- set equals = dbt_ducklake.comparison(group_by) -%}
+    {%- endif -%}
+    {#- Not before: the model may read the touched groups. -#}
+    {%- if config.get('contract').enforced -%}
+        {%- do get_assert_columns_equivalent(sql) -%}
     {%- endif -%}
     {%- call statement('main') -%}
         create or replace temp table ducklake_rows as

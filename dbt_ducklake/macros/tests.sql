@@ -40,7 +40,8 @@
     {%- set changed = '(select * exclude (_cycle, _image) from ' ~ dbt_ducklake.change_log(relation)
         ~ " where _image = 'new' and _cycle > " ~ tested ~ ')' -%}
     {%- set test = model.test_metadata -%}
-    {%- if test.name in ['not_null', 'accepted_values', 'relationships'] + var('row_tests', []) -%}
+    {%- set by_row = ['not_null', 'accepted_values', 'accepted_range', 'relationships'] -%}
+    {%- if test.name in by_row + var('row_tests', []) -%}
         {{ return(changed) }}
     {%- elif test.name in ('unique', 'unique_combination', 'unique_combination_of_columns') -%}
         {%- set columns = test.kwargs.get('columns') or test.kwargs.get('combination_of_columns')

@@ -116,6 +116,12 @@ def test_a_changed_model_and_a_new_table_need_no_new_image(project: Project) -> 
         "        calendar.sales_date,\n        42 as answer,\n",
     )
     edit(
+        "dbt_techstore/models/consume/_schema.yml",
+        "      - name: sales_date\n",
+        "      - name: answer\n        data_type: integer\n        description: The answer.\n"
+        "      - name: sales_date\n",
+    )
+    edit(
         "ducklake.yml",
         "      inventory:\n",
         "      stock:\n        {file: inventory.csv, key: [sku, warehouse],"

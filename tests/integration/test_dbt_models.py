@@ -417,7 +417,9 @@ def models(built: tuple[Warehouse, Build], dbt: Dbt) -> list[dict[str, Any]]:
 def test_everything_builds_and_no_test_even_warns(built: tuple[Warehouse, Build]) -> None:
     build = built[1]
     assert build.success, (build.error, {n: build.results[n] for n in build.red})
-    assert build.having("success", "pass") == set(build.results)
+    exposures = build.having("no-op")  # nothing to run: they say who reads
+    assert exposures == {"postgres_consume", "report"}
+    assert build.having("success", "pass") == set(build.results) - exposures
 
 
 def test_relations_are_named_by_layer_and_model(
@@ -981,6 +983,13 @@ BREAKS = [
         unit="every_day_to_today_has_its_sales",
         data="every_day_daily_sales_sales_date",
     ),
+    consume(
+        "a figure that cannot be negative",
+        "daily_sales",
+        "coalesce(sold.orders, 0) as orders",
+        "coalesce(sold.orders, 0) - 1 as orders",
+        data="figures_of_daily_sales_are_not_negative",
+    ),
     intermediate(
         "cancelled orders",
         "int_daily_orders",
@@ -1099,6 +1108,24 @@ def test_a_cleaning_line_cannot_be_removed_unnoticed(
         build = dbt.run("build", "--no-write-json", "--select", broken.model, *TIMER)
         assert not build.success
         assert_noticed(build, broken.data)
+
+
+def test_a_model_that_leaves_its_contract_is_not_built(warehouse: Warehouse, dbt: Dbt) -> None:
+    path = dbt.project / "models" / "consume" / "daily_sales.sql"
+    whole = path.read_text()
+    before = warehouse.query("SELECT count(*), sum(orders) FROM consume.daily_sales")
+    try:
+        for column in (
+            "cast(sold.orders as integer) as orders",
+            "sold.orders as orders, 1 as more",
+        ):
+            path.write_text(whole.replace("coalesce(sold.orders, 0) as orders", column))
+            build = dbt.run("build", "--no-write-json", "--select", "daily_sales", *TIMER)
+            status, message = build.results["daily_sales"]
+            assert status == "error" and "enforced contract" in message, message
+    finally:
+        path.write_text(whole)
+    assert warehouse.query("SELECT count(*), sum(orders) FROM consume.daily_sales") == before
 
 
 def test_a_repeated_record_holds_back_its_table_and_nothing_else(

@@ -89,6 +89,39 @@ def test_every_model_is_described_and_its_key_is_tested(model: dict[str, Any]) -
         assert {"unique_combination": {"arguments": {"columns": key}}} in model["data_tests"]
 
 
+@pytest.mark.parametrize("model", schema("consume"), ids=lambda model: model["name"])
+def test_what_others_read_has_its_types_by_contract(model: dict[str, Any]) -> None:
+    assert read("dbt_project.yml")["models"]["techstore"]["consume"]["+contract"] == {
+        "enforced": True
+    }
+    assert all(re.fullmatch(r"[a-z]+(\(\d+,\d+\))?", c["data_type"]) for c in model["columns"])
+    [listed] = [test for test in model["data_tests"] if "dbt_ducklake.accepted_range" in test]
+    arguments = listed["dbt_ducklake.accepted_range"]["arguments"]
+    assert arguments["min_value"] == 0
+    assert set(arguments["columns"]) <= {column["name"] for column in model["columns"]}
+
+
+def test_who_reads_the_consume_models_is_declared() -> None:
+    exposures = {
+        exposure["name"]: exposure for exposure in read("models/exposures.yml")["exposures"]
+    }
+    assert set(exposures) == {"postgres_consume", "report"}
+    everything = exposures["postgres_consume"]["depends_on"]
+    assert sorted(everything) == sorted(f"ref('{model['name']}')" for model in schema("consume"))
+    queries = (ROOT / "ducklake" / "cli" / "report.py").read_text(encoding="utf-8")
+    asked = {f"ref('{name}')" for name in re.findall(r"consume\.(\w+)", queries)}
+    assert asked and set(exposures["report"]["depends_on"]) == asked
+
+
+def test_own_tests_that_judge_each_row_read_changed_rows_only() -> None:
+    own = {path.stem for path in (PROJECT / "tests" / "generic").glob("*.sql")}
+    whole = {"every_day", "readable", "unique_combination"}  # these ask other rows too
+    assert set(read("dbt_project.yml")["vars"]["row_tests"]) == own - whole
+    shipped = {path.stem for path in (PACKAGE / "tests" / "generic").glob("*.sql")}
+    text = (PACKAGE / "macros" / "tests.sql").read_text(encoding="utf-8")
+    assert shipped and all(f"'{name}'" in text for name in shipped)
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["name"])
 def test_what_may_be_dirty_at_the_source_only_warns(model: dict[str, Any]) -> None:
     for column in model["columns"]:
