@@ -6,7 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell .ci/pythons | head -n 1 | cut -d ' ' -f 2-)
 BIN := .venv/bin
 READY := .venv/.ready
-PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests
+PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests .ci/sqlfluff
+SQL := $(addprefix dbt_techstore/,models macros tests) dbt_ducklake
 
 .PHONY: help demo test check check-pythons lint soak sabotage bench lock clean install compose-demo compose-down test-compose
 
@@ -86,6 +87,7 @@ lint: $(READY)
 	@$(BIN)/black --quiet --check $(PATHS) || { echo "run: $(BIN)/black $(PATHS)" >&2; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/sqlfluff lint --nocolor --disable-progress-bar --processes 1 $(SQL) >&2
 
 bench: $(READY)
 	@test -n "$(NAME)" || { echo "which? make bench NAME={$$(cd benchmarks && ls *.py | grep -v -e __init__ -e broker | sed 's/\.py//' | paste -sd,)}" >&2; exit 1; }

@@ -105,7 +105,7 @@
 {%- endmacro %}
 
 
-{#- Every tracked model that is read must say what it touches: a change would be missed in silence. -#}
+{#- Every tracked model that is read must say what it touches: else a change would be missed. -#}
 {% macro check_touched(touched) -%}
     {%- set left_out = dbt_ducklake.as_list(config.get('untracked') or []) -%}
     {%- for unique_id in model.depends_on.nodes if unique_id in graph.nodes -%}
@@ -239,7 +239,9 @@
 
 {% macro renamed(columns) -%}
     {%- set parts = [] -%}
-    {%- for column in columns -%}{%- do parts.append(column ~ ' as k' ~ loop.index) -%}{%- endfor -%}
+    {%- for column in columns -%}
+        {%- do parts.append(column ~ ' as k' ~ loop.index) -%}
+    {%- endfor -%}
     {{ return(parts | join(', ')) }}
 {%- endmacro %}
 

@@ -76,7 +76,8 @@
     where a model before it was built from nothing, so that its changes are not known.
 -#}
 {% macro builds_whole() -%}
-    {%- if not dbt_ducklake.is_running() or flags.FULL_REFRESH or load_cached_relation(this) is none -%}
+    {%- if not dbt_ducklake.is_running() or flags.FULL_REFRESH
+        or load_cached_relation(this) is none -%}
         {{ return(true) }}
     {%- endif -%}
     {%- set before = dbt_ducklake.tracked_before() + ["''"] -%}

@@ -19,7 +19,8 @@
 
 {#- The rows that a test reads, as a subquery; empty where it reads the whole table. -#}
 {% macro tested_rows(relation) -%}
-    {%- if not dbt_ducklake.is_running() or model.resource_type != 'test' or model.test_metadata is none -%}
+    {%- if not dbt_ducklake.is_running() or model.resource_type != 'test'
+        or model.test_metadata is none -%}
         {{ return('') }}
     {%- endif -%}
     {%- set name = dbt_ducklake.relation_name(relation) -%}

@@ -26,6 +26,12 @@
 {%- endmacro %}
 
 
+{#- The fifth that a row is in, 5 for the greatest: cume_dist, so that equals are in the same. -#}
+{% macro fifth(column, among) -%}
+    cast(ceil(5 * cume_dist() over (partition by {{ among }} order by {{ column }})) as tinyint)
+{%- endmacro %}
+
+
 {#- A share as a percentage with one decimal; NULL where there is nothing to divide by. -#}
 {% macro percent(part, whole) -%}
     cast(100 * ({{ part }}) / nullif({{ whole }}, 0) as decimal(12, 1))

@@ -1,4 +1,4 @@
-{#- The one "today" of the project: `--vars '{today: 2026-03-31}'`, else the date in Argentina now. -#}
+{#- The one "today" of the project: `--vars '{today: 2026-03-31}'`, else Argentina's date now. -#}
 {% macro today() -%}
     {%- if var('today') -%}
         date '{{ var("today") }}'

@@ -885,7 +885,7 @@ BREAKS = [
     staging(
         "the contact for sales",
         "suppliers",
-        "[c for c in contact_list if regexp_matches(lower(c.role), 'sales|ventas|comercial')][1]",
+        "{{ first_contact('contact_list', 'sales|ventas|comercial') }}",
         "null",
         unit="the_contact_for_sales_is_taken",
     ),
@@ -1056,8 +1056,8 @@ BREAKS = [
     staging(
         "a holiday fetched again",
         "feriados",
-        "qualify row_number()",
-        "qualify 1 = 1 or row_number()",
+        "row_number() over (",
+        "1 = 1 or row_number() over (",
         unit="a_holiday_fetched_again_stands_once",
         data="unique_combination_stg_feriados_fecha__nombre",
     ),

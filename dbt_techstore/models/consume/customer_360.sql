@@ -16,7 +16,7 @@ persons as (
     select
         person_key,
         min(customer_id) as customer_id,
-        string_agg(customer_id::varchar, ',' order by customer_id) as customer_ids,
+        string_agg(cast(customer_id as varchar), ',' order by customer_id) as customer_ids,
         count(*) > 1 as is_merged,
         max(email) as email,
         last(first_name order by updated_at, customer_id) filter (first_name is not null)
@@ -89,20 +89,20 @@ measured as (
 
 ),
 
--- Fifths by rank, 5 the best. cume_dist, not ntile: equal customers get equal marks.
+-- Fifths by rank, 5 the best; equal customers get equal marks.
 scored as (
 
     select
         *,
-        case when orders > 0 then cast(ceil(5 * cume_dist() over (
-            partition by orders > 0 order by last_order_on
-        )) as tinyint) end as recency_score,
-        case when orders > 0 then cast(ceil(5 * cume_dist() over (
-            partition by orders > 0 order by orders
-        )) as tinyint) end as frequency_score,
-        case when orders > 0 then cast(ceil(5 * cume_dist() over (
-            partition by orders > 0 order by revenue_ars
-        )) as tinyint) end as money_score
+        case
+            when orders > 0 then {{ fifth('last_order_on', 'orders > 0') }}
+        end as recency_score,
+        case
+            when orders > 0 then {{ fifth('orders', 'orders > 0') }}
+        end as frequency_score,
+        case
+            when orders > 0 then {{ fifth('revenue_ars', 'orders > 0') }}
+        end as money_score
     from measured
 
 ),

@@ -26,12 +26,12 @@ by_category as (
         sales.category,
         any_value(buyers.orders) as orders,
         any_value(buyers.customers) as customers,
-        cast(sum(units) as bigint) as units,
-        cast(sum(gross_ars) as decimal(18, 2)) as gross_ars,
-        cast(sum(discount_ars) as decimal(18, 2)) as discount_ars,
-        cast(sum(net_ars) as decimal(18, 2)) as revenue_ars,
-        cast(sum(net_usd) as decimal(18, 2)) as revenue_usd,
-        cast(sum(net_ars - cost_ars) as decimal(18, 2)) as margin_ars
+        cast(sum(sales.units) as bigint) as units,
+        cast(sum(sales.gross_ars) as decimal(18, 2)) as gross_ars,
+        cast(sum(sales.discount_ars) as decimal(18, 2)) as discount_ars,
+        cast(sum(sales.net_ars) as decimal(18, 2)) as revenue_ars,
+        cast(sum(sales.net_usd) as decimal(18, 2)) as revenue_usd,
+        cast(sum(sales.net_ars - sales.cost_ars) as decimal(18, 2)) as margin_ars
     from sales
     left join buyers
         on sales.month = buyers.month

@@ -1,5 +1,5 @@
--- Without the outliers: one mistyped rate would turn a day's pesos into ten times the dollars. A day
--- after the newest rate takes the newest.
+-- Without the outliers: one mistyped rate would turn a day's pesos into ten times the dollars. A
+-- day after the newest rate takes the newest.
 with
 
 rates as (

@@ -26,9 +26,10 @@ days as (
 
     select fecha, compra, venta
     from readings
-    qualify row_number() over (
-        partition by fecha order by read_at desc, _fetched_at desc, _offset desc
-    ) = 1
+    qualify
+        row_number() over (
+            partition by fecha order by read_at desc, _fetched_at desc, _offset desc
+        ) = 1
 
 ),
 

@@ -14,9 +14,10 @@ renamed as (
         {{ trimmed('tipo') }} as tipo
     from source
     -- A year is fetched again and again.
-    qualify row_number() over (
-        partition by fecha, {{ trimmed('nombre') }} order by _fetched_at desc, _offset desc
-    ) = 1
+    qualify
+        row_number() over (
+            partition by fecha, {{ trimmed('nombre') }} order by _fetched_at desc, _offset desc
+        ) = 1
 
 )
 

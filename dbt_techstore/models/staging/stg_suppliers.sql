@@ -11,10 +11,7 @@ unnested as (
     select
         *,
         case
-            when json_valid(contacts) then from_json(
-                contacts,
-                '[{"name": "VARCHAR", "email": "VARCHAR", "phone": "VARCHAR", "role": "VARCHAR"}]'
-            )
+            when json_valid(contacts) then {{ contacts_of('contacts') }}
             else []
         end as contact_list
     from source
@@ -27,7 +24,7 @@ chosen as (
         *,
         -- The one in charge of sales takes orders; without one, the first in the list.
         coalesce(
-            [c for c in contact_list if regexp_matches(lower(c.role), 'sales|ventas|comercial')][1],
+            {{ first_contact('contact_list', 'sales|ventas|comercial') }},
             contact_list[1]
         ) as contact
     from unnested

@@ -6,17 +6,16 @@
 -#}
 {% test readable(model, columns) %}
 
-{{ config(
-    fail_calc='coalesce(max(percentage), 0)', warn_if='> 0', error_if='> 5'
-) }}
+{{ config(fail_calc='coalesce(max(percentage), 0)', warn_if='> 0', error_if='> 5') }}
 
 {% for column in columns %}
-select
-    '{{ column }}' as unreadable,
-    cast(ceil(100.0 * count(*) filter ({{ column }} is null) / count(*)) as integer) as percentage
-from {{ model }}
-having count(*) filter ({{ column }} is null) > 0
-{% if not loop.last %}union all{% endif %}
+    select
+        '{{ column }}' as unreadable,
+        cast(ceil(100.0 * count(*) filter ({{ column }} is null) / count(*)) as integer)
+            as percentage
+    from {{ model }}
+    having count(*) filter ({{ column }} is null) > 0
+    {% if not loop.last %}union all{% endif %}
 {% endfor %}
 
 {% endtest %}
