@@ -25,6 +25,11 @@ def touched(caller: Callable[[], str]) -> str:
     return ""
 
 
-def is_touched(columns: object) -> str:
-    """Every row."""
-    return "true"
+def touched_rows(relation: object, columns: object) -> object:
+    """All rows of the model before."""
+    return relation
+
+
+def tested_like(relation: object, column: str, changed: object) -> object:
+    """All rows of the model."""
+    return relation

@@ -37,13 +37,14 @@
     {%- if (versions or touched) and not whole -%}
         {%- set equals = dbt_ducklake.comparison(group_by) -%}
     {%- endif -%}
+    {%- set query = sql.replace(dbt_ducklake.equals(), equals) -%}
     {#- Not before: the model may read the touched groups. -#}
     {%- if config.get('contract').enforced -%}
-        {%- do get_assert_columns_equivalent(sql) -%}
+        {%- do get_assert_columns_equivalent(query) -%}
     {%- endif -%}
     {%- call statement('main') -%}
         create or replace temp table ducklake_rows as
-        {{ sql.replace(dbt_ducklake.equals(), equals) }}
+        {{ query }}
     {%- endcall -%}
 
     {%- if (versions or touched) and not whole -%}
@@ -124,7 +125,9 @@
 {#- How groups are compared: by equality, which lets DuckDB skip blocks, unless one has a NULL. -#}
 {% macro comparison(columns) -%}
     {%- set parts = [] -%}
-    {%- for column in columns -%}{%- do parts.append('k' ~ loop.index ~ ' is null') -%}{%- endfor -%}
+    {%- for column in columns -%}
+        {%- do parts.append('k' ~ loop.index ~ ' is null') -%}
+    {%- endfor -%}
     {%- set found = run_query(
         'select coalesce(bool_or(' ~ parts | join(' or ') ~ '), false) from ducklake_touched'
     ) -%}
@@ -136,7 +139,9 @@
 {% macro same_group(keys, alias, columns, equals) -%}
     {%- set parts = [] -%}
     {%- for column in columns -%}
-        {%- do parts.append(keys ~ '.k' ~ loop.index ~ ' ' ~ equals ~ ' ' ~ alias ~ '.' ~ column) -%}
+        {%- do parts.append(
+            keys ~ '.k' ~ loop.index ~ ' ' ~ equals ~ ' ' ~ alias ~ '.' ~ column
+        ) -%}
     {%- endfor -%}
     {{ return(parts | join(' and ')) }}
 {%- endmacro %}
