@@ -21,6 +21,7 @@ from batcher.dbt_build import DbtProject
 from batcher.model_build import ModelBuild
 from benchmarks.shop_lake import ShopLake
 from lake.storage.sql import quoted
+from tests.integration.handbook import FENCE, ORDER, section_of
 from tests.integration.test_incremental_models import Shop
 
 TODAY = date(2026, 3, 31)
@@ -379,6 +380,14 @@ class Truth:
             }
         return found
 
+    def payment_days(self) -> Rows:
+        """The model of the package's page."""
+        kept = self.orders[self.orders["status"] != "cancelled"]
+        return {
+            key: {"orders": len(rows), "revenue_ars": rows["total_ars"].sum()}
+            for key, rows in kept.groupby(["day", "payment_method"])
+        }
+
     def holiday_effect(self) -> Rows:
         holidays = {(r["fecha"], r["nombre"]) for r in self._raw("feriados").to_dict("records")}
         closed = {day for day, _ in holidays}
@@ -440,6 +449,7 @@ MODELS: dict[str, Callable[[Truth], Rows]] = {
     "sales_vs_target": Truth.sales_vs_target,
     "support_quality": Truth.support_quality,
     "holiday_effect": Truth.holiday_effect,
+    "payment_days": Truth.payment_days,
 }
 
 
@@ -484,11 +494,21 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Figures]:
     text = project.read_text(encoding="utf-8")
     assert text.count('  today: ""\n') == 1
     project.write_text(text.replace('  today: ""\n', f'  today: "{TODAY}"\n'), encoding="utf-8")
+    follow("dbt_ducklake/README.md", "Write a model", project.parents[1])
     made = Figures(lake)
     made.shop.start()
     files(made.shop)
     yield made
     lake.close()
+
+
+def follow(page: str, section: str, folder: Path) -> None:
+    """Create and append to files as a section says."""
+    for block in FENCE.finditer(section_of(page, section)):
+        if block["language"] != "text":
+            [*_, (verb, name)] = ORDER.findall(block["before"])
+            before = "" if verb == "Create" else (folder / name).read_text(encoding="utf-8")
+            (folder / name).write_text(before + block["text"], encoding="utf-8")
 
 
 def files(shop: Shop) -> None:
@@ -529,6 +549,22 @@ def test_every_figure_stays_that_of_the_sources_through_cycles(figures: Figures)
         for _ in range(12):
             shop.random.choice(shop.all())()
         assert figures.cycle()
+    figures.compare()
+
+
+def test_the_model_of_the_packages_page_is_computed_by_the_day(figures: Figures) -> None:
+    log = 'ducklake."changes.consume.payment_days"'
+    query = f"SELECT DISTINCT order_date FROM {log} WHERE _cycle = (SELECT max(_cycle) FROM {log})"
+    order = figures.shop.orders[min(figures.shop.orders)]
+    computed = []
+    for day in (3, 4):
+        order |= {"ordered_at": f"2026-03-{day:02} 10:00:00", "status": "paid"}
+        figures.shop._commit("orders", [order], "u")
+        done = figures.build.run(figures.lake.ledger.commits.last())
+        with duckdb.connect(str(figures.lake.ledger.paths.warehouse), read_only=True) as database:
+            computed.append({day.day for (day,) in database.execute(query).fetchall()})
+        figures.build.finish(done, {})
+    assert computed[1] == {3, 4}, "the day that it left, the day that it came to, and no other"
     figures.compare()
 
 
