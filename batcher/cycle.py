@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 import structlog
 
 from batcher.dbt_build import DbtProject, Outcome
+from batcher.failures import keep_failures
 from batcher.held_back import HeldBack
 from batcher.model_build import BuildResult, ModelBuild
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
@@ -194,6 +195,12 @@ class Batch:
         self._progress(step)
         self._heartbeat.beat(step, STEP_WITHIN)
 
+    def _keep_failures(self, built: BuildResult, commit: int) -> None:
+        paths, outcome = self._lake.paths, built.outcome
+        relations = [model.relation for model in built.plan.models]
+        sources = [f"raw.{name}" for name in built.plan.since]
+        keep_failures(paths, outcome.failures, relations + sources, commit, built.tests_all)
+
     def cycle(self, full: bool = False, rebuild: Iterable[str] | None = ()) -> Cycle:
         """Run one cycle.
 
@@ -211,6 +218,7 @@ class Batch:
             self._begin("dbt")
             built = self._build.run(commit, rebuild, full)
             outcome = built.outcome
+            self._keep_failures(built, commit)
             seconds["dbt"] = time.time() - started
             self._begin("publish")
             snapshots = self._publisher.publish(built.to_publish(), commit)
@@ -221,13 +229,14 @@ class Batch:
                 self._held.tell(self._exported(snapshots, commit).held_back)
             except DuckLakeError as failed:  # DuckDB is published all the same
                 error = str(failed)
+            published = {name: s.cycle for name, s in snapshots.items() if s.cycle >= 0}
+            self._build.finish(built, published)
+            self._last = built
             raw_waits = error or any(r.startswith("raw.") for r in self._held.relations)
             if self._raw.is_running or not raw_waits:
-                self._lake.readers.state("batch", commit)  # single commits may be forgotten
+                # Single commits before that may be forgotten.
+                self._lake.readers.state("batch", min(commit, built.passed_commit))
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
-        published = {n: s.cycle for n, s in snapshots.items() if s.cycle >= 0}
-        self._build.finish(built, published)
-        self._last = built
         relations = {**self._raw.held_back, **self._held.relations}
         held = {relation: str(why) for relation, why in relations.items()}
         cycle = Cycle(commit, outcome, seconds, error, held)
@@ -236,14 +245,18 @@ class Batch:
         return cycle
 
 
-def once(batch: Batch) -> Cycle:
+def once(batch: Batch, rebuild: Iterable[str] | None = ()) -> Cycle:
     """Run one full cycle.
+
+    Args:
+        batch: The batch.
+        rebuild: Models to be built from nothing; None: all.
 
     Raises:
         ServiceUnreachable: PostgreSQL could not be brought up to date.
         BatchError: Some relations could not be exported; the others are.
     """
-    cycle = batch.cycle(full=False)
+    cycle = batch.cycle(full=False, rebuild=rebuild)
     if cycle.export_error is not None:
         raise ServiceUnreachable(cycle.export_error)
     if cycle.not_exported:

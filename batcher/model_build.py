@@ -31,7 +31,7 @@ from batcher.model_state import (
 from batcher.selection import Plan, select
 from batcher.snapshot_writer import TrackedModel
 from lake.config import Config, TableRef
-from lake.errors import BatchError
+from lake.errors import BatchError, CommitsJoined
 from lake.ledger import LedgerReader
 from lake.storage.sql import quoted
 
@@ -57,6 +57,12 @@ class BuildResult:
     graph: ModelGraph
     state: WarehouseState
     tests_all: bool = False
+
+    @property
+    def passed_commit(self) -> int:
+        """The newest ledger commit that every model has read, or does not ask about."""
+        read = (i.commit for s in self.state.models.values() for i in s.inputs.values())
+        return min(read, default=0)
 
     def to_publish(self) -> Iterator[TrackedModel]:
         """The models that passed and that others see."""
@@ -99,7 +105,7 @@ class ModelBuild:
         day = datetime.now(self._zone).date().isoformat()
         inputs = self._inputs(commit)
         with opened(self._ledger.paths.warehouse) as warehouse:
-            state = read_state(warehouse)
+            state = self._without_forgotten(read_state(warehouse), commit)
             wanted = _named(graph, rebuild)
             plan = select(graph, state, inputs, day, self._has_new(commit), wanted)
             due = time.time() - state.full_tests_at
@@ -153,6 +159,30 @@ class ModelBuild:
             for relation, model in models.items()
             if relation not in result.outcome.held_back
         )
+
+    def _without_forgotten(self, state: WarehouseState, commit: int) -> WarehouseState:
+        """The state, without inputs of which the ledger cannot tell any more what is new."""
+        asked: dict[tuple[str, int], bool] = {}
+
+        def is_known(name: str, after: int) -> bool:
+            ref = self._refs.get(name)
+            if ref is None:
+                return True
+            if (name, after) not in asked:
+                try:
+                    self._ledger.files.new_rows(ref.topic, min(after, commit), commit)
+                    asked[name, after] = True
+                except CommitsJoined:
+                    asked[name, after] = False
+            return asked[name, after]
+
+        models = {
+            relation: replace(
+                model, inputs={n: i for n, i in model.inputs.items() if is_known(n, i.commit)}
+            )
+            for relation, model in state.models.items()
+        }
+        return replace(state, models=models)
 
     def _inputs(self, commit: int) -> dict[str, Input]:
         """Every raw relation as it is at a commit."""
@@ -280,8 +310,11 @@ def _states(
         known = before.models.get(model.relation)
         failure = outcome.held_back.get(model.relation) or failed.get(model.name)
         if model.relation not in chosen:
-            if known is not None:
-                states[model.relation] = replace(known, failure=known.failure or failure)
+            if known is not None:  # nothing of what it reads is newer: it is as of this commit
+                read = {name: inputs[name] for name in known.inputs if name in inputs}
+                states[model.relation] = replace(
+                    known, failure=known.failure or failure, inputs=read
+                )
         elif model.relation in outcome.built:
             green = model.relation in passed
             tested = before.number if green else (known.tested if known else -1)

@@ -38,8 +38,12 @@
     {%- if tested is none or tested < 0 or (rebuilt is not none and rebuilt > tested) -%}
         {{ return('') }}
     {%- endif -%}
-    {%- set changed = '(select * exclude (_cycle, _image) from ' ~ dbt_ducklake.change_log(relation)
-        ~ " where _image = 'new' and _cycle > " ~ tested ~ ')' -%}
+    {%- set key = dbt_ducklake.key_of(relation) -%}
+    {%- if not key -%}{{ return('') }}{%- endif -%}
+    {#- As they are now: what a row was in between concerns nobody any more. -#}
+    {%- set changed = '(select * exclude (_cycle, _image, _newest) from (select *, max(_cycle) over'
+        ~ ' (partition by ' ~ key | join(', ') ~ ') as _newest from ' ~ dbt_ducklake.change_log(relation)
+        ~ ' where _cycle > ' ~ tested ~ ") as logged where _image = 'new' and _cycle = _newest)" -%}
     {%- set test = model.test_metadata -%}
     {%- set by_row = ['not_null', 'accepted_values', 'accepted_range', 'relationships'] -%}
     {%- if test.name in by_row + var('row_tests', []) -%}
@@ -50,6 +54,21 @@
         {{ return(dbt_ducklake.rows_like(relation, changed, columns)) }}
     {%- endif -%}
     {{ return('') }}
+{%- endmacro %}
+
+
+{#- The columns of the key of a tracked model; nothing where it is none. -#}
+{% macro key_of(relation) -%}
+    {%- for unique_id in model.depends_on.nodes if unique_id in graph.nodes -%}
+        {%- set node = graph.nodes[unique_id] -%}
+        {%- if node.schema == relation.schema and node.alias == relation.identifier
+            and node.config.materialized == 'change_tracked' -%}
+            {{ return(dbt_ducklake.as_list(
+                node.config.get('unique_key') or node.config.get('meta', {}).get('primary_key') or []
+            )) }}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return([]) }}
 {%- endmacro %}
 
 

@@ -12,6 +12,7 @@ import typer
 from ducklake.cli import (
     connector_commands,
     export,
+    failures,
     file_commands,
     lake_commands,
     pipeline_commands,
@@ -86,6 +87,7 @@ for _command in (
     lake_commands.restore,
     pipeline_commands.batch,
     export.export,
+    failures.failures,
     pipeline_commands.run,
     pipeline_commands.simulate,
     pipeline_commands.demo,

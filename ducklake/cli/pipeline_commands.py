@@ -123,18 +123,37 @@ def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
             compactor.close()
 
 
-def batch(config: ConfigOption = None, once: OnceOption = False) -> None:
+def batch(
+    config: ConfigOption = None,
+    once: OnceOption = False,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Build models from nothing, once; with --select.")
+    ] = False,
+    select: Annotated[
+        list[str] | None, typer.Option(help="A model for --full-refresh; all by default.")
+    ] = None,
+) -> None:
     """Build and test the dbt models, publish what passed, and export it to PostgreSQL."""
     from batcher.cycle import Batch
     from batcher.cycle import once as one_cycle
 
+    if select and not full_refresh:
+        raise ConfigError(
+            "--select says which models to build from nothing.", "Add --full-refresh, or omit it."
+        )
+    if full_refresh and not once:
+        raise ConfigError(
+            "--full-refresh is for one cycle.",
+            "Add --once; stop `ducklake run` before, or its batch holds the warehouse.",
+        )
+    rebuild = (select or None) if full_refresh else ()
     stop = stop_on_signals()
     settings = load_config(config)
     with beating(settings, "batch", once) as heartbeat:
         worker = Batch(settings, settings.endpoints(), lambda step: note(f"{step} ..."), heartbeat)
         try:
             if once:
-                summary = one_cycle(worker).summary()
+                summary = one_cycle(worker, rebuild).summary()
                 note(json.dumps(asdict(summary)))
                 if summary.failed:
                     raise typer.Exit(1)

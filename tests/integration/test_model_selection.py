@@ -1,0 +1,338 @@
+"""What a cycle builds: what changed since it was green; and what it holds back.
+
+The shop's own project is too large for that: this one has a staging model, a model of groups that
+reads it, and a plain table behind both.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from batcher.dbt_build import DbtProject
+from batcher.failures import failures, keep_failures
+from batcher.model_build import BuildResult, ModelBuild
+from batcher.publish import Publisher
+from benchmarks.shop_lake import ShopLake
+from lake.errors import BatchError
+from lake.storage.sql import literal
+
+MODELS = {
+    "stg_orders.sql": """
+{{ config(materialized='change_tracked', meta={'primary_key': ['order_id']}) }}
+select order_id, customer_id, total_ars
+from ({{ dbt_ducklake.latest_version(source('raw', 'orders'), 'order_id') }}) as source
+""",
+    "by_customer.sql": """
+{{ config(materialized='change_tracked', meta={'primary_key': ['customer_id']}) }}
+{% call dbt_ducklake.touched() %}
+select customer_id from {{ dbt_ducklake.changes(ref('stg_orders')) }}
+{% endcall %}
+select customer_id, count(*) as orders, sum(total_ars) as total
+from {{ dbt_ducklake.touched_rows(ref('stg_orders'), 'customer_id') }}
+group by customer_id
+""",
+    "summary.sql": """
+{{ config(materialized='table') }}
+select count(*) as customers, sum(total) as total from {{ ref('by_customer') }}
+""",
+    "products.sql": """
+{{ config(materialized='table') }}
+select product_id, price_ars from {{ source('raw', 'products') }}
+""",
+    "daily.sql": """
+{{ config(materialized='table') }}
+select current_date as today
+""",
+    "schema.yml": """
+sources:
+  - name: raw
+    schema: raw
+    tables: [{name: orders}, {name: products}]
+models:
+  - name: stg_orders
+    columns:
+      - name: order_id
+        data_tests: [unique, not_null]
+      - name: total_ars
+        data_tests:
+          - not_null
+          - at_most:
+              arguments: {most: 1000}
+""",
+}
+AT_MOST = """
+{% test at_most(model, column_name, most) %}
+select * from {{ model }} where {{ column_name }} > {{ most }}
+{% endtest %}
+"""
+PROJECT = """
+name: shop
+version: "1.0.0"
+profile: techstore
+models: {shop: {+schema: staging}}
+vars: {row_tests: [at_most]}
+dispatch: [{macro_namespace: dbt, search_order: [shop, dbt_ducklake, dbt]}]
+packages-install-path: "{{ env_var('DUCKLAKE_DBT_PACKAGES') }}"
+"""
+
+
+class SmallShop:
+    """A lake with a small project, and its cycles."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = ShopLake(folder)
+        project = folder / "dbt_techstore"
+        for name in ("models", "tests"):
+            shutil.rmtree(project / name)
+        for macro in (project / "macros").glob("*.sql"):
+            if macro.name != "generate_schema_name.sql":
+                macro.unlink()
+        (project / "models").mkdir()
+        (project / "dbt_project.yml").write_text(PROJECT)
+        (project / "package-lock.yml").unlink(missing_ok=True)
+        (project / "macros" / "at_most.sql").write_text(AT_MOST)
+        for name, text in MODELS.items():
+            (project / "models" / name).write_text(text)
+        self.models = project / "models"
+        self.dbt = DbtProject(self.lake.config)
+        self.build = ModelBuild(self.lake.config, self.lake.ledger, self.dbt)
+        self.publisher = Publisher(self.lake.config, self.lake.ledger)
+        self.last: BuildResult | None = None
+
+    def orders(self, *rows: tuple[int, int, int | None], op: str = "c") -> None:
+        """Commit orders: id, customer, total."""
+        values = ", ".join(f"({a}, {b}, {'NULL' if c is None else c})" for a, b, c in rows)
+        self.lake.commit(
+            "orders", f"SELECT * FROM (VALUES {values}) v(order_id, customer_id, total_ars)", op
+        )
+
+    def cycle(self, rebuild: tuple[str, ...] | None = ()) -> BuildResult:
+        """A cycle, published."""
+        commit = self.lake.ledger.commits.last()
+        result = self.last = self.build.run(commit, rebuild)
+        relations = [model.relation for model in result.plan.models]
+        paths = self.lake.ledger.paths
+        keep_failures(paths, result.outcome.failures, relations, commit, result.tests_all)
+        published = self.publisher.publish(result.to_publish(), commit)
+        self.build.finish(result, {n: s.cycle for n, s in published.items() if s.cycle >= 0})
+        return result
+
+    def built(self) -> set[str]:
+        """Names of the models that a cycle builds now."""
+        return {model.name for model in self.cycle().plan.models}
+
+    def published(self, model: str) -> list[tuple[object, ...]]:
+        """Rows of a published model."""
+        with duckdb.connect(str(self.lake.ledger.paths.lake_db), read_only=True) as database:
+            rows: list[tuple[object, ...]] = database.execute(
+                f"FROM staging.{model} ORDER BY ALL"
+            ).fetchall()
+            return rows
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallShop]:
+    shop = SmallShop(tmp_path_factory.mktemp("selection"))
+    try:
+        shop.orders((1, 1, 10), (2, 1, 20), (3, 2, 30))
+        shop.lake.commit("products", "SELECT 1 AS product_id, 5 AS price_ars")
+        result = shop.cycle()
+        assert len(result.plan.models) == 5 and not result.outcome.held_back, result.outcome
+        yield shop
+    finally:
+        shop.lake.close()
+
+
+@pytest.fixture
+def shop(started: SmallShop) -> SmallShop:
+    assert started.built() == set()  # every test leaves a shop in which nothing is left to do
+    return started
+
+
+def test_new_rows_select_what_reads_them_and_what_is_behind(shop: SmallShop) -> None:
+    shop.orders((4, 2, 40))
+    assert shop.built() == {"stg_orders", "by_customer", "summary"}
+    assert shop.published("by_customer")[1][:2] == (2, 2)
+    shop.lake.commit("products", "SELECT 2 AS product_id, 6 AS price_ars")
+    assert shop.built() == {"products"}
+
+
+def test_rows_below_the_newest_offset_are_new_as_well(shop: SmallShop) -> None:
+    missing = shop.lake.skip("orders")
+    shop.orders((5, 3, 50))
+    assert "stg_orders" in shop.built()
+    shop.lake.commit(
+        "orders", "SELECT 6 AS order_id, 3 AS customer_id, 60 AS total_ars", offsets=[missing]
+    )
+    assert shop.built() == {"stg_orders", "by_customer", "summary"}
+    assert (3, 2, 110) in [(a, b, int(float(str(c)))) for a, b, c in shop.published("by_customer")]
+
+
+def test_an_edited_model_is_built_once_with_what_is_behind_it(shop: SmallShop) -> None:
+    path = shop.models / "by_customer.sql"
+    path.write_text(
+        path.read_text().replace("sum(total_ars) as total", "sum(total_ars) + 1 as total")
+    )
+    before = shop.published("by_customer")
+    assert shop.build.is_due(shop.last)
+    assert shop.built() == {"by_customer", "summary"}
+    assert shop.published("by_customer") != before
+    assert not shop.build.is_due(shop.last)
+    assert shop.built() == set()
+
+
+def test_an_edited_macro_selects_the_models_that_call_it(shop: SmallShop) -> None:
+    macro = shop.models.parent / "macros" / "twice.sql"
+    macro.write_text("{% macro twice(x) %}2 * {{ x }}{% endmacro %}")
+    path = shop.models / "products.sql"
+    path.write_text(
+        path.read_text()
+        .replace("price_ars\n", "{{ twice('price_ars') }} as p\n", 1)
+        .replace("price_ars from", "{{ twice('price_ars') }} as p from")
+    )
+    assert shop.built() == {"products"}
+    macro.write_text("{% macro twice(x) %}3 * {{ x }}{% endmacro %}")
+    assert shop.built() == {"products"}
+
+
+def test_a_new_day_selects_what_asks_for_today(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import batcher.model_build as module
+
+    class Tomorrow(module.datetime):  # type: ignore[name-defined, misc]
+        @classmethod
+        def now(cls, tz: object = None) -> object:
+            from datetime import timedelta
+
+            return super().now(tz) + timedelta(days=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "datetime", Tomorrow)
+        assert shop.built() == {"daily"}
+        assert shop.built() == set()
+    assert shop.built() == {"daily"}
+
+
+def test_a_failed_test_holds_back_until_it_is_green(shop: SmallShop) -> None:
+    before = shop.published("stg_orders"), shop.published("by_customer"), shop.published("summary")
+    shop.orders((20, 9, 5000))
+    result = shop.cycle()
+    assert set(result.outcome.held_back) >= {"staging.stg_orders", "staging.by_customer"}
+    [failure] = failures(shop.lake.ledger.paths)
+    assert "at_most" in failure.test and failure.models == ("staging.stg_orders",)
+    assert [row[0] for row in failure.rows] == ["20"]
+    # Other rows, and rows of other tables, let nothing slip through.
+    shop.orders((21, 9, 1))
+    shop.lake.commit("products", "SELECT 3 AS product_id, 6 AS price_ars")
+    result = shop.cycle()
+    assert "staging.stg_orders" in result.outcome.held_back
+    assert "products" in {model.name for model in result.outcome.passed}
+    after = shop.published("stg_orders"), shop.published("by_customer"), shop.published("summary")
+    assert after == before
+    result = shop.cycle()  # nothing new, and still not green
+    assert "staging.stg_orders" in result.outcome.held_back
+    shop.orders((20, 9, 500), op="u")
+    result = shop.cycle()
+    assert not result.outcome.held_back
+    assert not failures(shop.lake.ledger.paths)
+    assert (20, 9, 500) in [(a, b, int(float(str(c)))) for a, b, c in shop.published("stg_orders")]
+    assert (9, 2) in [row[:2] for row in shop.published("by_customer")]
+
+
+def test_uniqueness_is_tested_against_the_whole_table(shop: SmallShop) -> None:
+    path = shop.models / "stg_orders.sql"
+    text = path.read_text()
+    shop.orders((30, 4, 1))
+    shop.cycle()
+    path.write_text(text.replace("as source", "as source union all select 30, 4, 1"))
+    result = shop.cycle()  # built from nothing: every test reads the whole table
+    assert "unique" in result.outcome.held_back["staging.stg_orders"]
+    path.write_text(text)
+    assert not shop.cycle().outcome.held_back
+
+
+def test_a_full_refresh_builds_what_is_named_and_what_is_behind(shop: SmallShop) -> None:
+    result = shop.cycle(("by_customer",))
+    assert {m.name for m in result.plan.models} == {"by_customer", "summary"}
+    assert result.plan.full == {"staging.by_customer"}
+    assert len(shop.cycle(None).plan.full) == 5
+    with pytest.raises(BatchError, match="no model nobody"):
+        shop.cycle(("nobody",))
+
+
+def test_a_model_must_say_what_every_model_it_reads_touches(shop: SmallShop) -> None:
+    path = shop.models / "by_customer.sql"
+    text = path.read_text()
+    path.write_text(text + "having count(*) > (select 0 * count(*) from {{ ref('products') }})")
+    shop.cycle()
+    shop.orders((40, 4, 1))
+    result = shop.cycle()
+    assert "Compilation Error" in result.outcome.held_back["staging.by_customer"]
+    path.write_text(text)
+    assert not shop.cycle().outcome.held_back
+
+
+def test_a_cycle_that_was_killed_before_its_end_is_done_again(shop: SmallShop) -> None:
+    shop.orders((50, 5, 1), (51, 5, 2))
+    shop.build.run(shop.lake.ledger.commits.last())  # built; nothing published, nothing kept
+    shop.orders((50, 5, 3), op="u")
+    assert shop.built() == {"stg_orders", "by_customer", "summary"}
+    assert (5, 2, 6) in [(a, b, int(float(str(c)))) for a, b, c in shop.published("by_customer")]
+
+
+def test_commits_that_the_ledger_has_joined_build_a_model_from_nothing(shop: SmallShop) -> None:
+    assert shop.last is not None
+    state = shop.last.state
+    relation = "staging.stg_orders"
+    known = state.models[relation]
+    gone = {name: replace(i, generation=-1) for name, i in known.inputs.items()}
+    models = {**state.models, relation: replace(known, inputs=gone)}
+    shop.build.finish(replace(shop.last, state=replace(state, models=models)), {})
+    result = shop.cycle()
+    assert relation in result.plan.full
+    assert shop.built() == set()
+
+
+def test_a_large_model_is_published_in_layers(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import batcher.snapshot_writer as module
+
+    monkeypatch.setattr(module, "LAYERED_ROWS", 5)
+    monkeypatch.setattr(module, "LAYERED_PART", 10.0)
+    shop.orders(*((n, n % 7, n) for n in range(100, 200)))
+    shop.cycle()
+    base = shop.publisher.current()["staging.stg_orders"]
+    assert base.cycle >= 0 and not base.layers
+    seen = [base.state]
+    for number in range(6):
+        shop.orders((100 + number, 1, 900 + number), (300 + number, 2, 1), op="u")
+        if number % 2:
+            shop.orders((150 + number, 0, 0), op="d")
+        shop.cycle()
+        snapshot = shop.publisher.current()["staging.stg_orders"]
+        assert snapshot.path == base.path and 0 < len(snapshot.layers) < 5
+        warehouse = literal(str(shop.lake.ledger.paths.warehouse))
+        with duckdb.connect() as database:
+            database.execute(f"ATTACH {warehouse} AS w (READ_ONLY)")
+            wanted = database.execute("FROM w.staging.stg_orders ORDER BY ALL").fetchall()
+            assert database.execute(f"FROM ({snapshot.whole()}) ORDER BY ALL").fetchall() == wanted
+            assert shop.published("stg_orders") == wanted
+            # Whoever shows any earlier state comes to the same rows by the changes since then.
+            changes = snapshot.changes(seen[0])
+            assert changes is not None
+            gone = {row[0] for row in database.execute(changes.deleted).fetchall()}
+            new = {row[0]: row for row in database.execute(changes.upserted).fetchall()}
+            by_key = {row[0]: row for row in wanted}
+            assert all(by_key[key] == row for key, row in new.items())
+            assert gone - new.keys() == gone - by_key.keys()
+        seen.append(snapshot.state)
+    assert len(set(seen)) == len(seen)
+    assert snapshot.changes("0" * 16 + ".1") is None
