@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ from batcher.catalog import (
     create_new_views,
     create_raw_views,
     opened,
-    raw_columns,
     refresh_dead_letters,
 )
 from batcher.dbt_build import DbtProject, Outcome
@@ -28,14 +26,13 @@ from batcher.model_state import (
     end_cycle,
     read_state,
 )
+from batcher.raw_inputs import DEAD_LETTERS, RawInputs
 from batcher.selection import Plan, select
 from batcher.snapshot_writer import TrackedModel
-from lake.config import Config, TableRef
-from lake.errors import BatchError, CommitsJoined
+from lake.config import Config
+from lake.errors import BatchError
 from lake.ledger import LedgerReader
 from lake.storage.sql import quoted
-
-DEAD_LETTERS = "dead_letters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +100,12 @@ class ModelBuild:
         """
         graph = self._dbt.graph()
         day = datetime.now(self._zone).date().isoformat()
-        inputs = self._inputs(commit)
+        raw = RawInputs(self._config, self._ledger, commit)
+        inputs = raw.current()
         with opened(self._ledger.paths.warehouse) as warehouse:
-            state = self._without_forgotten(read_state(warehouse), commit)
+            state = raw.without_forgotten(read_state(warehouse))
             wanted = _named(graph, rebuild)
-            plan = select(graph, state, inputs, day, self._has_new(commit), wanted)
+            plan = select(graph, state, inputs, day, raw.has_new, wanted)
             due = time.time() - state.full_tests_at
             tests_all = due > 3600 * self._config.settings.batch.full_tests_hours
             plan = self._prepare(warehouse, graph, plan, commit, tests_all)
@@ -160,45 +158,6 @@ class ModelBuild:
             if relation not in result.outcome.held_back
         )
 
-    def _without_forgotten(self, state: WarehouseState, commit: int) -> WarehouseState:
-        """The state, without inputs of which the ledger cannot tell any more what is new."""
-        asked: dict[tuple[str, int], bool] = {}
-
-        def is_known(name: str, after: int) -> bool:
-            ref = self._refs.get(name)
-            if ref is None:
-                return True
-            if (name, after) not in asked:
-                try:
-                    self._ledger.files.new_rows(ref.topic, min(after, commit), commit)
-                    asked[name, after] = True
-                except CommitsJoined:
-                    asked[name, after] = False
-            return asked[name, after]
-
-        models = {
-            relation: replace(
-                model, inputs={n: i for n, i in model.inputs.items() if is_known(n, i.commit)}
-            )
-            for relation, model in state.models.items()
-        }
-        return replace(state, models=models)
-
-    def _inputs(self, commit: int) -> dict[str, Input]:
-        """Every raw relation as it is at a commit."""
-        found = {}
-        for name, ref in self._refs.items():
-            generation = self._ledger.tables.generation_at(ref.topic, commit) or 0
-            columns = raw_columns(self._config, self._ledger, ref, commit)
-            digest = hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
-            found[name] = Input(generation, commit, digest)
-        state = self._ledger.dead_letters.state_at(commit)
-        found[DEAD_LETTERS] = Input(0, commit, state)
-        return found
-
-    def _has_new(self, commit: int) -> _NewRows:
-        return _NewRows(self._ledger, self._refs, commit)
-
     def _prepare(
         self,
         warehouse: duckdb.DuckDBPyConnection,
@@ -222,24 +181,6 @@ class ModelBuild:
             return self._dbt.build(full=unit_tests)
         sources = [graph.sources[name] for name in sorted(plan.since) if name in graph.sources]
         return self._dbt.build([model.name for model in plan.models] + sources, unit_tests)
-
-
-class _NewRows:
-    """Asks the ledger whether a relation has rows after a commit; each question once."""
-
-    def __init__(self, ledger: LedgerReader, refs: Mapping[str, TableRef], commit: int) -> None:
-        self._ledger = ledger
-        self._refs = refs
-        self._commit = commit
-        self._known: dict[tuple[str, int], bool] = {}
-
-    def __call__(self, name: str, after: int) -> bool:
-        if name not in self._refs or after >= self._commit:
-            return False
-        if (name, after) not in self._known:
-            found = self._ledger.files.new_rows(self._refs[name].topic, after, self._commit)
-            self._known[name, after] = bool(found)
-        return self._known[name, after]
 
 
 def _named(graph: ModelGraph, names: Iterable[str] | None) -> frozenset[str]:
