@@ -76,7 +76,7 @@ def _rows(first: int, count: int, moment: float, partition: int = 0) -> pa.Table
     )
 
 
-class _Writer:
+class Writer:
     """Commits rows of one partition, one flush after the other."""
 
     def __init__(self, ledger: Ledger, session: Session) -> None:
@@ -133,7 +133,7 @@ def commit_milliseconds(folder: Path, files: int, commits: int = 400) -> list[fl
     folder.mkdir()
     with Ledger(LakePaths(folder / "data")) as ledger, Session(ledger.paths) as session:
         _add_files(ledger, files)
-        writer = _Writer(ledger, session)
+        writer = Writer(ledger, session)
         return [writer.flush(200, DAY) * 1000 for _ in range(commits)]
 
 
@@ -159,7 +159,7 @@ def read_day_ratio(folder: Path, flushes: int, rows: int = 20) -> float:
         compactor = Compactor(config)
         ledger, session = compactor.ledger, compactor.session
         ledger._core.db.execute("PRAGMA synchronous = OFF")
-        writer = _Writer(ledger, session)
+        writer = Writer(ledger, session)
         for number in range(flushes):
             moment[0] = DAY + number * step
             writer.flush(rows, moment[0])

@@ -104,6 +104,15 @@ def _as_text(query: str, columns: Sequence[WantedColumn]) -> str:
             column = f"('\\x' || lower(hex({column}))) AS {column}"
         elif wanted.duckdb_type == "VARCHAR":
             # PostgreSQL's text holds every character but NUL.
-            column = f"replace({column}, chr(0), '') AS {column}"
+            column = (
+                f"CASE WHEN contains({column}, chr(0)) THEN replace({column}, chr(0), '')"
+                f" ELSE {column} END AS {column}"
+            )
+        elif wanted.duckdb_type == "TIMESTAMP WITH TIME ZONE":
+            # In UTC on both sides; printing the zone costs more than all else.
+            column = (
+                f"CASE WHEN isfinite({column}) THEN make_timestamp(epoch_us({column}))"
+                f" ELSE {column}::TIMESTAMP END AS {column}"
+            )
         texts.append(column)
     return f"SELECT {', '.join(texts)} FROM ({query})"
