@@ -24,7 +24,7 @@ class RowChanges:
     Attributes:
         upserted: Whole rows that are new or have other values, each key once.
         deleted: The keys that are gone: the columns of the primary key, in its order. A key that
-            stands in both queries was upserted last.
+            stands in both queries is there.
     """
 
     upserted: str

@@ -177,7 +177,8 @@ class ModelWriter:
             logged = self.model.changes(known.state)
         if logged is None:
             return self.merge(cursor)
-        stage(cursor, self.source, self.relation, logged.deleted, self.key, GONE)
+        gone = f"SELECT DISTINCT * FROM ({logged.deleted})"
+        stage(cursor, self.source, self.relation, gone, self.key, GONE)
         stage(cursor, self.source, self.relation, logged.upserted, self.key)
         removed = remove_gone(cursor, self.relation, self.key)
         return Difference(*upsert(cursor, self.relation, self.columns, self.key), removed)
