@@ -144,12 +144,14 @@ class Publisher:
         )
 
     def _layer(self, layer: PublishedLayer) -> Layer:
-        first, last, keys, rows, count = layer
-        return Layer(first, last, self._paths.root / keys, self._paths.root / rows, count)
+        first, last, keys, rows, *counts = layer
+        return Layer(first, last, self._paths.root / keys, self._paths.root / rows, *counts)
 
     def _dumped(self, layers: Iterable[Layer]) -> list[PublishedLayer]:
         relative = self._paths.relative
-        return [(e.first, e.last, relative(e.keys), relative(e.rows), e.count) for e in layers]
+        return [
+            (e.first, e.last, relative(e.keys), relative(e.rows), e.count, e.gone) for e in layers
+        ]
 
     def _write_index(self, snapshots: Mapping[str, Snapshot], views: Mapping[str, str]) -> None:
         models = {

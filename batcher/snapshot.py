@@ -25,9 +25,10 @@ class Layer:
     Attributes:
         first: The first cycle whose changes it holds.
         last: The last one.
-        keys: A file of the keys that changed.
-        rows: A file of the rows that they have; a key without a row is gone.
-        count: The number of keys.
+        keys: A file of the keys that had another row before, or none now.
+        rows: A file of the rows that changed, as they are now.
+        count: The number of keys and rows.
+        gone: The number of keys.
     """
 
     first: int
@@ -35,6 +36,7 @@ class Layer:
     keys: Path
     rows: Path
     count: int
+    gone: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,10 @@ class Snapshot:
 
 def without(path: Path, later: Sequence[Layer], key: Sequence[str]) -> str:
     """The rows of a file whose keys no later layer has."""
-    if not later:
+    masks = [layer for layer in later if layer.gone]
+    if not masks:
         return file_rows(path)
-    listed = ", ".join(literal(str(layer.keys)) for layer in later)
+    listed = ", ".join(literal(str(layer.keys)) for layer in masks)
     same = " AND ".join(f"held.{quoted(name)} = gone.{quoted(name)}" for name in key)
     return (
         f"SELECT held.* FROM read_parquet({literal(str(path))}) AS held"

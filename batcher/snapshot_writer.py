@@ -126,15 +126,16 @@ class SnapshotWriter:
         )
         stem = self._folder(model.relation) / uuid4().hex[:16]
         keys, rows = Path(f"{stem}-keys.parquet"), Path(f"{stem}-rows.parquet")
-        count = self._copy(f"SELECT DISTINCT {key} FROM ({changed})", keys)
-        if not count:
-            return None
-        self._copy(
+        # A key that is only new hides no row that is there.
+        gone = self._copy(f"SELECT DISTINCT {key} FROM ({changed}) WHERE _image = 'old'", keys)
+        count = self._copy(
             f"SELECT * EXCLUDE (_cycle, _image, _newest) FROM ({changed})"
             " WHERE _image = 'new' AND _cycle = _newest",
             rows,
         )
-        return Layer(known.cycle + 1, tracked.cycle, keys, rows, count)
+        if not gone + count:
+            return None
+        return Layer(known.cycle + 1, tracked.cycle, keys, rows, gone + count, gone)
 
     def _merged(self, known: Snapshot, layer: Layer) -> tuple[Layer, ...]:
         """Layers with a new one; those that are not much larger are merged with it."""
@@ -149,13 +150,13 @@ class SnapshotWriter:
         stem = self._folder(known.relation) / uuid4().hex[:16]
         keys, rows = Path(f"{stem}-keys.parquet"), Path(f"{stem}-rows.parquet")
         both = f"[{literal(str(one.keys))}, {literal(str(two.keys))}]"
-        count = self._copy(f"SELECT DISTINCT * FROM read_parquet({both})", keys)
-        self._copy(
+        gone = self._copy(f"SELECT DISTINCT * FROM read_parquet({both})", keys)
+        count = self._copy(
             f"{without(one.rows, [two], key)} UNION ALL BY NAME"
             f" SELECT * FROM read_parquet({literal(str(two.rows))})",
             rows,
         )
-        return Layer(one.first, two.last, keys, rows, count)
+        return Layer(one.first, two.last, keys, rows, gone + count, gone)
 
     def _folder(self, relation: str) -> Path:
         schema, _, name = relation.partition(".")

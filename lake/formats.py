@@ -247,7 +247,7 @@ class RunSummary:
         return cls(**found)
 
 
-PublishedLayer = tuple[int, int, str, str, int]
+PublishedLayer = tuple[int, int, str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ class PublishedModel:
         columns: What each described column is.
         cycle: The cycle up to which it shows changes; -1: it is compared by its contents.
         layers: What changed since the file was written: of each layer its first and last cycle, the
-            files of its keys and rows, and the number of keys.
+            files of its keys and rows, the number of both, and that of keys.
         recent: The same for each of the last cycles.
     """
 
