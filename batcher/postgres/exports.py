@@ -24,8 +24,8 @@ ALTER TABLE ducklake.exports ADD COLUMN IF NOT EXISTS kept_from timestamptz;
 ALTER TABLE ducklake.exports ADD COLUMN IF NOT EXISTS about jsonb NOT NULL DEFAULT '{}';
 """
 _IS_CURRENT = (
-    "SELECT count(*) = 3 FROM information_schema.columns WHERE table_schema = 'ducklake'"
-    " AND table_name = 'exports' AND column_name IN ('storage', 'kept_from', 'about')"
+    "SELECT count(*) = 3 FROM pg_attribute WHERE attrelid = to_regclass('ducklake.exports')"
+    " AND attname IN ('storage', 'kept_from', 'about') AND NOT attisdropped"
 )
 _STORAGES = (
     "SELECT n.nspname, c.relname, c.oid || '/' || coalesce(pg_relation_filenode(c.oid), 0)"

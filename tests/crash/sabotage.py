@@ -55,6 +55,7 @@ SEALS, REUSE = "lake/ledger/compactions.py", "consumers/replay/reuse.py"
 REWRITES = "lake/ledger/date_rewrites.py"
 CATCH_UP, LOST_FILES = "consumers/replay/generation_switch.py", "consumers/replay/lost_files.py"
 REPLAYS = "tests/crash/test_replay.py"
+CHANGES = "tests/integration/test_postgres_changes.py"
 DEAD_LETTERS = "tests/crash/test_dead_letters.py"
 SPANS = "consumers/replay/offset_ranges.py"
 CHOICE, FOUND_FILES = (
@@ -92,6 +93,64 @@ class Break:
 
 
 BREAKS = (
+    Break(
+        "two exports append the same rows",
+        "batcher/postgres/raw_writer.py",
+        "            claim(cursor, self.relation)\n"
+        "            table = known_table(cursor, self.relation)\n"
+        "            known = None\n",
+        "            table = known_table(cursor, self.relation)\n            known = None\n",
+        f"{CHANGES}::test_two_exports_at_once_write_each_row_once",
+    ),
+    Break(
+        "a smaller window is forgotten",
+        "batcher/postgres/raw_writer.py",
+        "if known.kept_from is not None and (",
+        "if False and (",
+        f"{CHANGES}::test_a_window_of_days_keeps_its_rows_and_a_larger_one_brings_the_others_back",
+    ),
+    Break(
+        "one refused model undoes all",
+        "batcher/postgres/model_export.py",
+        "with self._database.savepoint(cursor, writer.relation):",
+        "if True:",
+        f"{CHANGES}" "::test_models_of_a_cycle_appear_at_once_but_for_the_one_that_is_refused",
+    ),
+    Break(
+        "deferred constraints are left to the commit",
+        "batcher/postgres/database.py",
+        'cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")',
+        "pass",
+        f"{CHANGES}" "::test_what_a_constraint_checks_at_the_end_holds_back_its_own_model_alone",
+    ),
+    Break(
+        "readers queue behind a new column",
+        "batcher/postgres/database.py",
+        "SHUT_LOCK_MILLISECONDS = 50",
+        "SHUT_LOCK_MILLISECONDS = 5_000",
+        f"{CHANGES}" "::test_a_new_column_waits_for_readers_in_moments_and_they_do_not_wait_for_it",
+    ),
+    Break(
+        "half of a failed query is exported",
+        "batcher/postgres/copying.py",
+        "        if failure is not None:\n",
+        "        if False:\n",
+        f"{CHANGES}::test_a_query_that_fails_halfway_leaves_no_half_of_its_rows",
+    ),
+    Break(
+        "a user's comment is overwritten",
+        "batcher/postgres/comments.py",
+        "if said is not None and said not in (ours.get(place), text):",
+        "if False:",
+        f"{CHANGES}::test_descriptions_are_comments_unless_somebody_wrote_their_own",
+    ),
+    Break(
+        "a new column stays empty in unchanged rows",
+        "batcher/postgres/model_writer.py",
+        "if known is not None and known.columns == self._columns_digest():",
+        "if known is not None:",
+        f"{CHANGES}::test_a_new_column_is_filled_though_the_log_names_few_rows",
+    ),
     Break(
         "ranges joined across a hole",
         JOINABLE,

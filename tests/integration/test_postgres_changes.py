@@ -166,6 +166,28 @@ def test_what_a_constraint_checks_at_the_end_holds_back_its_own_model_alone(lake
     assert lake.ask(f"SELECT count(*) FROM consume.{other}") == [(1,)]
 
 
+def test_a_query_that_fails_halfway_leaves_no_half_of_its_rows(lake: Lake) -> None:
+    name = unique("m")
+    lake.model(name, THOUSAND, KEY)
+    lake.export()
+
+    class Failing(Logged):
+        def whole(self) -> str:
+            bad = "CASE WHEN i < 90000 THEN i ELSE error('no') END"
+            return f"SELECT {bad} AS id, 1::BIGINT AS v FROM range(99999) t(i)"
+
+    for relation in (f"consume.{name}", f"consume.{unique('m')}"):
+        lake.model("other", THOUSAND, KEY)
+        snapshot = replace(lake.snapshots.pop("consume.other"), relation=relation)
+        result = PostgresExport(lake.config, lake.at, lake.ledger).export_models(
+            {relation: Failing(snapshot, None)}
+        )
+        assert list(result.held_back) == [relation]
+        assert "Traceback" not in str(result.held_back[relation])
+    assert lake.ask(f"SELECT count(*) FROM consume.{name}") == [(1000,)]
+    assert lake.ask(f"SELECT to_regclass('{relation}') IS NULL") == [(True,)]
+
+
 # Keys -------------------------------------------------------------------------------------------
 
 
