@@ -25,7 +25,7 @@ _OPTIONS = (
     "-c timezone=UTC -c datestyle=ISO -c synchronous_commit=on -c statement_timeout=0"
     " -c idle_in_transaction_session_timeout=0 -c client_min_messages=warning"
 )
-_HELD = "Another export writes it; the next cycle retries."
+_HELD = "Let it end; the next cycle retries."
 
 
 def identifier(relation: str) -> sql.Identifier:
@@ -138,7 +138,7 @@ def claim(cursor: Any, what: str) -> None:
     except psycopg2.Error as error:
         if error.pgcode != errorcodes.LOCK_NOT_AVAILABLE:
             raise
-        raise ServiceUnreachable(f"PostgreSQL: {what} is being exported.", _HELD) from None
+        raise ServiceUnreachable(f"PostgreSQL: another export writes {what}.", _HELD) from None
     cursor.execute("RELEASE SAVEPOINT claim")
 
 

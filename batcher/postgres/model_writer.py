@@ -28,9 +28,9 @@ from batcher.postgres.primary_keys import add_primary_key, ensure_key, has_key, 
 from batcher.postgres.staged_rows import (
     GONE,
     Difference,
+    insert_staged,
     remove_gone,
     remove_others,
-    replace_all,
     stage,
     upsert,
 )
@@ -191,15 +191,20 @@ class ModelWriter:
 
     def _replace(self, cursor: Any, retyped: Sequence[WantedColumn]) -> Difference:
         """All rows in the place of those that are there."""
-        before = count_rows(cursor, self.relation)
-        rows = stage(cursor, self.source, self.relation, self.model.whole(), self.key)
+        place, whole = identifier(self.relation), self.model.whole()
+        if self.key:  # they are asked for it before anything is changed
+            stage(cursor, self.source, self.relation, whole, self.key)
+        cursor.execute(sql.SQL("DELETE FROM {}").format(place))
+        removed = int(cursor.rowcount)
         if retyped:
-            cursor.execute(sql.SQL("DELETE FROM {}").format(identifier(self.relation)))
             table = known_table(cursor, self.relation)
             assert table is not None, "it is locked"
             retype(cursor, self.relation, table, retyped, keeps=False)
-        replace_all(cursor, self.relation, self.columns)
-        return Difference(added=rows, removed=before)
+        if self.key:
+            added = insert_staged(cursor, self.relation, self.columns)
+        else:
+            added = self.source.copy_into(cursor, place, whole, self.columns)
+        return Difference(added=added, removed=removed)
 
     def _record(self, cursor: Any, exports: Exports, known: Exported | None, rows: int) -> None:
         wanted = wanted_comments(self.relation, self.columns, self.model.description)

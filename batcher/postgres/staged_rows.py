@@ -148,12 +148,12 @@ def upsert(
     return int(added), int(changed)
 
 
-def replace_all(cursor: Any, relation: str, columns: Sequence[WantedColumn]) -> None:
-    """Put the staged rows in the place of all that are there."""
-    cursor.execute(sql.SQL("DELETE FROM {}").format(identifier(relation)))
+def insert_staged(cursor: Any, relation: str, columns: Sequence[WantedColumn]) -> int:
+    """Put all staged rows into the table, which has none; gives how many."""
     names = _listed([column.target for column in columns])
     statement = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}")
     cursor.execute(statement.format(identifier(relation), names, names, STAGED))
+    return int(cursor.rowcount)
 
 
 def _listed(names: Sequence[str], of: str = "") -> sql.Composable:
