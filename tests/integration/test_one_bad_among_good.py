@@ -24,29 +24,38 @@ import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.postgres import PostgresExport
 from consumers.ingest.lake_writer import LakeWriter
 from lake.config import Config, load_config
-from lake.errors import DeadLetterLimit, SourceError
+from lake.errors import DeadLetterLimit, ServiceUnreachable, SourceError
 from lake.failpoints import ENVIRONMENT
 from lake.kafka.topics import admin
 from lake.ledger import NOW, Ledger
 from lake.storage.paths import LakePaths
 from producers.runner import SourceRunner
 from tests.integration.producers_lab import Lab, make_lab, unique
+from tests.unit.rest_lab import serving
 
 pytestmark = pytest.mark.stack
 SETTLED = 1_790_000_000
 PATIENCE = 300.0
 QUICK = {"quiet_seconds": 0.1}
 GOOD_ROWS = b"id,word\n1,one\n2,two\n3,three\n"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 BAD_FILES = {
     "utf16.csv": "id,word\n1,ñ\n".encode("utf-16-le"),
     "empty.json": b"",
     "half.json": b'[{"id": 1}, {"id":',
     "deep.xml": b"<rows>" + b"<a>" * 2_000 + b"</a>" * 2_000 + b"</rows>",
     "broken.xlsx": b"PK\x03\x04 no workbook at all",
-    "old.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 nor this",
+    "old.xls": OLE + b" nor this",
     "broken.parquet": b"PAR1 nor this PAR1",
     "packed.csv.gz": b"\x1f\x8b\x08\x00 nor this",
     "nul.csv": b"\x00\x00\x00\x00",
+    "wide.csv": b"," * 20_000 + b"x\n1\n",
+    "other.xml": b"<t><line><a>1</a></line></t>",
+    "entities.xml": b'<!DOCTYPE t [<!ENTITY a "x">]><t><row><x>&a;</x></row></t>',
+    "protected.xlsx": OLE + b"\0" * 600 + "EncryptedPackage".encode("utf-16-le"),
+    "page.xlsb": b"<html><table></table></html>",
+    "broken.ods": b"PK\x03\x04 nor this",
+    "none.csv.zip": b"no ZIP",
 }
 BAD_ROWS = b'id,word\n1,one\n2\n3,"open\n4,four\n5,\xff\n6,six\n'
 ODD_NAMES = b"id,*,\\,name,Name,xmin," + b"x" * 90 + b',"a""b"\n1,2,3,4,5,6,7,8\n'
@@ -204,6 +213,79 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
         found = lake.reasons(f"{lake.lab.source}.{table}")
         assert found.total() == 1, f"{name} is one dead letter: {found}"
         assert name in "".join(found)
+
+
+ANSWERS: dict[str, Any] = {
+    "null": b"null",
+    "message": {"message": "try again later"},
+    "page": b"<html>down</html>",
+    "cut": b'[{"id": 1}, {"id"',
+    "empty": b"",
+}
+
+
+def test_good_tables_of_apis_and_of_dlt_reach_postgresql(
+    tmp_path: Path, stack_config: Config
+) -> None:
+    good, rows, strict = unique("good"), unique("rows"), unique("strict")
+    wrong = {unique("bad"): name for name in ANSWERS}
+    erp, fine, broken = unique("erp"), unique("fine"), unique("broken")
+    with serving() as server:
+        lines = tmp_path / "lines.jsonl"
+        lines.write_bytes(b'{"id": 1, "at": 1}\n{"id": 2, "at": 2}\n')
+        for name, content in ANSWERS.items():
+            server.say(f"/{name}", content)
+        server.say("/good", [{"id": 1}, {"id": 2}])
+        server.say("/rows", [{"id": 1}, 7, {"x": 1}, {"id": 2, "id2": "\u0007"}])
+        server.say("/strict", [{"id": 1}, None])
+        tables = {
+            **{table: entry(f"/{name}") for table, name in wrong.items()},
+            good: entry("/good"),
+            rows: entry("/rows"),
+            strict: {**entry("/strict"), "dead_letters": {"policy": "stop"}},
+        }
+        source = f"{__package__}.killed_sources:lines"
+        options = {"source": source, "arguments": {"path": str(lines)}}
+        run = {
+            "type": "dlt",
+            "options": options,
+            "tables": {fine: {"options": {"resource": "events"}}, broken: {}},
+        }
+        spec = {"type": "rest", "tables": tables}
+        servers = {"api": {"base_url": server.url}}
+        lab = make_lab(tmp_path, stack_config, spec, servers, more={erp: run})
+        lake = Lake(lab, stack_config, tmp_path)
+        for name in (lab.source, erp):
+            runner = SourceRunner(lab.config, lab.endpoints, [name])
+            with pytest.raises((SourceError, ServiceUnreachable)):
+                runner.run(threading.Event(), once=True)
+        lake.consume()
+        lake.export()
+        both = [("1",), ("2",)]
+        for table in (good, rows, fine):
+            found = lake.ask(f"SELECT id::text FROM raw.{table} ORDER BY 1")
+            assert found == both, table
+        assert lake.states(f"{lab.source}.{rows}") == {"dead": 2}
+        assert lake.states(f"{lab.source}.{strict}") == {}
+        for table, name in wrong.items():
+            assert lake.states(f"{lab.source}.{table}") == {"dead": 1}, name
+
+        topic = f"{lab.source}.{rows}"
+        server.say("/rows", [{"id": 1}, {"id": 2}, {"id": 3}])
+        code, told = lake.redrive(topic)
+        assert (code, told["answers"]) == (1, [{"table": topic, "resolved": 0, "waiting": 2}])
+        with pytest.raises((SourceError, ServiceUnreachable)):
+            lake.produce()
+        code, told = lake.redrive(topic)
+        assert (code, told["answers"]) == (0, [{"table": topic, "resolved": 2, "waiting": 0}])
+        assert lake.states(topic) == {"redriven": 2}
+        lake.consume()
+        lake.export()
+        assert lake.ask(f"SELECT DISTINCT id::text FROM raw.{rows} ORDER BY 1")[-1] == ("3",)
+
+
+def entry(url: str) -> dict[str, Any]:
+    return {"key": ["id"], "options": {"url": url}}
 
 
 def test_what_was_rejected_of_a_file_comes_back_once_its_options_are_mended(
