@@ -3,7 +3,8 @@
 make bench NAME=latency [RATE=100] [SECONDS=300]
 
 Everything runs on this machine: the embedded services and all roles of `ducklake run`, on the
-demo's shop. Orders are inserted with one item each, in one transaction, and counted where they arrive.
+demo's shop. Orders are inserted with one item each, in one transaction, and counted where they
+arrive.
 """
 
 from __future__ import annotations
