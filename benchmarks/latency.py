@@ -65,7 +65,8 @@ class Orders(threading.Thread):
                     time.sleep(wait)
                 cursor.execute(
                     "INSERT INTO orders (customer_id, ordered_at, status, payment_method,"
-                    " shipping_ars, total_ars) VALUES (1, NOW(), 'paid', 'cash', 0, 1000)"
+                    " shipping_ars, total_ars, updated_at)"
+                    " VALUES (1, NOW(), 'paid', 'cash', 0, 1000, NOW())"
                 )
                 cursor.execute(
                     "INSERT INTO order_items (order_id, product_id, quantity, unit_price_ars,"
