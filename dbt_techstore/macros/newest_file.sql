@@ -28,9 +28,9 @@
         ) as counted
         left join (
             select
-                json_extract_string(headers, '$.file_sha256') as file_sha256,
-                try_cast(json_extract_string(headers, '$.source_ts') as timestamptz) as source_ts,
-                count(distinct json_extract_string(headers, '$.file_row')) as dead_rows
+                {{ json_text('headers', 'file_sha256') }} as file_sha256,
+                try_cast({{ json_text('headers', 'source_ts') }} as timestamptz) as source_ts,
+                count(distinct {{ json_text('headers', 'file_row') }}) as dead_rows
             from {{ source('raw', 'dead_letters') }}
             where _topic <> 'ducklake.rejects'
             group by 1, 2

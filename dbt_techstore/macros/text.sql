@@ -1,6 +1,6 @@
 {#- Text without blanks around it (tabs, line ends and no-break spaces too); blank text is NULL. -#}
 {% macro trimmed(text) -%}
-    nullif(regexp_replace({{ text }}, '^[\s\x{00A0}]+|[\s\x{00A0}]+$', '', 'g'), '')
+    nullif({{ replace_matches(text, '^[\\s\\x{00A0}]+|[\\s\\x{00A0}]+$', '') }}, '')
 {%- endmacro %}
 
 
@@ -22,7 +22,7 @@
 
 {#- dd/mm/yyyy as DATE. NULL where it is none. -#}
 {% macro day_first_date(text) -%}
-    cast(try_strptime({{ trimmed(text) }}, '%d/%m/%Y') as date)
+    cast({{ try_timestamp(trimmed(text), '%d/%m/%Y') }} as date)
 {%- endmacro %}
 
 
@@ -35,7 +35,7 @@
 -#}
 {% macro argentine_phone(text) -%}
     case
-        when regexp_full_match({{ national_phone(text) }}, '(11|[23]\d)\d{8}')
+        when {{ full_match(national_phone(text), '(11|[23]\\d)\\d{8}') }}
             then '+549' || {{ national_phone(text) }}
     end
 {%- endmacro %}
@@ -44,7 +44,7 @@
 {% macro national_phone(text) -%}
     regexp_replace(
         regexp_replace(
-            regexp_replace({{ text }}, '\D', '', 'g'),
+            {{ replace_matches(text, '\\D', '') }},
             '^(00)?(54)?9?0?(\d{10,12})$', '\3'
         ),
         '^(11|[23]\d{2,3})15(\d{6,8})$', '\1\2'

@@ -762,7 +762,7 @@ BREAKS = [
         "a phone with dashes and blanks",
         "stg_customers",
         "text",
-        "regexp_replace({{ text }}, '\\D', '', 'g')",
+        "{{ replace_matches(text, '\\\\D', '') }}",
         "{{ text }}",
         PHONES,
     ),
@@ -775,7 +775,14 @@ BREAKS = [
         PHONES,
     ),
     macro("a phone with 15", "stg_customers", "text", "2,3})15(", "2,3})(", PHONES),
-    macro("no phone at all", "stg_customers", "text", "regexp_full_match(", "('' <> ", PHONES),
+    macro(
+        "no phone at all",
+        "stg_customers",
+        "text",
+        "{{ full_match(national_phone(text), '(11|[23]\\\\d)\\\\d{8}') }}",
+        "true",
+        PHONES,
+    ),
     staging(
         "a blank city",
         "customers",
@@ -799,7 +806,11 @@ BREAKS = [
         unit=PERSON,
     ),
     consume(
-        "a NULL city", "customer_360", "filter (city is not null), 'unknown'", ", null", PERSON
+        "a NULL city",
+        "customer_360",
+        "filter (where city is not null), 'unknown'",
+        ", null",
+        PERSON,
     ),
     newest("inventory", "unique_combination_stg_inventory_sku__warehouse"),
     newest("suppliers", "unique_stg_suppliers_supplier_id"),
@@ -920,14 +931,14 @@ BREAKS = [
     staging(
         "an empty time of closing",
         "support_tickets",
-        "try_strptime({{ trimmed('closed_at') }}",
-        "strptime(closed_at",
+        "{{ try_timestamp(trimmed('closed_at'), '%Y-%m-%d %H:%M') }}",
+        "strptime(closed_at, '%Y-%m-%d %H:%M')",
         unit="satisfaction_may_be_quoted_or_empty",
     ),
     staging(
         "a day without a rate",
         "dolar_blue",
-        "cast(unnest(generate_series(min(fecha), max(fecha), interval 1 day)) as date) as fecha",
+        "{{ each_day('min(fecha)', 'max(fecha)') }} as fecha",
         "fecha",
         unit="a_day_without_a_rate_takes_the_last_before_it",
         data="every_day_stg_dolar_blue_fecha",
@@ -993,7 +1004,7 @@ BREAKS = [
     intermediate(
         "cancelled orders",
         "int_daily_orders",
-        "sum(orders.total_ars) filter (not orders.is_cancelled)",
+        "sum(orders.total_ars) filter (where not orders.is_cancelled)",
         "sum(orders.total_ars)",
         unit="cancelled_orders_are_no_revenue",
     ),
@@ -1042,15 +1053,15 @@ BREAKS = [
     intermediate(
         "cancelled orders of a customer",
         "int_customer_orders",
-        "sum(orders.total_ars) filter (not orders.is_cancelled)",
+        "sum(orders.total_ars) filter (where not orders.is_cancelled)",
         "sum(orders.total_ars)",
         unit="each_order_counts_at_its_days_rate",
     ),
     intermediate(
         "the rate of an order's day",
         "int_customer_orders",
-        "on orders.order_date = rates.rate_date\nwhere",
-        "on rates.rate_date = '2026-03-01'\nwhere",
+        "on orders.order_date = rates.rate_date\ngroup by",
+        "on rates.rate_date = '2026-03-01'\ngroup by",
         unit="each_order_counts_at_its_days_rate",
     ),
     staging(

@@ -19,16 +19,16 @@ persons as (
         string_agg(cast(customer_id as varchar), ',' order by customer_id) as customer_ids,
         count(*) > 1 as is_merged,
         max(email) as email,
-        last(first_name order by updated_at, customer_id) filter (first_name is not null)
+        last(first_name order by updated_at, customer_id) filter (where first_name is not null)
             as first_name,
-        last(last_name order by updated_at, customer_id) filter (last_name is not null)
+        last(last_name order by updated_at, customer_id) filter (where last_name is not null)
             as last_name,
-        last(phone order by updated_at, customer_id) filter (phone is not null) as phone,
+        last(phone order by updated_at, customer_id) filter (where phone is not null) as phone,
         coalesce(
-            last(city order by updated_at, customer_id) filter (city is not null), 'unknown'
+            last(city order by updated_at, customer_id) filter (where city is not null), 'unknown'
         ) as city,
         coalesce(
-            last(province order by updated_at, customer_id) filter (province is not null),
+            last(province order by updated_at, customer_id) filter (where province is not null),
             'unknown'
         ) as province,
         min(created_at) as customer_since

@@ -24,13 +24,18 @@ sold as (
 
 ),
 
-calendar as (
+reach as (
 
     select
-        cast(unnest(generate_series(
-            min(order_date), greatest(max(order_date), {{ today() }}), interval 1 day
-        )) as date) as sales_date
+        min(order_date) as first_day,
+        greatest(max(order_date), {{ today() }}) as last_day
     from sold
+
+),
+
+calendar as (
+
+    select {{ each_day('first_day', 'last_day') }} as sales_date from reach
 
 ),
 

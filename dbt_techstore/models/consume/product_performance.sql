@@ -27,9 +27,9 @@ sold as (
         product_id,
         sum(orders) as orders,
         sum(units) as units,
-        sum(units) filter (order_date > {{ today() }} - 30) as units_30d,
+        sum(units) filter (where order_date > {{ today() }} - 30) as units_30d,
         sum(units) filter (
-            order_date > {{ today() }} - 60 and order_date <= {{ today() }} - 30
+            where order_date > {{ today() }} - 60 and order_date <= {{ today() }} - 30
         ) as units_previous_30d,
         sum(discount_ars) as discount_ars,
         sum(net_ars) as revenue_ars,

@@ -28,11 +28,11 @@ shipped as (
     select
         supplier_id,
         count(*) as shipments,
-        count(*) filter (is_delivered) as delivered_shipments,
-        count(*) filter (is_due) as due_shipments,
-        count(*) filter (is_late_or_overdue) as late_shipments,
+        count(*) filter (where is_delivered) as delivered_shipments,
+        count(*) filter (where is_due) as due_shipments,
+        count(*) filter (where is_late_or_overdue) as late_shipments,
         avg(transit_days) as avg_transit_days,
-        avg(delivered_on - promised_on) filter (is_late) as avg_days_late,
+        avg(delivered_on - promised_on) filter (where is_late) as avg_days_late,
         sum(cost_ars) as freight_ars
     from shipments
     group by supplier_id
@@ -44,7 +44,7 @@ offered as (
     select
         supplier_id,
         count(*) as products,
-        count(*) filter (is_active) as active_products
+        count(*) filter (where is_active) as active_products
     from {{ ref('stg_products') }}
     group by supplier_id
 

@@ -8,17 +8,20 @@ rates as (
 
 ),
 
-calendar as (
+reach as (
 
     select
-        cast(unnest(generate_series(
-            (select min(fecha) from rates),
-            greatest(
-                (select max(fecha) from rates),
-                (select max(order_date) from {{ ref('stg_orders') }})
-            ),
-            interval 1 day
-        )) as date) as rate_date
+        min(fecha) as first_day,
+        greatest(
+            max(fecha), (select max(orders.order_date) from {{ ref('stg_orders') }} as orders)
+        ) as last_day
+    from rates
+
+),
+
+calendar as (
+
+    select {{ each_day('first_day', 'last_day') }} as rate_date from reach
 
 ),
 

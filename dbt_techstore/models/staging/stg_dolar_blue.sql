@@ -47,7 +47,7 @@ flagged as (
 
 calendar as (
 
-    select cast(unnest(generate_series(min(fecha), max(fecha), interval 1 day)) as date) as fecha
+    select {{ each_day('min(fecha)', 'max(fecha)') }} as fecha
     from flagged
 
 ),

@@ -36,7 +36,7 @@ renamed as (
     select
         ---------- ids
         supplier_id,
-        regexp_replace(cuit, '\D', '', 'g') as cuit,
+        {{ replace_matches('cuit', '\\D', '') }} as cuit,
 
         ---------- text
         {{ trimmed('name') }} as supplier_name,

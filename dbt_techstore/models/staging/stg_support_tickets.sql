@@ -24,8 +24,8 @@ renamed as (
         try_cast({{ trimmed("replace(satisfaction, '\"', '')") }} as tinyint) as satisfaction,
 
         ---------- timestamps
-        try_strptime({{ trimmed('opened_at') }}, '%Y-%m-%d %H:%M') as opened_at,
-        try_strptime({{ trimmed('closed_at') }}, '%Y-%m-%d %H:%M') as closed_at
+        {{ try_timestamp(trimmed('opened_at'), '%Y-%m-%d %H:%M') }} as opened_at,
+        {{ try_timestamp(trimmed('closed_at'), '%Y-%m-%d %H:%M') }} as closed_at
 
     from source
 
@@ -36,7 +36,8 @@ measured as (
     select
         *,
         closed_at is not null as is_closed,
-        cast(date_diff('minute', opened_at, closed_at) / 60 as decimal(10, 2)) as resolution_hours
+        cast({{ minutes_between('opened_at', 'closed_at') }} / 60 as decimal(10, 2))
+            as resolution_hours
     from renamed
 
 )

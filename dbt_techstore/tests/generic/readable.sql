@@ -11,10 +11,10 @@
 {% for column in columns %}
     select
         '{{ column }}' as unreadable,
-        cast(ceil(100.0 * count(*) filter ({{ column }} is null) / count(*)) as integer)
+        cast(ceil(100.0 * count(*) filter (where {{ column }} is null) / count(*)) as integer)
             as percentage
     from {{ model }}
-    having count(*) filter ({{ column }} is null) > 0
+    having count(*) filter (where {{ column }} is null) > 0
     {% if not loop.last %}union all{% endif %}
 {% endfor %}
 
