@@ -61,6 +61,7 @@ sources:
 batch: {dbt_project: models}
 """
 MODEL = """\
+{{ config(materialized='table', contract={'enforced': false}) }}
 select 'shop' as source, word from {{ source('raw', 'shop__notes') }} where _op <> 'd'
 union all
 select 'outlet', word from {{ source('raw', 'outlet__notes') }} where _op <> 'd'

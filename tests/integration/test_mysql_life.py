@@ -151,7 +151,10 @@ def staging_project(folder: Path) -> Path:
     staging.mkdir(parents=True)
     sources = {"version": 2, "sources": [{"name": "raw", "tables": [{"name": "life"}]}]}
     (project / "models" / "sources.yml").write_text(yaml.safe_dump(sources))
-    model = "select id, word from ({{ dbt_ducklake.latest_version(source('raw', 'life'), 'id') }})"
+    model = (
+        "{{ config(meta={'primary_key': ['id']}) }}"
+        "select id, word from ({{ dbt_ducklake.latest_version(source('raw', 'life'), 'id') }})"
+    )
     (staging / "stg_life.sql").write_text(model)
     return project
 
