@@ -13,6 +13,7 @@ from typing import Any
 
 from batcher.dbt_graph import ModelGraph, model_graph
 from batcher.description import NOT_DESCRIBED, ModelDescription
+from batcher.templates import keep_compiled_templates
 from lake.config import Config
 from lake.errors import BatchError
 from lake.storage.paths import LakePaths
@@ -109,6 +110,7 @@ class DbtProject:
             self._environment()
             from dbt.cli.main import dbtRunner
 
+            keep_compiled_templates()
             self._runner = dbtRunner(callbacks=[lambda event: self._moved()])
             self._install_packages()
 
