@@ -28,7 +28,12 @@ COPIED = (
     "stack",
     "lake",
     "connect",
+    "dbt_ducklake",
+    "dbt_techstore",
+    "docker",
+    "benchmarks",
     "tests",
+    "ducklake.yml",
     "pyproject.toml",
 )
 SECONDS = 900
@@ -79,6 +84,8 @@ RECONCILED = "tests/unit/test_reconciliation.py"
 ARITHMETIC = "tests/unit/test_replay_spans.py"
 API_ANSWERS = "tests/unit/test_rest_answers.py"
 API_TABLES = "tests/unit/test_rest_tables.py"
+SELECTED = "tests/integration/test_model_selection.py"
+TRACKED, DATA_TESTS = "dbt_ducklake/macros/change_tracked.sql", "dbt_ducklake/macros/tests.sql"
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,103 @@ class Break:
 
 
 BREAKS = (
+    Break(
+        "an older version overwrites a newer one",
+        TRACKED,
+        "' or (known.epoch, known.position) < (record._topic_epoch, record._offset)'",
+        "' or true'",
+        f"{SELECTED}::test_an_older_version_that_comes_late_changes_nothing",
+    ),
+    Break(
+        "positions of deleted rows are not kept",
+        TRACKED,
+        "', _topic_epoch, _offset, _is_deleted from ducklake_newer'",
+        "', _topic_epoch, _offset, _is_deleted from ducklake_newer where not _is_deleted'",
+        f"{SELECTED}::test_an_older_version_that_comes_late_changes_nothing",
+    ),
+    Break(
+        "the group that a row has left is not computed",
+        "dbt_ducklake/macros/changes.sql",
+        "_image in ('old', 'new')",
+        "_image = 'new'",
+        f"{SELECTED}::test_a_row_that_moves_changes_both_groups",
+    ),
+    Break(
+        "groups that are empty now stay",
+        TRACKED,
+        "'delete from ' ~ target ~ ' as target using ducklake_touched as touched where '",
+        "'delete from ' ~ target ~ ' as target using ducklake_rows as rows, ducklake_touched as'"
+        " ~ ' touched where rows.' ~ group_by[0] ~ ' = touched.k1 and '",
+        f"{SELECTED}::test_a_row_that_moves_changes_both_groups",
+    ),
+    Break(
+        "only new commits of the highest offsets are new",
+        "batcher/raw_inputs.py",
+        "                self._known[name, after] = bool(found)\n",
+        "                self._known[name, after] = any(\n"
+        "                    span.last + 1 >= max((self._ledger.tables.get(ref.topic)"
+        " or None).positions.values()) for rows in found for span in rows.ranges\n"
+        "                )\n",
+        f"{SELECTED}::test_rows_below_the_newest_offset_are_new_as_well",
+    ),
+    Break(
+        "an edited model is not noticed",
+        "batcher/selection.py",
+        "if known.fingerprint != model.fingerprint:",
+        "if False:",
+        f"{SELECTED}::test_an_edited_model_is_built_once_with_what_is_behind_it",
+    ),
+    Break(
+        "an edited macro is not noticed",
+        "batcher/dbt_graph.py",
+        "code = [node.raw_code, *macros.values()]",
+        "code = [node.raw_code]",
+        f"{SELECTED}::test_an_edited_macro_selects_the_models_that_call_it",
+    ),
+    Break(
+        "a model that is not green is forgotten",
+        "batcher/selection.py",
+        "    if known.failure is not None:\n",
+        "    if False:\n",
+        f"{SELECTED}::test_a_failed_test_holds_back_until_it_is_green",
+    ),
+    Break(
+        "tests look at the last cycle alone",
+        "batcher/model_build.py",
+        "tested = before.number if green else (known.tested if known else -1)",
+        "tested = before.number",
+        f"{SELECTED}::test_a_failed_test_holds_back_until_it_is_green",
+    ),
+    Break(
+        "a test reads what a row was in between",
+        DATA_TESTS,
+        "_image = 'new' and _cycle = _newest)",
+        "_image = 'new')",
+        f"{SELECTED}::test_a_failed_test_holds_back_until_it_is_green",
+    ),
+    Break(
+        "the day is no input",
+        "batcher/selection.py",
+        "if model.reads_today and known.day != day:",
+        "if False:",
+        f"{SELECTED}::test_a_new_day_selects_what_asks_for_today",
+    ),
+    Break(
+        "a layer does not hide what it replaces",
+        "batcher/snapshot.py",
+        "    masks = [layer for layer in later if layer.gone]\n",
+        "    masks: list[Layer] = []\n",
+        f"{SELECTED}::test_a_large_model_is_published_in_layers",
+    ),
+    Break(
+        "changes that the publication needs are dropped",
+        "batcher/model_build.py",
+        "            outside = [published[model.relation]] if model.relation in published else []\n"
+        "            tested = known.tested if known.tested >= 0 else known.seen\n"
+        "            readers[model.relation] = min([tested, *children, *outside])",
+        "            readers[model.relation] = result.number",
+        f"{SELECTED}::test_a_failed_test_holds_back_until_it_is_green",
+    ),
     Break(
         "two exports append the same rows",
         "batcher/postgres/raw_writer.py",

@@ -174,6 +174,31 @@ def test_rows_below_the_newest_offset_are_new_as_well(shop: SmallShop) -> None:
     assert (3, 2, 110) in [(a, b, int(float(str(c)))) for a, b, c in shop.published("by_customer")]
 
 
+def test_an_older_version_that_comes_late_changes_nothing(shop: SmallShop) -> None:
+    early, other = shop.lake.skip("orders"), shop.lake.skip("orders")
+    shop.orders((60, 6, 1), (61, 6, 2))
+    shop.cycle()
+    shop.orders((61, 6, 2), op="d")
+    shop.orders((60, 6, 3), op="u")
+    shop.cycle()
+    before = shop.published("stg_orders")
+    for offset, order in ((early, 60), (other, 61)):
+        query = f"SELECT {order} AS order_id, 6 AS customer_id, 77 AS total_ars"
+        shop.lake.commit("orders", query, offsets=[offset])
+    shop.cycle()
+    assert shop.published("stg_orders") == before
+
+
+def test_a_row_that_moves_changes_both_groups(shop: SmallShop) -> None:
+    shop.orders((70, 70, 1), (71, 71, 1))
+    shop.cycle()
+    assert {(70, 1), (71, 1)} <= {row[:2] for row in shop.published("by_customer")}
+    shop.orders((70, 71, 1), op="u")
+    shop.cycle()
+    found = dict(row[:2] for row in shop.published("by_customer"))
+    assert 70 not in found and found[71] == 2
+
+
 def test_an_edited_model_is_built_once_with_what_is_behind_it(shop: SmallShop) -> None:
     path = shop.models / "by_customer.sql"
     path.write_text(
