@@ -13,6 +13,7 @@ from charset_normalizer import from_bytes
 
 from lake.config import Table
 from producers.files.checks import options_model
+from producers.files.layout import layout
 from producers.files.reading import FileForm, file_rows, suffixes
 from producers.files.spool import unpacked
 from producers.formats import FORMATS, BadRow, FileOptions
@@ -20,6 +21,7 @@ from producers.formats import FORMATS, BadRow, FileOptions
 SAMPLE_BYTES = 256 * 1024
 SAMPLE_ROWS = 1000
 SHOWN_ROWS = 10
+_DIALECT = ("delimiter", "quote", "escape")
 _WESTERN = frozenset(
     "áéíóúüñÁÉÍÓÚÜÑ¿¡ºª°€çÇàèìòùâêîôûãõäöëïÄÖßÀÈ«»\u2013\u2014\u2018\u2019\u201c\u201d…·\xb4\xa0"
 )
@@ -114,7 +116,8 @@ def _guessed(sample: bytes, suffix: str) -> dict[str, Any]:
     ):
         if value != defaults[option].default and (value or option != "delimiter"):
             found[option] = value
-    return found
+    options = {name: found.get(name, defaults[name].default) for name in _DIALECT}
+    return {**found, **layout(text, *options.values())}
 
 
 def guessed_encoding(sample: bytes) -> str:

@@ -188,7 +188,7 @@ class _Form:
 
     def _refitted(self, row: list[str], width: int) -> str:
         """Make a row as wide as the header where that is allowed; why not otherwise."""
-        if len(row) == width + 1 and not row[-1]:
+        if len(row) == width + 1 and not row[-1].strip():
             row.pop()
             return ""
         if self._options.ragged != "reject" and len(row) < width:

@@ -1,0 +1,130 @@
+"""Where the table begins in a delimited text, and whether its first line has the names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from producers.formats import UnreadableFile
+from producers.formats.columns import column_names
+
+_DATA = re.compile(
+    r"\s*([-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|nan|NaN|NA|-?inf|\d[\d/:. -]*\d)\s*"
+)
+"""Numbers, dates and times."""
+_YEAR = re.compile(r"\s*(19|20)\d\d\s*")
+_SEARCHED = 50
+"""Rows among which the header is looked for."""
+
+
+def layout(text: str, delimiter: str, quote: str, escape: str | None) -> dict[str, Any]:
+    """Options that say where the rows of a text are; empty where the first line is a header.
+
+    Args:
+        text: The beginning of the file.
+        delimiter: One character; several are not looked at.
+        quote: May be empty.
+        escape: None for none.
+    """
+    if len(delimiter) != 1:
+        return {}
+    rows = _rows(text, delimiter, quote, escape)
+    if len(rows) < 2:
+        return {}
+    if _lacks_the_first_name([cells for _, cells in rows]):
+        return {"names": _names(["row", *rows[0][1]]), "skip_top": 1}
+    width = len(rows[0][1])
+    blank = not rows[0][1][-1].strip()
+    if blank or any(_trimmed(cells, width) != width for _, cells in rows):
+        width = _usual_width([cells for _, cells in rows])
+    found: dict[str, Any] = {}
+    place = next((n for n, (_, cells) in enumerate(rows[:_SEARCHED]) if _begins(cells, width)), 0)
+    before, header = rows[place]
+    body = [cells for _, cells in rows[place + 1 :]]
+    if before:
+        found["skip_top"] = before
+    if _is_a_row(header, body):
+        found["names"] = [f"column_{n}" for n in range(1, len(header) + 1)]
+    if any(_trimmed(cells, width) != width for cells in body):
+        found["ragged"] = "keep"
+    return found
+
+
+def _rows(text: str, delimiter: str, quote: str, escape: str | None) -> list[tuple[int, list[str]]]:
+    """Rows with the number of lines before each; empty ones left out."""
+    quoting: dict[str, Any] = {"quotechar": quote} if quote else {}
+    reader = csv.reader(
+        text.splitlines(keepends=True),
+        delimiter=delimiter,
+        escapechar=escape,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        **quoting,
+    )
+    rows, before = [], 0
+    try:
+        for cells in reader:
+            if cells:
+                rows.append((before, cells))
+            before = reader.line_num
+    except csv.Error:
+        pass
+    return rows
+
+
+def _usual_width(rows: Sequence[Sequence[str]]) -> int:
+    """How many fields most rows have; of the wider ones, where two are as frequent."""
+    counts = Counter(len(cells) for cells in rows if any(cell.strip() for cell in cells))
+    return max(counts, key=lambda width: (counts[width], width), default=1)
+
+
+def _begins(cells: Sequence[str], width: int) -> bool:
+    """Whether a row may be the header: as wide as the others, and mostly filled."""
+    filled = sum(bool(cell.strip()) for cell in cells)
+    names = sum(1 for _ in takewhile(str.strip, cells))
+    is_filled = 2 * filled > width or (2 * filled == width > 3 and names == filled)
+    return _trimmed(cells, width) == width and is_filled
+
+
+def _trimmed(cells: Sequence[str], width: int) -> int:
+    """The number of fields; one that is blank and too many is none."""
+    return width if len(cells) == width + 1 and not cells[-1].strip() else len(cells)
+
+
+def _lacks_the_first_name(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether it is as R writes it: rows begin with a name, and the header with the next column."""
+    header, *body = rows
+    has_data = [any(map(_DATA.fullmatch, cells)) for cells in body]
+    if not has_data[0] and any(has_data):
+        return False  # the header is the second line
+    return len(header) > 1 and all(
+        len(cells) == len(header) + 1 and cells[0].strip() and cells[-1].strip() for cells in body
+    )
+
+
+def _is_a_row(header: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row is no header: it has data where all others have it, and no years."""
+    data = [bool(_DATA.fullmatch(cell)) for cell in header]
+    if all(_YEAR.fullmatch(cell) for cell, is_data in zip(header, data, strict=True) if is_data):
+        return False
+    if all(data):
+        return True
+    same = [cells for cells in body if len(cells) == len(header)]
+    if len(same) < 3 or sum(data) < 2 or sum(data) * 3 < len(header):
+        return False
+    return all(
+        not cell.strip() or _DATA.fullmatch(cell)
+        for cells in same
+        for cell, is_data in zip(cells, data, strict=True)
+        if is_data
+    )
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    try:
+        return column_names(header, "rename")
+    except UnreadableFile:
+        return [f"column_{n}" for n in range(1, len(header) + 1)]
