@@ -27,7 +27,7 @@ from consumers.ingest.halted_tables import HaltedTables
 from consumers.ingest.losses import position_removed
 from consumers.ingest.membership import Membership, RebalanceCallbacks
 from consumers.ingest.memory import FetchSizer, GarbageCollection, keep_freed_memory
-from consumers.ingest.planning import flush_is_due, over_memory_limit
+from consumers.ingest.planning import FlushPace, flush_is_due, over_memory_limit
 from consumers.ingest.polled import runs
 from consumers.ingest.slots import WorkerSlot
 from lake.config import Config, Endpoints
@@ -46,7 +46,7 @@ from lake.processes.heartbeat import SILENT, Heartbeat
 from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 POLL_MESSAGES, POLL_BYTES = 5_000, 16 * 1024 * 1024
 IDLE_MOVE_SECONDS = 5.0
 RETRY_SECONDS = 2.0
@@ -88,6 +88,7 @@ class LakeWriter:
         self._progress = progress
         self._heartbeat = heartbeat
         self._fetch_sizer = FetchSizer(POLL_MESSAGES, POLL_BYTES)
+        self._pace = FlushPace()
         with ExitStack() as opening:
             self._open(opening, endpoints)
             self._opened = opening.pop_all()
@@ -211,10 +212,12 @@ class LakeWriter:
         """The tables whose buffer must become a commit now."""
         now = time.monotonic()
         left = {}
-        for topic, buffer in list(self._tables.buffers.items()):
-            size, idle = buffer.size(now), buffer.idle_move(now)
+        sizes = {topic: buffer.size(now) for topic, buffer in self._tables.buffers.items()}
+        active = sum(size.rows > 0 for size in sizes.values())
+        for topic, size in sizes.items():
+            idle = self._tables.buffers[topic].idle_move(now)
             is_moved = idle > 0 and (self._once or idle >= IDLE_MOVE_SECONDS)
-            if flush_is_due(size, self._limits) or is_moved:
+            if is_moved or flush_is_due(size, self._limits, self._pace.allows(topic, now, active)):
                 yield topic
             else:
                 left[topic] = size
@@ -222,7 +225,9 @@ class LakeWriter:
 
     def _flush_all(self, topics: Iterable[str]) -> None:
         for topic in topics:
+            began = time.monotonic()
             self._flush(topic)
+            self._pace.flushed(topic, began, time.monotonic())
 
     # One table -----------------------------------------------------------------------------
 

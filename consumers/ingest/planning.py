@@ -5,6 +5,7 @@ The clock is passed in, in seconds; positions and offsets are Kafka's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ from lake.config import Consumer
 
 MESSAGE_BYTES = 1024
 """What a message takes in memory in addition to its value, about."""
+FLUSH_SHARE = 0.2
+"""Of a worker's time, for flushes before the age limit."""
+PAUSE_SECONDS = 0.15
+"""Between two flushes of a table before the age limit: each makes a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,39 @@ class Watermarks:
     high: int
 
 
-def flush_is_due(buffer: BufferSize, limits: Consumer) -> bool:
-    """Whether a table's buffer must become a hot file: by rows, bytes or age."""
+class FlushPace:
+    """When a table may be flushed before its records have reached the age limit.
+
+    A flush costs some milliseconds whatever is in it. Flushes may take a share of a worker's time:
+    a quiet table is flushed at once, a busy one as often as that share allows, and where a worker
+    catches up, or flushes are slow, rows, bytes and age alone decide.
+    """
+
+    def __init__(self) -> None:
+        self._last_at: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+
+    def flushed(self, table: str, began: float, ended: float) -> None:
+        """Take note of a flush."""
+        self._took[table], self._last_at[table] = ended - began, ended
+
+    def allows(self, table: str, now: float, active: int) -> bool:
+        """Whether a table may be flushed now.
+
+        Args:
+            table: Its topic.
+            now: The moment.
+            active: How many tables have something to flush: all of them share the worker's time.
+        """
+        pause = max(PAUSE_SECONDS, self._took.get(table, 0.0) * active / FLUSH_SHARE)
+        return now - self._last_at.get(table, -math.inf) >= pause
+
+
+def flush_is_due(buffer: BufferSize, limits: Consumer, allowed: bool = False) -> bool:
+    """Whether a table's buffer must become a hot file: by rows, bytes or age, or if it may be."""
     return buffer.rows > 0 and (
-        buffer.rows >= limits.flush_rows
+        allowed
+        or buffer.rows >= limits.flush_rows
         or buffer.bytes >= limits.flush_mb * 1024 * 1024
         or buffer.age >= limits.flush_seconds
     )

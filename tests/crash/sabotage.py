@@ -292,6 +292,22 @@ BREAKS = (
         "::test_a_database_that_comes_back_late_takes_everything_once",
     ),
     Break(
+        "flushes without a pause",
+        PLANNING,
+        "self._took.get(table, 0.0) * active / FLUSH_SHARE",
+        "0.0",
+        "tests/unit/test_planning.py"
+        "::test_flushes_before_the_age_limit_take_a_share_of_a_worker_s_time",
+    ),
+    Break(
+        "a quiet table waits for the age limit",
+        PLANNING,
+        "        allowed\n        or buffer.rows",
+        "        buffer.rows",
+        "tests/unit/test_planning.py"
+        "::test_a_quiet_table_is_flushed_at_once_and_a_busy_one_as_often_as_flushes_are_cheap",
+    ),
+    Break(
         "ranges joined under a rebuild",
         JOINING,
         "    if _is_changing(db, topic):",

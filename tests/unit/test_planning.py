@@ -18,7 +18,10 @@ from consumers.compaction.planning import (
 from consumers.ingest.buffer import TableBuffer
 from consumers.ingest.memory import FetchSizer
 from consumers.ingest.planning import (
+    FLUSH_SHARE,
+    PAUSE_SECONDS,
     BufferSize,
+    FlushPace,
     Watermarks,
     all_read,
     flush_is_due,
@@ -52,6 +55,41 @@ def hot(created_at: float, size: int = 10, number: int = 0) -> LakeFile:
 )
 def test_a_buffer_is_flushed_by_rows_bytes_or_age(size: BufferSize, due: bool) -> None:
     assert flush_is_due(size, LIMITS) is due
+
+
+def test_a_quiet_table_is_flushed_at_once_and_a_busy_one_as_often_as_flushes_are_cheap() -> None:
+    pace = FlushPace()
+    assert pace.allows("quiet", 0.0, 1)
+    pace.flushed("busy", 99.99, 100.0)
+    assert not pace.allows("busy", 100.0 + PAUSE_SECONDS / 2, 1)
+    assert pace.allows("busy", 100.0 + PAUSE_SECONDS, 1)
+    assert pace.allows("quiet", 100.0, 2), "another table's flushes do not hold it up"
+    assert flush_is_due(BufferSize(1, 1, 0.0), LIMITS, allowed=True)
+    assert not flush_is_due(BufferSize(0, 0, 0.0), LIMITS, allowed=True)
+
+
+def test_flushes_before_the_age_limit_take_a_share_of_a_worker_s_time() -> None:
+    pace = FlushPace()
+    pace.flushed("slow", 99.5, 100.0)
+    assert not pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE - 0.01, 1)
+    assert pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE + 0.01, 1)
+    assert not pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE + 0.01, 4), "others flush as well"
+
+
+def test_a_worker_that_catches_up_flushes_by_size() -> None:
+    """A second of reading, a flush of 300 ms: files of 50,000 rows as before."""
+    pace, now, files, waiting = FlushPace(), 0.0, [], 0
+    limits = Consumer(flush_rows=50_000)
+    while sum(files) + waiting < 2_000_000:
+        waiting, now = waiting + 5_000, now + 0.03
+        size = BufferSize(waiting, waiting * 540, waiting / 5_000 * 0.03)
+        if flush_is_due(size, limits, pace.allows("orders", now, 1)):
+            took = 0.008 + waiting * 6e-6
+            pace.flushed("orders", now, now + took)
+            now += took
+            files.append(waiting)
+            waiting = 0
+    assert len(files) <= 2_000_000 / 50_000 * 1.2
 
 
 NOON = 20_000 * DAY + DAY / 2
