@@ -12,6 +12,7 @@ import structlog
 
 from batcher.dbt_build import DbtProject, Outcome
 from batcher.failures import keep_failures
+from batcher.freshness import FreshnessMeter, write_source_freshness
 from batcher.held_back import HeldBack
 from batcher.model_build import BuildResult, ModelBuild
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
@@ -20,6 +21,7 @@ from batcher.raw_loop import RawLoop
 from lake.config import Config, Endpoints
 from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.formats import RunSummary
+from lake.ledger.freshness import Arrivals
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
 from lake.storage.operations import make_scratch_folder
@@ -235,14 +237,27 @@ class Batch:
             raw_waits = error or any(r.startswith("raw.") for r in self._held.relations)
             if self._raw.is_running or not raw_waits:
                 # Single commits before that may be forgotten.
-                self._lake.readers.state("batch", min(commit, built.passed_commit))
+                self._lake.readers.state("batch", min(commit, built.passed_commit), commit)
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
+            arrivals = self._arrived(commit, started, seconds, error)
         relations = {**self._raw.held_back, **self._held.relations}
         held = {relation: str(why) for relation, why in relations.items()}
         cycle = Cycle(commit, outcome, seconds, error, held)
         first = previous.last_commit if previous else 0
-        self._lake.runs.record(started, time.time() - started, first, cycle.summary())
+        self._lake.runs.record(started, time.time() - started, first, cycle.summary(), arrivals)
+        write_source_freshness(self._config, self._ledger)
         return cycle
+
+    def _arrived(
+        self, commit: int, started: float, seconds: Mapping[str, float], error: str | None
+    ) -> Arrivals:
+        """How long the new rows took to each place that this cycle has reached."""
+        built = started + seconds["dbt"]
+        published = built + seconds["publish"]
+        ends = {"staging": built, "consume": published}
+        if error is None and not self._held.relations:
+            ends["postgres"] = published + seconds["export"]
+        return FreshnessMeter(self._config, self._ledger).measure(commit, ends)
 
 
 def once(batch: Batch, rebuild: Iterable[str] | None = ()) -> Cycle:

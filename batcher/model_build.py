@@ -17,7 +17,7 @@ from batcher.catalog import (
     refresh_dead_letters,
 )
 from batcher.dbt_build import DbtProject, Outcome
-from batcher.dbt_graph import ModelGraph, ModelNode
+from batcher.dbt_graph import ModelGraph
 from batcher.model_state import (
     Input,
     ModelState,
@@ -266,6 +266,3 @@ def _states(
         elif known is not None:
             states[model.relation] = replace(known, failure=failure or "not built")
     return states
-
-
-__all__ = ["BuildResult", "ModelBuild", "ModelNode"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from ducklake.reconciliation.result import TableResult
 from ducklake.supervision.condition import Condition
+from ducklake.supervision.freshness import STATES, TableFreshness
 
 
 def problem_lines(condition: Condition) -> list[Text]:
@@ -23,6 +25,18 @@ def reconciliation_text(result: TableResult | None) -> str:
     if result is None:
         return ""
     return f"{result.state}, {ago(time.time() - result.at)}"
+
+
+def freshness_lines(tables: Sequence[TableFreshness]) -> list[str]:
+    """How many tables are idle, arriving or stalled, and the slowest one's way to PostgreSQL."""
+    if not tables:
+        return []
+    counts = {state: sum(table.state == state for table in tables) for state in STATES}
+    text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    slowest = max(tables, key=lambda table: table.hops["postgres"].p95_s or 0.0)
+    if (p95 := slowest.hops["postgres"].p95_s) is not None:
+        text += f"; source to PostgreSQL p95 {p95:.1f} s ({slowest.table})"
+    return [f"freshness: {text}"]
 
 
 def ago(seconds: float | None) -> str:

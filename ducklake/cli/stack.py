@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ducklake.cli.condition_text import problem_lines, reconciliation_text
+from ducklake.cli.condition_text import freshness_lines, problem_lines, reconciliation_text
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
 from ducklake.supervision.condition import Condition, look
+from ducklake.supervision.freshness import look_at_freshness, with_freshness
+from ducklake.supervision.kafka_ends import topic_ends
 from lake.config import Config, load_config
 from lake.errors import StackError
 from lake.processes.status_file import HEALTHY
@@ -56,10 +58,15 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     settings = load_config(config)
     seen, condition = lifecycle.status(settings), look(settings)
+    tables = look_at_freshness(settings, condition, topic_ends(settings))
+    condition = with_freshness(condition, tables)
     if as_json:
-        print(json.dumps(status_json(settings)))
+        fresh = {table.table: table.dump() for table in tables}
+        print(json.dumps({**status_json(settings, condition), "freshness": fresh}))
     else:
         _show_status(settings, seen, condition)
+        for line in freshness_lines(tables):
+            print(line)
     code = _exit_code(settings, seen, condition)
     if code:
         raise typer.Exit(code)
@@ -125,8 +132,8 @@ def reset(config: ConfigOption = None, yes: YesOption = False) -> None:
         print(f"  {path}")
 
 
-def status_json(config: Config) -> dict[str, Any]:
-    """The stack's state as plain values."""
+def status_json(config: Config, condition: Condition | None = None) -> dict[str, Any]:
+    """The stack's state as plain values, with the condition of the lake."""
     seen = lifecycle.status(config)
     services = {}
     for service in seen.services:
@@ -135,7 +142,7 @@ def status_json(config: Config) -> dict[str, Any]:
         services[service.name] = {**entry, "log": str(service.log)}
     answer: dict[str, Any] = {"up": seen.up, "pid": seen.pid, "started": seen.started}
     answer["services"] = services
-    answer |= look(config).dump()
+    answer |= (condition or look(config)).dump()
     if lifecycle.is_up(config):
         answer["open"] = [asdict(opening) for opening in connection_hints(config)]
     return answer

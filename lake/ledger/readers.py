@@ -49,13 +49,18 @@ class ReaderList:
 class Readers(ReaderList):
     """Takes statements of readers."""
 
-    def state(self, name: str, commit: int) -> None:
+    def state(self, name: str, commit: int, newest: int | None = None) -> None:
         """Say that a reader has passed a commit; it holds for `ABSENT_SECONDS`.
 
         Args:
             name: The reader's.
             commit: It will ask for what came after it, or for everything.
+            newest: The newest commit that it knows of: one that stays behind it is as one that
+                says nothing, and is not waited for longer.
         """
+        known = {reader.name: reader for reader in self.all()}.get(name)
+        if known is not None and known.commit == commit and commit < (newest or commit):
+            return
         self._state(name, "", commit)
 
     def remove(self, name: str) -> None:

@@ -308,6 +308,28 @@ BREAKS = (
         "::test_a_quiet_table_is_flushed_at_once_and_a_busy_one_as_often_as_flushes_are_cheap",
     ),
     Break(
+        "late rows do not count as late",
+        "batcher/freshness.py",
+        "known.get((ref.topic, hop), 0) for hop in ends}",
+        "max(known.values(), default=0) for hop in ends}",
+        "tests/unit/test_freshness.py"
+        "::test_a_hop_that_was_not_reached_is_counted_from_where_it_stood",
+    ),
+    Break(
+        "idle looks stalled",
+        "ducklake/supervision/freshness.py",
+        "        if since is None:\n            return HopFreshness(CURRENT)\n",
+        "        since = since or 0.0\n",
+        "tests/unit/test_freshness.py::test_a_table_to_which_nothing_new_comes_is_idle_not_stalled",
+    ),
+    Break(
+        "stalled looks as if it arrived",
+        "ducklake/supervision/freshness.py",
+        "STALLED if waited >= patience else ARRIVING",
+        "ARRIVING",
+        "tests/unit/test_freshness.py::test_what_waits_in_kafka_arrives_or_is_stalled",
+    ),
+    Break(
         "ranges joined under a rebuild",
         JOINING,
         "    if _is_changing(db, topic):",

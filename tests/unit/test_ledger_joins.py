@@ -439,3 +439,18 @@ def _write_an_hour(ledger: Ledger, done: int) -> None:
         ).lastrowid
         db.executemany(f"INSERT INTO file_commits VALUES ({file}, ?)", ((n,) for n in numbers))
     db.execute("COMMIT")
+
+
+def test_a_reader_that_stays_behind_is_as_one_that_says_nothing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [1000.0]
+    monkeypatch.setattr("lake.ledger.readers.now", lambda: moment[0])
+    lake.ledger.readers.state("batch", 5, 9)
+    moment[0] += 100
+    lake.ledger.readers.state("batch", 5, 10)  # another cycle, and a model is still held back
+    assert [r.stated_at for r in lake.ledger.readers.all()] == [1000.0]
+    lake.ledger.readers.state("batch", 10, 10)
+    moment[0] += 100
+    lake.ledger.readers.state("batch", 10, 10)  # nothing is new: it is not behind
+    assert [r.stated_at for r in lake.ledger.readers.all()] == [1200.0]
