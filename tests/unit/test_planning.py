@@ -78,7 +78,8 @@ def test_flushes_before_the_age_limit_take_a_share_of_a_worker_s_time() -> None:
 
 def test_a_worker_that_catches_up_flushes_by_size() -> None:
     """A second of reading, a flush of 300 ms: files of 50,000 rows as before."""
-    pace, now, files, waiting = FlushPace(), 0.0, [], 0
+    pace, now, waiting = FlushPace(), 0.0, 0
+    files: list[int] = []
     limits = Consumer(flush_rows=50_000)
     while sum(files) + waiting < 2_000_000:
         waiting, now = waiting + 5_000, now + 0.03
