@@ -77,6 +77,8 @@ soak: $(READY)
 	@DUCKLAKE_POWER_STATES=0 $(BIN)/pytest -q tests/crash/test_power_loss.py
 	@DUCKLAKE_EXAMPLES=200 $(BIN)/pytest -q tests/crash/test_state_machine.py
 	@STORIES=100 $(BIN)/pytest -q tests/integration/test_stories.py
+	@MODEL_CHANGES=1000 CYCLE_KILLS=100 $(BIN)/pytest -q tests/integration/test_incremental_models.py \
+		tests/integration/test_killed_cycles.py
 	@DUCKLAKE_SOURCE_KILLS=100 $(BIN)/pytest -q tests/integration/test_random_kills.py
 	@DUCKLAKE_SOAK_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest -q -s tests/crash/soak.py
 
