@@ -11,7 +11,7 @@ import typer
 from ducklake.cli.output import note
 from ducklake.cli.signals import INTERRUPTED, stop_on_signals
 from lake.config import Config, nearest
-from lake.errors import ConfigError
+from lake.errors import ConfigError, SourceError
 from producers.mysql.arrivals import SnapshotArrivals
 from producers.mysql.polling.connector import MysqlPollConnector
 from producers.registry import connector
@@ -27,7 +27,7 @@ def backfill_polled(
 
     Raises:
         ConfigError: There is no such table.
-        SourceError: MySQL does not have it, or refuses the condition.
+        SourceError: MySQL does not have it, or refuses the condition, be it while it is read.
         ServiceUnreachable: A service does not answer.
     """
     stop = stop_on_signals()
@@ -52,6 +52,9 @@ def backfill_polled(
                         told = time.monotonic()
                         note(f"{topic}: {rows:,} rows; `ducklake produce {name}` reads them")
                 rows = arrivals.read(LOOK_SECONDS)
+            refused = source.requests.refusal(request)
+            if refused is not None:
+                raise SourceError(f"The backfill of {topic} failed: {refused.what}", refused.remedy)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         state = "completed" if wait else "waiting"

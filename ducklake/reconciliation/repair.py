@@ -130,6 +130,11 @@ class Repair:
                     " requested; then compare again.",
                 )
             self._wait(LOOK_SECONDS)
+        for request in requests:
+            refused = source.requests.refusal(request)
+            if refused is not None:
+                what = f"{source.name}.{table} could not be read again: {refused.what}"
+                raise SourceError(what, refused.remedy)
 
 
 def _conditions(comparison: Comparison) -> Iterator[str]:

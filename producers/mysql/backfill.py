@@ -26,7 +26,7 @@ from producers.mysql.backfill_state import (
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.emptying import tell_emptied
 from producers.mysql.notices import Notices
-from producers.mysql.query import ask
+from producers.mysql.query import ask, ask_where, check_condition, one_term
 from producers.mysql.signals import GIVEN_UP, REQUEST, SETTLED, SignalLog
 from producers.mysql.tables import MysqlTable, captured
 
@@ -128,10 +128,9 @@ class Backfills:
             SourceError: MySQL refuses the condition.
             ServiceUnreachable: It does not answer.
         """
-        condition = f" WHERE {where}" if where else ""
-        return int(
-            ask(self._server, f"SELECT COUNT(*) FROM {self._tables[table].sql}{condition}")[0]
-        )
+        condition = f" WHERE {one_term(where)}" if where else ""
+        sql = f"SELECT COUNT(*) FROM {self._tables[table].sql}{condition}"
+        return int(ask_where(self._server, sql)[0])
 
     def advance(self, connect: ConnectRest, delay: float = 0.0) -> bool:
         """Send the signal that is due, if one is; called again and again by whoever waits.
@@ -208,7 +207,9 @@ class Backfills:
         table = self._tables[request.table]
         data: dict[str, Any] = {"type": "INCREMENTAL", "data-collections": [table.pattern]}
         if request.where:
-            condition = {"data-collection": table.pattern, "filter": request.where}
+            # Debezium adds its own conditions to this one, with AND
+            term = one_term(request.where)
+            condition = {"data-collection": table.pattern, "filter": term}
             data["additional-conditions"] = [condition]
         signal = {"id": f"{request.id}/{attempt}", "type": "execute-snapshot", "data": data}
         self._log.write(self._source, signal)
@@ -257,4 +258,4 @@ class Backfills:
                 " KEY, and run this again.",
             )
         if where:
-            ask(self._server, f"SELECT 1 FROM {known.sql} WHERE {where} LIMIT 1")
+            check_condition(self._server, known.sql, where)

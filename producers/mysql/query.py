@@ -28,6 +28,18 @@ _REFUSED = {
 }
 
 
+# Nothing is wrong with the question: the server is busy, or stops.
+_PASSING = {
+    ER.CON_COUNT_ERROR,
+    ER.LOCK_WAIT_TIMEOUT,
+    ER.LOCK_DEADLOCK,
+    ER.QUERY_INTERRUPTED,
+    ER.SERVER_SHUTDOWN,
+    3024,  # max_execution_time has passed
+    4031,  # the session was idle for too long
+}
+
+
 def ask(at: MysqlConnection, sql: str, *args: str) -> tuple[Any, ...]:
     """The first row of the answer; empty where there is none.
 
@@ -78,6 +90,54 @@ def asking(at: MysqlConnection, database: str | None = None) -> Iterator[Cursor]
             yield cursor
     except pymysql.MySQLError as error:
         raise named_error(error, at) from None
+
+
+def check_condition(at: MysqlConnection, table: str, where: str) -> None:
+    """See that a condition that somebody wrote is one, and one term.
+
+    Args:
+        at: The server.
+        table: The table, as SQL.
+        where: The condition, in MySQL's SQL.
+
+    Raises:
+        SourceError: MySQL refuses it.
+        ServiceUnreachable: MySQL does not answer.
+    """
+    # Without brackets of ours, one that closes more than it opens does not pass.
+    ask_where(at, f"SELECT CASE WHEN {where}\nTHEN 1 END FROM {table} LIMIT 1")
+    ask_where(at, f"SELECT 1 FROM {table} WHERE {one_term(where)} LIMIT 1")
+
+
+def ask_where(at: MysqlConnection, sql: str) -> tuple[Any, ...]:
+    """The first row of the answer to a question with a condition that somebody wrote.
+
+    Raises:
+        SourceError: MySQL refuses the condition.
+        ServiceUnreachable: MySQL does not answer.
+    """
+    with asking(at, at.database) as cursor:
+        try:
+            cursor.execute(sql)
+            return next(iter(cursor.fetchall()), ())
+        except pymysql.MySQLError as error:
+            raise refused_condition(error) or error from None
+
+
+def one_term(where: str) -> str:
+    """A condition that somebody wrote, as a part of a larger one; its comment ends with it."""
+    return f"(\n{where}\n)"
+
+
+def refused_condition(error: pymysql.MySQLError) -> SourceError | None:
+    """What an answer to a question with a condition says of it; None if it says nothing."""
+    code = error.args[0] if error.args else 0
+    if not isinstance(code, int) or code < 1000 or 2000 <= code < 3000 or code in _PASSING:
+        return None
+    return SourceError(
+        f"MySQL refuses the condition: {error.args[-1]} ({code}).",
+        "Ask again with a condition that holds for every row, as it would stand after WHERE.",
+    )
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

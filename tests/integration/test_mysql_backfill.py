@@ -206,6 +206,9 @@ def test_a_condition_selects_the_rows_that_are_read_again(reread: Reread) -> Non
     assert reread.backfill(table, "--where", "id > 1")["rows"] == 1
     [seen] = reread.since(table, before)
     assert seen.row["after"]["id"] == 2
+    either = "id = 1 OR id = 2 -- Debezium adds to it"
+    assert reread.backfill(table, "--where", either)["rows"] == 2
+    assert len(reread.since(table, before)) == 3
     refused = reread.command("backfill", f"{reread.lab.source}.{table}", "--where", "nowhere = 1")
     assert refused.returncode == 1 and "Unknown column 'nowhere'" in refused.stderr
     assert "Traceback" not in refused.stderr

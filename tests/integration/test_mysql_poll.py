@@ -27,14 +27,22 @@ from ducklake.reconciliation.result import TableResult
 from lake.config import Config, TableRef
 from lake.opening import open_lake
 from producers.base import TableState
+from producers.mysql.polling import batches as batches_module
 from producers.mysql.polling import cursor as cursor_module
 from producers.mysql.polling import reader as reader_module
-from producers.mysql.polling import table as table_module
 from producers.mysql.polling.connector import MysqlPollConnector
 from producers.mysql.polling.requests import READ
 from producers.runner import SourceRunner
 from producers.transactions import TransactionalWriter
-from tests.integration.producers_lab import Lab, drain, make_lab, shop_server, sql, unique
+from tests.integration.producers_lab import (
+    Lab,
+    drain,
+    make_lab,
+    shop_server,
+    sql,
+    unique,
+    wait_until,
+)
 
 pytestmark = pytest.mark.stack
 STEPS = ("after_rows", "after_flush", "after_commit")
@@ -78,6 +86,13 @@ class Polled:
     def restart(self) -> None:
         """Go on as another process would: with what Kafka has, and nothing else."""
         self._source, self._writer = None, None
+
+    def is_due(self) -> bool:
+        """Whether a part of what was sent may be compared with the table."""
+        [stored] = [s[-1] for unit, s in self.lab.cursors().items() if unit.endswith(":rows")]
+        [part] = stored["parts"]
+        [(now,)] = self.run("SELECT UNIX_TIMESTAMP(NOW(3))")
+        return bool(float(now) - part["moment"] > 1)
 
     def cursors(self) -> list[cursor_module.PollCursor]:
         """The cursor of each table, as its process knows it."""
@@ -186,7 +201,7 @@ def test_rows_of_one_moment_are_neither_skipped_nor_repeated(
     shop: Polled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "CHUNK_ROWS", 4)
-    monkeypatch.setattr(table_module, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(batches_module, "CHUNK_ROWS", 4)
     moment = "2026-01-01 00:00:00"
     rows = ", ".join(f"({n}, 'first', '{moment}')" for n in range(10, 35))
     shop.run(f"INSERT INTO {{0}} VALUES {rows}")
@@ -250,29 +265,92 @@ def test_what_is_settled_is_not_read_again_and_costs_nothing(
         assert shop.values() == Counter([(1, "a"), (2, "a"), (3, "a")])
 
 
-def test_more_changes_than_are_looked_at_again_are_a_state(
-    shop: Polled, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("watermark", ["at", "id"])
+def test_rows_committed_late_come_however_many_are_read_before_them(
+    tmp_path: Path, stack_config: Config, monkeypatch: pytest.MonkeyPatch, watermark: str
 ) -> None:
+    """In the first reading and in a later burst; what is not late is not sent again."""
     monkeypatch.setattr(cursor_module, "MOST_UNSETTLED", 10)
     monkeypatch.setattr(cursor_module, "FIRST_UNSETTLED", 5)
-    monkeypatch.setattr(table_module, "FIRST_UNSETTLED", 5)
-    rows = ", ".join(f"({n}, 'a', NOW(6))" for n in range(100))
+    for module in (reader_module, batches_module):
+        monkeypatch.setattr(module, "CHUNK_ROWS", 8)
+    later = [0.0]
+    clock = reader_module.PollReader.clock
+    monkeypatch.setattr(reader_module.PollReader, "clock", lambda self: clock(self) + later[0])
+    marks = {"options": {"watermark": watermark, "late_seconds": 600}}
+    rows = {n: ", ".join(f"({m}, 'a', NOW(6))" for m in range(n, n + 100)) for n in (0, 200)}
+    with polled(tmp_path, stack_config, options=marks) as shop:
+        with transaction(stack_config) as late:
+            late.execute(f"INSERT INTO {shop.table} VALUES (-1, 'late', NOW(6))")
+            shop.run(f"INSERT INTO {{0}} VALUES {rows[0]}")
+            assert shop.poll() == []
+        with transaction(stack_config) as late:
+            late.execute(f"INSERT INTO {shop.table} VALUES (150, 'late', NOW(6))")
+            shop.run(f"INSERT INTO {{0}} VALUES {rows[200]}")
+            assert shop.poll() == []
+        expected = Counter((n, "a") for n in (*range(100), *range(200, 300)))
+        assert shop.values() == expected
+        later[0] = 599.0
+        assert shop.poll() == []
+        later[0] = 700.0
+        shop.restart()
+        assert shop.poll() == []
+        assert set(shop.values()) == {*expected, (-1, "late"), (150, "late")}
+        again = {row: n for row, n in shop.values().items() if n > 1}
+        assert set(again.values()) == {2} and len(again) < 40, "the two parts with late rows"
+        assert [c.parts for c in shop.cursors()] == [()]
+        number = [c.number for c in shop.cursors()]
+        shop.poll()
+        assert [c.number for c in shop.cursors()] == number, "and that is all"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_producer_killed_while_late_rows_come_repeats_and_loses_nothing(
+    tmp_path: Path, stack_config: Config, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(cursor_module, "FIRST_UNSETTLED", 5)
+    marks = {"options": {"watermark": "id", "late_seconds": 1}}
+    with polled(tmp_path, stack_config, options=marks) as shop:
+        rows = ", ".join(f"({n}, 'a', NOW(6))" for n in range(20))
+        shop.run(f"INSERT INTO {{0}} VALUES {rows}")
+        shop.poll()
+        shop.run("INSERT INTO {0} VALUES (-1, 'late', NOW(6))")
+        shop.restart()
+        wait_until(lambda: shop.is_due(), "the part is read once more")
+        ended = shop.lab.produce_once(f"producer.{step}:1")
+        assert ended.returncode == -9, ended.stderr
+        ended = shop.lab.produce_once()
+        assert ended.returncode == 0, ended.stderr
+        expected = Counter({(n, "a"): 2 for n in range(20)})
+        assert shop.values() == expected + Counter({(-1, "late"): 1})
+
+
+def test_a_condition_that_is_refused_while_it_is_served_ends_the_command(shop: Polled) -> None:
+    rows = ", ".join(f"({n}, 'a', NOW(6))" for n in range(9))
     shop.run(f"INSERT INTO {{0}} VALUES {rows}")
-    assert shop.poll() == []  # the first reading looks at its newest rows again, not at all
-    more = ", ".join(f"({n}, 'a', NOW(6))" for n in range(100, 150))
-    shop.run(f"INSERT INTO {{0}} VALUES {more}")
-    [state] = shop.poll()
-    assert state.state == "differs" and "committed late may be missing" in state.reason
-    assert shop.values() == Counter((n, "a") for n in range(150))
-    shop.restart()
-    [state] = shop.poll()  # until somebody has looked
-    assert f"`ducklake backfill {shop.lab.source}.{shop.table}`" in state.remedy
-    shop.source.read_again(shop.table)
-    assert shop.poll() == []
+    shop.poll()
+    name = f"{shop.lab.source}.{shop.table}"
+    # It holds for the first row, and for no other one.
+    bad = "id = 0 OR JSON_EXTRACT(v, '$.x') IS NULL"
+    with shop.running():
+        said = shop.command("backfill", name, "--where", bad, code=1)
+        assert f"The backfill of {name} failed: MySQL refuses the condition" in said
+        assert "Invalid JSON text" in said and "Traceback" not in said
+        assert shop.source.requests.all() == []
+        for broken in ("id = 1) OR (id = 3", "id = 'a' AND", "COUNT(*) > 1"):
+            assert "MySQL refuses the condition" in shop.command(
+                "backfill", name, "--where", broken, code=1
+            )
+        said = shop.command("backfill", name, "--where", "id = 1 OR id = 3 -- two", "--json")
+        assert json.loads(said.splitlines()[-1])["rows"] == 2
+        shop.run("DROP TABLE {0}")
+        request = shop.source.requests.add(READ, shop.table)
+        wait_until(lambda: not shop.source.requests.is_open(request), "it is refused")
+        refused = shop.source.requests.refusal(request)
+        assert refused is not None and "no table" in refused.what
 
 
-def test_a_watermark_to_come_hides_nothing(shop: Polled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_module, "FIRST_UNSETTLED", 0)
+def test_a_watermark_to_come_hides_nothing(shop: Polled) -> None:
     shop.run("INSERT INTO {0} VALUES (1, 'to come', '2037-01-01')")
     shop.poll()
     shop.run("INSERT INTO {0} VALUES (2, 'now', NOW(6))")

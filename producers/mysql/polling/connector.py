@@ -19,12 +19,11 @@ from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
 from producers.mysql.neighbours import table_problems
 from producers.mysql.polling.checks import advice, refusal
-from producers.mysql.polling.cursor import CROWDED, MOST_UNSETTLED
 from producers.mysql.polling.options import PollOptions
 from producers.mysql.polling.reader import PollReader
 from producers.mysql.polling.requests import LOOK, READ, PollRequest, PollRequests
 from producers.mysql.polling.table import FILLED, TablePoller
-from producers.mysql.query import ask
+from producers.mysql.query import ask, check_condition
 from producers.mysql.server_checks import table_access_problems
 from producers.mysql.server_state import server_state
 from producers.mysql.tables import MysqlTable, mysql_tables
@@ -32,10 +31,6 @@ from producers.mysql.tables import MysqlTable, mysql_tables
 NULLS_SECONDS = 60.0
 WAIT_SECONDS = 0.5
 _DOUBTS = {
-    CROWDED: (
-        f"More than {MOST_UNSETTLED:,} rows changed within late_seconds: the older ones of them"
-        " were not looked at again, and rows that were committed late may be missing."
-    ),
     FILLED: (
         "A column was added for which MySQL gave the rows that were there a value: those that did"
         " not change since lack it."
@@ -183,8 +178,10 @@ class MysqlPollConnector(Connector):
             SourceError: MySQL does not have the table, or refuses the condition.
             ServiceUnreachable: It does not answer.
         """
-        condition = f" WHERE {where}" if where else ""
-        ask(self.connection, f"SELECT 1 FROM {self.tables[table].sql}{condition} LIMIT 0")
+        sql = self.tables[table].sql
+        ask(self.connection, f"SELECT 1 FROM {sql} LIMIT 0")
+        if where:
+            check_condition(self.connection, sql, where)
         return self.requests.add(READ, table, where)
 
     def count(self) -> dict[str, int]:

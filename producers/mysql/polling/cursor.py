@@ -3,7 +3,8 @@
 Rows are read in the order of watermark and key. A row may be committed late, with a watermark below
 one that was read already: its transaction was open. So what was read within the last `late_seconds`
 is read again each time, and a digest of each of its rows says which of them were sent as they are.
-What is older is settled: nothing below it is expected any more.
+What is older is settled: nothing below it is expected any more. Where these are too many rows, the
+older ones become a part (`parts.py`), which is read once more when it is settled.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lake.errors import SourceError
 from lake.storage.canonical import SourceColumn
 from producers.mysql.canonical_sql import Row
+from producers.mysql.polling.parts import Part, bounded, digest_of
 from producers.mysql.polling.reader import Chunk, is_temporal
 
 FILE = "poll.000001"
 """Stands where the rows of a connector have the name of a binlog."""
 MOST_UNSETTLED = 100_000
-"""Rows whose digests a cursor may hold; of more, the oldest count as settled."""
+"""Rows whose digests a cursor may hold; more become a part."""
 FIRST_UNSETTLED = 10_000
-"""Of the first reading: so many of the newest rows are looked at again."""
-CROWDED = "crowded"
+"""The same during the first reading, which writes its cursor with every chunk."""
 _DIGEST_BYTES = 12
 _MARKS = 16
 
@@ -69,6 +71,7 @@ class PollCursor:
             against them.
         again: What is being read again.
         served: The request that was served last.
+        parts: What is to be compared with what was sent, the oldest first.
     """
 
     number: int = 0
@@ -83,6 +86,7 @@ class PollCursor:
     doubt: str = ""
     again: Again | None = None
     served: str = ""
+    parts: tuple[Part, ...] = ()
 
     @classmethod
     def load(cls, plain: Mapping[str, Any]) -> PollCursor:
@@ -115,6 +119,7 @@ class PollCursor:
                 )
             ),
             served=plain["served"],
+            parts=tuple(Part.load(part) for part in plain.get("parts", ())),
         )
 
     def dump(self) -> dict[str, Any]:
@@ -142,6 +147,7 @@ class PollCursor:
                 }
             ),
             "served": self.served,
+            "parts": [part.dump() for part in self.parts],
         }
 
     def advanced(self, moment: int, **changes: Any) -> PollCursor:
@@ -168,12 +174,15 @@ class Window:
     newest: str | None = None
     known: set[bytes] = field(default_factory=set)
     met: set[bytes] = field(default_factory=set)
-    is_crowded: bool = False
+    to_come: set[bytes] = field(default_factory=set)
+    last: Row | None = None
+    parts: tuple[Part, ...] = ()
     boundary: str | None = None
 
     def __post_init__(self) -> None:
         self.at = self.cursor.at
         self.known = set(self.cursor.seen)
+        self.parts = self.cursor.parts
         old = [mark for moment, mark in self.cursor.marks if self._is_old(moment)]
         self.boundary = max(old, key=self._order) if old else None
 
@@ -183,28 +192,38 @@ class Window:
         Args:
             chunk: The rows.
             encoded: The value of each, as JSON.
+
+        Raises:
+            SourceError: Too many rows have a watermark to come.
         """
         new = []
         for number, (row, text) in enumerate(zip(chunk.rows, encoded, strict=True)):
             mark, found = str(row.place[0]), digest(text)
             if found not in self.known:
                 new.append(number)
-            if self._is_settled(mark, chunk):
+            if self._is_to_come(mark, chunk):
+                self.to_come.add(found)
+                continue
+            self.newest, self.last = mark, row.place
+            if self._is_settled(mark):
                 self.at = row.place
                 self.known.discard(found)
             else:
                 self.met.add(found)
-            if not self._is_to_come(mark, chunk):
-                self.newest = mark
-        if len(self.met) > MOST_UNSETTLED:
-            self.at, self.is_crowded = chunk.rows[-1].place, True
-            self.met.clear()
+        if len(self.met) > (MOST_UNSETTLED if self.cursor.read_once else FIRST_UNSETTLED):
+            self._part(chunk)
+        if len(self.to_come) > MOST_UNSETTLED:  # rows would be missed behind them
+            raise SourceError(
+                f"More than {MOST_UNSETTLED:,} rows have a {self.watermark.name} that is still to"
+                " come.",
+                "Set it to the moment at which the row was changed: they hide what is new.",
+            )
         return new
 
     def unfinished(self) -> dict[str, Any]:
         """The changes of the cursor, while rows are left to read."""
-        seen = frozenset(self.known | self.met)
-        return {"at": self.at, "seen": seen, "doubt": self._doubt()}
+        seen = frozenset(self.known | self.met | self.to_come)
+        return {"at": self.at, "seen": seen, "parts": self.parts}
 
     def finished(self, now: float) -> dict[str, Any]:
         """The changes of the cursor, once all rows were read.
@@ -213,11 +232,18 @@ class Window:
             now: The server's clock as the last ones were read, in seconds.
         """
         self.now = now
-        changes = {"at": self.at, "seen": frozenset(self.met), "doubt": self._doubt()}
+        seen = frozenset(self.met | self.to_come)
+        changes = {"at": self.at, "seen": seen, "parts": self.parts}
         return {**changes, "marks": self._marks(), "read_once": True}
 
-    def _doubt(self) -> str:
-        return self.cursor.doubt or (CROWDED if self.is_crowded else "")
+    def _part(self, chunk: Chunk) -> None:
+        """Make a part of all rows that were met; the next ones are read from there on."""
+        assert self.last is not None, "there are some"
+        part = Part(chunk.moment / 1000, self.at, self.last, len(self.met), digest_of(self.met))
+        self.parts = bounded((*self.parts, part))
+        self.at = self.last
+        self.known -= self.met
+        self.met.clear()
 
     def _marks(self) -> tuple[tuple[float, str], ...]:
         """Those that still decide something: the newest of the old ones, and all younger ones."""
@@ -231,10 +257,8 @@ class Window:
     def _is_old(self, moment: float) -> bool:
         return self.now - moment >= self.late_seconds
 
-    def _is_settled(self, mark: str, chunk: Chunk) -> bool:
-        if self.boundary is None or self._is_to_come(mark, chunk):
-            return False
-        return bool(self._order(mark) <= self._order(self.boundary))
+    def _is_settled(self, mark: str) -> bool:
+        return self.boundary is not None and bool(self._order(mark) <= self._order(self.boundary))
 
     def _is_to_come(self, mark: str, chunk: Chunk) -> bool:
         """Whether it is later than the server's clock: rows would be missed behind it."""

@@ -17,6 +17,7 @@ from lake.storage.canonical import Form, SourceColumn
 from producers.mysql.canonical_sql import Row, behind, place, place_literal, quoted
 from producers.mysql.polling.definition import Definition, defined
 from producers.mysql.polling.values import record_value, selected
+from producers.mysql.query import one_term, refused_condition
 from producers.mysql.table_reader import TableReader
 from producers.mysql.tables import MysqlTable
 
@@ -126,18 +127,6 @@ class PollReader(TableReader):
         found = self._statistic(names, "auto_increment")
         return None if found is None else int(found)
 
-    def newest(
-        self, definition: Definition, order: Sequence[SourceColumn], rows: int
-    ) -> Row | None:
-        """The place of the row behind which there are as many rows; None where there are fewer."""
-        names = ", ".join(f"{quoted(c.name)} DESC" for c in order)
-        selection = ", ".join(place(c) for c in order)
-        found = self._snapshot(
-            f"SELECT {selection} FROM {definition.table.sql} ORDER BY {names}"
-            f" LIMIT 1 OFFSET {int(rows)}"
-        )
-        return found[0] if found else None
-
     def has_null(self, definition: Definition, column: SourceColumn) -> bool:
         """Whether a column of a row is NULL."""
         sql = f"SELECT 1 FROM {definition.table.sql} WHERE {quoted(column.name)} IS NULL LIMIT 1"
@@ -150,6 +139,7 @@ class PollReader(TableReader):
         after: Row | None,
         rows: int,
         where: str = "",
+        until: Row | None = None,
     ) -> Chunk:
         """The next rows behind a place.
 
@@ -159,6 +149,7 @@ class PollReader(TableReader):
             after: A place; None for the beginning.
             rows: How many, at most.
             where: A condition in MySQL's SQL; empty for all rows.
+            until: The place of the last row; None for the end.
 
         Raises:
             DefinitionChanged: The table was altered since; its definition is to be read again.
@@ -167,10 +158,12 @@ class PollReader(TableReader):
         """
         columns = definition.table.columns
         selection = ", ".join([*(selected(c) for c in columns), *(place(c) for c in order)])
-        tests = [f"({where})"] if where else []
+        tests = [one_term(where)] if where else []
         tests += [f"{quoted(c.name)} IS NOT NULL" for c in order if c.nullable]
         if after is not None:
             tests.append(_behind(order, after))
+        if until is not None:
+            tests.append(_not_behind(order, until))
         condition = f" WHERE {' AND '.join(tests)}" if tests else ""
         by = ", ".join(quoted(c.name) for c in order)
         sql = (
@@ -209,7 +202,8 @@ class PollReader(TableReader):
                         f"{definition.table.sql} was altered while it was read.",
                         "It is read again.",
                     ) from None
-                raise
+                refused = refused_condition(error) if has_condition else None
+                raise refused or error from None
             finally:
                 with suppress(pymysql.MySQLError):
                     cursor.execute("COMMIT")
@@ -229,6 +223,11 @@ def _behind(order: Sequence[SourceColumn], after: Row) -> str:
     """`behind`, with what the index of the first column needs to begin at its place."""
     first = f"{quoted(order[0].name)} >= {place_literal(order[0], after[0])}"
     return f"{first} AND ({behind(order, after)})"
+
+
+def _not_behind(order: Sequence[SourceColumn], until: Row) -> str:
+    first = f"{quoted(order[0].name)} <= {place_literal(order[0], until[0])}"
+    return f"{first} AND NOT ({behind(order, until)})"
 
 
 def _text(cell: Any) -> str | None:

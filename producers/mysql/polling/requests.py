@@ -1,7 +1,8 @@
 """What others ask of whoever polls a source: small files beside the roles' state.
 
 `ducklake backfill` and `ducklake verify --repair` have rows read again; `ducklake verify` waits
-until everything that MySQL had committed is in Kafka. A request is gone once it was served.
+until everything that MySQL had committed is in Kafka. A request is gone once it was served; why one
+was refused stays for whoever waits for it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lake.config import Config
+from lake.errors import SourceError
 from lake.storage.json_files import read_json, write_json
 from lake.storage.operations import make_scratch_folder, remove_file
 from lake.storage.paths import LakePaths
 
 READ, LOOK, TRUST = "read", "look", "trust"
 """Rows are to be read again; the source is to be polled once; a table was found equal."""
+REFUSED_SECONDS = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,19 @@ class PollRequests:
     def served(self, request: PollRequest) -> None:
         """Forget it."""
         remove_file(self._path(request))
+
+    def refuse(self, request: PollRequest, error: SourceError) -> None:
+        """Note why it cannot be served, for whoever waits; it is still to be forgotten."""
+        for old in self._folder.glob("*.refused"):  # nobody has waited
+            if read_json(old).get("moment", 0.0) < time.time() - REFUSED_SECONDS:
+                remove_file(old)
+        said = {"what": error.what, "remedy": error.remedy, "moment": time.time()}
+        write_json(self._path(request).with_suffix(".refused"), said)
+
+    def refusal(self, request: PollRequest) -> SourceError | None:
+        """Why a request that is no longer open was not served; None if it was."""
+        said = read_json(self._path(request).with_suffix(".refused"))
+        return SourceError(said["what"], said["remedy"]) if said else None
 
     def _path(self, request: PollRequest) -> Path:
         return self._folder / f"{request.id}.json"

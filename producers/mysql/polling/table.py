@@ -11,13 +11,12 @@ import structlog
 from lake.errors import SourceError
 from lake.storage.canonical import SourceColumn
 from producers.base import Batch, Cursors
+from producers.mysql.polling.batches import UNIT, TableBatches, rows_at_once
 from producers.mysql.polling.checks import refusal
-from producers.mysql.polling.cursor import FIRST_UNSETTLED, Again, PollCursor, Window
+from producers.mysql.polling.cursor import Again, PollCursor, Window, digest
 from producers.mysql.polling.definition import Definition
-from producers.mysql.polling.options import PollOptions
+from producers.mysql.polling.parts import TO_SEND, Part, combined
 from producers.mysql.polling.reader import (
-    CHUNK_BYTES,
-    CHUNK_ROWS,
     Chunk,
     DefinitionChanged,
     PollReader,
@@ -27,45 +26,21 @@ from producers.mysql.polling.records import (
     SNAPSHOT,
     UPDATED,
     emptied_record,
-    row_record,
     source_block,
 )
-from producers.mysql.polling.requests import READ, TRUST, PollRequest, PollRequests
-from producers.mysql.tables import MysqlTable
+from producers.mysql.polling.requests import READ, TRUST, PollRequest
 
 log = structlog.get_logger()
-UNIT = "rows"
-FILLED, CONDITION = "filled", "condition"
+FILLED = "filled"
 _TRIES = 10
 """How often a table may be altered while one poll reads it."""
 
 
-class TablePoller:
+class TablePoller(TableBatches):
     """Polls one table.
 
-    Args:
-        source: The source.
-        names: The table's names.
-        options: How it is polled.
-        requests: What others ask for.
-
-    Attributes:
-        cursor: As of the last batch that is in Kafka; newer where nothing had to be written.
-        definition: As it was read last.
-        refused: The request that MySQL refused, and why.
+    Args and attributes: as of `TableBatches`.
     """
-
-    def __init__(
-        self, source: str, names: MysqlTable, options: PollOptions, requests: PollRequests
-    ) -> None:
-        self.cursor = PollCursor()
-        self.definition: Definition | None = None
-        self.refused = ""
-        self._source = source
-        self._names = names
-        self._options = options
-        self._requests = requests
-        self._rows_at_once = 0
 
     def batches(self, reader: PollReader, cursors: Cursors) -> Iterator[Batch]:
         """Everything that is new, and all that was asked for.
@@ -77,23 +52,33 @@ class TablePoller:
         stored = PollCursor.load(cursors.get(f"{self._names.name}:{UNIT}", {}))
         if self.cursor.number != stored.number:
             self.cursor = stored  # what was written last is not what this process knew
-        self._rows_at_once = self._rows_at_once or _rows(reader.average_bytes(self._names))
-        yield from self._patiently(reader, None)
-        for request in self._requests.all(READ, TRUST):
-            if request.table != self._names.name:
-                continue
+        self._rows_at_once = self._rows_at_once or rows_at_once(reader.average_bytes(self._names))
+        try:
+            yield from self._patiently(reader, None)
+        except SourceError as error:
+            for request in self._asked(READ):  # nobody waits for a table that has stopped
+                self._requests.refuse(request, error)
+                self._requests.served(request)
+            raise
+        for request in self._asked(READ, TRUST):
             if request.kind == TRUST:
                 yield from self._trust()
             elif self.cursor.served != request.id:
                 yield from self._on_request(reader, request)
             self._requests.served(request)
 
+    def _asked(self, *kinds: str) -> list[PollRequest]:
+        return [r for r in self._requests.all(*kinds) if r.table == self._names.name]
+
     def _on_request(self, reader: PollReader, request: PollRequest) -> Iterator[Batch]:
         try:
             yield from self._patiently(reader, request)
             self.refused = ""
         except SourceError as error:
+            # first: whoever waits learns of it even if this process is killed before it goes on
+            self._requests.refuse(request, error)
             if not request.where:
+                self._requests.served(request)
                 raise
             self.refused = error.what  # the condition is at fault, and not the table
             log.warning(
@@ -146,6 +131,7 @@ class TablePoller:
         assert watermark is not None, "checked"
         order = [watermark, *(c for c in definition.table.key if c.name != watermark.name)]
         self._begin(reader, definition, order)
+        yield from self._late_rows(reader, definition, order)
         window = Window(self.cursor, watermark, self._options.late_seconds, reader.clock())
         usual = CREATED if definition.only_adds(watermark.name) else UPDATED
         op = usual if self.cursor.read_once else SNAPSHOT
@@ -179,20 +165,19 @@ class TablePoller:
                 table=f"{self._source}.{self._names.name}",
             )
             self._requests.add(READ, self._names.name)
-        newest = reader.newest(definition, order, FIRST_UNSETTLED)
-        marks = ((0.0, newest[0]),) if newest and newest[0] is not None else ()
-        self.cursor = replace(
-            self.cursor, order=names, at=None, seen=frozenset(), marks=marks, read_once=False
-        )
+        fresh: dict[str, Any] = {"at": None, "seen": frozenset(), "marks": (), "parts": ()}
+        self.cursor = replace(self.cursor, order=names, read_once=False, **fresh)
 
     def _has_begun_anew(self, reader: PollReader, definition: Definition) -> bool:
         """Whether an auto-increment key counts from below what was read."""
-        if not self.cursor.marks or not definition.counts(self._options.watermark):
+        read = [mark for _, mark in self.cursor.marks]
+        read += [str(self.cursor.at[0])] if self.cursor.at else []
+        if not read or not definition.counts(self._options.watermark):
             return False
         following = reader.next_number(self._names)
         if following is None:  # nothing is there, or this server does not tell
             return False
-        return following <= max(int(mark) for _, mark in self.cursor.marks)
+        return following <= max(map(int, read))
 
     def _sent(
         self,
@@ -205,18 +190,56 @@ class TablePoller:
         """The batch of a chunk; none where only what need not be kept has changed."""
         changes: dict[str, Any] = about["changes"]
         following = self.cursor.advanced(chunk.moment, **changes)
-        kept = ("doubt", "read_once")
+        kept = ("read_once", "parts")
         if not new and all(getattr(following, n) == getattr(self.cursor, n) for n in kept):
             self.cursor = replace(self.cursor, **changes)
             return
-        records = [
-            row_record(
-                definition, chunk.rows[n].value, encoded[n], self._about(following, about["op"], i)
-            )
-            for i, n in enumerate(new)
-        ]
+        records = self._records(definition, chunk, encoded, new, (about["op"], following))
         yield Batch(self._names.name, UNIT, following.dump(), records)
         self.cursor = following
+
+    def _late_rows(
+        self, reader: PollReader, definition: Definition, order: Sequence[SourceColumn]
+    ) -> Iterator[Batch]:
+        """Send the parts again that are not what was sent, once no row of them can be late."""
+        now = reader.clock()
+        while self.cursor.parts and now - self.cursor.parts[0].moment >= self._options.late_seconds:
+            part, *others = self.cursor.parts
+            if part.rows != TO_SEND and self._was_sent(reader, definition, order, part):
+                self.cursor = replace(self.cursor, parts=tuple(others))
+                continue
+            is_last = False
+            while not is_last:
+                chunk = reader.chunk(
+                    definition, order, part.after, self._rows_at_once, until=part.until
+                )
+                is_last = chunk.is_last
+                if not is_last:
+                    part = part.sent_up_to(self._behind(chunk, part.after))
+                parts = tuple(others) if is_last else (part, *others)
+                following = self.cursor.advanced(chunk.moment, parts=parts)
+                encoded, every = [row.encoded() for row in chunk.rows], range(len(chunk.rows))
+                records = self._records(definition, chunk, encoded, every, (SNAPSHOT, following))
+                yield Batch(self._names.name, UNIT, following.dump(), records)
+                self.cursor = following
+                self._compare(reader, definition)
+
+    def _was_sent(
+        self,
+        reader: PollReader,
+        definition: Definition,
+        order: Sequence[SourceColumn],
+        part: Part,
+    ) -> bool:
+        after, rows, found = part.after, 0, 0
+        while rows <= part.rows:
+            chunk = reader.chunk(definition, order, after, self._rows_at_once, until=part.until)
+            rows += len(chunk.rows)
+            found = combined(found, (digest(row.encoded()) for row in chunk.rows))
+            if chunk.is_last:
+                return rows == part.rows and found == int(part.digest, 16)
+            after = self._behind(chunk, after)
+        return False
 
     # On request ----------------------------------------------------------------------------
 
@@ -239,10 +262,8 @@ class TablePoller:
                 changes = {"again": None, "served": request.id}
                 changes |= {} if request.where else {"doubt": ""}
             following = self.cursor.advanced(chunk.moment, **changes)
-            records = [
-                row_record(definition, row.value, text, self._about(following, SNAPSHOT, i))
-                for i, (row, text) in enumerate(zip(chunk.rows, encoded, strict=True))
-            ]
+            every = range(len(chunk.rows))
+            records = self._records(definition, chunk, encoded, every, (SNAPSHOT, following))
             if chunk.is_last and not request.where:
                 records.append(emptied_record(self._source, self._names, again.begun))
             yield Batch(self._names.name, UNIT, following.dump(), records)
@@ -256,39 +277,3 @@ class TablePoller:
         """Somebody has found that the lake has what MySQL has."""
         if self.cursor.doubt:
             yield from self._step({"doubt": ""}, self.cursor.moment)
-
-    # Steps ---------------------------------------------------------------------------------
-
-    def _step(self, changes: Mapping[str, Any], moment: int) -> Iterator[Batch]:
-        following = self.cursor.advanced(moment, **changes)
-        yield Batch(self._names.name, UNIT, following.dump())
-        self.cursor = following
-
-    def _about(self, cursor: PollCursor, op: str, row: int) -> dict[str, Any]:
-        block = source_block(self._source, self._names, cursor.number, cursor.moment, row)
-        return {"op": op, "source": block}
-
-    def _behind(
-        self, chunk: Chunk, before: tuple[str | None, ...] | None
-    ) -> tuple[str | None, ...] | None:
-        after = chunk.rows[-1].place
-        if after == before:
-            raise SourceError(
-                f"Table {self._names.sql}: the rows behind a value of {self._options.watermark}"
-                " cannot be told from those before.",
-                "A watermark or key with partial zero dates cannot be polled; correct these rows.",
-            )
-        return after
-
-    def _adapt(self, encoded: Sequence[bytes]) -> None:
-        self._rows_at_once = _rows(sum(map(len, encoded)) // max(1, len(encoded)))
-
-    def _compare(self, reader: PollReader, definition: Definition) -> None:
-        """A column that was added at once is not noticed by a SELECT that names all columns."""
-        if reader.definition(self._names).digest != definition.digest:
-            raise DefinitionChanged(f"{self._names.sql} was altered.", "It is read again.")
-
-
-def _rows(row_bytes: int) -> int:
-    """How many rows of a length are read at once."""
-    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes)))
