@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -159,11 +159,7 @@ class PollReader(TableReader):
         columns = definition.table.columns
         selection = ", ".join([*(selected(c) for c in columns), *(place(c) for c in order)])
         tests = [one_term(where)] if where else []
-        tests += [f"{quoted(c.name)} IS NOT NULL" for c in order if c.nullable]
-        if after is not None:
-            tests.append(_behind(order, after))
-        if until is not None:
-            tests.append(_not_behind(order, until))
+        tests += _between(order, after, until)
         condition = f" WHERE {' AND '.join(tests)}" if tests else ""
         by = ", ".join(quoted(c.name) for c in order)
         sql = (
@@ -217,6 +213,15 @@ class PollReader(TableReader):
                 names.table,
             )
         return found[0][0] if found else None
+
+
+def _between(order: Sequence[SourceColumn], after: Row | None, until: Row | None) -> Iterator[str]:
+    """SQL: whether a row has a place, and where that is."""
+    yield from (f"{quoted(c.name)} IS NOT NULL" for c in order if c.nullable)
+    if after is not None:
+        yield _behind(order, after)
+    if until is not None:
+        yield _not_behind(order, until)
 
 
 def _behind(order: Sequence[SourceColumn], after: Row) -> str:
