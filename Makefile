@@ -93,7 +93,7 @@ lint: $(READY)
 	@$(BIN)/sqlfluff lint --nocolor --disable-progress-bar --processes 1 $(SQL) >&2
 
 bench: $(READY)
-	@test -n "$(NAME)" || { echo "which? make bench NAME={$$(cd benchmarks && ls *.py | grep -v -e __init__ -e broker | sed 's/\.py//' | paste -sd,)}" >&2; exit 1; }
+	@test -n "$(NAME)" || { echo "which? make bench NAME={$$(cd benchmarks && ls *.py | grep -v -e __init__ -e broker -e postgres -e shop_lake | sed 's/\.py//' | paste -sd,)}" >&2; exit 1; }
 	@if [ -n "$(SPARK)" ]; then $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r benchmarks/requirements-spark.lock >&2; fi
 	@$(BIN)/python -m benchmarks.$(NAME)
 

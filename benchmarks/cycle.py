@@ -13,8 +13,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,21 +21,13 @@ import duckdb
 
 from batcher.cycle import Batch, Cycle
 from benchmarks.broker import note
+from benchmarks.postgres import postgres
 from benchmarks.shop_lake import ShopLake
-from lake.config import Endpoints, load_config
-from stack import lifecycle
+from lake.config import Endpoints
 
 ORDERS, LINES, CUSTOMERS, PRODUCTS = 5_000, 4, 20_000, 200
 NEW, UPDATED = 1_000, 200
 TODAY = "2026-11-26"
-SERVER = """\
-name: bench
-services:
-  kafka: {bootstrap_servers: "127.0.0.1:9"}
-  connect: {url: "http://127.0.0.1:9"}
-sources:
-  s: {type: kafka, tables: {t: {}}}
-"""
 
 
 class HistoryLake:
@@ -172,20 +163,6 @@ FILES = {
 }
 
 
-@contextmanager
-def server() -> Iterator[Endpoints]:
-    """An embedded PostgreSQL."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "ducklake.yml"
-        path.write_text(SERVER)
-        config = load_config(path)
-        lifecycle.up(config)
-        try:
-            yield config.endpoints()
-        finally:
-            lifecycle.down(config)
-
-
 def cycles(folder: Path, days: int, count: int, endpoints: Endpoints) -> list[Cycle]:
     """Bring a lake up to date, then run cycles; gives those."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +193,7 @@ def main() -> None:
     days, count = int(os.environ.get("DAYS", 1000)), int(os.environ.get("CYCLES", 7))
     with ExitStack() as stack:
         cache = os.environ.get("CACHE") or stack.enter_context(TemporaryDirectory())
-        endpoints = stack.enter_context(server())
+        endpoints = stack.enter_context(postgres()).endpoints()
         began = time.monotonic()
         found = {
             each: cycles(Path(cache) / f"shop-{each}", each, count, endpoints) for each in (1, days)

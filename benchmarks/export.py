@@ -9,8 +9,6 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,21 +22,13 @@ from batcher.postgres import PostgresExport, RowChanges
 from batcher.postgres.model_rows import file_rows
 from benchmarks.broker import note
 from benchmarks.commits import SETTINGS, Writer
+from benchmarks.postgres import postgres
 from lake.config import Config, PostgresEndpoint, load_config
 from lake.ledger import Ledger
 from lake.storage.paths import LakePaths
 from lake.storage.session import Session
 from lake.storage.sql import literal
-from stack import lifecycle
 
-SERVER = """\
-name: export
-services:
-  kafka: {bootstrap_servers: "127.0.0.1:9"}
-  connect: {url: "http://127.0.0.1:9"}
-sources:
-  s: {type: kafka, tables: {t: {}}}
-"""
 FLUSH_ROWS = 50_000
 CHANGED_ROWS = 1_000
 MOMENT = 1_790_000_000.0
@@ -103,20 +93,6 @@ class Server:
             cursor.execute(f"ANALYZE {relation}")
             cursor.execute("CHECKPOINT")
         connection.close()
-
-
-@contextmanager
-def server() -> Iterator[Server]:
-    """PostgreSQL alone."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "ducklake.yml"
-        path.write_text(SERVER)
-        config = load_config(path)
-        lifecycle.up(config)
-        try:
-            yield Server(config)
-        finally:
-            lifecycle.down(config)
 
 
 def _connection(at: PostgresEndpoint) -> Any:
@@ -242,7 +218,8 @@ def main() -> None:
     rounds = int(os.environ.get("ROUNDS", "3"))
     raw_rows = 100_000 if small else 1_000_000
     sizes = (20_000, 100_000) if small else (1_000_000, 20_000_000)
-    with server() as started, TemporaryDirectory() as folder:
+    with postgres() as config, TemporaryDirectory() as folder:
+        started = Server(config)
         found: dict[str, Any] = raw(started.at, raw_rows, rounds)
         seconds = {str(size): changed(started, Path(folder), size, rounds + 2) for size in sizes}
     print(json.dumps({**found, "changed_s": max(seconds.values()), "changed_seconds": seconds}))
