@@ -231,7 +231,7 @@ BREAKS = (
         "readers queue behind a new column",
         "batcher/postgres/database.py",
         "SHUT_LOCK_MILLISECONDS = 50",
-        "SHUT_LOCK_MILLISECONDS = 5_000",
+        "SHUT_LOCK_MILLISECONDS = 1_500",
         f"{CHANGES}" "::test_a_new_column_waits_for_readers_in_moments_and_they_do_not_wait_for_it",
     ),
     Break(
