@@ -20,6 +20,7 @@ from lake.errors import CommitConflict, CommitsJoined
 from lake.formats import CompactionIntent, PlannedFile
 from lake.ledger import NOW, Gap, Ledger, TableState
 from lake.ledger import core as clock
+from lake.ledger.joinable import placed
 from lake.ledger.readers import ABSENT_SECONDS
 from lake.records import OffsetRange
 from lake.storage.parquet_files import WrittenFile
@@ -171,6 +172,16 @@ def test_a_range_with_rows_in_two_files_stays_by_itself(lake: Lake) -> None:
     db.execute("INSERT INTO file_commits VALUES (99, ?)", (number,))
     assert lake.join() == 0
     assert len(lake.books()) == 3
+
+
+def test_a_range_stays_by_itself_while_its_commit_has_a_private_file() -> None:
+    """As where the public file of its commit's other partition was lost, and written again."""
+    public = f"raw/shop/orders/year=2026/month=01/day=01/{SealedName(ID, 0, 0, 9).name()}"
+    span = OffsetRange(ID, 0, 0, 9, 10)
+    files = [(1, "sealed", public)]
+    assert not placed(span, 1, files, is_kept=False).is_fixed
+    again = [*files, (2, "hot", "hot/shop/orders/s-1.parquet")]
+    assert placed(span, 1, again, is_kept=False).is_fixed
 
 
 def test_nothing_is_joined_that_a_reader_has_not_passed(lake: Lake) -> None:
