@@ -1,10 +1,11 @@
-"""`ducklake export`: PostgreSQL brought up to date, or compared with the lake and mended."""
+"""`ducklake export`: PostgreSQL brought up to date or mended, or a copy of the DuckDB file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from ducklake.cli.options import ConfigOption, JsonOption
 from ducklake.cli.output import note
 from lake.config import load_config
 from lake.errors import ConfigError
+from lake.storage.paths import LakePaths
 
 _MEANING = {True: "as in the lake", False: "mended"}
 
@@ -28,6 +30,12 @@ def export(
         bool,
         typer.Option("--repair", help="Compare everything with the lake, and mend what differs."),
     ] = False,
+    duckdb: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a DuckDB file that needs no other file; PostgreSQL is left alone."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -36,6 +44,11 @@ def export(
     Exit code 1: a relation could not be exported or compared.
     """
     settings = load_config(config)
+    if duckdb is not None:
+        if repair:
+            raise ConfigError("--duckdb writes a new file, --repair mends.", "Omit one of them.")
+        _copy(settings, duckdb, as_json)
+        return
     if relations and not repair:
         raise ConfigError("An export writes whatever is new.", "Name relations with --repair only.")
     endpoint = settings.endpoints().postgres
@@ -49,6 +62,19 @@ def export(
             note(f"ducklake: {row['relation']}: {row['error']}")
     if any(row["error"] for row in rows):
         raise typer.Exit(1)
+
+
+def _copy(settings: Any, target: Path, as_json: bool) -> None:
+    from batcher.duckdb_copy import copy_published
+
+    def progress(at: int, count: int, relation: str) -> None:
+        note(f"{at + 1} of {count}: {relation} ...")
+
+    found = copy_published(LakePaths(settings.data_dir), target, progress)
+    if as_json:
+        print(json.dumps({"file": str(target), "rows": found}))
+    else:
+        note(f"{target}: {len(found)} tables, {sum(found.values()):,} rows")
 
 
 def _now(settings: Any, endpoint: Any) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from batcher.dbt_build import DbtProject
+from batcher.duckdb_copy import copy_published
 from batcher.failures import failures, keep_failures
 from batcher.model_build import BuildResult, ModelBuild
 from batcher.publish import Publisher
@@ -361,3 +362,24 @@ def test_a_large_model_is_published_in_layers(
         seen.append(snapshot.state)
     assert len(set(seen)) == len(seen)
     assert snapshot.changes("0" * 16 + ".1") is None
+
+
+def test_a_copy_of_the_published_file_needs_no_other_file(shop: SmallShop, tmp_path: Path) -> None:
+    paths, target = shop.lake.ledger.paths, tmp_path / "copy.duckdb"
+    told: list[str] = []
+    rows = copy_published(paths, target, lambda at, count, relation: told.append(relation))
+    assert "staging.stg_orders" in told and told == list(rows)
+    with duckdb.connect(str(target), read_only=True) as database:
+        for relation, count in rows.items():
+            assert database.execute(f"SELECT count(*) FROM {relation}").fetchall() == [(count,)]
+        found = database.execute("FROM staging.stg_orders ORDER BY ALL").fetchall()
+        assert database.execute(
+            "SELECT count(*) FROM duckdb_views() WHERE NOT internal"
+        ).fetchall() == [(0,)]
+    assert found == shop.published("stg_orders")
+    before = target.read_bytes()
+    with pytest.raises(BatchError, match="never replaces"):
+        copy_published(paths, target)
+    assert target.read_bytes() == before
+    with pytest.raises(BatchError, match="no folder"):
+        copy_published(paths, tmp_path / "nowhere" / "copy.duckdb")
