@@ -18,6 +18,7 @@ from batcher.model_build import BuildResult, ModelBuild
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
 from batcher.publish import Publisher
 from batcher.raw_loop import RawLoop
+from batcher.selection import Plan
 from lake.config import Config, Endpoints
 from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.formats import RunSummary
@@ -50,6 +51,7 @@ class Cycle:
         seconds: Duration of each step: dbt, publish, export.
         export_error: Why PostgreSQL was not brought up to date, where it was not.
         not_exported: Relation to the reason why PostgreSQL keeps its last state.
+        plan: What was chosen, and why.
     """
 
     commit: int
@@ -57,6 +59,7 @@ class Cycle:
     seconds: dict[str, float] = field(default_factory=dict)
     export_error: str | None = None
     not_exported: dict[str, str] = field(default_factory=dict)
+    plan: Plan = field(default_factory=lambda: Plan(()))
 
     def summary(self) -> RunSummary:
         """As the run history keeps it."""
@@ -70,6 +73,8 @@ class Cycle:
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             export_error=self.export_error,
             not_exported=dict(self.not_exported),
+            why={n: r for n, r in self.plan.why.items() if n not in self.plan.behind},
+            since=dict(self.plan.read),
         )
 
 
@@ -242,7 +247,7 @@ class Batch:
             arrivals = self._arrived(commit, started, seconds, error)
         relations = {**self._raw.held_back, **self._held.relations}
         held = {relation: str(why) for relation, why in relations.items()}
-        cycle = Cycle(commit, outcome, seconds, error, held)
+        cycle = Cycle(commit, outcome, seconds, error, held, built.plan)
         first = previous.last_commit if previous else 0
         self._lake.runs.record(started, time.time() - started, first, cycle.summary(), arrivals)
         write_source_freshness(self._config, self._ledger)
@@ -283,6 +288,7 @@ def _log(cycle: Cycle) -> None:
     summary = asdict(cycle.summary())
     held = summary.pop("held_back")
     del summary["not_exported"]  # each has a line of its own, once
+    del summary["since"]
     log.info("cycle_completed", message="A cycle is complete.", **summary)
     for relation, reason in held.items():
         log.warning(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batcher.dbt_graph import ModelGraph, ModelNode
@@ -22,6 +22,8 @@ class Plan:
         why: Relation to the reason for which it was chosen first.
         since: Raw relation to the commit after which its rows are new to some model.
         whole: Raw relations that are read as a whole.
+        behind: Relations that were chosen only because of a model before them.
+        read: Relation to the commit that it had read; 0: it is built from nothing.
     """
 
     models: tuple[ModelNode, ...]
@@ -29,6 +31,8 @@ class Plan:
     why: Mapping[str, str] = field(default_factory=dict)
     since: Mapping[str, int] = field(default_factory=dict)
     whole: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+    read: Mapping[str, int] = field(default_factory=dict)
 
 
 def select(
@@ -52,6 +56,7 @@ def select(
     chosen: list[ModelNode] = []
     ids: set[str] = set()
     full, why = set(), {}
+    behind: set[str] = set()
     for model in graph.models:
         known = state.models.get(model.relation)
         reason = _whole(model, known, inputs, rebuild)
@@ -60,11 +65,27 @@ def select(
         else:
             assert known is not None
             reason = _changed(model, known, inputs, day, has_new)
-            reason = reason or _before(graph, state, model, ids)
+            if reason is None:
+                reason = _before(graph, state, model, ids)
+                behind |= {model.relation} if reason is not None else set()
         if reason is not None:
             chosen.append(model)
             ids.add(model.unique_id)
             why[model.relation] = reason
+    since, whole = _views(chosen, full, state, inputs)
+    read = {model.relation: _read(model, state, full) for model in chosen if model.sources}
+    return Plan(
+        tuple(chosen), frozenset(full), why, since, frozenset(whole), frozenset(behind), read
+    )
+
+
+def _views(
+    chosen: Sequence[ModelNode],
+    full: set[str],
+    state: WarehouseState,
+    inputs: Mapping[str, Input],
+) -> tuple[dict[str, int], set[str]]:
+    """From which commit each raw relation is read, and which are read as a whole."""
     since: dict[str, int] = {}
     whole: set[str] = set()
     for model in chosen:
@@ -76,7 +97,14 @@ def select(
             seen = known.inputs[name].commit if known and name in known.inputs else 0
             after = inputs[name].commit if model.relation in full and name in inputs else seen
             since[name] = min(since.get(name, after), after)
-    return Plan(tuple(chosen), frozenset(full), why, since, frozenset(whole))
+    return since, whole
+
+
+def _read(model: ModelNode, state: WarehouseState, full: set[str]) -> int:
+    """The commit that a model had read of all that it reads from raw."""
+    if model.relation in full:
+        return 0
+    return min(state.models[model.relation].inputs[name].commit for name in model.sources)
 
 
 def _whole(

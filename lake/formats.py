@@ -217,9 +217,11 @@ class RunSummary:
         seconds: Duration of each step.
         export_error: Why PostgreSQL was not brought up to date, where it was not.
         not_exported: Relation to the reason why PostgreSQL keeps its last state.
+        why: Relation to the reason why it was built; what is behind another one is not named.
+        since: Relation to the commit after which rows were new to it; 0: it was built from nothing.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     commit: int
     models: int
@@ -230,6 +232,8 @@ class RunSummary:
     seconds: Mapping[str, float] = field(default_factory=dict)
     export_error: str | None = None
     not_exported: Mapping[str, str] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    since: Mapping[str, int] = field(default_factory=dict)
 
     def dump(self) -> str:
         """As JSON."""
