@@ -13,6 +13,8 @@ from lake.errors import ServiceUnreachable
 from lake.kafka.logs import log_consumer
 
 BATCH_MESSAGES, BATCH_BYTES = 50_000, 32 * 1024 * 1024
+FIRST_MESSAGES = 500
+"""Of the first batch of a range."""
 FETCH_BYTES = 4 * 1024 * 1024
 POLL_MESSAGES = 5_000
 STALL_SECONDS = 20.0
@@ -122,11 +124,12 @@ class KafkaReader:
         self._watermarks(topic, partition)
         self._consumer.assign([TopicPartition(topic, partition, first)])
         portion = FetchSizer(BATCH_MESSAGES, BATCH_BYTES)
+        most = FIRST_MESSAGES  # nobody knows yet how large they are
         heard = time.monotonic()
         position = first
         while position < end:
             # No more than there can be: the client would wait for them.
-            batch = self._gather(min(portion.messages(), end - position))
+            batch = self._gather(min(portion.messages(), end - position, most))
             if batch:
                 heard = time.monotonic()
             if any(map(_error, batch)):
@@ -137,6 +140,7 @@ class KafkaReader:
                 batch = [message for message in batch if message.error() is None]
             if batch:
                 portion.observe(len(batch), sum(map(len, batch)))
+                most = BATCH_MESSAGES
                 position = max(position, batch[-1].offset() + 1)
                 if position > end:
                     batch = [message for message in batch if message.offset() < end]

@@ -50,6 +50,10 @@ class SlowWire:
         self._door.close()
 
     def _connect(self, client: socket.socket) -> None:
+        with suppress(ConnectionError):  # one end was killed: the other one sees its end
+            self._pass_on(client)
+
+    def _pass_on(self, client: socket.socket) -> None:
         with client, socket.create_connection(self.to, PATIENCE) as server:
             ends = [client, server]
             while not self._ended.is_set():

@@ -16,7 +16,7 @@ renamed as (
 
         ---------- numbers
         target_ars,
-        target_units
+        cast(target_units as bigint) as target_units
 
     from source
 
