@@ -41,7 +41,8 @@ def test_make_compose_demo_needs_no_setting_and_everything_gets_healthy(project:
 def test_rows_of_all_eleven_sources_are_in_the_answers(project: Project) -> None:
     used = {
         name
-        for file in CONSUME.glob("*.sql")
+        for folder in (CONSUME, CONSUME.with_name("intermediate"))
+        for file in folder.glob("*.sql")
         for name in re.findall(r"ref\('stg_(\w+)'\)", file.read_text())
     }
     assert len(used) == 11
