@@ -13,11 +13,14 @@ import typer
 
 from consumers.replay.redrive import Redrive, Redriven
 from ducklake.cli.dead_letter_list import Address, meant
+from ducklake.cli.file_tables import is_file_source
 from ducklake.cli.progress import bar
-from ducklake.cli.redriven_answers import RedrivenAnswers, redrive_answers, tables_of_answers
-from ducklake.cli.redriven_files import RedrivenFiles, redrive_files, tables_of_files
+from ducklake.cli.redriven_answers import RedrivenAnswers, redrive_answers
+from ducklake.cli.redriven_files import RedrivenFiles, redrive_files
+from ducklake.cli.rest_tables import is_asked_again
 from lake.config import Config, Table, TableRef
 from lake.errors import ConfigError
+from lake.ledger import DeadLetterEntry
 from lake.opening import open_lake
 from lake.records import REJECTS_TOPIC
 
@@ -40,17 +43,25 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
     wanted = {Address.of(entry) for entry in entries}
     tables = {ref.topic: (ref, spec) for ref, spec in config.tables()}
     found: list[Redriven] = []
-    rejects = [entry for entry in entries if entry.topic == REJECTS_TOPIC]
+    rejects: dict[str, list[DeadLetterEntry]] = {}
+    for entry in entries:
+        if entry.topic == REJECTS_TOPIC:
+            rejects.setdefault(entry.source_table, []).append(entry)
+    sources = {topic: tables[topic][0].source for topic in rejects if topic in tables}
     files = [
-        redrive_files(config, topic, [e for e in rejects if e.source_table == topic], stop)
-        for topic in tables_of_files(config, rejects)
+        redrive_files(config, topic, rejects[topic], stop)
+        for topic, source in sources.items()
+        if is_file_source(config, source)
     ]
     answers = [
-        redrive_answers(config, topic, [e for e in rejects if e.source_table == topic], stop)
-        for topic in tables_of_answers(config, rejects)
+        redrive_answers(config, topic, rejects[topic], stop)
+        for topic, source in sources.items()
+        if is_asked_again(config, source)
     ]
     read_again = {one.table for one in files} | {one.table for one in answers}
-    elsewhere = Counter(e.source_table for e in rejects if e.source_table not in read_again)
+    elsewhere = Counter(
+        {topic: len(each) for topic, each in rejects.items() if topic not in read_again}
+    )
     for topic in dict.fromkeys(e.topic for e in entries if e.topic != REJECTS_TOPIC):
         if topic not in tables:
             raise ConfigError(

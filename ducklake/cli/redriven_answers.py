@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any
 
 from ducklake.cli.redriven_files import LOOK_SECONDS, PATIENCE_SECONDS, is_produced
-from ducklake.cli.rest_tables import is_asked_again
 from lake.config import Config
 from lake.ledger import DeadLetterEntry
 from lake.opening import open_lake
@@ -37,13 +36,6 @@ class RedrivenAnswers:
     table: str
     resolved: int = 0
     waiting: int = 0
-
-
-def tables_of_answers(config: Config, rejects: Sequence[DeadLetterEntry]) -> list[str]:
-    """The topics of those tables that can be asked for again and have such rejects."""
-    topics = dict.fromkeys(entry.source_table for entry in rejects)
-    known = {ref.topic: ref.source for ref, _ in config.tables()}
-    return [topic for topic in topics if topic in known and is_asked_again(config, known[topic])]
 
 
 def redrive_answers(

@@ -17,7 +17,6 @@ from typing import Any
 
 import orjson
 
-from ducklake.cli.file_tables import is_file_source
 from lake.config import Config
 from lake.ledger import DeadLetterEntry, LedgerReader
 from lake.opening import open_lake
@@ -58,13 +57,6 @@ class RedrivenFiles:
     def is_done(self) -> bool:
         """Whether none of them is left."""
         return not (self.waiting or self.gone or self.appended)
-
-
-def tables_of_files(config: Config, rejects: Sequence[DeadLetterEntry]) -> list[str]:
-    """The topics of those tables of files that have such rejects."""
-    topics = dict.fromkeys(entry.source_table for entry in rejects)
-    known = {ref.topic: ref.source for ref, _ in config.tables()}
-    return [topic for topic in topics if topic in known and is_file_source(config, known[topic])]
 
 
 def redrive_files(
