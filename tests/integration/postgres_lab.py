@@ -17,6 +17,7 @@ from batcher.catalog import raw_columns
 from batcher.description import ModelDescription
 from batcher.postgres import ExportResult, PostgresExport
 from batcher.snapshot import Snapshot
+from benchmarks.postgres import SERVER, postgres
 from lake.config import Config, PostgresEndpoint, TableRef, load_config
 from lake.ledger import Ledger
 from lake.records import OffsetRange
@@ -24,30 +25,14 @@ from lake.storage.parquet_files import WrittenFile
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Column, Schema, source_column
 from lake.storage.sql import literal, quoted, rows_query
-from stack import lifecycle
 from tests.integration.producers_lab import unique
-
-SERVER = """\
-name: pg
-services:
-  kafka: {bootstrap_servers: "127.0.0.1:9"}
-  connect: {url: "http://127.0.0.1:9"}
-sources:
-  s: {type: kafka, tables: {t: {}}}
-"""
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+def server() -> Iterator[Config]:
     """A stack of PostgreSQL alone."""
-    path = tmp_path_factory.mktemp("postgres") / "ducklake.yml"
-    path.write_text(SERVER)
-    config = load_config(path)
-    lifecycle.up(config)
-    try:
+    with postgres() as config:
         yield config
-    finally:
-        lifecycle.down(config)
 
 
 def connection(at: PostgresEndpoint) -> Any:
@@ -67,7 +52,7 @@ class Lake:
         path = folder / "ducklake.yml"
         listed = ", ".join(f"{table}: {options}" for table in self.tables)
         path.write_text(
-            SERVER.replace("name: pg", f"name: {unique('l')}")
+            SERVER.replace("name: bench", f"name: {unique('l')}")
             .replace("sources:", f"  postgres: {json.dumps(self._service(server))}\nsources:")
             .replace(
                 "s: {type: kafka, tables: {t: {}}}",
