@@ -45,6 +45,7 @@ class BuildResult:
         outcome: What dbt came to.
         graph: The project's models.
         state: How far each of them is now.
+        day: Today, as its models have it.
         tests_all: Whether tests read whole tables.
     """
 
@@ -53,6 +54,7 @@ class BuildResult:
     outcome: Outcome
     graph: ModelGraph
     state: WarehouseState
+    day: str
     tests_all: bool = False
 
     @property
@@ -99,7 +101,7 @@ class ModelBuild:
             BatchError: dbt could not run, or there is no such model.
         """
         graph = self._dbt.graph()
-        day = datetime.now(self._zone).date().isoformat()
+        day = self._today()
         raw = RawInputs(self._config, self._ledger, commit)
         inputs = raw.current()
         with opened(self._ledger.paths.warehouse) as warehouse:
@@ -108,16 +110,18 @@ class ModelBuild:
             plan = select(graph, state, inputs, day, raw.has_new, wanted)
             due = time.time() - state.full_tests_at
             tests_all = due > 3600 * self._config.settings.batch.full_tests_hours
-            plan = self._prepare(warehouse, graph, plan, commit, tests_all)
+            plan = self._prepare(warehouse, plan, commit, tests_all)
             begin_cycle(warehouse, state, plan.full, tests_all)
         outcome = self._build(graph, plan, unit_tests)
         if tests_all and len(plan.models) < len(graph.models):
             outcome = _with_tests(outcome, self._dbt.test())
         models = _states(graph, plan, outcome, state, inputs, day)
+        if tests_all:
+            models = {name: _tested_whole(model) for name, model in models.items()}
         after = WarehouseState(
             state.number + 1, models, time.time() if tests_all else state.full_tests_at
         )
-        return BuildResult(state.number, plan, outcome, graph, after, tests_all)
+        return BuildResult(state.number, plan, outcome, graph, after, day, tests_all)
 
     def finish(self, result: BuildResult, published: Mapping[str, int]) -> None:
         """Keep what a build came to, once it is published.
@@ -147,21 +151,15 @@ class ModelBuild:
         """Whether a new cycle has something to do though nothing was committed."""
         if result is None:
             return True
-        day = datetime.now(self._zone).date().isoformat()
-        models = {model.relation: model for model in self._dbt.graph().models}
-        known = result.state.models
-        return any(
-            relation not in known
-            or model.fingerprint != known[relation].fingerprint
-            or (model.reads_today and known[relation].day != day)
-            for relation, model in models.items()
-            if relation not in result.outcome.held_back
-        )
+        # A graph is read again only where a file of the project was edited.
+        return self._dbt.graph() is not result.graph or self._today() != result.day
+
+    def _today(self) -> str:
+        return datetime.now(self._zone).date().isoformat()
 
     def _prepare(
         self,
         warehouse: duckdb.DuckDBPyConnection,
-        graph: ModelGraph,
         plan: Plan,
         commit: int,
         tests_all: bool,
@@ -227,6 +225,15 @@ def _with_tests(outcome: Outcome, tests: Outcome) -> Outcome:
         warned=outcome.warned + tests.warned,
         failures=outcome.failures + tuple(f for f in tests.failures if f.name not in known),
     )
+
+
+def _tested_whole(model: ModelState) -> ModelState:
+    """A model's state after its tests have read everything.
+
+    What they found may stand in rows that do not change any more: they read everything again until
+    the model is green.
+    """
+    return model if model.failure is None else replace(model, tested=-1)
 
 
 def _states(

@@ -4,7 +4,8 @@
 
     Tests that judge each row by itself read the changed rows; tests of uniqueness read all rows that
     have the changed rows' values; every other test reads the whole table. So do all of them before
-    a first publication, after a build from nothing, and in the full tests (`batch.full_tests`).
+    a first publication, after a build from nothing, and in the full tests (`batch.full_tests_hours`), and until
+    what these have found is green.
     Tests of your own that judge each row by itself are named in the variable `row_tests`.
 -#}
 {% macro duckdb__get_where_subquery(relation) -%}
@@ -23,21 +24,16 @@
         or model.test_metadata is none -%}
         {{ return('') }}
     {%- endif -%}
-    {%- set name = dbt_ducklake.relation_name(relation) -%}
-    {%- set found = run_query(
-        "select (select bool_or(tests_all) from ducklake.cycle), (select max(tested) from ducklake.models"
-        ~ " where relation = '" ~ name ~ "'), (select max(cycle) from ducklake.rebuilt where relation = '"
-        ~ name ~ "'), (select count(*) from duckdb_views() where schema_name = 'raw_new' and view_name = '"
-        ~ relation.identifier ~ "')"
-    ) -%}
-    {%- set tests_all, tested, rebuilt, is_new = found.rows[0].values() -%}
-    {%- if tests_all is none or tests_all -%}{{ return('') }}{%- endif -%}
     {%- if relation.schema == 'raw' -%}
-        {{ return('(select * from raw_new."' ~ relation.identifier ~ '")' if is_new else '') }}
+        {%- set found = run_query(
+            "select 1 from ducklake.cycle, duckdb_views() where not tests_all and schema_name = 'raw_new'"
+            ~ " and view_name = '" ~ relation.identifier ~ "'"
+        ) -%}
+        {%- set new = '(select * from raw_new."' ~ relation.identifier ~ '")' -%}
+        {{ return(new if found | length else '') }}
     {%- endif -%}
-    {%- if tested is none or tested < 0 or (rebuilt is not none and rebuilt > tested) -%}
-        {{ return('') }}
-    {%- endif -%}
+    {%- set tested = dbt_ducklake.tested_since(relation) -%}
+    {%- if tested is none -%}{{ return('') }}{%- endif -%}
     {%- set key = dbt_ducklake.key_of(relation) -%}
     {%- if not key -%}{{ return('') }}{%- endif -%}
     {#- As they are now: what a row was in between concerns nobody any more. -#}
@@ -54,6 +50,18 @@
         {{ return(dbt_ducklake.rows_like(relation, changed, columns)) }}
     {%- endif -%}
     {{ return('') }}
+{%- endmacro %}
+
+
+{#- The cycle since whose changes a model has to be tested; none: all of its rows have to be. -#}
+{% macro tested_since(relation) -%}
+    {%- set name = dbt_ducklake.relation_name(relation) -%}
+    {%- set found = run_query(
+        "select tested from ducklake.models where tested >= 0 and relation = '" ~ name ~ "' and not"
+        ~ " (select coalesce(bool_or(tests_all), true) from ducklake.cycle) and not exists"
+        ~ " (select 1 from ducklake.rebuilt where relation = '" ~ name ~ "' and cycle > tested)"
+    ) -%}
+    {{ return(found.columns[0].values()[0] if found | length else none) }}
 {%- endmacro %}
 
 
@@ -96,16 +104,8 @@
     {%- if not dbt_ducklake.is_running() -%}{{ return(relation) }}{%- endif -%}
     {%- set parts = [] -%}
     {%- for each in changed -%}
-        {%- set found = run_query(
-            "select (select bool_or(tests_all) from ducklake.cycle), max(tested), (select max(cycle) from"
-            ~ " ducklake.rebuilt where relation = '" ~ dbt_ducklake.relation_name(each) ~ "')"
-            ~ " from ducklake.models where relation = '" ~ dbt_ducklake.relation_name(each) ~ "'"
-        ) -%}
-        {%- set tests_all, tested, rebuilt = found.rows[0].values() -%}
-        {%- if tests_all is none or tests_all or tested is none or tested < 0
-            or (rebuilt is not none and rebuilt > tested) -%}
-            {{ return(relation) }}
-        {%- endif -%}
+        {%- set tested = dbt_ducklake.tested_since(each) -%}
+        {%- if tested is none -%}{{ return(relation) }}{%- endif -%}
         {%- do parts.append(
             'select ' ~ column ~ ' from ' ~ dbt_ducklake.change_log(each) ~ ' where _cycle > ' ~ tested
         ) -%}

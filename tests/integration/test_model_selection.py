@@ -272,6 +272,38 @@ def test_a_failed_test_holds_back_until_it_is_green(shop: SmallShop) -> None:
     assert (9, 2) in [row[:2] for row in shop.published("by_customer")]
 
 
+def test_what_the_full_tests_find_in_old_rows_holds_back_until_it_is_green(
+    shop: SmallShop,
+) -> None:
+    warehouse = shop.lake.ledger.paths.warehouse
+    change = "UPDATE staging.stg_orders SET total_ars = {} WHERE order_id = 1"
+    with duckdb.connect(str(warehouse)) as database:  # behind everybody's back: nothing is new
+        database.execute(change.format(5000))
+    assert not shop.cycle().plan.models
+    assert shop.last is not None
+    state = replace(shop.last.state, full_tests_at=0.0)
+    shop.build.finish(replace(shop.last, state=state), {})
+    assert shop.cycle().outcome.failed == 1
+    for _ in range(2):  # the row does not change, and does not slip through
+        assert "at_most" in shop.cycle().outcome.held_back["staging.stg_orders"]
+    with duckdb.connect(str(warehouse)) as database:
+        database.execute(change.format(10))
+    assert not shop.cycle().outcome.held_back
+
+
+def test_a_held_back_model_that_is_mended_is_noticed_though_nothing_is_committed(
+    shop: SmallShop,
+) -> None:
+    path = shop.models / "products.sql"
+    text = path.read_text()
+    path.write_text(text.replace("select", "select nothing_like_it,", 1))
+    assert "staging.products" in shop.cycle().outcome.held_back
+    assert not shop.build.is_due(shop.last)
+    path.write_text(text)
+    assert shop.build.is_due(shop.last)
+    assert not shop.cycle().outcome.held_back
+
+
 def test_uniqueness_is_tested_against_the_whole_table(shop: SmallShop) -> None:
     path = shop.models / "stg_orders.sql"
     text = path.read_text()
