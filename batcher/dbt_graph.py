@@ -33,6 +33,7 @@ class ModelNode:
         unique_id: dbt's name of it.
         relation: `schema.name` in the warehouse.
         name: As `--select` takes it.
+        primary_key: Columns of its key.
         is_tracked: Whether its changes are kept, row by row.
         parents: Unique ids of the models that it reads.
         sources: Raw relations that it reads, as `raw` has them.
@@ -46,6 +47,7 @@ class ModelNode:
     unique_id: str
     relation: str
     name: str
+    primary_key: tuple[str, ...]
     is_tracked: bool
     parents: tuple[str, ...]
     sources: tuple[str, ...]
@@ -104,6 +106,7 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
             unique_id=unique_id,
             relation=f"{node.schema}.{node.alias}",
             name=node.name,
+            primary_key=tuple(meta.get("primary_key", ())),
             is_tracked=node.config.materialized == TRACKED,
             parents=tuple(parents),
             sources=tuple(sources),
