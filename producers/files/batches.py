@@ -175,7 +175,9 @@ class FileReader:
                 continue
             where = {**about, "file_row": row.number}
             if isinstance(row, BadRow):
-                reason = f"file {name}, row {row.number}: {row.reason}"
+                at = f"row {row.number} (line {row.line})" if row.line else f"row {row.number}"
+                reason = f"file {name}, {at}: {row.reason}"
+                where |= {"file_line": row.line} if row.line else {}
                 rejects.append(Reject(self._table, row.payload[:REJECT_BYTES], reason, where))
                 held += len(row.payload)
             else:

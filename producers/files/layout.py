@@ -17,6 +17,7 @@ _DATA = re.compile(
 )
 """Numbers, dates and times."""
 _YEAR = re.compile(r"\s*(19|20)\d\d\s*")
+_MOST_HEADER_ROWS = 4
 _SEARCHED = 50
 """Rows among which the header is looked for."""
 
@@ -43,12 +44,19 @@ def layout(text: str, delimiter: str, quote: str, escape: str | None) -> dict[st
         width = _usual_width([cells for _, cells in rows])
     found: dict[str, Any] = {}
     place = next((n for n, (_, cells) in enumerate(rows[:_SEARCHED]) if _begins(cells, width)), 0)
+    place = _first_of_groups([cells for _, cells in rows], place, width)
     before, header = rows[place]
-    body = [cells for _, cells in rows[place + 1 :]]
+    below = [cells for _, cells in rows[place + 1 :]]
+    body = [cells for cells in below if any(map(str.strip, cells))]
     if before:
         found["skip_top"] = before
+    if len(body) < len(below):
+        found["blank_rows"] = "skip"
     if _is_a_row(header, body):
         found["names"] = [f"column_{n}" for n in range(1, len(header) + 1)]
+    elif more := _more_of_header(header, body):
+        found["header_rows"] = 1 + more
+        body = body[more:]
     if any(_trimmed(cells, width) != width for cells in body):
         found["ragged"] = "keep"
     return found
@@ -87,6 +95,49 @@ def _begins(cells: Sequence[str], width: int) -> bool:
     names = sum(1 for _ in takewhile(str.strip, cells))
     is_filled = 2 * filled > width or (2 * filled == width > 3 and names == filled)
     return _trimmed(cells, width) == width and is_filled
+
+
+def _first_of_groups(rows: Sequence[Sequence[str]], place: int, width: int) -> int:
+    """The first row of a header whose last one is at a place: what is above it names groups."""
+    found = place
+    while found and not rows[found][0].strip() and not any(map(_DATA.fullmatch, rows[found - 1])):
+        above = rows[found - 1]
+        if _trimmed(above, width) != width or sum(map(bool, map(str.strip, above))) < 2:
+            return place
+        found -= 1
+    return found if rows[found][0].strip() else place
+
+
+def _more_of_header(header: Sequence[str], body: Sequence[Sequence[str]]) -> int:
+    """How many rows below a header belong to it: they name what stands in the gaps of it."""
+    above, count = header, 0
+    while count < min(_MOST_HEADER_ROWS, len(body)) - 1:
+        row, below = body[count], body[count + 1 : count + 4]
+        if row[0].strip() or any(map(_DATA.fullmatch, row)) or not any(map(str.strip, row)):
+            break
+        places = [n for n, cell in enumerate(row) if cell.strip()]
+        if not (_names_gaps(above, places) or _names_numbers(places, below, len(header))):
+            break
+        above = row
+        count += 1
+    return count
+
+
+def _names_gaps(above: Sequence[str], places: Sequence[int]) -> bool:
+    """Whether texts stand where the row above has none, or at the first column of a group of it."""
+    gaps = {n for n in range(1, len(above)) if not above[n].strip()}
+    return bool(gaps.intersection(places)) and all(n in gaps or n + 1 in gaps for n in places)
+
+
+def _names_numbers(places: Sequence[int], below: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether few texts stand above numbers alone."""
+    return (
+        len(below) > 1
+        and 2 * len(places) < width
+        and all(
+            n < len(cells) and bool(_DATA.fullmatch(cells[n])) for cells in below for n in places
+        )
+    )
 
 
 def _trimmed(cells: Sequence[str], width: int) -> int:

@@ -74,23 +74,17 @@ def file_rows(form: FileForm, content: BinaryIO, size: int) -> Iterator[EncodedR
     Raises:
         UnreadableFile: It cannot be read, for whatever reason.
     """
+    broken = _tried(form, content, size).broken if form.packing == ".zip" else {}
     number = 0
-    for name, member in _members(form, content, size):
-        if isinstance(member, UnreadableFile):
+    for place, (name, member) in enumerate(_members(form, content, size)):
+        if place in broken:
             number += 1
-            yield BadRow(number, b"", f"its member {name}: {member}")
+            yield BadRow(number, b"", f"its member {name}: {broken[place]}")
             continue
         before = number
-        rows = _encoded(form, _guarded(form, member))
-        try:
-            for row in rows:
-                number = before + row.number
-                yield row._replace(number=number) if before else row
-        except UnreadableFile as error:
-            if not name:
-                raise
-            number += 1
-            yield BadRow(number, b"", f"its member {name}: {error}")
+        for row in _encoded(form, _guarded(form, member)):
+            number = before + row.number
+            yield row._replace(number=number) if before else row
 
 
 def count_rows(form: FileForm, content: BinaryIO, size: int) -> int:
@@ -100,13 +94,37 @@ def count_rows(form: FileForm, content: BinaryIO, size: int) -> int:
         UnreadableFile: As `file_rows`.
     """
     count = form.format.count
-    if count is None or form.packing == ".zip":
+    if form.packing == ".zip":
+        return _tried(form, content, size).good
+    if count is None:
         return sum(type(row) is not BadRow for row in file_rows(form, content, size))
     [(_, member)] = _members(form, content, size)
     try:
         return count(member, form.options)
     except BaseException as error:
         raise _named(error) from None
+
+
+class _Tried(NamedTuple):
+    """What the members of an archive are: a broken one gives none of its rows."""
+
+    good: int
+    broken: dict[int, UnreadableFile]
+
+
+def _tried(form: FileForm, content: BinaryIO, size: int) -> _Tried:
+    """Read the members of an archive without keeping anything."""
+    good, broken = 0, {}
+    for place, (_, member) in enumerate(_members(form, content, size)):
+        if isinstance(member, UnreadableFile):
+            broken[place] = member
+            continue
+        try:
+            rows = _encoded(form, _guarded(form, member))
+            good += sum(type(row) is not BadRow for row in rows)
+        except UnreadableFile as error:
+            broken[place] = error
+    return _Tried(good, broken)
 
 
 def _members(form: FileForm, content: BinaryIO, size: int) -> Iterator[tuple[str, Any]]:
@@ -151,7 +169,7 @@ def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRo
         if isinstance(row, BadRow):
             yield row
             continue
-        number, values = row
+        number, values, _ = row
         # A header holds for all rows of its file; elsewhere each row has its own keys.
         missing = [n for n in form.key if n not in values] if is_first or not has_header else ()
         if missing:
@@ -159,7 +177,8 @@ def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRo
             if is_first and has_header:
                 known = ", ".join(list(values)[:20])
                 raise UnreadableFile(reason, f"Its columns: {known}.")
-            yield BadRow(number, orjson.dumps(values, default=str)[:REJECT_BYTES], reason)
+            payload = orjson.dumps(values, default=str)[:REJECT_BYTES]
+            yield BadRow(number, payload, reason, row.line)
             continue
         is_first = False
         for name in typed:
@@ -169,10 +188,11 @@ def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRo
         try:
             encoded = kept_json(values)
         except TypeError:
-            yield BadRow(number, repr(dict(values)).encode(errors="replace"), "JSON cannot hold it")
+            payload = repr(dict(values)).encode(errors="replace")
+            yield BadRow(number, payload, "JSON cannot hold it", row.line)
             continue
         if len(encoded) > ROW_BYTES:
             reason = f"it has {len(encoded):,} bytes, and {ROW_BYTES:,} is the most"
-            yield BadRow(number, encoded[:REJECT_BYTES], reason)
+            yield BadRow(number, encoded[:REJECT_BYTES], reason, row.line)
         else:
             yield EncodedRow(number, values, encoded)  # type: ignore[arg-type]

@@ -11,6 +11,28 @@ Duplicates = Literal["rename", "reject"]
 MOST_COLUMNS = 10_000
 
 
+def joined_header(rows: Sequence[Sequence[str]]) -> list[str]:
+    """One header of several rows: `Travel` above `Air` makes `Travel Air`, and so to its right.
+
+    A text above others is that of the columns to its right until the next one,
+    as far as the rows below have something to say.
+    """
+    if len(rows) < 2:
+        return list(rows[0]) if rows else []
+    width = max(map(len, rows))
+    parts: list[list[str]] = [[] for _ in range(width)]
+    for level, row in enumerate(rows):
+        last = ""
+        for place in range(width):
+            own = row[place].strip() if place < len(row) else ""
+            below = any(place < len(r) and r[place].strip() for r in rows[level + 1 :])
+            is_new = any(place < len(r) and r[place].strip() for r in rows[:level])
+            last = own or (last if below and not is_new else "")
+            if last:
+                parts[place].append(last)
+    return [" ".join(found) for found in parts]
+
+
 def column_names(header: Sequence[str], duplicates: Duplicates) -> list[str]:
     """The names of a header's columns: an empty one is `column_3`, a second `a` is `a_2`.
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from producers.formats.columns import Duplicates, column_names
+from producers.formats.columns import Duplicates, column_names, joined_header
 from producers.formats.file_options import FileOptions
 from producers.formats.lines import STAND_IN, Lines, check_encoding, undecodable
 from producers.formats.row import ROW_BYTES, BadRow, Row, UnreadableFile
 
-Cells = tuple[int, "list[str] | BadRow"]
+Cells = tuple[int, int, "list[str] | BadRow"]
+"""A row's number, the line on which it begins, and its cells."""
 
 
 class DelimitedOptions(FileOptions):
@@ -27,9 +29,12 @@ class DelimitedOptions(FileOptions):
         escape: The character that makes the next one mean itself; none by default.
         encoding: Python's name of the encoding; the default takes a BOM or none.
         names: The columns of a file without a header.
+        header_rows: Rows that the header has; their texts are joined, and one above others is that
+            of all columns to its right until the next.
         skip_top: Lines before the header.
         skip_bottom: Rows at the end that are none.
         comment: What a line starts with that is none.
+        blank_rows: Whether a row that has delimiters and nothing else is one.
         nulls: Texts that mean NULL.
         ragged: A row with too few or too many fields is rejected; `pad` fills too few with NULL;
             `keep` also puts too many into columns `column_{n}`.
@@ -41,9 +46,11 @@ class DelimitedOptions(FileOptions):
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     encoding: str = "utf-8-sig"
     names: list[str] | None = None
+    header_rows: Annotated[int, Field(ge=1, le=10)] = 1
     skip_top: Annotated[int, Field(ge=0)] = 0
     skip_bottom: Annotated[int, Field(ge=0, le=1000)] = 0
     comment: Annotated[str, Field(min_length=1)] | None = None
+    blank_rows: Literal["keep", "skip"] = "keep"
     nulls: tuple[str, ...] = ()
     ragged: Literal["reject", "pad", "keep"] = "reject"
     duplicates: Duplicates = "rename"
@@ -64,6 +71,11 @@ class DelimitedOptions(FileOptions):
         except (TypeError, ValueError, csv.Error) as error:
             raise ValueError(str(error)) from None
         return self
+
+    def reading(self) -> dict[str, Any]:
+        """As of every format; what earlier releases did not know does not count where unset."""
+        later = {"header_rows": 1, "blank_rows": "keep"}
+        return {n: v for n, v in super().reading().items() if n not in later or later[n] != v}
 
     @property
     def one_character(self) -> str:
@@ -99,18 +111,18 @@ def read(stream: BinaryIO, options: DelimitedOptions) -> Iterator[Row | BadRow]:
         UnreadableFile: No header, or not of that encoding at all.
     """
     form = _Form(options)
-    for number, cells in _without_footer(form.cells(stream), options.skip_bottom):
+    for number, line, cells in _without_footer(form.cells(stream), options.skip_bottom):
         if isinstance(cells, BadRow):
             yield cells
         else:
-            yield Row(number, form.values(cells))
+            yield Row(number, form.values(cells), line)
 
 
 def count(stream: BinaryIO, options: DelimitedOptions) -> int:
     """How many rows `read` would find that are good and fit in a message, without making them."""
     form = _Form(options)
     found = _without_footer(form.cells(stream), options.skip_bottom)
-    return sum(type(cells) is list and form.fits(cells) for _, cells in found)
+    return sum(type(cells) is list and form.fits(cells) for _, _, cells in found)
 
 
 def _without_footer(found: Iterator[Cells], footer: int) -> Iterator[Cells]:
@@ -143,29 +155,32 @@ class _Form:
             if not self._header:
                 self._read_header(cells, lines)
             width, taken, number = len(self._header), lines.taken, 0
+            skips_blank = options.blank_rows == "skip"
             while True:
                 taken.clear()
                 try:
                     row = next(cells, None)
                 except csv.Error as error:
                     number += 1
-                    yield number, BadRow(number, lines.give_back(), str(error))
+                    line = lines.line
+                    yield number, line, BadRow(number, lines.give_back(), str(error), line)
                     continue
                 if row is None:
                     return
-                if not row:
+                if not row or (skips_blank and not any(map(str.strip, row))):
                     continue  # an empty line is no row
                 number += 1
+                line = lines.line
                 if len(row) != width:
                     wrong = self._refitted(row, width)
                     if wrong:
-                        yield number, BadRow(number, lines.raw(), wrong)
+                        yield number, line, BadRow(number, lines.raw(), wrong, line)
                         continue
                 if lines.undecoded():
                     reason = f"it is not valid {options.encoding}"
-                    yield number, BadRow(number, lines.raw(), reason)
+                    yield number, line, BadRow(number, lines.raw(), reason, line)
                     continue
-                yield number, row
+                yield number, line, row
         except UnicodeError as error:  # what surrogateescape cannot carry
             raise undecodable(options.encoding, error) from None
         finally:
@@ -173,10 +188,14 @@ class _Form:
 
     def _read_header(self, cells: Iterator[list[str]], lines: Lines) -> None:
         options = self._options
+        lines.taken.clear()
         try:
-            header = next((row for row in cells if row), [])
+            rows = islice((row for row in cells if self._is_of_header(row)), options.header_rows)
+            header = joined_header(list(rows))
         except csv.Error as error:
+            lines.refuse_other_formats()
             raise UnreadableFile(f"its header line cannot be read: {error}") from None
+        lines.refuse_other_formats()
         if lines.undecoded():
             raise UnreadableFile(
                 f"its header line is not valid {options.encoding}", "Set `encoding`."
@@ -185,6 +204,11 @@ class _Form:
         if len(header) > 1 and not header[-1].strip():
             header = header[:-1]  # a trailing delimiter is no column
         self._header = column_names(self._restored(header), options.duplicates)
+
+    def _is_of_header(self, row: list[str]) -> bool:
+        """Whether a row may have names."""
+        takes_blank = self._options.header_rows == 1 and self._options.blank_rows == "keep"
+        return bool(row) and (takes_blank or any(map(str.strip, row)))
 
     def _refitted(self, row: list[str], width: int) -> str:
         """Make a row as wide as the header where that is allowed; why not otherwise."""

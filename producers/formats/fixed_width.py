@@ -79,7 +79,7 @@ def _rows(lines: Lines, options: FixedWidthOptions) -> Iterator[Row | BadRow]:
             line = next(lines, None)
         except csv.Error as error:
             number += 1
-            yield BadRow(number, lines.raw(), str(error))
+            yield BadRow(number, lines.raw(), str(error), lines.line)
             continue
         if line is None:
             if names is None:
@@ -89,16 +89,19 @@ def _rows(lines: Lines, options: FixedWidthOptions) -> Iterator[Row | BadRow]:
         if not line.strip():
             continue
         if names is None:
+            lines.refuse_other_formats()
             names = column_names(_cut(line, options), "rename")
             continue
         number += 1
         if line[width:].strip():
-            yield BadRow(number, lines.raw(), f"it is longer than {width} characters")
+            reason = f"it is longer than {width} characters"
+            yield BadRow(number, lines.raw(), reason, lines.line)
         elif lines.undecoded():
-            yield BadRow(number, lines.raw(), f"it is not valid {options.encoding}")
+            reason = f"it is not valid {options.encoding}"
+            yield BadRow(number, lines.raw(), reason, lines.line)
         else:
             cells = (None if c in options.nulls else c for c in _cut(line, options))
-            yield Row(number, dict(zip(names, cells, strict=True)))
+            yield Row(number, dict(zip(names, cells, strict=True)), lines.line)
 
 
 def _cut(line: str, options: FixedWidthOptions) -> list[str]:

@@ -51,8 +51,40 @@ def read(stream: BinaryIO, options: JsonOptions) -> Iterator[Row | BadRow]:
     window = Window(stream)
     if options.path is not None:
         _go_to(window, options.path)
+        yield from _records(window, True)
+        finish(window, options.path)
+    else:
+        yield from _records(window, False)
+
+
+def finish(window: Window, path: str) -> None:
+    """Read what follows the value at a path: nothing may be cut off, or stand there once more.
+
+    Args:
+        window: The text, behind that value.
+        path: The keys that led to it.
+
+    Raises:
+        UnreadableFile: The text ends in the middle, has the path twice, or something follows it.
+    """
+    for key in reversed(path.split(".")):
+        while window.take(",}") == ",":
+            if window.next() != '"':
+                raise window.broken("a key expected") if window.next() else window.unfinished()
+            name, _ = window.skip_value()
+            if _key(name) == key:
+                raise UnreadableFile(f"it has {path} twice")
+            window.take(":")
+            if not window.next():
+                raise window.unfinished()
+            window.skip_value()
+    if window.next():
+        raise window.broken("something follows the value")
+
+
+def _records(window: Window, is_within: bool) -> Iterator[Row | BadRow]:
     if window.next() != "[":
-        yield from _in_a_row(window, options.path is None)
+        yield from _in_a_row(window, not is_within)
         return
     window.at += 1
     number = 0
@@ -65,7 +97,7 @@ def read(stream: BinaryIO, options: JsonOptions) -> Iterator[Row | BadRow]:
             yield _element(window, number)
             if window.take(",]") == "]":
                 break
-    if options.path is None and window.next():
+    if not is_within and window.next():
         raise window.broken("something follows the array")
 
 
@@ -98,13 +130,13 @@ def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | Ba
                 raise AssertionError("lines raise csv.Error") from None
             except Exception as error:
                 number += 1
-                yield BadRow(number, lines.raw(), str(error))
+                yield BadRow(number, lines.raw(), str(error), lines.line)
                 continue
             if line is None:
                 return
             if line.strip():
                 number += 1
-                yield parsed(number, line.rstrip("\r\n"))
+                yield parsed(number, line.rstrip("\r\n"), lines.line)
     finally:
         lines.leave()
 
@@ -158,6 +190,7 @@ def _element(window: Window, number: int) -> Row | BadRow:
         raise window.unfinished()
     if window.next() in ",]}:":
         raise window.broken("a value expected")
+    line = window.line()
     while True:
         try:
             value, end = DECODER.raw_decode(window.text, window.at)
@@ -165,14 +198,14 @@ def _element(window: Window, number: int) -> Row | BadRow:
             if _may_be_cut(error, window) and window.more(much=True):
                 continue
             text, _ = window.skip_value()
-            return bad_row(number, text, _reason(error, text))
+            return bad_row(number, text, _reason(error, text), line)
         if end == len(window.text) and window.more():
             continue  # a number may go on
         text = window.text[window.at : end]
         window.at = end
         if len(text) > MOST_OF_ONE:
-            return bad_row(number, text[:MOST_OF_ONE], _reason(None, text))
-        return row_of(number, value, text)
+            return bad_row(number, text[:MOST_OF_ONE], _reason(None, text), line)
+        return row_of(number, value, text, line)
 
 
 def _may_be_cut(error: Exception, window: Window) -> bool:

@@ -39,7 +39,7 @@ class Window:
         self.at = 0
         self._stream = stream
         self._ended = False
-        self._lines = 0
+        self._lines = self._counted = 0  # line ends before that place, which are counted once
         start = stream.read(4)
         encoding = next((name for bom, name in _BOMS if start.startswith(bom)), "utf-8")
         self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
@@ -55,9 +55,9 @@ class Window:
             return False
         block = self._stream.read(max(BLOCK, len(self.text) - self.at) if much else BLOCK)
         self._ended = not block
-        self._lines += self.text.count("\n", 0, self.at)
+        self.line()
         self.text = self.text[self.at :] + self._decode(block)
-        self.at = 0
+        self.at = self._counted = 0
         return not self._ended
 
     def _decode(self, block: bytes) -> str:
@@ -98,8 +98,14 @@ class Window:
         """Something else stands there than JSON has."""
         return UnreadableFile(f"it is not JSON: {what} ({self._place()})")
 
+    def line(self) -> int:
+        """The line of the place from which is read, from 1."""
+        self._lines += self.text.count("\n", self._counted, self.at)
+        self._counted = self.at
+        return self._lines + 1
+
     def _place(self) -> str:
-        return f"line {self._lines + self.text.count(chr(10), 0, self.at) + 1}"
+        return f"line {self.line()}"
 
     def skip_value(self) -> tuple[str, bool]:
         """Go behind the value that begins here; its text, cut, and whether it was whole.

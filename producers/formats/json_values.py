@@ -61,40 +61,42 @@ DECODER = json.JSONDecoder(
 )
 
 
-def row_of(number: int, value: Any, text: str) -> Row | BadRow:
+def row_of(number: int, value: Any, text: str, line: int = 0) -> Row | BadRow:
     """A value as a row, or why it is none.
 
     Args:
         number: Its number in the file.
         value: The value.
         text: The same as it stands in the file.
+        line: On which it begins.
     """
     if not isinstance(value, Mapping):
-        return bad_row(number, text, "it is not a JSON object")
+        return bad_row(number, text, "it is not a JSON object", line)
     if "\0" in "".join(value):
-        return bad_row(number, text, "a key of it has a NUL character")
+        return bad_row(number, text, "a key of it has a NUL character", line)
     if not text.isascii() or "\\u" in text:
         try:
             orjson.dumps(value)
         except (TypeError, ValueError):
-            return bad_row(number, text, "it has bytes that are not UTF-8, or half a character")
-    return Row(number, value)
+            what = "it has bytes that are not UTF-8, or half a character"
+            return bad_row(number, text, what, line)
+    return Row(number, value, line)
 
 
-def bad_row(number: int, text: str, reason: str) -> BadRow:
+def bad_row(number: int, text: str, reason: str, line: int = 0) -> BadRow:
     """A row that is none, with its bytes."""
-    return BadRow(number, text.encode("utf-8", "surrogateescape"), reason)
+    return BadRow(number, text.encode("utf-8", "surrogateescape"), reason, line)
 
 
-def parsed(number: int, text: str) -> Row | BadRow:
+def parsed(number: int, text: str, line: int = 0) -> Row | BadRow:
     """One object of its own, such as a line of NDJSON."""
     try:
         value, end = DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:
-        return bad_row(number, text, reason_of(error))
+        return bad_row(number, text, reason_of(error), line)
     if text[end:].strip():
-        return bad_row(number, text, "something follows its value")
-    return row_of(number, value, text)
+        return bad_row(number, text, "something follows its value", line)
+    return row_of(number, value, text, line)
 
 
 def reason_of(error: Exception) -> str:

@@ -30,6 +30,23 @@ def check_encoding(encoding: str) -> str:
     return encoding
 
 
+_OTHER_TEXTS = (
+    ("<!doctype html", "HTML"),
+    ("<html", "HTML"),
+    ("<?xml", "XML"),
+    ('{"', "JSON"),
+    ('[{"', "JSON"),
+    ("{\\rtf", "RTF"),
+)
+_OTHER_BYTES = (
+    (b"%PDF-", "PDF"),
+    (b"PK\x03\x04", "a ZIP or a workbook"),
+    (b"PAR1", "Parquet"),
+    (b"\x1f\x8b", "packed by gzip"),
+    (b"\xd0\xcf\x11\xe0", "an old workbook"),
+)
+
+
 def undecodable(encoding: str, error: UnicodeError) -> UnreadableFile:
     """What the error of a decoder means; its message may quote the file."""
     if "BOM" in str(error):
@@ -49,6 +66,10 @@ class Lines:
         encoding: Python's name of its encoding.
         comment: What a line begins with that is none, where a row could begin.
         several: A delimiter of several characters, for which STAND_IN stands in what is handed out.
+
+    Attributes:
+        taken: The lines of the current row.
+        line: The number of the first of them, from 1, as an editor counts.
     """
 
     def __init__(
@@ -67,21 +88,28 @@ class Lines:
         self._several = several
         self._again: deque[str] = deque()
         self.taken: list[str] = []
+        self.line = 0
         self._letters = 0
+        self._read = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         taken = self.taken
+        line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
+        self._read += 1
         if not taken:
             self._letters = 0
-        line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
-        if not taken and self._comment is not None:
-            while line.startswith(self._comment):
-                self._drop_rest(line)
-                line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
+            if self._comment is not None:
+                while line.startswith(self._comment):
+                    self._drop_rest(line)
+                    again = self._again
+                    line = again.popleft() if again else self._text.readline(MAX_CHARACTERS)
+                    self._read += 1
+            self.line = self._read
         if not line:
+            self._read -= 1
             raise StopIteration
         taken.append(line)
         self._letters += len(line)
@@ -100,6 +128,7 @@ class Lines:
         """Leave lines out."""
         for _ in range(lines):
             self._drop_rest(self._text.readline(MAX_CHARACTERS))
+            self._read += 1
 
     def _drop_rest(self, line: str) -> None:
         while line and not line.endswith(("\n", "\r")):
@@ -119,6 +148,7 @@ class Lines:
         """Put all lines of this row but the first back; the first one's bytes."""
         first, *rest = self.taken or [""]
         self._again.extendleft(reversed(rest))
+        self._read -= len(rest)
         self.taken[:] = [first]
         return self.raw()
 
@@ -126,6 +156,21 @@ class Lines:
         """The bytes of this row as they stand in the file."""
         text = "".join(self.taken).rstrip("\r\n")
         return text.encode(self._plain, errors="surrogateescape")
+
+    def refuse_other_formats(self) -> None:
+        """Refuse a header that is the first line of something else, such as the page of an error.
+
+        Of one line it would be a file without rows, which empties the table.
+
+        Raises:
+            UnreadableFile: It is.
+        """
+        start = "".join(self.taken).removeprefix("\ufeff").lstrip()[:20].lower()
+        content = self.raw()[:8]
+        found = [name for sign, name in _OTHER_TEXTS if start.startswith(sign)]
+        found += [name for sign, name in _OTHER_BYTES if content.startswith(sign)]
+        if found:
+            raise UnreadableFile(f"it is {found[0]}, and no delimited text", "Ask for it as text.")
 
     def undecoded(self) -> bool:
         """Whether a byte of this row stands for no letter."""

@@ -10,10 +10,14 @@ ROW_BYTES = 8 * 1024 * 1024
 
 
 class Row(NamedTuple):
-    """A row: its number in the file (1-based, header not counted) and its values."""
+    """A row: its number in the file (1-based, header not counted) and its values.
+
+    `line` is where it begins as an editor counts, or its row of the sheet; 0 where it has none.
+    """
 
     number: int
     values: Mapping[str, Any]
+    line: int = 0
 
 
 class BadRow(NamedTuple):
@@ -22,6 +26,7 @@ class BadRow(NamedTuple):
     number: int
     payload: bytes
     reason: str
+    line: int = 0
 
 
 class UnreadableFile(Exception):

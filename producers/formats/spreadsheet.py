@@ -65,9 +65,10 @@ def _rows(stream: BinaryIO, options: SpreadsheetOptions) -> Iterator[Row | BadRo
             continue
         number += 1
         if reason:
-            yield BadRow(number, orjson.dumps(cells), reason[0])
+            yield BadRow(number, orjson.dumps(cells), reason[0], place)
         else:
-            yield _row(number, header, unnamed, cells, options.nulls)
+            row = _row(number, header, unnamed, cells, options.nulls)
+            yield row._replace(line=place)
     if header is None:
         raise UnreadableFile(
             f"its header (row {options.header_row}) is empty", "Set `header_row` or `names`."

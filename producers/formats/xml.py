@@ -182,9 +182,10 @@ def _row(number: int, element: Any, tag: str, nested: str) -> Row | BadRow:
             twice.add(name)
             values[name] = [values[name], value]
     if not reason:
-        return Row(number, values)
+        return Row(number, values, element.sourceline or 0)
     element.tail = None
-    return BadRow(number, etree.tostring(element, encoding="utf-8"), reason)
+    text = etree.tostring(element, encoding="utf-8")
+    return BadRow(number, text, reason, element.sourceline or 0)
 
 
 def _nested(element: Any) -> Any:

@@ -138,7 +138,10 @@ class HttpClient:
         try:
             downgraded = origin_of(url)[0] == "http" and origin_of(before)[0] == "https"
         except ValueError:
-            downgraded = True
+            raise RequestRefused(
+                f"GET {self.mask.url(before)}: a redirect to what is no address of HTTP.",
+                "Use the address to which it should lead.",
+            ) from None
         if downgraded:
             raise RequestRefused(
                 f"GET {self.mask.url(before)}: a redirect to an address without TLS.",

@@ -105,7 +105,7 @@ class RestConnector(PacedConnector):
             raise first
         if asked and absent == asked:
             raise ServiceUnreachable(
-                f"All addresses of {self.name}.{table} answer 404.",
+                f"All addresses of {self.name}.{table} answer 404 or 204.",
                 f"Check `url` of the table, and {self.connection.place}.",
             )
 

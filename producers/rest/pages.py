@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +12,19 @@ from urllib.parse import urljoin
 
 from lake.errors import SourceError
 from producers.formats.json import JsonOptions, read, value_at
-from producers.formats.json_text import Window
-from producers.formats.row import BadRow, Row, UnreadableFile
+from producers.formats.row import BadRow, Row
 from producers.http.answer import Answer, HttpRequest
 from producers.http.client import HttpClient
+from producers.rest.answer_checks import page_problem, value_in
 from producers.rest.links import next_link
 from producers.rest.options import LinkHeader, NextUrl, Offsets, PageCursors, PageNumbers
 from producers.rest.sections import FileSection
 
 MOST_BYTES = 4 * 1024**3
 """Of all pages of one answer: they lie on the disk until they are in Kafka."""
+
+
+CONDITIONS = ("If-None-Match", "If-Modified-Since")
 
 
 class PagingFailed(SourceError):
@@ -60,6 +62,7 @@ class Walk:
         status: Of the first answer.
         etag: Of the only page; empty where there are several.
         last_modified: The same.
+        asked_if_changed: Whether an answer that is known was not asked for.
     """
 
     def __init__(self, client: HttpClient, first: HttpRequest, unit: Any) -> None:
@@ -67,6 +70,7 @@ class Walk:
         self.done = False
         self.status = 0
         self.etag = self.last_modified = ""
+        self.asked_if_changed = any(name in first.headers for name in CONDITIONS)
         self._client = client
         self._records: str | None = unit.records
         self._paging = unit.paging
@@ -134,9 +138,17 @@ class Walk:
                 f"GET {answer.url}: page {len(self.pages) + 1} answers 404.",
                 "Choose another `paging`, such as `next_url`, or name its `pages`.",
             )
+        if answer.status == 304 and self.pages:
+            raise PagingFailed(
+                f"GET {answer.url}: page {len(self.pages) + 1} answers 304, and nothing of it is"
+                " known.",
+                "Tell whoever runs the API.",
+            )
         if answer.status != 200:
             self.done = True  # nothing there, or nothing new
             return
+        own = {name: v for name, v in self._next.headers.items() if name not in CONDITIONS}
+        self._next = replace(self._next, headers=own)  # what is known is the first page
         page = self._kept(answer)
         self.pages.append(page)
         if page.problem or self._paging is None:
@@ -160,30 +172,13 @@ class Walk:
         # Of one page it is the hash of its bytes alone, as earlier releases kept it.
         self._seek_digest(start, answer.size)
         page = Page(answer.url, start, answer.size)
-        return replace(page, problem=self._problem(page))
+        problem = page_problem(lambda: self._section(page), self._records, self._paging is not None)
+        return replace(page, problem=problem)
 
     def _seek_digest(self, start: int, size: int) -> None:
         section = FileSection(self._file, start, size)
         while block := section.read(1 << 20):
             self._digest.update(block)
-
-    def _problem(self, page: Page) -> str:
-        """Why a page is not what was asked for."""
-        try:
-            whole = Window(self._section(page))
-            if whole.next() not in ("[", "{"):
-                return _misfit(whole)
-            whole.skip_value()
-            if whole.next():
-                return "not JSON: something follows the value"
-            found = value_at(self._section(page), self._records)
-        except UnreadableFile as error:
-            what = error.what.removeprefix("it is ").removeprefix("it ")
-            return what
-        if found == "[" or (found == "{" and self._paging is None):
-            return ""
-        at = f" at {self._records}" if self._records else ""
-        return f"no array of records{at}"
 
     def _go_on(self, answer: Answer, page: Page) -> None:
         paging = self._paging
@@ -196,9 +191,9 @@ class Walk:
             case PageNumbers() | Offsets():
                 self._count(paging, answer, page)
             case PageCursors():
-                self._turn(answer, self._value(page, paging.next), paging)
+                self._turn(answer, value_in(self._section(page), paging.next), paging)
             case NextUrl():
-                self._turn(answer, self._value(page, paging.next), None)
+                self._turn(answer, value_in(self._section(page), paging.next), None)
             case LinkHeader():
                 self._turn(answer, next_link(answer.headers.get("link", "")), None)
 
@@ -207,8 +202,8 @@ class Walk:
         count = sum(1 for _ in read(self._section(page), JsonOptions(path=self._records)))
         last = None
         if isinstance(paging, PageNumbers) and paging.pages is not None:
-            last = _whole(self._value(page, paging.pages))
-        if not count or (last is not None and self._number >= last):
+            last = _whole(value_in(self._section(page), paging.pages))
+        if not count or (last and self._number >= last):
             self.done = True
             return
         if answer.sha256 == self._before:
@@ -238,17 +233,6 @@ class Walk:
         else:
             self._next = _with(self._next, paging.place, {paging.parameter: found})
 
-    def _value(self, page: Page, path: str) -> Any:
-        try:
-            window = Window(self._section(page))
-            found = value_at(window, path)
-            if not found:
-                return None
-            text, _ = window.skip_value()
-            return json.loads(text)
-        except (UnreadableFile, ValueError):
-            return None
-
     def _sized(self, request: HttpRequest) -> HttpRequest:
         paging = self._paging
         if not isinstance(paging, PageNumbers | Offsets):
@@ -263,17 +247,6 @@ def _with(request: HttpRequest, place: str, values: dict[str, Any]) -> HttpReque
     if place == "body":
         return replace(request, body={**(request.body or {}), **values})
     return replace(request, params={**request.params, **{n: str(v) for n, v in values.items()}})
-
-
-def _misfit(window: Window) -> str:
-    first = window.next()
-    if not first:
-        return "empty"
-    if first == "<":
-        return "not JSON, but HTML or XML"
-    if window.text.startswith("null", window.at):
-        return "null"
-    return "not JSON, or no array and no object"
 
 
 def _whole(value: Any) -> int | None:

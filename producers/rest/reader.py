@@ -22,7 +22,7 @@ from producers.rest.options import RestRequest
 from producers.rest.order import before, later
 from producers.rest.pages import Page, Walk
 from producers.rest.requests import Backfill
-from producers.rest.rows import RowForm, in_days, problem_of
+from producers.rest.rows import RowForm, in_days, nothing_good, problem_of
 from producers.rest.snapshot import snapshot_batches
 from producers.rest.units import BACKFILL, Unit
 
@@ -184,8 +184,17 @@ class TableReader:
         return walk
 
     def _is_answer(self, walk: Walk, unit: Unit) -> bool:
-        """Whether there is one, and not the one that is known."""
-        if walk.status == 404:
+        """Whether there is one, and not the one that is known.
+
+        Raises:
+            UnitProblem: It is said to be the known one, and none is.
+        """
+        if walk.status == 304 and not walk.asked_if_changed:
+            raise UnitProblem(
+                f"{self._table}:{unit.name}: status 304, though nothing of it is known.",
+                "It is asked again; if that stays, tell whoever runs the API.",
+            )
+        if walk.status == 404 or (walk.status == 204 and unit.request.incremental is None):
             self.was_absent = True
             if unit.name not in self._absent:
                 log.warning(
@@ -207,7 +216,10 @@ class TableReader:
         Raises:
             UnitProblem: It is none.
         """
-        found = problem_of(walk, self.form(unit))
+        form = self.form(unit)
+        found = problem_of(walk, form)
+        if found is None and unit.request.incremental is None:
+            found = nothing_good(walk, form)
         if found is None:
             return
         page, problem = found

@@ -116,7 +116,7 @@ class RowForm:
     def _checked(self, row: Row | BadRow) -> tuple[Mapping[str, Any], bytes] | BadRow:
         if isinstance(row, BadRow):
             return row
-        number, values = row
+        number, values, _ = row
         try:
             encoded = kept_json(values)
         except TypeError:
@@ -159,6 +159,20 @@ def problem_of(walk: Walk, form: RowForm) -> tuple[Page, str] | None:
         if reason is not None:
             return found, f"no record: {reason}"
     return None
+
+
+def nothing_good(walk: Walk, form: RowForm) -> tuple[Page, str] | None:
+    """Why an answer of records is none: it has some, and every one of them is rejected."""
+    first: tuple[Page, str] | None = None
+    count = 0
+    for _, page, row in walk.rows():
+        reason = row.reason if isinstance(row, BadRow) else form.lacks(row.values)
+        if reason is None:
+            return None
+        first, count = first or (page, reason), count + 1
+    if first is None:
+        return None
+    return first[0], f"none of its {count:,} items is a record: {first[1]}"
 
 
 def in_days(column: str, first: date | None, last: date | None) -> Keep:

@@ -372,7 +372,7 @@ def test_a_table_that_stops_at_a_bad_file_ends_a_pass_with_its_name(
     )
     lake.drop("s.csv", b"id,word\n1\n")
     lake.drop("good.csv", GOOD_ROWS)
-    with pytest.raises(SourceError, match=r"s\.csv, row 1: it has 1 fields"):
+    with pytest.raises(SourceError, match=r"s\.csv, row 1 \(line 2\): it has 1 fields"):
         lake.produce()
     assert len(lake.lab.rows(good)) == 3 and lake.lab.rows(strict) == lake.lab.rejects() == []
     lake.drop("s.csv", b"id,word\n1,one\n", at=SETTLED + 1)

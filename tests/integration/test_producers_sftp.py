@@ -143,12 +143,12 @@ def test_an_unparsable_file_is_one_reject_until_it_changes(lab: Lab, folder: Pat
         (
             f"{lab.source}.stock",
             b"B;2;3",
-            "file stock.csv, row 2: it has 3 fields, the header has 2",
+            "file stock.csv, row 2 (line 3): it has 3 fields, the header has 2",
         ),
         (
             f"{lab.source}.stock",
             b'C;"x"y',
-            "file stock.csv, row 3: ';' expected after '\"'",
+            "file stock.csv, row 3 (line 4): ';' expected after '\"'",
         ),
     }
     assert [(s.about["file_row"], s.about["file_rows"]) for s in lab.rows("stock")] == [

@@ -64,6 +64,37 @@ MESSY: dict[str, tuple[str, dict[str, Any], list[str], int]] = {
         ["id", "word"],
         5,
     ),
+    "blank rows between and below": (
+        "id,rate,word\n1,2,x\n,,\n3,4,y\n , ,\n,,\n",
+        {"blank_rows": "skip"},
+        ["id", "rate", "word"],
+        2,
+    ),
+    "groups above the names": (
+        "Who,Travel,,Other\n,Air,Rail,\n" + "".join(f"w{n},,{n},x\n" for n in range(9)),
+        {"header_rows": 2},
+        ["Who", "Travel Air", "Travel Rail", "Other"],
+        9,
+    ),
+    "groups of groups, and a blank row below": (
+        "Report,,,,,\nUnit,Staff,,,,Cost\n,Junior,,Senior,,\n,Heads,Time,Heads,Time,\n,,,,,\n"
+        + "".join(f"u{n},1,2,3,4,5\n" for n in range(9)),
+        {"skip_top": 1, "header_rows": 3, "blank_rows": "skip"},
+        ["Unit", "Staff Junior Heads", "Staff Junior Time", "Staff Senior Heads"],
+        9,
+    ),
+    "a note below a name": (
+        "Unit,Heads,Total\n,,Restated\n" + "".join(f"u{n},1,2\n" for n in range(9)),
+        {"header_rows": 2},
+        ["Unit", "Heads", "Total Restated"],
+        9,
+    ),
+    "a first row that is no name": (
+        "id,,name\n,x,y\n1,a,b\n2,c,d\n3,e,f\n",
+        {},
+        ["id", "column_2", "name"],
+        4,
+    ),
     "text alone": ("name,word\nann,one\nbob,two\n", {}, ["name", "word"], 2),
 }
 

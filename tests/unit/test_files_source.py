@@ -71,7 +71,7 @@ def test_packed_files_are_read_as_what_they_hold(tmp_path: Path) -> None:
     assert [row["id"] for row in lab.rows("z")] == ["3", "4"]
     assert [r.provenance["file_row"] for r in lab.records if r.table == "z"] == [1, 2]
     assert {r.provenance["file_rows"] for r in lab.records} == {2}
-    assert lab.reasons() == ["file b.zip, row 3: it has 2 fields, the header has 1"]
+    assert lab.reasons() == ["file b.zip, row 3 (line 3): it has 2 fields, the header has 1"]
 
 
 def test_a_file_from_before_the_start_date_is_not_read(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_key_that_the_file_lacks_is_named_at_reading(tmp_path: Path) -> None:
     lab.drain()
     assert lab.rows("j") == [{"id": 1}]
     assert sorted(lab.reasons()) == [
-        "file j.json, row 2: it has no id, which `key` names",
+        "file j.json, row 2 (line 1): it has no id, which `key` names",
         "file t.csv: it has no idd, which `key` names. Its columns: id, n.",
     ]
 

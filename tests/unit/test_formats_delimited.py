@@ -19,7 +19,8 @@ from producers.formats.row import UnreadableFile
 
 def read(content: bytes, **options: Any) -> list[Row | BadRow]:
     form = FORMATS[".csv"]
-    return list(form.read(io.BytesIO(content), form.options.model_validate(options)))
+    found = form.read(io.BytesIO(content), form.options.model_validate(options))
+    return [row._replace(line=0) for row in found]
 
 
 def good(rows: list[Row | BadRow]) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from producers.formats.xml import XmlOptions
 
 def read(suffix: str, content: bytes, **options: str | int) -> list[Row | BadRow]:
     form = FORMATS[suffix]
-    return list(form.read(io.BytesIO(content), form.options.model_validate(options)))
+    found = form.read(io.BytesIO(content), form.options.model_validate(options))
+    return [row._replace(line=0) for row in found]
 
 
 def workbook(*rows: list[Any]) -> bytes:

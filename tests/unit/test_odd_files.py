@@ -116,11 +116,40 @@ ODD: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv.gz", b"no gzip", {}, "packed, and damaged"),
     ("a.csv.gz", gzip.compress(b"id\n" + b"12345\n" * 9999)[:-20], {}, "ends in the middle"),
     ("a.csv.zip", b"no zip", {}, "no ZIP"),
+    ("a.csv", b"<!DOCTYPE html><title>503</title>", {}, "it is HTML, and no delimited text"),
+    ("a.csv", b"\n <html>\n<body>\n", {}, "it is HTML"),
+    ("a.csv", b'{"message": "down"}', {}, "it is JSON"),
+    ("a.csv", b'[{"id": 1, "n": 2}]\n', {}, "it is JSON"),
+    ("a.csv", b'\xef\xbb\xbf<?xml version="1.0"?>\n<t/>', {}, "it is XML"),
+    ("a.tsv", b"%PDF-1.4\n1 0 obj\n", {}, "it is PDF"),
+    ("a.txt", b"{\\rtf1 x}\n", {}, "it is RTF"),
+    ("a.csv", workbook(["id"], [1]), {}, "it is a ZIP or a workbook"),
+    ("a.csv", workbook(["id"], [1]), {"encoding": "latin-1"}, "it is a ZIP or a workbook"),
+    ("a.csv", gzip.compress(b"id\n1\n"), {}, "packed by gzip"),
+    ("a.csv", gzip.compress(b"id\n1\n"), {"encoding": "cp1252", "quote": ""}, "packed by gzip"),
+    ("a.csv", OLE + b"\0" * 600, {}, "an old workbook"),
+    ("a.fwf", b"<html></html>\n", {"widths": [6, 7]}, "it is HTML"),
+    ("a.json", b'{"d": {"i": [{"a": 1}], "i": []}}', {"path": "d.i"}, "it has d.i twice"),
+    ("a.json", b'{"d": {"i": [{"a": 1}]}, "d": 1}', {"path": "d.i"}, "it has d.i twice"),
+    ("a.json", b'{"d": [{"a": 1}], "more":', {"path": "d"}, "ends in the middle"),
+    ("a.json", b'{"d": [{"a": 1}]}\n{"d": [{"a": 2}]}', {"path": "d"}, "something follows"),
+    ("a.json", b'[{"a": 1},]', {}, "a value expected"),
+    ("a.json", b'// no JSON\n[{"a": 1}]', {}, "it is not JSON"),
+    ("a.csv", "id,n\n1,x\n".encode("cp500"), {}, "header line is not valid"),
+    ("a.csv", "id,n\n1,x\n".encode("utf-32"), {}, "header line is not valid"),
+    ("a.csv", b"id,n\n1,\x1b$B\x30\n", {"encoding": "iso2022_jp"}, "not valid iso2022_jp"),
+    ("a.csv", b"id,n\n1,\\x\n", {"encoding": "unicode_escape"}, "not valid unicode_escape"),
+    ("a.xml", b"<t><row><a>&#0;</a></row></t>", {}, "not well-formed"),
+    ("a.xml", b"<t><row><a>1</a></row></t>trailing", {}, "not well-formed"),
+    ("a.csv.gz", gzip.compress(b"id\n1\n") + b"more", {}, "packed, and damaged"),
+    ("a.csv.gz", gzip.compress(b"id\n1\n")[:-8] + b"\0" * 8, {}, "packed, and damaged"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "options", "reason"), ODD, ids=[f"{o[0]}-{o[3]}" for o in ODD]
+    ("name", "content", "options", "reason"),
+    ODD,
+    ids=[f"{number}-{odd[0]}-{odd[3]}" for number, odd in enumerate(ODD)],
 )
 def test_an_odd_file_is_one_reject_with_its_first_bytes(
     tmp_path: Path, name: str, content: bytes, options: dict[str, Any], reason: str
@@ -177,12 +206,42 @@ def test_a_broken_member_of_an_archive_costs_itself_alone(tmp_path: Path) -> Non
     assert "its member 2.csv: it has no header line" in lab.reasons()[0]
 
 
+def damaged_late() -> dict[str, bytes]:
+    """Members whose rows are good, until something is wrong."""
+    rows = "".join(f"{n}\n" for n in range(200_000))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as package:
+        package.writestr("1.csv", f"id\n{rows}")
+        package.writestr("2.csv", "id\n7\n")
+    content = bytearray(made.getvalue())
+    at = content.index(b"199999")
+    content[at] ^= 1
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as package:
+        package.writestr("1.json", "[" + '{"id": "0"},' * 50_000 + "!")
+        package.writestr("2.json", '[{"id": "7"}]')
+    return {"a.csv.zip": bytes(content), "a.json.zip": made.getvalue()}
+
+
+@pytest.mark.parametrize("name", ["a.csv.zip", "a.json.zip"])
+def test_a_member_that_is_damaged_late_gives_none_of_its_rows(tmp_path: Path, name: str) -> None:
+    lab = lab_with_a_good_file(tmp_path, name, {})
+    lab.drop(name, damaged_late()[name])
+    lab.drain()
+    assert lab.rows("odd") == [{"id": "7"}]
+    [record] = [record for record in lab.records if record.table == "odd"]
+    assert record.provenance["file_rows"] == 1
+    [reject] = lab.rejects
+    assert "its member 1." in reject.reason
+
+
 # Workbooks of every kind -------------------------------------------------------------------------
 
 
 def rows_of(suffix: str, content: bytes, **options: Any) -> list[Row | BadRow]:
     form = FORMATS[suffix]
-    return list(form.read(io.BytesIO(content), form.options.model_validate(options)))
+    found = form.read(io.BytesIO(content), form.options.model_validate(options))
+    return [row._replace(line=0) for row in found]
 
 
 def test_old_workbooks_are_read_whatever_their_suffix() -> None:
@@ -353,6 +412,27 @@ def test_options_of_delimited_text() -> None:
     assert rows_of(".fwf", "idname \n1 Ñandú \n".encode(), widths=[2, 6]) == [
         Row(1, {"id": "1", "name": "Ñandú"})
     ]
+
+
+def test_a_header_has_several_rows_and_blank_rows_are_none() -> None:
+    content = b"When,Travel,,Other\n,,,\n,Air,Rail,\n1,2,3,4\n,,,\n , ,,\n5,6,7,8\n"
+    expected = [
+        Row(1, {"When": "1", "Travel Air": "2", "Travel Rail": "3", "Other": "4"}),
+        Row(2, {"When": "5", "Travel Air": "6", "Travel Rail": "7", "Other": "8"}),
+    ]
+    assert rows_of(".csv", content, header_rows=2, blank_rows="skip") == expected
+    assert len(rows_of(".csv", content, header_rows=2)) == 4
+    several = b"a||x\n||b\n1||2\n||\n"
+    options: dict[str, Any] = {"delimiter": "||", "header_rows": 2, "blank_rows": "skip"}
+    assert rows_of(".csv", several, **options) == [Row(1, {"a": "1", "x b": "2"})]
+    assert delimited.count(io.BytesIO(several), delimited.DelimitedOptions(**options)) == 1
+
+
+def test_options_that_came_later_do_not_have_files_read_again() -> None:
+    plain = delimited.DelimitedOptions().reading()
+    assert not {"header_rows", "blank_rows"} & set(plain)
+    assert delimited.DelimitedOptions(header_rows=2).reading() != plain
+    assert delimited.DelimitedOptions(blank_rows="skip").reading() != plain
 
 
 def test_headers_get_names_that_are_unique() -> None:

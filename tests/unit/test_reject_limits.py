@@ -55,7 +55,7 @@ def test_a_table_stops_at_its_first_reject_and_goes_on_with_the_corrected_file(
     limited.drain()
     assert [row["id"] for row in lab.rows("good")] == ["1"]
     assert lab.rows("bad") == [] and lab.rejects == []
-    assert "row 2: it has 1 fields" in limited.stopped()["bad"]
+    assert "row 2 (line 3): it has 1 fields" in limited.stopped()["bad"]
     assert "is `stop`" in limited.stopped()["bad"]
     lab.drop("good.csv", b"id\n2\n", at=OLD + 1)
     limited.drain()

@@ -164,6 +164,12 @@ def test_numbers_keep_every_digit_and_a_bad_record_costs_itself(
         (b'[{"id": 1}] x', "something follows"),
         (b'"text"', "no array and no object"),
         (b"\xff\xfe\x00", "not valid text"),
+        ([{"message": "try later"}], "none of its 1 items is a record: it has none of the columns"),
+        ([[{"id": 1}], None, "x"], "none of its 3 items is a record: it is not a JSON object"),
+        (b'callback([{"id": 1}]);', "not JSON"),
+        (b'{"id": 1}\n{"id": 2}', "something follows the value"),
+        (gzip.compress(b'[{"id": 1}]'), "not JSON"),
+        (b"  \n", "empty"),
     ],
 )
 def test_an_answer_with_status_200_that_is_none_never_counts_as_complete(
@@ -190,19 +196,114 @@ def test_an_answer_with_status_200_that_is_none_never_counts_as_complete(
 
 @pytest.mark.parametrize(
     "content",
-    [{"data": None}, {"data": {"items": 3}}, {"other": []}, [], {"data": {"items": None}}],
+    [
+        {"data": None},
+        {"data": {"items": 3}},
+        {"other": []},
+        [],
+        {"data": {"items": None}},
+        {"data": {"items": []}, "error": "quota exceeded"},
+        {"data": {"items": []}, "errors": [{"code": 3}]},
+        {"success": False, "data": {"items": []}},
+        b'{"data": {"items": [{"id": 1}], "items": [{"id": 2}]}}',
+        b'{"data": {"items": [{"id": 1}]}, "data": {"items": []}}',
+        b'{"data": {"items": [{"id": 1}]}, "more": ',
+    ],
 )
 def test_records_that_are_not_where_they_should_be_are_none(
     tmp_path: Path, server: Server, content: Any
 ) -> None:
     server.say("/things", content)
     made = RestLab(tmp_path, server.url, {"things": table("/things", records="data.items")})
-    with pytest.raises(ServiceUnreachable, match=r"no "):
+    with pytest.raises(ServiceUnreachable, match=r"no |twice|ends in the middle"):
         made.poll()
+    assert not made.rows
     assert not made.cursors["things:all"]["complete"]
     server.say("/things", {"data": {"items": ROWS}, "more": 1})
     made.restart()
     assert made.poll() == ROWS
+
+
+def test_an_answer_without_records_and_without_an_error_is_one(
+    tmp_path: Path, server: Server
+) -> None:
+    server.say("/things", {"error": None, "errors": [], "success": True, "data": []})
+    made = RestLab(tmp_path, server.url, {"things": table("/things", records="data")})
+    assert made.poll() == [] and made.states() == {}
+    assert made.cursors["things:all"]["complete"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(204, "answer 404 or 204"), (304, "304, though nothing of it is known")]
+)
+@pytest.mark.parametrize("once", [False, True])
+def test_no_content_never_counts_as_complete(
+    tmp_path: Path, server: Server, status: int, said: str, once: bool
+) -> None:
+    server.say("/good", [{"id": 9}])
+    server.say("/things", b"", status)
+    tables = {"things": table("/things", once=once), "good": table("/good")}
+    made = RestLab(tmp_path, server.url, tables)
+    costs_itself_alone(made, "retrying", said)
+    server.say("/things", ROWS)
+    made.restart()
+    assert made.poll() == ROWS and made.states() == {}
+
+
+def test_a_page_that_is_not_sent_as_it_is_known_cuts_nothing_off(
+    tmp_path: Path, server: Server
+) -> None:
+    """What was known of one page is said of the first one alone."""
+    several = [False]
+
+    def say(asked: Asked) -> Reply:
+        page = int(asked.query["page"])
+        if page > 1 and "if-none-match" in asked.headers:
+            return Reply(status=304)
+        found = {1: [{"id": 1}], 2: [{"id": 2}]} if several[0] else {}
+        return Reply(found.get(page, []), headers={"ETag": '"v"'} if not several[0] else {})
+
+    server.says["/things"] = say
+    made = RestLab(tmp_path, server.url, {"things": table("/things", paging={"type": "page"})})
+    assert made.poll() == []
+    assert made.cursors["things:all"]["etag"] == '"v"'
+    several[0] = True
+    assert made.poll() == [{"id": 1}, {"id": 2}]
+    server.says["/things"] = lambda asked: Reply(
+        [{"id": 1}], 200 if asked.query["page"] == "1" else 304
+    )
+    made.restart()
+    assert made.poll() == []
+    assert "page 2 answers 304" in made.states()["things"][1]
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("file:///etc/passwd", "no address of HTTP"),
+        ("ftp://example.com/x", "no address of HTTP"),
+        ("data:application/json,[]", "no address of HTTP"),
+        ("http://127.0.0.1:99999/", "no address of HTTP"),
+        ("http://[::1", "no address"),
+        ("http://u:hunter2@169.254.169.254/", "private address"),
+        ("", "more than 10 redirects"),
+    ],
+)
+def test_a_redirect_to_no_page_is_named(
+    tmp_path: Path, server: Server, location: str, said: str
+) -> None:
+    server.says["/things"] = Reply(status=302, headers={"Location": location})
+    made = lab(tmp_path, server)
+    costs_itself_alone(made, "stopped", said)
+    assert "hunter2" not in str(made.states())
+
+
+@pytest.mark.parametrize("status", [201, 203, 206, 226, 300, 302, 402, 409, 418, 451])
+def test_a_status_that_nobody_expects_stops_its_table(
+    tmp_path: Path, server: Server, status: int
+) -> None:
+    server.say("/things", ROWS, status)
+    costs_itself_alone(lab(tmp_path, server), "stopped", f"status {status}")
 
 
 def test_history_that_is_asked_once_is_asked_until_it_is_there(
@@ -500,7 +601,7 @@ def test_no_password_of_netrc_is_sent(
 def test_a_table_that_is_not_there_yet_is_asked_again(tmp_path: Path, server: Server) -> None:
     made = lab(tmp_path, server)
     made.poll()
-    assert made.states()["things"] == ("retrying", "All addresses of api.things answer 404.")
+    assert made.states()["things"] == ("retrying", "All addresses of api.things answer 404 or 204.")
     server.say("/things", ROWS)
     made.restart()
     assert made.poll() == ROWS
