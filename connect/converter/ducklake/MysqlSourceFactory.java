@@ -44,13 +44,13 @@ final class MysqlSourceFactory extends MySqlChangeEventSourceFactory {
             ErrorHandler errors, EventDispatcher<MySqlPartition, TableId> dispatcher, Clock clock,
             MysqlSchema schema, MySqlTaskContext context,
             MySqlStreamingChangeEventSourceMetrics metrics, ChangeEventQueue<DataChangeEvent> queue,
-            SnapshotterService snapshotters, BinaryLogClient client) {
+            SnapshotterService snapshotters, BinaryLogClient client, Charsets charsets) {
         super(config, connections, errors, dispatcher, clock, schema, context, metrics, queue,
             snapshotters, client);
         this.queue = queue;
         this.streams = () -> new MysqlStream(config, connections.mainConnection(), dispatcher,
             errors, clock, context, schema, metrics, snapshotters, client,
-            new Server(connections::newConnection));
+            new Server(connections::newConnection), charsets);
         this.rereading = (progress, changes, notifications) -> new MysqlRereading(config,
             connections.mainConnection(), dispatcher, schema, clock, progress, changes,
             notifications);

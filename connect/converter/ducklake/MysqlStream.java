@@ -12,6 +12,7 @@ import com.github.shyiko.mysql.binlog.event.WriteRowsEventData;
 import com.github.shyiko.mysql.binlog.event.XAPrepareEventData;
 import com.github.shyiko.mysql.binlog.event.deserialization.EventDeserializer;
 import io.debezium.connector.binlog.BinlogChangeRecordEmitter;
+import io.debezium.connector.binlog.charset.BinlogCharsetRegistry;
 import io.debezium.connector.binlog.jdbc.BinlogConnectorConnection;
 import io.debezium.connector.mysql.MySqlConnectorConfig;
 import io.debezium.connector.mysql.MySqlOffsetContext;
@@ -30,10 +31,13 @@ import io.debezium.schema.SchemaChangeEvent.SchemaChangeEventType;
 import io.debezium.snapshot.SnapshotterService;
 import io.debezium.util.Clock;
 import java.io.Serializable;
+import java.nio.charset.Charset;
+import java.nio.charset.StandardCharsets;
 import java.util.AbstractMap;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -72,8 +76,12 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     private final Clock clock;
     private final MysqlSchema schema;
     private final Server server;
+    private final Charsets charsets;
+    private final BinlogCharsetRegistry registry;
     private final Notices notices;
     private final Map<TableId, Doubt> doubts = new HashMap<>();
+    /** Tables of which the server says what is believed here, though the binlog seems to differ. */
+    private final Set<TableId> confirmed = new HashSet<>();
     private final Map<Long, TableId> numbers = new HashMap<>();
     private final Set<TableId> mapped = new LinkedHashSet<>();
     private final Map<String, List<Change>> prepared = new HashMap<>();
@@ -87,7 +95,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             EventDispatcher<MySqlPartition, TableId> dispatcher, ErrorHandler errors, Clock clock,
             MySqlTaskContext context, MysqlSchema schema,
             MySqlStreamingChangeEventSourceMetrics metrics, SnapshotterService snapshotters,
-            BinaryLogClient client, Server server) {
+            BinaryLogClient client, Server server, Charsets charsets) {
         super(config, connection, dispatcher, errors, clock, context, schema, metrics,
             snapshotters, client);
         this.config = config;
@@ -95,6 +103,8 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         this.clock = clock;
         this.schema = schema;
         this.server = server;
+        this.charsets = charsets;
+        this.registry = config.getServiceRegistry().getService(BinlogCharsetRegistry.class);
         this.notices = new Notices(dispatcher, config.getConfig().getString(Notices.TOPIC));
         schema.recovered().forEach((id, suspect) -> doubts.put(id, new Doubt(suspect.statement())));
     }
@@ -108,10 +118,16 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     @Override
     protected EventDeserializer createEventDeserializer() {
         EventDeserializer deserializer = super.createEventDeserializer();
-        deserializer.setEventDataDeserializer(EventType.QUERY, new QueryEvent.Deserializer(0));
+        deserializer.setEventDataDeserializer(EventType.QUERY, new QueryEvent.Deserializer(0, this::charset));
+        deserializer.setEventDataDeserializer(EventType.TABLE_MAP, TableMetadata.reader());
         deserializer.setEventDataDeserializer(EventType.EXECUTE_LOAD_QUERY,
-            new QueryEvent.Deserializer(QueryEvent.LOAD_HEADER));
+            new QueryEvent.Deserializer(QueryEvent.LOAD_HEADER, this::charset));
         return deserializer;
+    }
+
+    private Charset charset(int collation) {
+        String name = registry.getCharsetNameForCollationIndex(collation);
+        return name == null ? StandardCharsets.UTF_8 : charsets.named(name);
     }
 
     @Override
@@ -203,6 +219,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             doubt(offset, suspect.getKey(), suspect.getValue().statement());
         }
         for (TableId id : named(query, statement)) {
+            confirmed.remove(id);
             doubts.computeIfPresent(id, (same, doubt) -> {
                 doubt.read = null; // of before this statement
                 doubt.next = 0;
@@ -334,7 +351,13 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         Doubt doubt = doubts.get(id);
         Table believed = schema.tableFor(id);
         if (doubt == null) {
-            if (believed != null && map.fits(believed)) {
+            if (believed != null && (confirmed.contains(id) ? map.fits(believed)
+                    : map.fitsExactly(believed, registry))) {
+                return true;
+            }
+            Table corrected = believed == null ? null : map.withCharsets(believed, registry);
+            if (corrected != null) {
+                schema.adopt(corrected);
                 return true;
             }
             doubt = doubt(offset, id, "");
@@ -347,7 +370,12 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         }
         boolean same = believed != null && doubt.table.columns().equals(believed.columns());
         boolean reached = here(offset).compareTo(doubt.read.end()) >= 0;
-        if (map.fits(doubt.table) && (same || reached || map.namesColumns())) {
+        boolean fits = map.fitsExactly(doubt.table, registry);
+        if (!fits && same && map.fits(doubt.table)) {
+            confirmed.add(id);
+            fits = true;
+        }
+        if (fits && (same || reached || map.namesColumns())) {
             adopt(offset, id, doubt, believed);
             return true;
         }

@@ -52,6 +52,7 @@ import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.UUID;
 import org.apache.kafka.connect.source.SourceRecord;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -65,6 +66,9 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
     private static final Logger LOG = LoggerFactory.getLogger(MysqlTask.class);
     private static final int FETCHED_ROWS = 10_000;
 
+    private static final String CONVERTER = "exact"; // its name in connect/mysql.json
+
+    private final String server = UUID.randomUUID().toString();
     private final Deque<AutoCloseable> open = new ArrayDeque<>();
     private MySqlConnectorConfig config;
     private MySqlTaskContext context;
@@ -90,7 +94,8 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
 
     @Override
     public CdcSourceTaskContext<? extends CommonConnectorConfig> preStart(Configuration settings) {
-        config = new MySqlConnectorConfig(settings);
+        config = new MySqlConnectorConfig(settings.edit()
+            .with(CONVERTER + "." + MysqlValues.SERVER, server).build());
         context = new MySqlTaskContext(settings, config);
         return context;
     }
@@ -107,12 +112,14 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
         TopicNamingStrategy<TableId> topics =
             config.getTopicNamingStrategy(MySqlConnectorConfig.TOPIC_NAMING_STRATEGY);
         registerServiceProviders(config.getServiceRegistry());
-        MySqlValueConverters values = values();
+        Members.know(server, connections::newConnection);
+        var charsets = new Charsets(connections::newConnection);
+        MySqlValueConverters values = new MysqlText(config, charsets);
         schema = opened(new MysqlSchema(config, values, topics, config.schemaNameAdjuster(),
             connection.isTableIdCaseSensitive(), service(CustomConverterRegistry.class), context));
         register(settings, values, offsets, opened(connections.newConnection()));
         recover(offsets);
-        return streaming(settings, connections, offsets, topics);
+        return streaming(settings, connections, offsets, topics, charsets);
     }
 
     /** Rows are read as they come: no answer to a query is held as a whole. */
@@ -127,15 +134,6 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
     private MySqlConnection connected(Configuration settings) {
         return new MySqlConnection(new MySqlConnectionConfiguration(settings),
             MySqlFieldReaderResolver.resolve(config));
-    }
-
-    private MySqlValueConverters values() {
-        return new MySqlValueConverters(config.getDecimalMode(),
-            config.getTemporalPrecisionMode(),
-            config.getBigIntUnsignedHandlingMode().asBigIntUnsignedMode(),
-            config.binaryHandlingMode(),
-            config.isTimeAdjustedEnabled() ? MySqlValueConverters::adjustTemporal : time -> time,
-            config.getEventConvertingFailureHandlingMode(), config.getServiceRegistry());
     }
 
     /** What Debezium's services look up by name. */
@@ -181,7 +179,7 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
             Configuration settings,
             MainConnectionProvidingConnectionFactory<BinlogConnectorConnection> connections,
             Offsets<MySqlPartition, MySqlOffsetContext> offsets,
-            TopicNamingStrategy<TableId> topics) {
+            TopicNamingStrategy<TableId> topics, Charsets charsets) {
         queue = queue();
         errors = new MySqlErrorHandler(config, queue, errors);
         var positions = new Positions();
@@ -198,7 +196,8 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
             schema::dataCollectionIds, client);
         SnapshotterService snapshotters = service(SnapshotterService.class);
         var sources = new MysqlSourceFactory(config, connections, errors, dispatcher,
-            Clock.system(), schema, context, metrics, queue, snapshotters, client);
+            Clock.system(), schema, context, metrics, queue, snapshotters, client,
+            charsets);
         var coordinator = new ChangeEventSourceCoordinator<MySqlPartition, MySqlOffsetContext>(
             offsets, errors, MysqlConnector.class, config, sources,
             new MySqlChangeEventSourceMetricsFactory(metrics), dispatcher, schema, signals,
@@ -243,6 +242,7 @@ public class MysqlTask extends BinlogSourceTask<MySqlPartition, MySqlOffsetConte
 
     @Override
     protected void doStop() {
+        Members.forget(server);
         if (queue != null) {
             queue.close();
         }

@@ -34,13 +34,17 @@ import org.apache.kafka.connect.errors.ConnectException;
  * null in both; where the column is NOT NULL, it is told by that.
  */
 public class MysqlValues implements CustomConverter<SchemaBuilder, RelationalColumn> {
+    /** A setting that the task adds: the name of the server in {@link Members}. */
+    static final String SERVER = "server";
     private static final String ZERO_DATE = "0000-00-00";
     private static final Set<String> TEXTS = Set.of(
         "CHAR", "CHARACTER", "VARCHAR", "TINYTEXT", "TEXT", "MEDIUMTEXT", "LONGTEXT", "LONG");
 
+    private String server = "";
+
     @Override
     public void configure(Properties properties) {
-        // it has no settings
+        server = properties.getProperty(SERVER, "");
     }
 
     @Override
@@ -66,12 +70,14 @@ public class MysqlValues implements CustomConverter<SchemaBuilder, RelationalCol
                 }
             }
             case "ENUM" -> {
-                List<String> members = members(column);
-                register(column, registration, null, v -> member(v, members));
+                Members members = new Members(members(column), column, server);
+                register(column, registration, null, v -> v instanceof Number number
+                    ? members.member(number.intValue()) : v.toString());
             }
             case "SET" -> {
-                List<String> members = members(column);
-                register(column, registration, null, v -> memberSet(v, members));
+                Members members = new Members(members(column), column, server);
+                register(column, registration, null, v -> v instanceof Number number
+                    ? members.set(number.longValue()) : v.toString());
             }
             case "JSON" -> register(column, registration, null, MysqlValues::json);
             default -> {
@@ -220,27 +226,6 @@ public class MysqlValues implements CustomConverter<SchemaBuilder, RelationalCol
             return null; // a default, which nobody reads
         }
         return "X'" + HexFormat.of().formatHex(bytes) + "'";
-    }
-
-    private static Object member(Object value, List<String> members) {
-        if (value instanceof Number number) {
-            int index = number.intValue();
-            return index == 0 ? "" : members.get(index - 1);
-        }
-        return value.toString();
-    }
-
-    private static Object memberSet(Object value, List<String> members) {
-        if (value instanceof Number number) {
-            StringBuilder text = new StringBuilder();
-            for (int i = 0; i < members.size(); i++) {
-                if ((number.longValue() >> i & 1) == 1) {
-                    text.append(text.isEmpty() ? "" : ",").append(members.get(i));
-                }
-            }
-            return text.toString();
-        }
-        return value.toString();
     }
 
     /** The members of an ENUM or a SET, which Debezium's interface does not tell a converter. */

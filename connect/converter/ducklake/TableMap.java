@@ -2,8 +2,11 @@ package ducklake;
 
 import com.github.shyiko.mysql.binlog.event.TableMapEventData;
 import com.github.shyiko.mysql.binlog.event.TableMapEventMetadata;
+import io.debezium.connector.binlog.charset.BinlogCharsetRegistry;
 import io.debezium.relational.Column;
 import io.debezium.relational.Table;
+import io.debezium.relational.TableEditor;
+import java.util.BitSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -55,9 +58,7 @@ final class TableMap {
             if (names != null && !names.get(i).equals(column.name())) {
                 return false;
             }
-            String type = column.typeName() == null ? ""
-                : column.typeName().toUpperCase(Locale.ROOT).split("[ (]", 2)[0];
-            Set<Integer> codes = CODES.get(type);
+            Set<Integer> codes = CODES.get(base(column));
             int code = types[i] & 0xff;
             if (codes == null ? CODES_ALONE.contains(code) : !codes.contains(code)) {
                 return false;
@@ -69,6 +70,128 @@ final class TableMap {
     /** Codes of one type only: no text and no type that is unknown here has them. */
     private static final Set<Integer> CODES_ALONE =
         Set.of(0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 245, 246);
+
+    private static final int VARCHAR = 15;
+    private static final int BIT = 16;
+    private static final int BLOB = 252;
+    private static final int VAR_STRING = 253;
+    private static final int STRING = 254;
+    private static final int DECIMAL = 246;
+    private static final Set<Integer> NUMBERS = Set.of(1, 2, 3, 4, 5, 8, 9, DECIMAL);
+    private static final Set<Integer> FRACTIONS = Set.of(17, 18, 19);
+    private static final int ENUM_TYPE = 247;
+    private static final int SET_TYPE = 248;
+
+    /** Whether the binlog tells the sign of a column of this code. */
+    static boolean isNumber(int code) {
+        return NUMBERS.contains(code);
+    }
+
+    /** Whether the columns have these signs, digits and character sets, too, as far as it is told. */
+    boolean fitsExactly(Table table, BinlogCharsetRegistry charsets) {
+        if (!fits(table)) {
+            return false;
+        }
+        byte[] types = event.getColumnTypes();
+        int[] details = event.getColumnMetadata();
+        TableMapEventMetadata metadata = event.getEventMetadata();
+        BitSet unsigned = metadata == null ? null : metadata.getSignedness();
+        int texts = 0;
+        for (int i = 0; i < types.length; i++) {
+            Column column = table.columns().get(i);
+            int code = types[i] & 0xff;
+            boolean same = switch (code) {
+                case DECIMAL -> (details[i] >> 8) == column.scale().orElse(0);
+                case BIT -> (details[i] >> 8) * 8 + (details[i] & 0xff) == Math.max(1, column.length());
+                default -> !FRACTIONS.contains(code) || details[i] == digits(column);
+            };
+            if (unsigned != null && isNumber(code) && unsigned.get(i) != isUnsigned(column)) {
+                same = false;
+            }
+            if (isText(code, details[i])) {
+                Integer collation = collation(metadata, texts++);
+                String name = collation == null ? null
+                    : charsets.getCharsetNameForCollationIndex(collation);
+                same = same && isCharset(column, name);
+            }
+            if (!same) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /**
+     * A definition with the character sets that the binlog tells, where these alone were believed to
+     * be others; null where that does not make it fit.
+     */
+    Table withCharsets(Table table, BinlogCharsetRegistry charsets) {
+        if (!fits(table)) {
+            return null;
+        }
+        TableEditor editor = table.edit();
+        int texts = 0;
+        for (int i = 0; i < table.columns().size(); i++) {
+            Column column = table.columns().get(i);
+            if (isText(event.getColumnTypes()[i] & 0xff, event.getColumnMetadata()[i])) {
+                Integer collation = collation(event.getEventMetadata(), texts++);
+                String name = collation == null ? null
+                    : charsets.getCharsetNameForCollationIndex(collation);
+                if (!isCharset(column, name) && !name.equals("binary")
+                        && !"binary".equals(column.charsetName())) {
+                    editor.updateColumn(column.edit().charsetName(name).create());
+                }
+            }
+        }
+        Table corrected = editor.create();
+        return fitsExactly(corrected, charsets) ? corrected : null;
+    }
+
+    private static int digits(Column column) {
+        return column.length() > 6 ? 0 : Math.max(0, column.length());
+    }
+
+    private static boolean isUnsigned(Column column) {
+        String type = column.typeName().toUpperCase(Locale.ROOT);
+        return type.contains("UNSIGNED") || type.contains("ZEROFILL") || type.contains("SERIAL");
+    }
+
+    private static boolean isText(int code, int details) {
+        int real = details >> 8;
+        return code == VARCHAR || code == BLOB || code == VAR_STRING
+            || code == STRING && real != ENUM_TYPE && real != SET_TYPE;
+    }
+
+    /** The collation of the text column of a number; null where it is not told. */
+    private static Integer collation(TableMapEventMetadata metadata, int text) {
+        if (metadata == null) {
+            return null;
+        }
+        List<Integer> all = metadata.getColumnCharsets();
+        if (all != null) {
+            return text < all.size() ? all.get(text) : null;
+        }
+        TableMapEventMetadata.DefaultCharset usual = metadata.getDefaultCharset();
+        return usual == null ? null
+            : usual.getCharsetCollations().getOrDefault(text, usual.getDefaultCharsetCollation());
+    }
+
+    private static boolean isCharset(Column column, String name) {
+        String type = base(column);
+        String believed = type.contains("BINARY") || type.contains("BLOB") ? "binary"
+            : column.charsetName();
+        return name == null || believed == null || plain(name).equals(plain(believed));
+    }
+
+    private static String plain(String charset) {
+        String name = charset.toLowerCase(Locale.ROOT);
+        return name.equals("utf8mb3") ? "utf8" : name;
+    }
+
+    private static String base(Column column) {
+        return column.typeName() == null ? ""
+            : column.typeName().toUpperCase(Locale.ROOT).split("[ (]", 2)[0];
+    }
 
     private List<String> names() {
         TableMapEventMetadata metadata = event.getEventMetadata();

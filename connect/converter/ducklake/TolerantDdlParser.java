@@ -16,6 +16,8 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.antlr.v4.runtime.BaseErrorListener;
 import org.antlr.v4.runtime.CharStream;
 import org.antlr.v4.runtime.CommonTokenStream;
@@ -35,6 +37,12 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
     private static final Logger LOGGER = LoggerFactory.getLogger(TolerantDdlParser.class);
     private static final int MOST_NAMES = 40;
     private static final String SQL_MODE = "sql_mode";
+    /** Quoted parts, which stay as they are, or a type of text in bytes. */
+    private static final Pattern BYTES = Pattern.compile(
+        "'(?:[^'\\\\]|\\\\.|'')*+'|\"(?:[^\"\\\\]|\\\\.|\"\")*+\"|`(?:[^`]|``)*+`"
+        + "|(\\b(?:CHAR|CHARACTER|VARCHAR|VARCHARACTER|TINYTEXT|TEXT|MEDIUMTEXT|LONGTEXT|LONG)\\b"
+        + "(?:\\s+VARYING|\\s+VARCHAR)?\\s*(?:\\(\\s*\\d+\\s*\\))?\\s+)BYTE\\b",
+        Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
 
     private final TableFilter captured;
     private final Set<Integer> names = new HashSet<>();
@@ -74,7 +82,8 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
     }
 
     @Override
-    public DdlChanges parse(String ddl, Tables tables) {
+    public DdlChanges parse(String original, Tables tables) {
+        String ddl = inBytes(original);
         failed = null;
         Statement statement = Statement.of(ddl, ansiQuotes());
         if (!statement.definesTables()) {
@@ -97,6 +106,12 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
                 }
             }
         }
+    }
+
+    /** CHAR(n) BYTE by its other name: Debezium reads it as text. */
+    private static String inBytes(String ddl) {
+        return BYTES.matcher(ddl).replaceAll(found -> Matcher.quoteReplacement(
+            found.group(1) == null ? found.group() : found.group(1) + "CHARACTER SET binary"));
     }
 
     @Override
