@@ -22,6 +22,7 @@ from lake.storage.schema import Schema
 from lake.storage.session import Session
 
 log = structlog.get_logger()
+_MOST_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,25 @@ def write_hot(ledger: LedgerReader, session: Session, hot: HotRows) -> WrittenFi
         remove_file(final)
         raise
     return WrittenFile(final, staged.size, staged.sha256, staged.rows)
+
+
+def log_committed(topic: str, flush: Flush) -> None:
+    """Say of a commit what somebody should know: its dead letters, and names that are others."""
+    log_dead_letters(topic, flush.dead_letters)
+    known = {column.name for column in flush.state.schema.columns}
+    renamed = {
+        ascii(column.field)[1:-1]: column.name
+        for column in flush.schema.columns
+        if not column.provenance and column.name != column.field and column.name not in known
+    }
+    if renamed:
+        log.info(
+            "columns_named",
+            message="Columns have other names than the fields that they hold.",
+            table=topic,
+            count=len(renamed),
+            names=dict(list(renamed.items())[:_MOST_NAMES]),
+        )
 
 
 def log_dead_letters(topic: str, dead_letters: Sequence[DeadLetter]) -> None:

@@ -21,7 +21,7 @@ from consumers.ingest.assignment import Assignment, log_waiting
 from consumers.ingest.buffer import TableBuffer
 from consumers.ingest.dead_letter_gates import DeadLetterGates
 from consumers.ingest.decoders import Decoders
-from consumers.ingest.flush import Flush, commit_flush, log_dead_letters
+from consumers.ingest.flush import Flush, commit_flush, log_committed
 from consumers.ingest.goals import are_reached, ends_now
 from consumers.ingest.halted_tables import HaltedTables
 from consumers.ingest.losses import position_removed
@@ -249,7 +249,7 @@ class LakeWriter:
             return
         if flush.ranges and not self._commit(topic, flush):
             return
-        log_dead_letters(topic, flush.dead_letters)
+        log_committed(topic, flush)
         if flush.rows is not None:
             self._progress(flush.rows.num_rows)
         self._tables.reload(topic)

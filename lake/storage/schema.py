@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from lake.records import Kind
 from lake.storage.column_names import UniqueNames, column_name
-from lake.storage.mysql_types import STORED, TIMESTAMPTZ, ZERO_DATE
+from lake.storage.mysql_types import DATE_TYPES, STORED, TIMESTAMPTZ, ZERO_DATE
 from lake.storage.widening import holds, widened
 
 SYSTEM_COLUMNS: tuple[tuple[str, str], ...] = (
@@ -45,6 +45,10 @@ PROVENANCE_TYPES: Mapping[str, str] = {
 def row_columns(kind: Kind) -> tuple[tuple[str, str], ...]:
     """(name, type) of the columns that every row of this kind of table has."""
     return SYSTEM_COLUMNS + BINLOG_COLUMNS if kind == "cdc" else SYSTEM_COLUMNS
+
+
+MOST_COLUMNS = 4_096
+"""Of one table: as many as MySQL has, and what a batch takes seconds for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ class Schema:
 
     def tells_zero_dates(self, column: Column) -> bool:
         """Whether a column of dates has another beside it that says where MySQL's are zeros."""
+        if column.type not in DATE_TYPES:
+            return False
         return any(c.type == ZERO_DATE and c.field == column.field for c in self.columns)
 
     def relation(self, kind: Kind) -> tuple[tuple[str, str], ...]:

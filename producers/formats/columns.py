@@ -8,7 +8,8 @@ from typing import Literal
 from producers.formats.row import UnreadableFile
 
 Duplicates = Literal["rename", "reject"]
-MOST_COLUMNS = 10_000
+MOST_COLUMNS = 4_096
+"""As many as a table of the lake has: each query over all of them takes seconds."""
 
 
 def joined_header(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg2
 import pytest
 import yaml
@@ -67,6 +68,9 @@ RECORDS: dict[bytes, str] = {
     b'{"a\\u0000b": 1}': "a key of the object contains a NUL character",
     b'{"id": 1, "id": 2}': "the object has a key twice",
     b'{"id": 1, "at": "2024-01-02T10:00:00-03:00"}': "column at: the value does not fit TIMESTAMP",
+    orjson.dumps(
+        {f"k{n}": n for n in range(20_000)}
+    ): "its table would have more than 4,096 columns",
     b'{"id": 1, "price": 0.005}': "column price: the value does not fit DECIMAL(10,2)",
 }
 WIDE = json.dumps({"id": 4, **{f"key {n}": n for n in range(500)}}).encode()

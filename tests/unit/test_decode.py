@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import orjson
@@ -18,6 +19,7 @@ from consumers.ingest.decoding.careful import CarefulDecoder
 from consumers.ingest.decoding.columns import KnownColumns
 from consumers.ingest.decoding.database import connect
 from consumers.ingest.decoding.debezium import Debezium
+from consumers.ingest.decoding.decoder import TableDecoder
 from consumers.ingest.decoding.fast import FastDecoder
 from consumers.ingest.decoding.plain import PlainJson
 from consumers.ingest.decoding.record_format import RecordFormat
@@ -201,6 +203,79 @@ def test_a_reject_is_a_dead_letter_of_the_table_it_was_meant_for() -> None:
     assert decoded.rows is None and decoded.schema == Schema()
     assert (found.topic, found.offset, found.value) == ("ducklake.rejects", 3, b"a;b")
     assert (found.source_table, found.reason) == ("sftp.stock", "row 2 has 2 fields, not 3")
+
+
+def _wide(count: int, first: int = 0, **more: object) -> bytes:
+    return orjson.dumps({**{f"k{n}": n for n in range(first, first + count)}, **more})
+
+
+class _Queries:
+    """A connection that remembers how long its longest query was."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+        self.longest = 0
+
+    def execute(self, query: str, *more: object) -> duckdb.DuckDBPyConnection:
+        self.longest = max(self.longest, len(query))
+        return self._db.execute(query, *more)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._db, name)
+
+
+def test_what_a_record_with_many_keys_costs_grows_with_their_number_alone() -> None:
+    """A query over all columns of a table costs by the square of their number."""
+
+    def longest(keys: int) -> int:
+        decoder = make_decoder(TableRef("s", "t"), Table(), "plain")
+        assert isinstance(decoder, TableDecoder)
+        queries: Any = _Queries(decoder._db)
+        decoder._fast._db = decoder._careful._db = queries
+        found = decoder.decode([_message(0, _wide(keys))], Schema())
+        again = decoder.decode([_message(1, _wide(keys))], found.schema)
+        assert again.rows is not None and again.schema == found.schema
+        return int(queries.longest)
+
+    assert longest(2000) < 1.5 * longest(200)
+
+
+def test_columns_of_a_wide_record_hold_their_own_values() -> None:
+    decoder = make_decoder(TableRef("s", "t"), Table(), "plain")
+    odd: dict[str, Any] = {
+        "name": "a",
+        "Name": "b",
+        "": "c",
+        "x": {"y": 1},
+        "half": 0.5,
+        "none": None,
+    }
+    values = [_wide(350, **odd), _wide(350, 1, **odd), orjson.dumps({"k349": "00123", "half": 2})]
+    messages = [_message(n, value) for n, value in enumerate(values)]
+    careful = decoder.decode(messages, Schema())
+    fast = decoder.decode(messages, careful.schema)
+    assert careful.rows is not None and fast.rows is not None
+    assert careful.rows.equals(fast.rows) and not careful.dead_letters
+    first, second, third = careful.rows.to_pylist()
+    assert [first[f"k{n}"] for n in range(349)] == list(range(349)) and first["k349"] == "349"
+    assert second["k350"] == 350 and second["k0"] is None and first["k350"] is None
+    assert (third["k349"], third["half"], third["k1"]) == ("00123", 2.0, None)
+    names = {c.field: c.name for c in careful.schema.columns}
+    assert [first[names[field]] for field in ("name", "Name", "")] == ["a", "b", "c"]
+    assert orjson.loads(first["x"]) == {"y": 1}
+
+
+def test_a_record_with_more_keys_than_a_table_has_columns_costs_itself() -> None:
+    decoder = make_decoder(TableRef("s", "t"), Table(), "plain")
+    values = [b'{"id": 1}', _wide(100_000), _wide(200, id=2), _wide(4_000, 5_000), b'{"id": 3}']
+    found = decoder.decode([_message(n, value) for n, value in enumerate(values)], Schema())
+    assert found.rows is not None
+    assert found.rows.column("id").to_pylist() == [1, 2, 3]
+    assert [(dead.offset, dead.reason) for dead in found.dead_letters] == [
+        (1, "its table would have more than 4,096 columns"),
+        (3, "its table would have more than 4,096 columns"),
+    ]
+    assert len(found.schema.columns) == 201
 
 
 def test_large_records_are_decoded_in_parts_with_one_schema() -> None:

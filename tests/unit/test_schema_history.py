@@ -7,11 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.ingest.decoding import Decoded, make_decoder
+from consumers.ingest.flush import Flush, log_committed
 from consumers.ingest.schema_history import (
     BinlogPosition,
     SourceHistory,
@@ -20,6 +22,7 @@ from consumers.ingest.schema_history import (
     table_versions,
 )
 from lake.config import Table, TableRef
+from lake.ledger import TableState
 from lake.storage.column_names import UniqueNames, column_name
 from lake.storage.schema import Column, Schema, source_column
 from lake.storage.widening import holds, widened
@@ -145,6 +148,26 @@ def test_names_are_unique_without_regard_to_case() -> None:
     assert [c.name for c in schema.columns] == ["name", "Name_2", "year_", "year__2"]
     assert [c.field for c in schema.columns] == ["name", "Name", "year", "year_"]
     assert UniqueNames(["X", "x_2"]).take("x") == "x_3"
+
+
+def test_names_that_differ_from_their_fields_are_announced_once() -> None:
+    fields = ("id", "year", "year_", "_x", "field_x", "SKU", "sku", "a\nb", "")
+    schema = Schema().merged(source_column(f, "VARCHAR") for f in fields)
+    with structlog.testing.capture_logs() as logs:
+        for before in (Schema(), schema):
+            state = TableState("s.t", 0, "0" * 32, 1, before, 1, {})
+            log_committed("s.t", Flush(state, {}, (), None, schema))
+    [told] = logs
+    assert (told["event"], told["table"], told["count"]) == ("columns_named", "s.t", 7)
+    assert told["names"] == {
+        "year": "year_",
+        "year_": "year__2",
+        "_x": "field_x",
+        "field_x": "field_x_2",
+        "sku": "sku_2",
+        "a\\nb": "a_b",
+        "": "unnamed",
+    }
 
 
 # The history -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ type that was only inferred, and what still cannot be decoded becomes a dead let
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -19,10 +19,12 @@ from consumers.ingest.decoding.exact_numbers import with_exact_numbers
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.row_sql import (
     field_texts,
+    groups_of,
     known_provenance,
     parsed_provenance,
     pointer,
     shape,
+    side_by_side,
     system_columns,
     value_shapes,
 )
@@ -30,9 +32,10 @@ from consumers.ingest.decoding.versions import VersionedSchema
 from lake.storage.casts import Spelling, cast_expression, misfit
 from lake.storage.declared_types import inferred_type
 from lake.storage.mysql_types import DATE_TYPES, JSON_TEXT, is_zero_date
-from lake.storage.schema import Column, Schema, zero_date_column
+from lake.storage.schema import MOST_COLUMNS, Column, Schema, zero_date_column
 from lake.storage.sql import literal, quoted
 
+_FEW_KEYS = 50
 Undecodable = dict[int, str]
 """Number of a record in its batch to the reason why it has no row."""
 
@@ -65,6 +68,7 @@ class CarefulDecoder:
         reasons |= self._with_nul_in_a_key(reasons)
         if self._format.infers_types:
             reasons |= self._with_a_key_twice(reasons)
+        reasons |= self._with_too_many_keys(versioned.schema)
         schema = self._grown(versioned.schema)
         misfits = self._misfits(VersionedSchema(schema, inactive))
         if misfits:
@@ -74,9 +78,7 @@ class CarefulDecoder:
             for row, column in self._misfits(VersionedSchema(schema, inactive)).items():
                 reasons[row] = f"column {column.name}: the value does not fit {column.type}"
         self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(reasons)])
-        rows = self._db.execute(self._rows_query(VersionedSchema(schema, inactive))).to_arrow_table(
-            len(messages)
-        )
+        rows = self._rows(VersionedSchema(schema, inactive), len(messages))
         self._db.execute("DROP TABLE parsed")
         return rows, schema, reasons
 
@@ -123,10 +125,32 @@ class CarefulDecoder:
         ).fetchall()
         return {i: "the object has a key twice" for (i,) in found if i not in known}
 
+    def _with_too_many_keys(self, schema: Schema) -> Undecodable:
+        """Records whose keys would give the table more columns than it may have."""
+        taken = set(schema.fields())
+        room = MOST_COLUMNS - len(schema.columns)
+        if len(self._keys("r") - taken) <= room:
+            return {}
+        reasons: Undecodable = {}
+        for i, keys in self._db.execute(
+            "SELECT i, json_keys(r) FROM parsed WHERE json_type(r) = 'OBJECT' ORDER BY i"
+        ).fetchall():
+            new = set(keys) - taken
+            if len(new) > room:
+                reasons[i] = f"its table would have more than {MOST_COLUMNS:,} columns"
+                continue
+            taken |= new
+            room -= len(new)
+        self._db.execute("DELETE FROM parsed WHERE i IN (SELECT unnest(?))", [list(reasons)])
+        return reasons
+
     def _grown(self, schema: Schema) -> Schema:
         """The schema with a column for every key."""
-        unknown = self._keys("r") - schema.fields()
-        fields = {key: self._type_of(key) for key in sorted(unknown)}
+        unknown = sorted(self._keys("r") - schema.fields())
+        if len(unknown) > _FEW_KEYS and self._format.infers_types:
+            fields = self._types_of(unknown)
+        else:
+            fields = {key: self._type_of(key) for key in unknown}
         about: set[str] = set()
         if self._format.has_provenance:
             about = self._keys("h") - known_provenance(schema)
@@ -142,30 +166,41 @@ class CarefulDecoder:
         if not self._format.infers_types:
             return "VARCHAR"
         path = literal(pointer(key))
-        types = {
-            inferred_type(t)
-            for (t,) in self._db.execute(
-                f"SELECT DISTINCT json_type(r, {path}) FROM parsed"
-            ).fetchall()
-            if t not in (None, "NULL")
-        }
-        if types == {"BIGINT", "DOUBLE"}:
-            return "DOUBLE"
-        return types.pop() if len(types) == 1 else "VARCHAR"
+        found = self._db.execute(f"SELECT DISTINCT json_type(r, {path}) FROM parsed").fetchall()
+        return _common_type(t for (t,) in found)
+
+    def _types_of(self, keys: Sequence[str]) -> dict[str, str]:
+        """The same of many fields: each record is parsed once for all of them."""
+        found: dict[str, list[str | None]] = {key: [] for key in keys}
+        objects = "(SELECT r FROM parsed WHERE json_type(r) = 'OBJECT')"
+        for key, type_ in self._db.execute(
+            f"SELECT DISTINCT e.key, e.type FROM {objects} AS o, json_each(o.r) AS e"
+        ).fetchall():
+            if key in found:
+                found[key].append(type_)
+        return {key: _common_type(types) for key, types in found.items()}
 
     def _misfits(self, versioned: VersionedSchema) -> dict[int, Column]:
         """Records with a value that does not fit its column's type; the first such column."""
         texts = _texts(versioned)
-        schema = versioned.schema
+        found: dict[int, Column] = {}
+        for group in groups_of(versioned.schema):
+            for i, column in self._misfits_of(versioned.schema, group, texts).items():
+                found.setdefault(i, column)
+        return found
+
+    def _misfits_of(
+        self, schema: Schema, group: Sequence[Column], texts: Mapping[str, str]
+    ) -> dict[int, Column]:
         tested = [
             (c, test)
-            for c in schema.columns
+            for c in group
             if (test := misfit(schema, c, texts[c.name], self._cast(c, texts[c.name])))
         ]
         if not tested:
             return {}
         tests = [test for _, test in tested]
-        source = self._texts_query(schema)
+        source = self._texts_query(schema, group)
         [(is_any,)] = self._db.execute(
             f"SELECT bool_or({' OR '.join(tests)}) FROM ({source})"
         ).fetchall()
@@ -191,29 +226,39 @@ class CarefulDecoder:
         zeros = [c for c, is_told in zip(dates, told, strict=True) if is_told]
         return schema.merged(map(zero_date_column, zeros))
 
-    def _texts_query(self, schema: Schema) -> str:
-        """All fields of all rows, as text: structs `x` (row) and `y` (provenance)."""
+    def _texts_query(self, schema: Schema, group: Sequence[Column] | None = None) -> str:
+        """Fields of all rows, as text: structs `x` (row) and `y` (provenance)."""
         parts = ["i", "p", "o", "t", "e", "r"]
-        if fields := value_shapes(schema, self._format):
+        if fields := value_shapes(schema, self._format, group):
             parts.append(f"from_json(r, {shape(fields)}) AS x")
         if self._format.has_provenance:
             parts.append(parsed_provenance(schema))
         return f"SELECT {', '.join(parts)} FROM parsed"
 
-    def _rows_query(self, versioned: VersionedSchema) -> str:
+    def _rows(self, versioned: VersionedSchema, most: int) -> pa.Table:
         texts = _texts(versioned)
-        columns = [
-            f"{self._cast(c, texts[c.name])} AS {quoted(c.name)}" for c in versioned.schema.columns
-        ]
-        columns += system_columns(self._format)
-        source = self._texts_query(versioned.schema)
-        return f"SELECT {', '.join(columns)} FROM ({source}) ORDER BY p, o"
+        groups = groups_of(versioned.schema)
+        tables = []
+        for number, group in enumerate(groups, 1):
+            columns = [f"{self._cast(c, texts[c.name])} AS {quoted(c.name)}" for c in group]
+            columns += system_columns(self._format) if number == len(groups) else []
+            source = self._texts_query(versioned.schema, group)
+            query = f"SELECT {', '.join(columns)} FROM ({source}) ORDER BY p, o"
+            tables.append(self._db.execute(query).to_arrow_table(most))
+        return side_by_side(tables)
 
     def _cast(self, column: Column, text: str) -> str:
         is_announced = not self._format.infers_types
         spelling = Spelling.ANNOUNCED if is_announced else self._known.spelling(column)
         expression = cast_expression(text, column.type, spelling)
         return f"{expression}::VARCHAR" if column.type == JSON_TEXT else expression
+
+
+def _common_type(json_types: Iterable[str | None]) -> str:
+    types = {inferred_type(t) for t in json_types if t is not None and t != "NULL"}
+    if types == {"BIGINT", "DOUBLE"}:
+        return "DOUBLE"
+    return types.pop() if len(types) == 1 else "VARCHAR"
 
 
 def _texts(versioned: VersionedSchema) -> dict[str, str]:

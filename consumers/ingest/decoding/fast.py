@@ -19,8 +19,10 @@ from consumers.ingest.decoding.exact_numbers import with_exact_numbers
 from consumers.ingest.decoding.record_format import RecordFormat, RowImage
 from consumers.ingest.decoding.row_sql import (
     field_texts,
+    groups_of,
     known_provenance,
     parsed_provenance,
+    side_by_side,
     system_columns,
     value_shapes,
 )
@@ -82,12 +84,33 @@ class FastDecoder:
 
     def _query(self, batch: pa.Table, versioned: VersionedSchema, image: RowImage) -> pa.Table:
         """Fields as text out of one parse of each record, cast to their types."""
-        schema = versioned.schema
-        parsed = [self._format.parsed(image, value_shapes(schema, self._format))]
+        groups = groups_of(versioned.schema)
+        document = f"json_extract(v, {literal(image.pointer)})"
+        texts = list(
+            zip(
+                versioned.schema.columns,
+                field_texts(versioned, image.row, document),
+                strict=True,
+            )
+        )
+        tables, at = [], 0
+        with registered(self._db, batch):
+            for group in groups:
+                query = self._group_query(versioned.schema, image, texts[at : at + len(group)])
+                tables.append(self._db.execute(query).to_arrow_table(batch.num_rows))
+                at += len(group)
+        return _of_groups(tables, len(system_columns(self._format)))
+
+    def _group_query(self, schema: Schema, image: RowImage, texts: list[tuple[Column, str]]) -> str:
+        """SQL of some columns, with the SQL of each one's text, and of the system columns."""
+        group = [column for column, _ in texts]
+        # A group of provenance alone takes some field as well: no struct is empty.
+        shapes = value_shapes(schema, self._format, group) or value_shapes(
+            schema, self._format, schema.columns[:1]
+        )
+        parsed = [self._format.parsed(image, shapes)]
         if self._format.has_provenance:
             parsed.append(parsed_provenance(schema))
-        found = field_texts(versioned, image.row, f"json_extract(v, {literal(image.pointer)})")
-        texts = list(zip(schema.columns, found, strict=True))
         # Each cast is a column of its own before anything asks for it: DuckDB would cast again in
         # every branch of a CASE or an OR.
         plain = [f"{plain_cast(text, c.type)} AS a{n}" for n, (c, text) in enumerate(texts)]
@@ -95,16 +118,15 @@ class FastDecoder:
             f"{checked_cast(f'a{n}', text, c.type, self._spelling(c))} AS b{n}"
             for n, (c, text) in enumerate(texts)
         ]
-        columns = [f"b{n} AS {quoted(c.name)}" for n, c in enumerate(schema.columns)]
+        columns = [f"b{n} AS {quoted(c.name)}" for n, c in enumerate(group)]
         tests = [misfit(schema, c, text, f"b{n}") for n, (c, text) in enumerate(texts)]
         unexpected = [image.is_missing, *(test for test in tests if test)]
         columns += system_columns(self._format)
-        with registered(self._db, batch):
-            return self._db.execute(
-                f"SELECT {', '.join(columns)}, ({' OR '.join(unexpected)}) AS {_UNEXPECTED}"
-                f" FROM (SELECT *, {', '.join(casts)} FROM (SELECT *, {', '.join(plain)}"
-                f" FROM (SELECT {', '.join(parsed)}, v, t, p, o FROM batch)))"
-            ).to_arrow_table(batch.num_rows)
+        return (
+            f"SELECT {', '.join(columns)}, ({' OR '.join(unexpected)}) AS {_UNEXPECTED}"
+            f" FROM (SELECT *, {', '.join(casts)} FROM (SELECT *, {', '.join(plain)}"
+            f" FROM (SELECT {', '.join(parsed)}, v, t, p, o FROM batch)))"
+        )
 
     def _spelling(self, column: Column) -> Spelling:
         if not self._format.infers_types:
@@ -128,3 +150,16 @@ class FastDecoder:
                 keys, _ = distinct_keys(self._db, "json_keys(h)", "batch")
                 return bool(keys - known_provenance(schema))
         return False
+
+
+def _of_groups(tables: Sequence[pa.Table], system: int) -> pa.Table:
+    """Groups of columns as one table: the system columns once, unexpected where one group is."""
+    if len(tables) == 1:
+        return tables[0]
+    unexpected = tables[0].column(_UNEXPECTED)
+    for table in tables[1:]:
+        unexpected = pc.or_kleene(unexpected, table.column(_UNEXPECTED))
+    own = [table.select(range(table.num_columns - system - 1)) for table in tables]
+    ends = tables[-1].select(range(tables[-1].num_columns - system - 1, tables[-1].num_columns))
+    made = side_by_side([*own, ends])
+    return made.set_column(made.num_columns - 1, _UNEXPECTED, unexpected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ import pyarrow as pa
 from consumers.ingest.decoding.record_format import RecordFormat
 from consumers.ingest.decoding.versions import VersionedSchema
 from lake.storage.mysql_types import JSON_TEXT
-from lake.storage.schema import Schema, row_columns
+from lake.storage.schema import Column, Schema, row_columns
 from lake.storage.sql import literal, quoted
 
 SOURCE_TS = "source_ts"
 """The field of the provenance header that is `_source_ts` and no column of its own."""
+COLUMNS_AT_ONCE = 100
 _CONSTANT = frozenset({"_topic", "_topic_epoch"})
 
 
@@ -26,12 +27,33 @@ def shape(fields: Any) -> str:
     return literal(orjson.dumps(fields).decode())
 
 
-def value_shapes(schema: Schema, record_format: RecordFormat) -> Mapping[str, str]:
-    """The keys of a row's JSON object, each taken as text."""
+def groups_of(schema: Schema) -> list[tuple[Column, ...]]:
+    """The columns of a schema, as many as one query takes: what a query costs grows by the square.
+
+    A table of usual width is one group.
+    """
+    columns = schema.columns
+    return [columns[n : n + COLUMNS_AT_ONCE] for n in range(0, len(columns), COLUMNS_AT_ONCE)] or [
+        ()
+    ]
+
+
+def side_by_side(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables with the same rows as one, their columns in order."""
+    if len(tables) == 1:
+        return tables[0]
+    names = [name for table in tables for name in table.column_names]
+    return pa.table([column for table in tables for column in table.columns], names=names)
+
+
+def value_shapes(
+    schema: Schema, record_format: RecordFormat, group: Sequence[Column] | None = None
+) -> Mapping[str, str]:
+    """The keys of a row's JSON object, each taken as text; those of a group of columns alone."""
     odd = no_struct_member(schema)
     return {
         c.field: record_format.json_shape if c.type == JSON_TEXT else "VARCHAR"
-        for c in schema.columns
+        for c in (schema.columns if group is None else group)
         if not c.provenance and c.field not in odd
     }
 
