@@ -84,6 +84,8 @@ RECONCILED = "tests/unit/test_reconciliation.py"
 ARITHMETIC = "tests/unit/test_replay_spans.py"
 API_ANSWERS = "tests/unit/test_rest_answers.py"
 API_TABLES = "tests/unit/test_rest_tables.py"
+ODD_FILES, FILES = "tests/unit/test_odd_files.py", "tests/unit/test_files_source.py"
+READING, DECODED = "producers/files/reading.py", "tests/unit/test_decode.py"
 SELECTED = "tests/integration/test_model_selection.py"
 TRACKED, DATA_TESTS = "dbt_ducklake/macros/change_tracked.sql", "dbt_ducklake/macros/tests.sql"
 
@@ -1213,6 +1215,122 @@ BREAKS = (
         "    problems += _unequal(reconciled)\n",
         "",
         f"{RECONCILED}::test_what_differs_or_was_not_compared_is_a_problem",
+    ),
+    Break(
+        "a damaged member gives half of its rows",
+        READING,
+        'broken = _tried(form, content, size).broken if form.packing == ".zip" else {}',
+        "broken = {}",
+        f"{ODD_FILES}::test_a_member_that_is_damaged_late_gives_none_of_its_rows",
+    ),
+    Break(
+        "what a reader raises ends the source",
+        READING,
+        "    except BaseException as error:  # a panic in a library is no Exception\n",
+        "    except ValueError as error:\n",
+        f"{ODD_FILES}::test_whatever_a_reader_raises_costs_its_file_alone",
+    ),
+    Break(
+        "the page of an error is an empty CSV",
+        "producers/formats/lines.py",
+        '        if found:\n            raise UnreadableFile(f"it is {found[0]}',
+        '        if False:\n            raise UnreadableFile(f"it is {found[0]}',
+        f"{ODD_FILES}::test_an_odd_file_is_one_reject_with_its_first_bytes",
+    ),
+    Break(
+        "rows are taken for lines",
+        "producers/formats/lines.py",
+        "self._read -= len(rest)",
+        "pass",
+        "tests/unit/test_lines_of_files.py",
+    ),
+    Break(
+        "a number of JSON is rounded",
+        "producers/formats/json_values.py",
+        "return number if Decimal(repr(number)) == Decimal(text) else text",
+        "return number",
+        f"{ODD_FILES}::test_no_json_number_is_rounded",
+    ),
+    Break(
+        "a path that stands twice loses records",
+        "producers/formats/json.py",
+        "            if _key(name) == key:\n                raise",
+        "            if False:\n                raise",
+        f"{ODD_FILES}::test_an_odd_file_is_one_reject_with_its_first_bytes",
+    ),
+    Break(
+        "a changed option reads no file again",
+        "producers/files/version.py",
+        'return self.options in ("", options)',
+        "return True",
+        f"{FILES}::test_a_file_is_read_again_when_an_option_of_its_reader_changes",
+    ),
+    Break(
+        "a header alone replaces nothing",
+        "producers/files/batches.py",
+        "            records.append(self._end_of_file(about))\n",
+        "            pass\n",
+        f"{FILES}::test_a_snapshot_without_rows_says_so_in_one_record",
+    ),
+    Break(
+        "a file is put away before it is committed",
+        "producers/files/connector.py",
+        "                yield from reader.batches(file, shown(path), state, version, early)\n",
+        "                for batch in reader.batches(file, shown(path), state, version, early):\n"
+        '                    if reader.version is None and options.after_reading != "leave":\n'
+        "                        folder.remove(path)\n"
+        "                    yield batch\n",
+        f"{FILES}::test_a_file_is_put_away_only_once_its_rows_are_committed",
+    ),
+    Break(
+        "no room for a file is found out too late",
+        "producers/files/spool.py",
+        "    _check_room(spool, state.size)\n",
+        "",
+        "tests/unit/test_sftp_faults.py"
+        "::test_a_file_that_the_spool_has_no_room_for_is_refused_before_it_is_fetched",
+    ),
+    Break(
+        "no content completes history",
+        "producers/rest/reader.py",
+        "(walk.status == 204 and unit.request.incremental is None)",
+        "False",
+        f"{API_ANSWERS}::test_no_content_never_counts_as_complete",
+    ),
+    Break(
+        "an error beside no records completes history",
+        "producers/rest/answer_checks.py",
+        "        if sign:\n",
+        "        if False:\n",
+        f"{API_ANSWERS}::test_records_that_are_not_where_they_should_be_are_none",
+    ),
+    Break(
+        "a later page is asked for as the first one was known",
+        "producers/rest/pages.py",
+        "if name not in CONDITIONS}",
+        "}",
+        f"{API_ANSWERS}::test_a_page_that_is_not_sent_as_it_is_known_cuts_nothing_off",
+    ),
+    Break(
+        "a loop of pages is followed",
+        "producers/rest/pages.py",
+        "if token in self._seen or (paging is None and token == answer.address):",
+        "if False:",
+        f"{API_TABLES}::test_pages_that_do_not_end_stop_the_table_by_name",
+    ),
+    Break(
+        "one query for all columns of a wide table",
+        "consumers/ingest/decoding/row_sql.py",
+        "COLUMNS_AT_ONCE = 100\n",
+        "COLUMNS_AT_ONCE = 10_000\n",
+        f"{DECODED}::test_what_a_record_with_many_keys_costs_grows_with_their_number_alone",
+    ),
+    Break(
+        "a table of any width",
+        "consumers/ingest/decoding/careful.py",
+        "        reasons |= self._with_too_many_keys(versioned.schema)\n",
+        "",
+        f"{DECODED}::test_a_record_with_more_keys_than_a_table_has_columns_costs_itself",
     ),
     Break(
         "a redirect goes anywhere",

@@ -126,6 +126,15 @@ class Lake:
         with Ledger(LakePaths(self.lab.config.data_dir)) as ledger:
             return Counter(entry.reason for entry in ledger.dead_letters.of_table(topic))
 
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of the project."""
+        return subprocess.run(
+            [sys.executable, "-m", "ducklake.cli", *words, "--config", str(self.lab.config.path)],
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+
     def states(self, topic: str) -> Counter[str]:
         """What became of all dead letters that a table ever had."""
         with Ledger(LakePaths(self.lab.config.data_dir)) as ledger:
@@ -160,7 +169,7 @@ def make(folder: Path, stack: Config, tables: dict[str, Any], feeds: dict[str, A
 
 
 def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) -> None:
-    good, rows, odd = unique("good"), unique("rows"), unique("odd")
+    good, rows, odd, cases = (unique(name) for name in ("good", "rows", "odd", "cases"))
     feed, stopped, other = unique("feed"), unique("stopped"), unique("other")
     bad = {unique("bad"): name for name in BAD_FILES}
     lake = make(
@@ -171,6 +180,7 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
             good: {"file": "good.csv", "key": ["id"], "options": QUICK},
             rows: {"file": "rows.csv", "options": QUICK},
             odd: {"file": "odd.csv", "options": QUICK},
+            cases: {"file": "cases*.csv", "options": QUICK},
         },
         {
             feed: {"columns": {"at": "TIMESTAMP", "price": "DECIMAL(10,2)"}},
@@ -183,6 +193,8 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
         "good.csv": GOOD_ROWS,
         "rows.csv": BAD_ROWS,
         "odd.csv": ODD_NAMES,
+        "cases1.csv": b"SKU,year,_x\nA,1,2\n",
+        "cases2.csv": b"sku,year_,field_x\nB,3,4\n",
     }.items():
         lake.drop(name, content)
     lake.produce()
@@ -207,6 +219,8 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
     assert sum(lake.reasons(f"{lake.lab.source}.{rows}").values()) == 3
     [row] = lake.ask(f"SELECT * FROM raw.{odd}")
     assert sorted(row[:8]) == list("12345678"), "no value of a column with an odd name is lost"
+    told = [sorted(filter(None, row[:6])) for row in lake.ask(f"SELECT * FROM raw.{cases}")]
+    assert sorted(told) == [["1", "2", "A"], ["3", "4", "B"]], "no value is lost to another's name"
     assert lake.ask(f"SELECT id FROM raw.{feed} ORDER BY id") == [(1,), (2,), (3,), (4,)]
     assert lake.reasons(f"{source}.{feed}") == Counter(RECORDS.values())
     assert lake.ask(f"SELECT id FROM raw.{other} ORDER BY _offset, _partition DESC") in (
@@ -217,6 +231,11 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
         found = lake.reasons(f"{lake.lab.source}.{table}")
         assert found.total() == 1, f"{name} is one dead letter: {found}"
         assert name in "".join(found)
+    compacted = lake.run("compact", "--now")
+    assert compacted.returncode == 0, compacted.stderr
+    exact = [f"{lake.lab.source}.{table}" for table in (good, rows, odd, cases)]
+    verified = lake.run("verify", *exact, f"{source}.{feed}", f"{source}.{other}")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 ANSWERS: dict[str, Any] = {

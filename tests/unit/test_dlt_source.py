@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,16 @@ def everything() -> Iterator[Any]:
 def shop(greeting: str = "") -> Any:
     """Both."""
     return events, everything
+
+
+# The sessions of dlt's own REST source are closed by the garbage collection.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -125,6 +126,26 @@ def test_a_file_with_a_done_marker_is_read_once_the_marker_is_there(tmp_path: Pa
     lab.drop("t.csv.done", b"")
     lab.drain()
     assert [row["id"] for row in lab.rows()] == ["1"]
+
+
+def test_a_change_in_the_folder_ends_the_wait_for_the_next_poll(tmp_path: Path) -> None:
+    lab, stop, ended = lab_of(tmp_path), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        lab.source.wait(stop, 3600)
+        ended.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        deadline, number = time.monotonic() + 60, 0
+        while not ended.wait(0.2):  # it may not be watching yet
+            assert time.monotonic() < deadline, "nobody noticed the file"
+            number += 1
+            lab.drop("t.csv", b"id\n%d\n" % number)
+    finally:
+        stop.set()
+        thread.join()
 
 
 # What is new -------------------------------------------------------------------------------------
