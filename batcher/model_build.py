@@ -18,6 +18,7 @@ from batcher.catalog import (
 )
 from batcher.dbt_build import DbtProject, Outcome
 from batcher.dbt_graph import ModelGraph
+from batcher.lineage import keep_lineage
 from batcher.model_state import (
     Input,
     ModelState,
@@ -101,6 +102,7 @@ class ModelBuild:
             BatchError: dbt could not run, or there is no such model.
         """
         graph = self._dbt.graph()
+        keep_lineage(self._ledger.paths, graph)
         day = self._today()
         raw = RawInputs(self._config, self._ledger, commit)
         inputs = raw.current()

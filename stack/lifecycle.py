@@ -47,6 +47,11 @@ _OURS = (
     "ledger.db*",
     "ledger.lock",
     "lake.duckdb*",
+    "lineage.json",
+    "failures.json",
+    "dead_letters.db*",
+    "reconciliation",
+    "schemas",
     "compactor.lock",
     "run",
 )

@@ -21,7 +21,7 @@ from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption, OfflineOption
 from ducklake.cli.output import note
-from ducklake.cli.signals import FENCED, INTERRUPTED
+from ducklake.exit_codes import FENCED, INTERRUPTED
 from lake.config import CONFIG_NAME, json_schema
 from lake.errors import DuckLakeError, ProducerFenced, UnexpectedError
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from ducklake.monitoring.light import COLOURS, CRITICAL, WARNING
+from ducklake.monitoring.observation import Observation
 from ducklake.reconciliation.result import TableResult
 from ducklake.supervision.condition import Condition
 from ducklake.supervision.freshness import STATES, TableFreshness
@@ -37,6 +39,23 @@ def freshness_lines(tables: Sequence[TableFreshness]) -> list[str]:
     if (p95 := slowest.hops["postgres"].p95_s) is not None:
         text += f"; source to PostgreSQL p95 {p95:.1f} s ({slowest.table})"
     return [f"freshness: {text}"]
+
+
+def trust_lines(found: Observation) -> list[str]:
+    """How many tables and models can be trusted, and why each of the others cannot."""
+    judged = [(one.table, one.light) for one in found.tables]
+    judged += [(one.model, one.light) for one in found.models]
+    if not judged:
+        return []
+    counts = {colour: sum(light.colour == colour for _, light in judged) for colour in COLOURS}
+    lines = ["trust: " + ", ".join(f"{n} {colour}" for colour, n in counts.items() if n)]
+    seen: set[str] = set()
+    for name, light in judged:
+        if light.colour in (WARNING, CRITICAL) and light.reason not in seen:
+            seen.add(light.reason)
+            remedy = f" ({light.remedy})" if light.remedy else ""
+            lines.append(f"  {name} {light.colour}: {light.reason}{remedy}")
+    return lines
 
 
 def ago(seconds: float | None) -> str:

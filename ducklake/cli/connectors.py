@@ -15,7 +15,8 @@ from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
 from ducklake.cli.polled_tables import backfill_polled
 from ducklake.cli.rest_tables import Days, is_asked_again, refuse_days, request_rest_backfill
-from ducklake.cli.signals import INTERRUPTED, stop_on_signals
+from ducklake.cli.signals import stop_on_signals
+from ducklake.exit_codes import INTERRUPTED
 from lake.config import MYSQL_POLL, Config, nearest
 from lake.errors import ConfigError, SourceError, TransientError
 from lake.kafka.topics import make_topics

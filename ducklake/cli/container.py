@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from ducklake.cli.app import main
-from ducklake.cli.signals import FENCED
+from ducklake.exit_codes import FENCED
 
 
 def run() -> None:

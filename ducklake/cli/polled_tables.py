@@ -9,7 +9,8 @@ from contextlib import closing
 import typer
 
 from ducklake.cli.output import note
-from ducklake.cli.signals import INTERRUPTED, stop_on_signals
+from ducklake.cli.signals import stop_on_signals
+from ducklake.exit_codes import INTERRUPTED
 from lake.config import Config, nearest
 from lake.errors import ConfigError, SourceError
 from producers.mysql.arrivals import SnapshotArrivals

@@ -7,9 +7,7 @@ import signal
 import threading
 from types import FrameType
 
-INTERRUPTED = 130
-FENCED = 3
-"""Exit code of a process that another one has replaced: it must not be started again."""
+from ducklake.exit_codes import INTERRUPTED
 
 
 def stop_on_signals() -> threading.Event:

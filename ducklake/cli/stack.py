@@ -13,11 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ducklake.cli.condition_text import freshness_lines, problem_lines, reconciliation_text
+from ducklake.cli.condition_text import (
+    freshness_lines,
+    problem_lines,
+    reconciliation_text,
+    trust_lines,
+)
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
+from ducklake.cli.signals import stop_on_signals
+from ducklake.monitoring.observation import Observation, observe
 from ducklake.supervision.condition import Condition, look
-from ducklake.supervision.freshness import look_at_freshness, with_freshness
-from ducklake.supervision.kafka_ends import topic_ends
 from lake.config import Config, load_config
 from lake.errors import StackError
 from lake.processes.status_file import HEALTHY
@@ -29,7 +34,9 @@ from stack.tools import write_converter
 
 UNHEALTHY = 3
 NOTHING_RUNS = 4
+HELD_BACK = 5
 """Exit codes of `ducklake status`."""
+WATCH_SECONDS = 2.0
 
 
 def up(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -51,33 +58,61 @@ def down(config: ConfigOption = None) -> None:
     print("stopped" if lifecycle.down(load_config(config)) else "nothing was running")
 
 
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")
+    ] = False,
+) -> None:
     """Show all services and roles, what has stopped, and how to connect to each service.
 
-    Exit code 0: everything started is healthy; 3: something is not; 4: nothing was started.
+    Exit code 0: everything started is healthy; 3: something is not, or a table has stopped or is
+    stale; 4: nothing was started; 5: everything runs, and a failed test or export holds something
+    back at an older state.
     """
     settings = load_config(config)
-    seen, condition = lifecycle.status(settings), look(settings)
-    tables = look_at_freshness(settings, condition, topic_ends(settings))
-    condition = with_freshness(condition, tables)
-    if as_json:
-        fresh = {table.table: table.dump() for table in tables}
-        print(json.dumps({**status_json(settings, condition), "freshness": fresh}))
-    else:
-        _show_status(settings, seen, condition)
-        for line in freshness_lines(tables):
-            print(line)
-    code = _exit_code(settings, seen, condition)
+    code = _status(settings, as_json)
+    stop = stop_on_signals() if watch else None
+    while stop is not None and not stop.wait(WATCH_SECONDS):
+        if sys.stdout.isatty():
+            print("\033[2J\033[H", end="")
+        code = _status(settings, as_json)
     if code:
         raise typer.Exit(code)
 
 
-def _exit_code(config: Config, seen: lifecycle.StackStatus, condition: Condition) -> int:
+def _status(settings: Config, as_json: bool) -> int:
+    """Show everything once; gives the exit code."""
+    seen, found = lifecycle.status(settings), observe(settings)
+    if as_json:
+        print(json.dumps(_dumped(settings, found)), flush=True)
+    else:
+        _show_status(settings, seen, found.condition)
+        for line in (*freshness_lines(found.freshness), *trust_lines(found)):
+            print(line, flush=True)
+    return _exit_code(settings, seen, found)
+
+
+def _dumped(settings: Config, found: Observation) -> dict[str, Any]:
+    return {
+        **status_json(settings, found.condition),
+        "freshness": {table.table: table.dump() for table in found.freshness},
+        "tables": {table.table: table.dump() for table in found.tables},
+        "models": {model.model: model.dump() for model in found.models},
+        "held_back": dict(found.held_back),
+    }
+
+
+def _exit_code(config: Config, seen: lifecycle.StackStatus, found: Observation) -> int:
+    condition = found.condition
     if seen.pid is None and not condition.roles and not condition.problems:
         return NOTHING_RUNS
     answers = all(service.healthy for service in seen.services)
     complete = seen.pid is None or lifecycle.is_up(config)
-    return 0 if answers and complete and condition.healthy else UNHEALTHY
+    if not (answers and complete and condition.healthy):
+        return UNHEALTHY
+    return HELD_BACK if found.is_held_back else 0
 
 
 def _show_status(config: Config, seen: lifecycle.StackStatus, condition: Condition) -> None:

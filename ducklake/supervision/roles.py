@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from ducklake.cli.signals import FENCED
+from ducklake.exit_codes import FENCED
 from ducklake.supervision.stuck_writer import StuckWriterWatch
 from lake.config import Config
 from lake.errors import AlreadyRunning

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from lake.ledger.activity import ActivityReader
 from lake.ledger.commits import CommitReader, Commits
 from lake.ledger.compactions import Compactions
 from lake.ledger.core import LedgerCore
@@ -50,6 +51,7 @@ class LedgerReader:
     dead_letters: DeadLetterReader
     readers: ReaderList
     freshness: FreshnessReader
+    activity: ActivityReader
 
     def __init__(self, paths: LakePaths, file: Path | None = None) -> None:
         payloads = PayloadReader(paths)
@@ -68,6 +70,7 @@ class LedgerReader:
         self.paths = core.paths
         self.offsets = OffsetReader(core)
         self.freshness = FreshnessReader(core)
+        self.activity = ActivityReader(core)
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""

@@ -19,14 +19,19 @@ class RunReader:
 
     def last(self) -> Run | None:
         """The newest run."""
-        row = self._core.db.execute(
+        return next(iter(self.newest(1)), None)
+
+    def newest(self, limit: int) -> list[Run]:
+        """The newest runs, newest first."""
+        found = self._core.db.execute(
             "SELECT run, started_at, seconds, first_commit, last_commit, summary FROM runs"
-            " ORDER BY run DESC LIMIT 1"
-        ).fetchone()
-        if row is None:
-            return None
-        number, started_at, seconds, first, last, summary = row
-        return Run(number, started_at, seconds, first, last, RunSummary.load(summary))
+            " ORDER BY run DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
+        return [
+            Run(number, started_at, seconds, first, last, RunSummary.load(summary))
+            for number, started_at, seconds, first, last, summary in found
+        ]
 
 
 class RunHistory(RunReader):

@@ -122,6 +122,11 @@ class LakePaths:
         return self.root / "published"
 
     @property
+    def lineage(self) -> Path:
+        """Which model reads which relations, as of the last cycle."""
+        return self.root / "lineage.json"
+
+    @property
     def lake_db(self) -> Path:
         """The DuckDB file that people open."""
         return self.root / "lake.duckdb"

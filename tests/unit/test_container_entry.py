@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ducklake.cli import container
-from ducklake.cli.signals import FENCED
+from ducklake.exit_codes import FENCED
 
 
 @pytest.mark.parametrize(("ended", "seen"), [(FENCED, 0), (1, 1), (0, 0)])

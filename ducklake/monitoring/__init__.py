@@ -1,0 +1,1 @@
+"""Read-only answers about the lake: the one source of every figure that a face shows."""
