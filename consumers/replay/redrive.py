@@ -39,7 +39,7 @@ class Redriven:
 
     Attributes:
         table: Its topic.
-        rows: Those that are rows now.
+        rows: Those that are rows now, or would be.
         still_dead: Those that cannot be decoded now either, with the present reason.
         unavailable: Those of which not all bytes are kept, and that Kafka no longer has.
     """
@@ -59,6 +59,7 @@ class Redrive:
         ref: The table.
         table: Its configuration: declared types.
         progress: Called after each batch.
+        dry_run: Only say what would become of them: nothing is written.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Redrive:
         ref: TableRef,
         table: Table,
         progress: Progress = lambda done, total: None,
+        dry_run: bool = False,
     ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._ref = ref
         self._table = table
         self._progress = progress
+        self._dry_run = dry_run
 
     def run(
         self, stop: threading.Event, wanted: Callable[[DeadLetterEntry], bool] = lambda entry: True
@@ -92,7 +95,11 @@ class Redrive:
         """
         found = Redriven(self._ref.topic)
         with opened(
-            self._config, self._endpoints, self._ref, self._table, for_writing=True
+            self._config,
+            self._endpoints,
+            self._ref,
+            self._table,
+            for_writing=not self._dry_run,
         ) as context:
             known_table(context.ledger, self._ref)
             entries = [
@@ -128,8 +135,9 @@ class Redrive:
                 messages.append(message)
         decoded = context.decoder.decode(messages, state.schema, state.epoch)
         found.still_dead += decoded.dead_letters
-        if decoded.rows is not None and context.writing is not None:
-            self._commit(context, context.writing, state, first, decoded)
+        if decoded.rows is not None:
+            if context.writing is not None:
+                self._commit(context, context.writing, state, first, decoded)
             found.rows += decoded.rows.num_rows
 
     def _commit(

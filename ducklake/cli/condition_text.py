@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from ducklake.monitoring.light import COLOURS, CRITICAL, WARNING
-from ducklake.monitoring.observation import Observation
 from ducklake.reconciliation.result import TableResult
 from ducklake.supervision.condition import Condition
 from ducklake.supervision.freshness import STATES, TableFreshness
+
+if TYPE_CHECKING:
+    from ducklake.monitoring.observation import Observation
 
 
 def problem_lines(condition: Condition) -> list[Text]:

@@ -25,7 +25,13 @@ from lake.opening import open_lake
 from lake.records import REJECTS_TOPIC
 
 
-def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading.Event) -> bool:
+def redrive(
+    config: Config,
+    words: Iterable[str],
+    as_json: bool,
+    stop: threading.Event,
+    dry_run: bool = False,
+) -> bool:
     """Decode dead letters again; returns whether none of those that were meant is left.
 
     Args:
@@ -33,6 +39,8 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
         words: Tables, or addresses; none: all dead letters.
         as_json: Print one line of JSON.
         stop: Ends it.
+        dry_run: Only say what would become of records; inputs that a producer rejected are only
+            counted.
 
     Raises:
         ConfigError: There is no such table or dead letter.
@@ -43,20 +51,17 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
     wanted = {Address.of(entry) for entry in entries}
     tables = {ref.topic: (ref, spec) for ref, spec in config.tables()}
     found: list[Redriven] = []
-    rejects: dict[str, list[DeadLetterEntry]] = {}
-    for entry in entries:
-        if entry.topic == REJECTS_TOPIC:
-            rejects.setdefault(entry.source_table, []).append(entry)
+    rejects = _rejects(entries)
     sources = {topic: tables[topic][0].source for topic in rejects if topic in tables}
     files = [
         redrive_files(config, topic, rejects[topic], stop)
         for topic, source in sources.items()
-        if is_file_source(config, source)
+        if is_file_source(config, source) and not dry_run
     ]
     answers = [
         redrive_answers(config, topic, rejects[topic], stop)
         for topic, source in sources.items()
-        if is_asked_again(config, source)
+        if is_asked_again(config, source) and not dry_run
     ]
     read_again = {one.table for one in files} | {one.table for one in answers}
     elsewhere = Counter(
@@ -69,18 +74,32 @@ def redrive(config: Config, words: Iterable[str], as_json: bool, stop: threading
                 "Put the table back into ducklake.yml, or drop its dead letters:"
                 f" ducklake dead-letters drop {topic}.",
             )
-        found.append(_redriven(config, *tables[topic], wanted, stop))
+        found.append(_redriven(config, tables[topic], wanted, stop, dry_run))
     _report(found, files, answers, elsewhere, as_json)
     if elsewhere or not all(one.is_done for one in files) or any(one.waiting for one in answers):
         return False
     return not any(one.still_dead or one.unavailable for one in found)
 
 
+def _rejects(entries: Iterable[DeadLetterEntry]) -> dict[str, list[DeadLetterEntry]]:
+    """Inputs that producers could not parse, by the table for which they were meant."""
+    rejects: dict[str, list[DeadLetterEntry]] = {}
+    for entry in entries:
+        if entry.topic == REJECTS_TOPIC:
+            rejects.setdefault(entry.source_table, []).append(entry)
+    return rejects
+
+
 def _redriven(
-    config: Config, ref: TableRef, spec: Table, wanted: set[Address], stop: threading.Event
+    config: Config,
+    table: tuple[TableRef, Table],
+    wanted: set[Address],
+    stop: threading.Event,
+    dry_run: bool,
 ) -> Redriven:
+    ref, spec = table
     with bar(f"redriving {ref.topic}", "dead letters") as progress:
-        work = Redrive(config, config.endpoints(), ref, spec, progress)
+        work = Redrive(config, config.endpoints(), ref, spec, progress, dry_run)
         return work.run(stop, lambda entry: Address.of(entry) in wanted)
 
 

@@ -162,12 +162,15 @@ def redrive_dead_letters(
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would become rows, without writing.")
+    ] = False,
 ) -> None:
     """Decode dead letters again after a fix; what can be decoded now becomes rows, once."""
     from ducklake.cli import dead_letters
 
     stop = stop_on_signals()
-    if not dead_letters.redrive(load_config(config), what or [], as_json, stop):
+    if not dead_letters.redrive(load_config(config), what or [], as_json, stop, dry_run):
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,7 +21,6 @@ from ducklake.cli.condition_text import (
 )
 from ducklake.cli.options import ConfigOption, JsonOption, YesOption
 from ducklake.cli.signals import stop_on_signals
-from ducklake.monitoring.observation import Observation, observe
 from ducklake.supervision.condition import Condition, look
 from lake.config import Config, load_config
 from lake.errors import StackError
@@ -31,6 +30,9 @@ from stack import lifecycle
 from stack.connection_hints import connection_hints
 from stack.progress import PlainLines, for_stderr
 from stack.tools import write_converter
+
+if TYPE_CHECKING:
+    from ducklake.monitoring.observation import Observation
 
 UNHEALTHY = 3
 NOTHING_RUNS = 4
@@ -84,6 +86,8 @@ def status(
 
 def _status(settings: Config, as_json: bool) -> int:
     """Show everything once; gives the exit code."""
+    from ducklake.monitoring.observation import observe  # loads DuckDB
+
     seen, found = lifecycle.status(settings), observe(settings)
     if as_json:
         print(json.dumps(_dumped(settings, found)), flush=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from batcher.failures import Failure, failures
@@ -16,7 +16,7 @@ from ducklake.supervision.condition import Condition, look
 from ducklake.supervision.freshness import TableFreshness, look_at_freshness, with_freshness
 from ducklake.supervision.kafka_ends import TopicEnds, topic_ends
 from lake.config import Config
-from lake.errors import DuckLakeError
+from lake.errors import DuckLakeError, LedgerError
 from lake.ledger import LedgerReader
 from lake.ledger.entries import Run
 from lake.ledger.migrations import is_older
@@ -84,7 +84,7 @@ def observe(config: Config, ask: Callable[[Config], Ends] = topic_ends) -> Obser
     if not can_be_read(paths):
         return found
     try:
-        with LedgerReader(paths) as ledger:
+        with opened_ledger(paths) as ledger:
             run, tests = ledger.runs.last(), failures(paths)
             view = TrustView(
                 config, condition, freshness, run, tests, Lineage.of(paths), _dead(ledger)
@@ -106,6 +106,19 @@ def observe(config: Config, ask: Callable[[Config], Ends] = topic_ends) -> Obser
 
 def _dead(ledger: LedgerReader) -> Mapping[str, int]:
     return ledger.dead_letters.counts()
+
+
+@contextmanager
+def opened_ledger(paths: LakePaths) -> Iterator[LedgerReader]:
+    """The ledger, to be asked.
+
+    Raises:
+        LedgerError: There is none yet, or an older release made it.
+    """
+    if not can_be_read(paths):
+        raise LedgerError("There is no ledger of this release yet.", "Start `ducklake run`.")
+    with LedgerReader(paths) as ledger:
+        yield ledger
 
 
 def can_be_read(paths: LakePaths) -> bool:
