@@ -39,8 +39,7 @@ def redrive(
         words: Tables, or addresses; none: all dead letters.
         as_json: Print one line of JSON.
         stop: Ends it.
-        dry_run: Only say what would become of records; inputs that a producer rejected are only
-            counted.
+        dry_run: Only say what would become of records; rejected inputs are only counted.
 
     Raises:
         ConfigError: There is no such table or dead letter.
@@ -64,15 +63,12 @@ def redrive(
         if is_asked_again(config, source) and not dry_run
     ]
     read_again = {one.table for one in files} | {one.table for one in answers}
-    elsewhere = Counter(
-        {topic: len(each) for topic, each in rejects.items() if topic not in read_again}
-    )
+    elsewhere = {topic: len(each) for topic, each in rejects.items() if topic not in read_again}
     for topic in dict.fromkeys(e.topic for e in entries if e.topic != REJECTS_TOPIC):
         if topic not in tables:
             raise ConfigError(
                 f"{topic} is not in the configuration any more.",
-                "Put the table back into ducklake.yml, or drop its dead letters:"
-                f" ducklake dead-letters drop {topic}.",
+                f"Put it back, or drop its dead letters: ducklake dead-letters drop {topic}.",
             )
         found.append(_redriven(config, tables[topic], wanted, stop, dry_run))
     _report(found, files, answers, elsewhere, as_json)
