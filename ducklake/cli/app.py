@@ -78,6 +78,7 @@ for _command in (
     file_commands.preview,
     pipeline_commands.consume,
     pipeline_commands.live,
+    pipeline_commands.dashboard,
     pipeline_commands.compact,
     lake_commands.verify,
     lake_commands.schema,

@@ -15,6 +15,7 @@ from rich.console import Console
 from batcher.cycle import Batch, once
 from consumers.compaction.compactor import Compactor
 from consumers.ingest.lake_writer import LakeWriter
+from ducklake.cli.dashboard import free_port
 from ducklake.cli.live import LiveView
 from ducklake.cli.report import gather, show
 from ducklake.cli.steps import Steps
@@ -117,11 +118,18 @@ def _seconds(steps: Steps) -> dict[str, float | None]:
 def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None:
     """Bring everything up with a shop that sells, and keep it running until told to stop."""
     was_up = lifecycle.is_up(config)
-    supervisor = RoleSupervisor(config, {**ROLES, "simulate": ("simulate", "--rate", str(rate))})
+    port = free_port()
+    roles = {
+        **ROLES,
+        "simulate": ("simulate", "--rate", str(rate)),
+        "dashboard": ("dashboard", "--port", str(port)),
+    }
+    supervisor = RoleSupervisor(config, roles)
     try:
         lifecycle.up(config)
         if stop.is_set():
             return
+        print(f"The page: http://127.0.0.1:{port}/")
         print("The shop is open. In another terminal:")
         for line in next_commands(config):
             print(f"  {line}")

@@ -89,6 +89,22 @@ def live(config: ConfigOption = None) -> None:
         LiveWorker(settings, settings.endpoints()).run(stop, heartbeat)
 
 
+def dashboard(
+    config: ConfigOption = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port; a free one by default.")
+    ] = None,
+) -> None:
+    """Serve the page that says whether the data can be trusted now, with its REST API."""
+    from ducklake.cli.dashboard import serve
+
+    stop = stop_on_signals()
+    settings = load_config(config)
+    with beating(settings, "dashboard") as heartbeat:
+        serve(settings, host, port, stop, heartbeat)
+
+
 def compact(
     config: ConfigOption = None,
     now: Annotated[bool, typer.Option("--now", help="Seal all hot files, then stop.")] = False,

@@ -1,0 +1,1 @@
+"""`ducklake dashboard`: the page, and the REST API behind it."""

@@ -1,0 +1,229 @@
+"""The REST API: every answer of the monitoring module as JSON, and what changes something."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from batcher.failures import Failure
+from ducklake.dashboard.access import COOKIE
+from ducklake.dashboard.redriving import redrive
+from ducklake.dashboard.sql_box import MOST_CHARACTERS, query
+from ducklake.monitoring.cycles import CycleView, cycles
+from ducklake.monitoring.dead_letters import (
+    DeadLetterContent,
+    DeadLetterCount,
+    DeadLetterView,
+    dead_letter_content,
+    dead_letter_counts,
+    dead_letters_of,
+)
+from ducklake.monitoring.flow import TableFlow
+from ducklake.monitoring.observation import opened_ledger
+from ducklake.monitoring.tables import TableDetail, TableStorage, table_detail, table_storage
+from lake.storage.paths import LakePaths
+
+if TYPE_CHECKING:
+    from ducklake.dashboard.app import Dashboard
+
+EVENT_SECONDS = 0.5
+BEAT_SECONDS = 15.0
+MOST_OFFSET = 2**63 - 1
+_MEDIA = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The token is needed."},
+    403: {"description": "It comes from another site, or without the token."},
+    409: {"description": "The lake cannot do that now; the answer says why."},
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Login(_Body):
+    """The token, once; a cookie stands for it from then on."""
+
+    token: Annotated[str, Field(max_length=1000)]
+
+
+class SqlQuery(_Body):
+    """One SELECT over the published file."""
+
+    sql: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
+    format: Literal["json", "csv", "parquet"] = "json"
+
+
+class RedriveWish(_Body):
+    """Which dead letters to decode again: tables or addresses."""
+
+    what: Annotated[
+        list[Annotated[str, Field(max_length=400)]], Field(min_length=1, max_length=500)
+    ]
+    dry_run: bool = True
+
+
+class State(BaseModel):
+    """The lake in short, as `ducklake status --json` says it."""
+
+    at: float
+    commit: int
+    healthy: bool
+    lights: dict[str, int]
+    problems: list[dict[str, Any]]
+    held_back: dict[str, str]
+
+
+def api_routes(shared: Dashboard) -> APIRouter:
+    """All routes below `/api`."""
+    router = APIRouter(responses=_ERRORS)
+    _reading(router, shared)
+    _ledger(router, shared)
+    _events(router, shared)
+    _changing(router, shared)
+    return router
+
+
+def _reading(router: APIRouter, shared: Dashboard) -> None:
+    @router.get("/api/state", summary="The lake in short")
+    def state() -> State:
+        seen = shared.watcher.latest().seen
+        counts: dict[str, int] = {}
+        for light in seen.lights:
+            counts[light.colour] = counts.get(light.colour, 0) + 1
+        problems = seen.condition.dump()["problems"]
+        return State(
+            at=seen.at,
+            commit=seen.commit,
+            healthy=seen.condition.healthy and not seen.is_held_back,
+            lights=counts,
+            problems=problems,
+            held_back=dict(seen.held_back),
+        )
+
+    @router.get("/api/trust", summary="One light per table and model")
+    def trust() -> dict[str, list[dict[str, Any]]]:
+        seen = shared.watcher.latest().seen
+        return {
+            "tables": [table.dump() for table in seen.tables],
+            "models": [model.dump() for model in seen.models],
+        }
+
+    @router.get("/api/flow", summary="The way of each table, and its lag over the last hour")
+    def flow() -> tuple[TableFlow, ...]:
+        return shared.watcher.latest().flows
+
+    @router.get("/api/failures", summary="Failing tests with their rows and query")
+    def failing() -> tuple[Failure, ...]:
+        return shared.watcher.latest().seen.failures
+
+    @router.post("/api/sql", summary="One SELECT over the published file, read-only, within limits")
+    def sql(wish: SqlQuery) -> Response:
+        found = query(shared.config.data_dir, wish.sql, wish.format)
+        return Response(found, media_type=_MEDIA[wish.format])
+
+
+def _ledger(router: APIRouter, shared: Dashboard) -> None:
+    paths = LakePaths(shared.config.data_dir)
+
+    @router.get("/api/tables", summary="Rows, files and sizes of each table")
+    def tables() -> tuple[TableStorage, ...]:
+        with opened_ledger(paths) as ledger:
+            return table_storage(shared.config, ledger)
+
+    @router.get("/api/tables/{table}", summary="One table from near", responses=_missing("table"))
+    def table(table: str) -> TableDetail:
+        with opened_ledger(paths) as ledger:
+            found = table_detail(shared.config, ledger, shared.watcher.latest().seen, table)
+        if found is None:
+            raise HTTPException(404, "There is no such table.")
+        return found
+
+    @router.get("/api/cycles", summary="The batch's cycles, newest first")
+    def newest(limit: Annotated[int, Query(ge=1, le=2000)] = 60) -> tuple[CycleView, ...]:
+        with opened_ledger(paths) as ledger:
+            return cycles(ledger, limit)
+
+    @router.get("/api/dead-letters", summary="How many dead letters each table has")
+    def counts() -> tuple[DeadLetterCount, ...]:
+        with opened_ledger(paths) as ledger:
+            return dead_letter_counts(ledger)
+
+    @router.get("/api/dead-letters/{table}", summary="The newest dead letters of a table")
+    def letters(table: str) -> tuple[DeadLetterView, ...]:
+        with opened_ledger(paths) as ledger:
+            return dead_letters_of(ledger, table)
+
+    @router.get(
+        "/api/dead-letters/{topic}/{partition}/{offset}",
+        summary="One dead letter with its bytes",
+        responses=_missing("dead letter"),
+    )
+    def letter(
+        topic: str,
+        partition: Annotated[int, Field(ge=0, le=MOST_OFFSET)],
+        offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)],
+    ) -> DeadLetterContent:
+        with opened_ledger(paths) as ledger:
+            found = dead_letter_content(ledger, topic, partition, offset)
+        if found is None:
+            raise HTTPException(404, "There is no such dead letter.")
+        return found
+
+
+def _events(router: APIRouter, shared: Dashboard) -> None:
+    @router.get(
+        "/api/events",
+        summary="Server-sent events: a number, whenever something has changed",
+        include_in_schema=False,
+    )
+    async def events(request: Request) -> StreamingResponse:
+        return StreamingResponse(_changes(request, shared), media_type="text/event-stream")
+
+
+async def _changes(request: Request, shared: Dashboard) -> AsyncIterator[str]:
+    told, quiet = -1, 0.0
+    while not await request.is_disconnected():
+        version = shared.watcher.latest().version
+        if version != told:
+            told, quiet = version, 0.0
+            yield f"event: change\ndata: {json.dumps(version)}\n\n"
+        elif quiet >= BEAT_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(EVENT_SECONDS)
+        quiet += EVENT_SECONDS
+
+
+def _changing(router: APIRouter, shared: Dashboard) -> None:
+    access = shared.access
+
+    @router.post("/api/login", summary="Give the token, get a cookie")
+    async def login(wish: Login) -> JSONResponse:
+        if not access.is_token(wish.token):
+            await asyncio.sleep(0.2 + secrets.randbelow(100) / 1000)
+            raise HTTPException(401, "That is not the token.")
+        response = JSONResponse({"signed_in": True})
+        response.set_cookie(COOKIE, access.cookie, httponly=True, samesite="strict", path="/")
+        return response
+
+    @router.post("/api/dead-letters/redrive", summary="Decode dead letters again")
+    def again(request: Request, wish: RedriveWish) -> dict[str, Any]:
+        if not access.may_change(request):
+            raise HTTPException(403, "Sign in with the token first.")
+        return redrive(shared.config, wish.what, wish.dry_run)
+
+
+def _missing(what: str) -> dict[int | str, dict[str, Any]]:
+    return {404: {"description": f"There is no such {what}."}}

@@ -1,0 +1,101 @@
+"""The web application: pages, REST API, live events, and what each answer's headers allow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from ducklake.dashboard.access import Access
+from ducklake.dashboard.api import api_routes
+from ducklake.dashboard.pages import Pages
+from ducklake.dashboard.watcher import Watcher
+from lake.config import Config
+from lake.errors import DuckLakeError
+
+STATIC = Path(__file__).parent / "static"
+_OPEN = ("/static/", "/login", "/api/login", "/health")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+    " img-src 'self' data:; connect-src 'self'; font-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """What all routes share."""
+
+    config: Config
+    access: Access
+    watcher: Watcher
+
+
+def create_app(config: Config, access: Access) -> FastAPI:
+    """The application of one lake.
+
+    Args:
+        config: The configuration.
+        access: Who may do what.
+    """
+    watcher = Watcher(config)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watcher.start()
+        yield
+        watcher.stop()
+
+    app = FastAPI(
+        title="DuckLake Stream",
+        version="1",
+        description="Read-only answers about the lake, and what may be done about dead letters.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=lifespan,
+    )
+    shared = Dashboard(config, access, watcher)
+    app.include_router(api_routes(shared))
+    app.include_router(Pages(shared).router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    _guard(app, access)
+    return app
+
+
+def _guard(app: FastAPI, access: Access) -> None:
+    """What holds for every request."""
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        response = _refusal(request, access) or await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if not request.url.path.startswith("/static/"):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.exception_handler(DuckLakeError)
+    async def named(request: Request, error: DuckLakeError) -> JSONResponse:
+        return JSONResponse({"detail": error.what, "remedy": error.remedy}, 409)
+
+
+def _refusal(request: Request, access: Access) -> Response | None:
+    if not access.is_ours(request):
+        return JSONResponse({"detail": "This request comes from another site."}, 403)
+    if request.url.path.startswith(_OPEN) or access.may_read(request):
+        return None
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": "Give the token."}, 401, {"WWW-Authenticate": "Bearer"})
+    return RedirectResponse("/login", 303)
