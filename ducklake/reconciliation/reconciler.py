@@ -89,13 +89,16 @@ class Reconciler:
 
     def _settle_notices(self, ref: TableRef, result: TableResult) -> None:
         """What the binlog did not tell of the table is made good, up to where MySQL stood."""
-        file, _, place = result.position.rpartition(":")
-        if not place.isdecimal():
+        place = _place(result.position)
+        if place is None:
             return
         _, tables = mysql_source(self._config, ref.source)
         notices = Notices(self._config.settings.name, ref.source, tables, self._endpoints)
         try:
-            notices.settle(ref.table, (file, int(place)))
+            notices.settle(ref.table, place)
+            places = [self._equal_at(TableRef(ref.source, name).topic) for name in tables]
+            if all(places):
+                notices.settle_all(filter(None, places))
         except DuckLakeError as error:
             log.warning(
                 "notices_not_settled",
@@ -105,6 +108,12 @@ class Reconciler:
             )
         finally:
             notices.close()
+
+    def _equal_at(self, topic: str) -> tuple[str, int] | None:
+        """Where a table was equal when it was last compared; None if it was not."""
+        found = (result for result in self._results.all() if result.table == topic)
+        last = next(found, None)
+        return _place(last.position) if last is not None and last.state == EQUAL else None
 
     def _compared(self, ref: TableRef, repair: bool) -> TableResult:
         mended = 0
@@ -126,6 +135,11 @@ class Reconciler:
                     return replace(found.result, reason=error.what, remedy=error.remedy)
                 found = comparison.compare(ref)
         return replace(found.result, repaired=mended)
+
+
+def _place(position: str) -> tuple[str, int] | None:
+    file, _, place = position.rpartition(":")
+    return (file, int(place)) if place.isdecimal() else None
 
 
 def _announce(result: TableResult) -> None:

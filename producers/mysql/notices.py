@@ -9,7 +9,7 @@ backfill, a reconciliation) settles them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -30,6 +30,10 @@ READ_SECONDS = 15.0
 STOPPED_KIND, REPLACED_KIND = "definition_unknown", "table_replaced"
 _NOTED_ONLY = frozenset({"statement_skipped", "statement_applied"})
 _AGAIN = "`ducklake backfill {name}` reads the table again and clears this."
+_ANY = (
+    "`ducklake verify --against-source --repair` compares all tables, mends what differs and"
+    " clears this."
+)
 _WHAT = {
     STOPPED_KIND: (
         "{rows} rows from {place} on were left out: the table's definition is not known since"
@@ -110,6 +114,8 @@ class Notice:
     def describe(self, name: str) -> tuple[str, str]:
         """What happened, and what to do, for a reader who knows the table as `source.table`."""
         what, remedy = _WHAT.get(self.kind, ("Rows may differ from MySQL's since {place}.", _AGAIN))
+        if not self.table:
+            remedy = _ANY
         words = {
             "rows": self.rows,
             "place": f"{self.file}:{self.pos}",
@@ -218,6 +224,17 @@ class Notices:
                 f"The notices in topic {self._topic} cannot be settled: {error.args[0].str()}.",
                 "Is Kafka up?",
             ) from None
+
+    def settle_all(self, places: Iterable[tuple[str, int]]) -> None:
+        """Settle what concerns nobody knows which table, as all tables are equal to MySQL's.
+
+        Args:
+            places: Where in the binlog each of the source's tables was equal.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer.
+        """
+        self.settle("*", min(places, key=lambda place: _binlog_order(*place)))
 
     def _name_of(self, notice: Notice) -> str:
         if not notice.table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import requests
@@ -13,13 +14,14 @@ from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
 from producers.base import TableState
 from producers.runner import SourceRunner
+from tests.integration.following import Following, consumer_running
 from tests.integration.mysql_lab import MysqlLab, followed, names
 from tests.integration.producers_lab import shop_server, sql, unique, wait_until
 
 pytestmark = pytest.mark.stack
 
 PLAIN = ["doubt", "lost", "cut", "dropped", "replaced", "statement", "image", "blob", "loaded"]
-PLAIN += ["xa", "parted", "exchanged", "copied", "filled"]
+PLAIN += ["xa", "parted", "exchanged", "copied", "filled", "generated", "indexed"]
 T = names(*PLAIN, "child", "json")
 PARENT = unique("parent")
 ONE, TWO = ("r", {"id": 1, "v": "a"}), ("r", {"id": 2, "v": "b"})
@@ -222,6 +224,41 @@ def test_a_column_that_fills_old_rows_is_a_state(mysql: MysqlLab) -> None:
     assert "lack a value" in state.reason and "ADD five INT" in state.reason
 
 
+def test_a_generated_column_is_a_state_and_its_remedy_works(mysql: MysqlLab) -> None:
+    table = T["generated"]
+    mysql.root(f"ALTER TABLE {table} ADD g INT AS (id + 1) VIRTUAL, ADD h INT AS (id) STORED")
+    state = state_of(mysql, table)
+    assert "lack a value" in state.reason
+    mysql.backfill(table)
+    mysql.root(f"ALTER TABLE {table} MODIFY g INT AS (id + 2) VIRTUAL")
+    assert "lack a value" in state_of(mysql, table).reason
+    mysql.backfill(table)
+    assert mysql.compare(table).state == "equal"
+    assert mysql.deliver_and_ask(table) == []
+
+
+def test_rows_of_a_table_with_an_index_on_expressions_come(mysql: MysqlLab) -> None:
+    """Such an index has columns in the binlog that no definition shows."""
+    table = T["indexed"]
+    for statement in (
+        f"ALTER TABLE {table} ADD INDEX ((id + 1)), ADD INDEX e ((LOWER(v)), (id * 2))",
+        f"INSERT INTO {table} VALUES (3, 'C')",
+        f"ALTER TABLE {table} ADD x BIGINT, ADD CHECK (id < 1000)",
+        f"INSERT INTO {table} VALUES (4, 'D', 44)",
+        f"ALTER TABLE {table} ADD y BIGINT FIRST",
+        f"INSERT INTO {table} VALUES (55, 5, 'E', 50)",
+        f"ALTER TABLE {table} DROP INDEX e",
+        f"UPDATE {table} SET x = id * 10 WHERE id < 6",
+    ):
+        mysql.root(statement)
+        mysql.deliver()
+    rows = {row["id"]: row for _, row in mysql.changes(table) if row is not None}
+    assert {key: row.get("x") for key, row in rows.items()} == {n: n * 10 for n in (1, 2, 3, 4, 5)}
+    assert rows[5]["y"] == 55
+    assert mysql.notices(table) == {}
+    assert mysql.compare(table).state == "equal"
+
+
 def test_a_statement_that_is_not_understood_is_applied_from_the_server_s_answer(
     mysql: MysqlLab,
 ) -> None:
@@ -297,3 +334,28 @@ def test_status_names_the_table_and_the_source_goes_on(mysql: MysqlLab) -> None:
         stop.set()
         thread.join()
         heart.close()
+
+
+def test_what_may_have_changed_any_table_is_a_state_until_all_are_compared(
+    mysql: MysqlLab,
+) -> None:
+    view = unique("view")
+    mysql.root(
+        f"CREATE VIEW {view} AS SELECT * FROM {T['loaded']}",
+        "SET SESSION binlog_format = 'STATEMENT'",
+        f"UPDATE {view} SET v = 'by a view' WHERE id = 1",
+        f"DROP VIEW {view}",
+    )
+    [state] = mysql.deliver_and_ask("*")
+    assert "UPDATE" in state.reason
+    assert state.remedy.startswith("`ducklake verify --against-source --repair` compares")
+    with consuming(mysql):
+        told = mysql.told_by("verify", "--against-source", "--repair", "--json")
+    assert {entry["state"] for entry in told["tables"]} == {"equal"}, told
+    assert mysql.deliver_and_ask("*") == []
+
+
+@contextmanager
+def consuming(mysql: MysqlLab) -> Iterator[None]:
+    with consumer_running(Following(mysql.lab, mysql.stack, tuple(T.values()))):
+        yield

@@ -87,6 +87,11 @@ final class MysqlSchema extends MySqlDatabaseSchema {
         return config.getTableFilters().dataCollectionFilter().isIncluded(id);
     }
 
+    /** Whether there is such a table, followed or not. */
+    boolean isKnown(TableId id) {
+        return tables().forTable(id) != null;
+    }
+
     /** What a CREATE TABLE of a database defines; null where it is not understood. */
     Table defined(TableId id, String createTable) {
         TolerantDdlParser reader =

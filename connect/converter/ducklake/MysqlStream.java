@@ -82,6 +82,8 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     private final Map<TableId, Doubt> doubts = new HashMap<>();
     /** Tables of which the server says what is believed here, though the binlog seems to differ. */
     private final Set<TableId> confirmed = new HashSet<>();
+    private final Map<TableId, List<String>> layouts = new HashMap<>();
+    private final Map<Long, int[]> selected = new HashMap<>();
     private final Map<Long, TableId> numbers = new HashMap<>();
     private final Set<TableId> mapped = new LinkedHashSet<>();
     private final Map<String, List<Change>> prepared = new HashMap<>();
@@ -220,6 +222,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         }
         for (TableId id : named(query, statement)) {
             confirmed.remove(id);
+            layouts.remove(id);
             doubts.computeIfPresent(id, (same, doubt) -> {
                 doubt.read = null; // of before this statement
                 doubt.next = 0;
@@ -236,7 +239,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
                     || statement.has("IMPORT", "PARTITION")) {
                 tell(offset, altered, "rows_not_in_binlog", statement.shown(), 0);
             }
-            if (fillsRows(before, schema.tableFor(altered))) {
+            if (fillsRows(before, schema.tableFor(altered)) || statement.generates()) {
                 tell(offset, altered, "column_filled", statement.shown(), 0);
             }
         }
@@ -295,10 +298,16 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             any = true;
             tell(offset, id, "rows_not_in_binlog", statement.shown(), 0);
         }
+        // a function or a view may have changed any table; a table that is not ours has not
         if (!any && (statement.startsWith("SELECT") || statement.startsWith("CALL")
-                || statement.startsWith("DO"))) {
+                || statement.startsWith("DO") || !namesTable(query, statement))) {
             tell(offset, null, "rows_not_in_binlog", statement.beginning(), 0);
         }
+    }
+
+    private boolean namesTable(QueryEventData query, Statement statement) {
+        return statement.names().stream().map(named -> id(query, named))
+            .anyMatch(id -> id.catalog() != null && schema.isKnown(id));
     }
 
     private Set<TableId> named(QueryEventData query, Statement statement) {
@@ -340,17 +349,19 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         TableId id = new TableId(map.getDatabase(), null, map.getTable());
         numbers.put(map.getTableId(), id);
         mapped.add(id);
-        if (!schema.captures(id) || isSettled(offset, id, new TableMap(map))) {
+        if (!schema.captures(id) || isSettled(offset, id, map)) {
             super.handleUpdateTableMetadata(partition, offset, event);
         }
     }
 
     /** Whether the rows that follow can be read by the definition that is known. */
-    private boolean isSettled(MySqlOffsetContext offset, TableId id, TableMap map)
+    private boolean isSettled(MySqlOffsetContext offset, TableId id, TableMapEventData data)
             throws InterruptedException {
         Doubt doubt = doubts.get(id);
         Table believed = schema.tableFor(id);
+        TableMap map = shown(id, data, believed);
         if (doubt == null) {
+            selected.put(data.getTableId(), map.selected());
             if (believed != null && (confirmed.contains(id) ? map.fits(believed)
                     : map.fitsExactly(believed, registry))) {
                 return true;
@@ -368,6 +379,8 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         if (doubt.table == null) {
             return false;
         }
+        map = shown(id, data, doubt.table);
+        selected.put(data.getTableId(), map.selected());
         boolean same = believed != null && doubt.table.columns().equals(believed.columns());
         boolean reached = here(offset).compareTo(doubt.read.end()) >= 0;
         boolean fits = map.fitsExactly(doubt.table, registry);
@@ -384,6 +397,27 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             doubt.table = null;
         }
         return false;
+    }
+
+    /** A table map without the columns that a definition does not show. */
+    private TableMap shown(TableId id, TableMapEventData data, Table table) {
+        int columns = data.getColumnTypes().length;
+        if (table == null || columns <= table.columns().size()) {
+            return new TableMap(data, null);
+        }
+        List<String> named = TableMap.names(data);
+        List<String> layout =
+            named != null ? named : layouts.computeIfAbsent(id, server::layout);
+        int[] at = new int[table.columns().size()];
+        int last = -1;
+        for (int i = 0; i < at.length; i++) {
+            at[i] = layout.indexOf(table.columns().get(i).name());
+            if (at[i] <= last) {
+                return new TableMap(data, null);
+            }
+            last = at[i];
+        }
+        return new TableMap(data, layout.size() == columns ? at : null);
     }
 
     private void adopt(MySqlOffsetContext offset, TableId id, Doubt doubt, Table believed)
@@ -414,6 +448,12 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     protected void handleInsert(MySqlPartition partition, MySqlOffsetContext offset, Event event)
             throws InterruptedException {
         WriteRowsEventData data = unwrapData(event);
+        int[] at = selected.get(data.getTableId());
+        if (at != null) {
+            BitSet included = data.getIncludedColumns();
+            data.setRows(data.getRows().stream().map(row -> select(row, included, at)).toList());
+            data.setIncludedColumns(select(included, at));
+        }
         if (takes(offset, data.getTableId(), data.getRows().size(), data.getIncludedColumns())) {
             super.handleInsert(partition, offset, event);
             data.getRows().forEach(row -> prepare(data.getTableId(), Operation.DELETE, row, null));
@@ -424,6 +464,15 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     protected void handleUpdate(MySqlPartition partition, MySqlOffsetContext offset, Event event)
             throws InterruptedException {
         UpdateRowsEventData data = unwrapData(event);
+        int[] at = selected.get(data.getTableId());
+        if (at != null) {
+            BitSet before = data.getIncludedColumnsBeforeUpdate();
+            BitSet after = data.getIncludedColumns();
+            data.setRows(data.getRows().stream().map(row -> Map.entry(
+                select(row.getKey(), before, at), select(row.getValue(), after, at))).toList());
+            data.setIncludedColumns(select(after, at));
+            data.setIncludedColumnsBeforeUpdate(select(before, at));
+        }
         List<Map.Entry<Serializable[], Serializable[]>> rows = data.getRows();
         data.setRows(rows.stream().map(row -> bounded(numbers.get(data.getTableId()), row)).toList());
         if (takes(offset, data.getTableId(), data.getRows().size(), data.getIncludedColumns(),
@@ -447,6 +496,12 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     protected void handleDelete(MySqlPartition partition, MySqlOffsetContext offset, Event event)
             throws InterruptedException {
         DeleteRowsEventData data = unwrapData(event);
+        int[] at = selected.get(data.getTableId());
+        if (at != null) {
+            BitSet included = data.getIncludedColumns();
+            data.setRows(data.getRows().stream().map(row -> select(row, included, at)).toList());
+            data.setIncludedColumns(select(included, at));
+        }
         if (takes(offset, data.getTableId(), data.getRows().size(), data.getIncludedColumns())) {
             super.handleDelete(partition, offset, event);
             data.getRows().forEach(row -> prepare(data.getTableId(), Operation.CREATE, null, row));
@@ -456,6 +511,22 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
                 tellCascade(offset, cascade, new LinkedHashSet<>());
             }
         }
+    }
+
+    private static Serializable[] select(Serializable[] row, BitSet included, int[] at) {
+        Serializable[] found = new Serializable[at.length];
+        for (int i = 0; i < at.length; i++) {
+            found[i] = included.get(at[i]) ? row[included.get(0, at[i]).cardinality()] : null;
+        }
+        return found;
+    }
+
+    private static BitSet select(BitSet included, int[] at) {
+        BitSet found = new BitSet();
+        for (int i = 0; i < at.length; i++) {
+            found.set(i, included.get(at[i]));
+        }
+        return found;
     }
 
     /** Whether rows of a table are emitted; what is left out is told. */

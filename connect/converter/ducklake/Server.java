@@ -6,6 +6,7 @@ import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -14,6 +15,8 @@ import org.slf4j.LoggerFactory;
 final class Server {
     private static final Logger LOGGER = LoggerFactory.getLogger(Server.class);
     private static final int TRIES = 5;
+    /** Of InnoDB's, which the binlog has not. */
+    private static final Set<String> INTERNAL = Set.of("DB_ROW_ID", "DB_TRX_ID", "DB_ROLL_PTR");
     private static final String CASCADES =
         "SELECT k.referenced_table_schema, k.referenced_table_name, k.table_schema, k.table_name,"
         + " r.delete_rule, r.update_rule, c.ordinal_position"
@@ -71,6 +74,22 @@ final class Server {
             LOGGER.warn("The definition of {} cannot be read: {}", id, error.getMessage());
         }
         return null;
+    }
+
+    /** All columns of a table in their order, those that no definition shows, too; or none. */
+    List<String> layout(TableId id) {
+        List<String> found = new ArrayList<>();
+        try (BinlogConnectorConnection connection = connections.get()) {
+            connection.query("SHOW EXTENDED COLUMNS FROM " + quoted(id.catalog()) + "."
+                + quoted(id.table()), rows -> {
+                    while (rows.next()) {
+                        found.add(rows.getString(1));
+                    }
+                });
+        } catch (SQLException | RuntimeException error) {
+            LOGGER.warn("The columns of {} cannot be read: {}", id, error.getMessage());
+        }
+        return found.stream().filter(name -> !INTERNAL.contains(name)).toList();
     }
 
     List<Cascade> cascades() {

@@ -84,6 +84,16 @@ final class Statement {
         return false;
     }
 
+    /** Whether it defines a generated column, whose values no event tells of the rows there are. */
+    boolean generates() {
+        for (int i = 0; i + 1 < tokens.size(); i++) {
+            if (tokens.get(i).is("AS") && tokens.get(i + 1).sign('(')) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     /** Everything in it that could be a table's name; more than are. */
     Set<Named> names() {
         Set<Named> found = new LinkedHashSet<>();

@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.IntStream;
 
 /** The columns that the rows of the binlog have, as the binlog itself describes them. */
 final class TableMap {
@@ -35,31 +36,44 @@ final class TableMap {
         Map.entry("SET", Set.of(248, 254)));
 
     private final TableMapEventData event;
+    private final int[] at;
 
-    TableMap(TableMapEventData event) {
+    /**
+     * Make one.
+     *
+     * @param event the binlog's
+     * @param at where in it the columns are that a definition shows; null for all of them
+     */
+    TableMap(TableMapEventData event, int[] at) {
         this.event = event;
+        this.at = at != null ? at : IntStream.range(0, event.getColumnTypes().length).toArray();
+    }
+
+    /** Where the columns are, if the binlog has others, too: those of an index on expressions. */
+    int[] selected() {
+        return at.length < event.getColumnTypes().length ? at : null;
     }
 
     /** Whether it names the columns (binlog_row_metadata=FULL). */
     boolean namesColumns() {
-        return names() != null;
+        return names(event) != null;
     }
 
     /** Whether rows of these columns can be told apart by a definition. */
     boolean fits(Table table) {
         byte[] types = event.getColumnTypes();
         List<Column> columns = table.columns();
-        if (columns.size() != types.length) {
+        if (columns.size() != at.length) {
             return false;
         }
-        List<String> names = names();
-        for (int i = 0; i < types.length; i++) {
+        List<String> names = names(event);
+        for (int i = 0; i < at.length; i++) {
             Column column = columns.get(i);
-            if (names != null && !names.get(i).equals(column.name())) {
+            if (names != null && !names.get(at[i]).equals(column.name())) {
                 return false;
             }
             Set<Integer> codes = CODES.get(base(column));
-            int code = types[i] & 0xff;
+            int code = types[at[i]] & 0xff;
             if (codes == null ? CODES_ALONE.contains(code) : !codes.contains(code)) {
                 return false;
             }
@@ -96,25 +110,19 @@ final class TableMap {
         int[] details = event.getColumnMetadata();
         TableMapEventMetadata metadata = event.getEventMetadata();
         BitSet unsigned = metadata == null ? null : metadata.getSignedness();
-        int texts = 0;
-        for (int i = 0; i < types.length; i++) {
+        for (int i = 0; i < at.length; i++) {
             Column column = table.columns().get(i);
-            int code = types[i] & 0xff;
+            int code = types[at[i]] & 0xff;
+            int detail = details[at[i]];
             boolean same = switch (code) {
-                case DECIMAL -> (details[i] >> 8) == column.scale().orElse(0);
-                case BIT -> (details[i] >> 8) * 8 + (details[i] & 0xff) == Math.max(1, column.length());
-                default -> !FRACTIONS.contains(code) || details[i] == digits(column);
+                case DECIMAL -> (detail >> 8) == column.scale().orElse(0);
+                case BIT -> (detail >> 8) * 8 + (detail & 0xff) == Math.max(1, column.length());
+                default -> !FRACTIONS.contains(code) || detail == digits(column);
             };
-            if (unsigned != null && isNumber(code) && unsigned.get(i) != isUnsigned(column)) {
+            if (unsigned != null && isNumber(code) && unsigned.get(at[i]) != isUnsigned(column)) {
                 same = false;
             }
-            if (isText(code, details[i])) {
-                Integer collation = collation(metadata, texts++);
-                String name = collation == null ? null
-                    : charsets.getCharsetNameForCollationIndex(collation);
-                same = same && isCharset(column, name);
-            }
-            if (!same) {
+            if (!same || isText(code, detail) && !isCharset(column, charset(at[i], charsets))) {
                 return false;
             }
         }
@@ -130,13 +138,10 @@ final class TableMap {
             return null;
         }
         TableEditor editor = table.edit();
-        int texts = 0;
-        for (int i = 0; i < table.columns().size(); i++) {
+        for (int i = 0; i < at.length; i++) {
             Column column = table.columns().get(i);
-            if (isText(event.getColumnTypes()[i] & 0xff, event.getColumnMetadata()[i])) {
-                Integer collation = collation(event.getEventMetadata(), texts++);
-                String name = collation == null ? null
-                    : charsets.getCharsetNameForCollationIndex(collation);
+            if (isText(at[i])) {
+                String name = charset(at[i], charsets);
                 if (!isCharset(column, name) && !name.equals("binary")
                         && !"binary".equals(column.charsetName())) {
                     editor.updateColumn(column.edit().charsetName(name).create());
@@ -154,6 +159,17 @@ final class TableMap {
     private static boolean isUnsigned(Column column) {
         String type = column.typeName().toUpperCase(Locale.ROOT);
         return type.contains("UNSIGNED") || type.contains("ZEROFILL") || type.contains("SERIAL");
+    }
+
+    private boolean isText(int place) {
+        return isText(event.getColumnTypes()[place] & 0xff, event.getColumnMetadata()[place]);
+    }
+
+    /** The character set of the text column at a place; null where it is not told. */
+    private String charset(int place, BinlogCharsetRegistry charsets) {
+        int text = (int) IntStream.range(0, place).filter(this::isText).count();
+        Integer collation = collation(event.getEventMetadata(), text);
+        return collation == null ? null : charsets.getCharsetNameForCollationIndex(collation);
     }
 
     private static boolean isText(int code, int details) {
@@ -193,7 +209,8 @@ final class TableMap {
             : column.typeName().toUpperCase(Locale.ROOT).split("[ (]", 2)[0];
     }
 
-    private List<String> names() {
+    /** The names of all columns; null where the binlog has none. */
+    static List<String> names(TableMapEventData event) {
         TableMapEventMetadata metadata = event.getEventMetadata();
         List<String> names = metadata == null ? null : metadata.getColumnNames();
         return names == null || names.size() != event.getColumnTypes().length ? null : names;
