@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
@@ -337,25 +337,23 @@ def test_status_names_the_table_and_the_source_goes_on(mysql: MysqlLab) -> None:
 
 
 def test_what_may_have_changed_any_table_is_a_state_until_all_are_compared(
-    mysql: MysqlLab,
+    stack_config: Config, tmp_path: Path
 ) -> None:
-    view = unique("view")
-    mysql.root(
-        f"CREATE VIEW {view} AS SELECT * FROM {T['loaded']}",
-        "SET SESSION binlog_format = 'STATEMENT'",
-        f"UPDATE {view} SET v = 'by a view' WHERE id = 1",
-        f"DROP VIEW {view}",
-    )
-    [state] = mysql.deliver_and_ask("*")
-    assert "UPDATE" in state.reason
-    assert state.remedy.startswith("`ducklake verify --against-source --repair` compares")
-    with consuming(mysql):
-        told = mysql.told_by("verify", "--against-source", "--repair", "--json")
-    assert {entry["state"] for entry in told["tables"]} == {"equal"}, told
-    assert mysql.deliver_and_ask("*") == []
-
-
-@contextmanager
-def consuming(mysql: MysqlLab) -> Iterator[None]:
-    with consumer_running(Following(mysql.lab, mysql.stack, tuple(T.values()))):
-        yield
+    table, view = unique("viewed"), unique("view")
+    at = shop_server(stack_config)
+    sql(at, f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)")
+    sql(at, f"INSERT INTO {table} VALUES (1, 1)")
+    with followed(tmp_path, stack_config, [table]) as mysql:
+        mysql.root(
+            f"CREATE VIEW {view} AS SELECT * FROM {table}",
+            "SET SESSION binlog_format = 'STATEMENT'",
+            f"UPDATE {view} SET v = 2 WHERE id = 1",
+            f"DROP VIEW {view}",
+        )
+        [state] = mysql.deliver_and_ask("*")
+        assert "UPDATE" in state.reason
+        assert state.remedy.startswith("`ducklake verify --against-source --repair` compares")
+        with consumer_running(Following(mysql.lab, stack_config, (table,))):
+            told = mysql.told_by("verify", "--against-source", "--repair", "--json")
+        assert [entry["state"] for entry in told["tables"]] == ["equal"], told
+        assert mysql.deliver_and_ask("*") == []

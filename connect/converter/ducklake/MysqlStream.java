@@ -43,6 +43,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.stream.IntStream;
 
 /**
  * Debezium's reader of the binlog, which goes on past what it does not understand. A table whose
@@ -82,7 +83,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     private final Map<TableId, Doubt> doubts = new HashMap<>();
     /** Tables of which the server says what is believed here, though the binlog seems to differ. */
     private final Set<TableId> confirmed = new HashSet<>();
-    private final Map<TableId, List<String>> layouts = new HashMap<>();
+    private final Map<TableId, Server.Layout> layouts = new HashMap<>();
     private final Map<Long, int[]> selected = new HashMap<>();
     private final Map<Long, TableId> numbers = new HashMap<>();
     private final Set<TableId> mapped = new LinkedHashSet<>();
@@ -405,19 +406,14 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         if (table == null || columns <= table.columns().size()) {
             return new TableMap(data, null);
         }
+        Server.Layout layout = layouts.computeIfAbsent(id, server::layout);
         List<String> named = TableMap.names(data);
-        List<String> layout =
-            named != null ? named : layouts.computeIfAbsent(id, server::layout);
-        int[] at = new int[table.columns().size()];
-        int last = -1;
-        for (int i = 0; i < at.length; i++) {
-            at[i] = layout.indexOf(table.columns().get(i).name());
-            if (at[i] <= last) {
-                return new TableMap(data, null);
-            }
-            last = at[i];
-        }
-        return new TableMap(data, layout.size() == columns ? at : null);
+        List<String> names = named != null ? named : layout.columns();
+        int[] at = IntStream.range(0, names.size())
+            .filter(i -> !layout.hidden().contains(names.get(i))).toArray();
+        List<String> visible = IntStream.of(at).mapToObj(names::get).toList();
+        boolean same = visible.equals(table.columns().stream().map(Column::name).toList());
+        return new TableMap(data, same && names.size() == columns ? at : null);
     }
 
     private void adopt(MySqlOffsetContext offset, TableId id, Doubt doubt, Table believed)

@@ -5,6 +5,7 @@ import io.debezium.relational.TableId;
 import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Supplier;
@@ -76,20 +77,34 @@ final class Server {
         return null;
     }
 
-    /** All columns of a table in their order, those that no definition shows, too; or none. */
-    List<String> layout(TableId id) {
+    /** The columns of a table in the order that the binlog has, and those no definition shows. */
+    record Layout(List<String> columns, Set<String> hidden) {
+    }
+
+    /** How a table's columns are laid out; empty without an answer. */
+    Layout layout(TableId id) {
+        String table = quoted(id.catalog()) + "." + quoted(id.table());
         List<String> found = new ArrayList<>();
+        Set<String> hidden = new HashSet<>();
         try (BinlogConnectorConnection connection = connections.get()) {
-            connection.query("SHOW EXTENDED COLUMNS FROM " + quoted(id.catalog()) + "."
-                + quoted(id.table()), rows -> {
-                    while (rows.next()) {
+            connection.query("SHOW EXTENDED COLUMNS FROM " + table, rows -> {
+                while (rows.next()) {
+                    if (!INTERNAL.contains(rows.getString(1))) {
                         found.add(rows.getString(1));
                     }
-                });
+                }
+            });
+            hidden.addAll(found);
+            connection.query("SHOW COLUMNS FROM " + table, rows -> {
+                while (rows.next()) {
+                    hidden.remove(rows.getString(1));
+                }
+            });
         } catch (SQLException | RuntimeException error) {
             LOGGER.warn("The columns of {} cannot be read: {}", id, error.getMessage());
+            return new Layout(List.of(), Set.of());
         }
-        return found.stream().filter(name -> !INTERNAL.contains(name)).toList();
+        return new Layout(found, hidden);
     }
 
     List<Cascade> cascades() {
