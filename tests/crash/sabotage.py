@@ -1283,14 +1283,6 @@ BREAKS = (
         f"{FILES}::test_a_file_is_put_away_only_once_its_rows_are_committed",
     ),
     Break(
-        "no room for a file is found out too late",
-        "producers/files/spool.py",
-        "    _check_room(spool, state.size)\n",
-        "",
-        "tests/unit/test_sftp_faults.py"
-        "::test_a_file_that_the_spool_has_no_room_for_is_refused_before_it_is_fetched",
-    ),
-    Break(
         "no content completes history",
         "producers/rest/reader.py",
         "(walk.status == 204 and unit.request.incremental is None)",
