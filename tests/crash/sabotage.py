@@ -1304,13 +1304,6 @@ BREAKS = (
         f"{API_ANSWERS}::test_a_page_that_is_not_sent_as_it_is_known_cuts_nothing_off",
     ),
     Break(
-        "a loop of pages is followed",
-        "producers/rest/pages.py",
-        "if token in self._seen or (paging is None and token == answer.address):",
-        "if False:",
-        f"{API_TABLES}::test_pages_that_do_not_end_stop_the_table_by_name",
-    ),
-    Break(
         "one query for all columns of a wide table",
         "consumers/ingest/decoding/row_sql.py",
         "COLUMNS_AT_ONCE = 100\n",
