@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ducklake.monitoring.light import COLOURS, CRITICAL, WARNING
+from ducklake.monitoring.printable import printable
 from ducklake.reconciliation.result import TableResult
 from ducklake.supervision.condition import Condition
 from ducklake.supervision.freshness import STATES, TableFreshness
@@ -57,7 +58,7 @@ def trust_lines(found: Observation) -> list[str]:
         if light.colour in (WARNING, CRITICAL) and light.reason not in seen:
             seen.add(light.reason)
             remedy = f" ({light.remedy})" if light.remedy else ""
-            lines.append(f"  {name} {light.colour}: {light.reason}{remedy}")
+            lines.append(printable(f"  {name} {light.colour}: {light.reason}{remedy}"))
     return lines
 
 

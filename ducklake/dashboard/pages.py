@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ducklake.dashboard import charts
 from ducklake.dashboard.shop import ShopFilter, shop
@@ -22,6 +23,7 @@ from ducklake.monitoring.dead_letters import (
 )
 from ducklake.monitoring.light import COLOURS, worst
 from ducklake.monitoring.observation import opened_ledger
+from ducklake.monitoring.printable import printable
 from ducklake.monitoring.tables import schema_timeline, table_detail, table_storage
 from lake.errors import DuckLakeError
 from lake.lags import HOPS
@@ -55,6 +57,7 @@ class Pages:
             loader=FileSystemLoader(Path(__file__).parent / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=_shown,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -229,6 +232,11 @@ class Pages:
         moment = datetime.fromtimestamp(seconds, UTC).astimezone(self._zone)
         is_today = moment.date() == datetime.now(self._zone).date()
         return moment.strftime("%H:%M:%S" if is_today and not full else "%Y-%m-%d %H:%M")
+
+
+def _shown(value: Any) -> Any:
+    """A value before it is escaped as HTML: what is markup of ours stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _seconds(value: float | None) -> str:

@@ -22,13 +22,14 @@ class QueryRefused(BatchError):
     """A query that was not run, or that ended without a result."""
 
 
-def query(data: Path, sql: str, format_: Format) -> bytes:
+def query(data: Path, sql: str, format_: Format, seconds: float = SECONDS) -> bytes:
     """Run one SELECT over the published file.
 
     Args:
         data: The data folder.
         sql: The statement.
         format_: Of the result.
+        seconds: After which it is ended.
 
     Raises:
         QueryRefused: It is not one SELECT, wrong, or beyond its limits; the message says which.
@@ -46,12 +47,12 @@ def query(data: Path, sql: str, format_: Format) -> bytes:
             [sys.executable, "-m", "ducklake.dashboard.sql_worker"],
             input=json.dumps(wish).encode(),
             capture_output=True,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise QueryRefused(
-            f"The query took longer than {SECONDS:.0f} s.", "Filter, aggregate or limit it."
+            f"The query took longer than {seconds:.0f} s.", "Filter, aggregate or limit it."
         ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() if done.returncode == 2 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ducklake.monitoring.printable import printable
 from lake.ledger import DeadLetterEntry, LedgerReader
 
 SHOWN = 200
@@ -87,19 +88,15 @@ def dead_letter_content(
     value = payload.value
     return DeadLetterContent(
         _view(found[-1]),
-        printable(payload.key),
-        printable(value[:SHOWN_BYTES] if value is not None else None),
+        _text(payload.key),
+        _text(value[:SHOWN_BYTES] if value is not None else None),
         payload.headers,
         len(value or b""),
     )
 
 
-def printable(data: bytes | None) -> str | None:
-    """Bytes as text without any control character but line breaks and tabs."""
-    if data is None:
-        return None
-    text = data.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else printable(data.decode(errors="backslashreplace"))
 
 
 def _view(entry: DeadLetterEntry) -> DeadLetterView:

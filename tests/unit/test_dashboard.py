@@ -1,0 +1,286 @@
+"""The page over a real lake, in a real browser: shown as text, live, and safe from other sites."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+import requests
+import schemathesis
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from hypothesis import given, settings
+from playwright.sync_api import Browser, sync_playwright
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from batcher.failures import Failure
+from consumers.ingest.flush import Flush, commit_flush
+from ducklake.cli.dashboard import free_port
+from ducklake.dashboard.access import Access
+from ducklake.dashboard.app import create_app
+from ducklake.dashboard.sql_box import QueryRefused, query
+from lake.config import Config, TableRef, load_config
+from lake.errors import ConfigError
+from lake.formats import RunSummary
+from lake.ledger import Ledger
+from lake.records import DeadLetter, OffsetRange
+from lake.storage.json_files import write_json
+from lake.storage.paths import LakePaths
+from lake.storage.schema import Schema, source_column
+from lake.storage.session import Session
+
+REF, ID = TableRef("shop", "orders"), "ab" * 16
+SETTINGS = """\
+name: page
+services: {kafka: {bootstrap_servers: "127.0.0.1:9"}, postgres: {host: 127.0.0.1}}
+sources: {shop: {type: plain, tables: {orders: {}}}}
+"""
+HOSTILE = "<script>document.title='owned'</script>=1+1\x1b[31mred"
+PAGES = ("trust", "flow", "shop", "tables", "tables/shop.orders", "runs", "dead-letters", "login")
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    config: Config
+    access: Access
+    address: str
+
+    def flush(self, letters: tuple[DeadLetter, ...] = ()) -> None:
+        """One more row, and some dead letters behind it."""
+        with Ledger(LakePaths(self.config.data_dir)) as ledger, Session(ledger.paths) as session:
+            state = ledger.tables.open(REF.topic, ID, 1)
+            at = state.positions.get(0, 0)
+            stamp = pa.array([round(time.time() * 1e6)], pa.timestamp("us", "UTC"))
+            rows = pa.table(
+                {
+                    "order_id": [at],
+                    "_op": ["r"],
+                    "_source_ts": stamp,
+                    "_kafka_ts": stamp,
+                    "_topic": [REF.topic],
+                    "_partition": pa.array([0], pa.int32()),
+                    "_offset": pa.array([at], pa.int64()),
+                    "_topic_epoch": pa.array([0], pa.int32()),
+                }
+            )
+            schema = Schema((source_column("order_id", "BIGINT"),))
+            span = OffsetRange(ID, 0, at, at + len(letters), 1)
+            flush = Flush(state, {0: state.positions.get(0)}, [span], rows, schema, letters)
+            commit_flush(ledger, session, REF, flush)
+            summary = RunSummary(ledger.commits.last(), 1, 1, 1, 0, {"staging.stg_orders": HOSTILE})
+            ledger.runs.record(time.time(), 1.0, 0, summary)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("the page")
+    (folder / "ducklake.yml").write_text(SETTINGS)
+    config = load_config(folder / "ducklake.yml")
+    paths = LakePaths(config.data_dir)
+    access = Access.of(paths, "127.0.0.1", None)
+    port = free_port()
+    one = Served(config, access, f"http://127.0.0.1:{port}")
+    letter = DeadLetter(
+        REF.topic, 0, 1, datetime.now(UTC), REF.topic, HOSTILE, b"1", HOSTILE.encode(), "{}"
+    )
+    one.flush((letter,))
+    columns, rows = ("name",), ((HOSTILE,),)
+    failing = Failure(
+        "unique", ("stg_orders",), "fail", HOSTILE, "SELECT 1", columns, rows, 0, 0, 1
+    )
+    write_json(paths.root / "failures.json", {"unique": asdict(failing)})
+    write_json(paths.lineage, {"staging.stg_orders": ["raw.orders"]})
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(config, access), port=port, log_level="error")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(requests.ConnectionError):
+            if requests.get(f"{one.address}/health", timeout=5).ok:
+                break
+        time.sleep(0.1)
+    yield one
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@needs_browser
+def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
+    served: Served, browser: Browser, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    for language, scheme, width in (("en", "light", 1280), ("es", "dark", 390)):
+        context = browser.new_context(
+            viewport={"width": width, "height": 844}, color_scheme=scheme, locale=language  # type: ignore[arg-type]
+        )
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        for name in (
+            *PAGES,
+            "dead-letters/shop.orders",
+            "dead-letters/shop.orders/shop.orders/0/1",
+        ):
+            answer = page.goto(f"{served.address}/{name}")
+            assert answer is not None and answer.ok, name
+            assert "unsafe" not in answer.headers["content-security-policy"]
+            assert page.title() != "owned"
+            page.screenshot(path=tmp_path / f"{name.replace('/', '-')}-{width}.png")
+            if name in ("trust", "runs", "dead-letters/shop.orders"):
+                assert "<script>document.title" in page.inner_text("main"), "shown as text"
+            assert "\x1b" not in page.inner_text("main"), name
+        context.close()
+        audited = browser.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
+        page = audited.new_page()
+        for name in PAGES:
+            page.goto(f"{served.address}/{name}")
+            found = Axe().run(page).response["violations"]
+            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == [], name
+        audited.close()
+    assert said == [], "no console message"
+
+
+@needs_browser
+def test_a_page_changes_when_a_row_arrives(served: Served, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{served.address}/flow")
+    page.wait_for_selector("#live:not(:empty)")
+    rows = page.locator("tbody tr td.n").first
+    before = int(rows.inner_text())
+    served.flush()
+    page.wait_for_function(
+        "n => Number(document.querySelector('tbody tr td.n').textContent) > n", arg=before
+    )
+    page.close()
+
+
+@needs_browser
+def test_redriving_asks_for_the_token_and_then_says_what_happened(
+    served: Served, browser: Browser
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{served.address}/dead-letters?lang=en")
+    page.click("button[data-dry]")
+    page.wait_for_url("**/login")
+    page.fill("#token", served.access.token)
+    page.click("#login button")
+    page.wait_for_url("**/trust")
+    page.goto(f"{served.address}/dead-letters?lang=en")
+    page.click("button[data-dry]")
+    page.wait_for_function(
+        "() => document.getElementById('outcome').textContent.length > 2", timeout=120_000
+    )
+    assert "Kafka" in page.inner_text("#outcome"), "the command's own words: there is no broker"
+    page.close()
+
+
+def test_nobody_changes_something_without_the_token_or_from_another_site(served: Served) -> None:
+    path, wish = f"{served.address}/api/dead-letters/redrive", {"what": ["shop.orders"]}
+    cookie = {"ducklake_session": served.access.cookie}
+    assert requests.post(path, json=wish, timeout=30).status_code == 403
+    assert requests.post(path, json=wish, cookies=cookie, timeout=30).status_code == 403
+    other = {"origin": "http://evil.example", "x-ducklake-csrf": served.access.csrf}
+    assert (
+        requests.post(path, json=wish, cookies=cookie, headers=other, timeout=30).status_code == 403
+    )
+    rebound = requests.get(f"{served.address}/trust", headers={"host": "evil.example"}, timeout=30)
+    assert rebound.status_code == 403
+    wrong = requests.post(f"{served.address}/api/login", json={"token": "x" * 30}, timeout=30)
+    assert wrong.status_code == 401 and "set-cookie" not in wrong.headers
+
+
+def test_another_address_needs_a_token_and_a_set_token_is_needed_to_read(tmp_path: Path) -> None:
+    paths = LakePaths(tmp_path)
+    with pytest.raises(ConfigError, match="DUCKLAKE_DASHBOARD_TOKEN"):
+        Access.of(paths, "0.0.0.0", None)
+    with pytest.raises(ConfigError, match="fewer than"):
+        Access.of(paths, "127.0.0.1", "short")
+    assert Access.of(paths, "0.0.0.0", "t" * 32).always
+    assert not Access.of(paths, "::1", None).always
+    kept = Access.of(paths, "::1", None).token
+    assert Access.of(paths, "localhost", None).token == kept
+    assert (tmp_path / "work" / "dashboard.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("COPY (SELECT 1) TO 'x.csv'", "Only SELECT"),
+        ("SELECT 1; SELECT 2", "one statement"),
+        ("SELECT * FROM read_text('/etc/hostname')", "disabled by configuration"),
+        ("SELECT * FROM read_csv('http://127.0.0.1:9/x.csv')", "disabled by configuration"),
+        ("ATTACH 'other.db'", "Only SELECT"),
+        ("SET memory_limit = '9GB'", "Only SELECT"),
+        ("SELECT string_agg(repeat('x', 1000), '') FROM range(9000000)", "Memory"),
+        ("SELECT count(*) FROM range(1000000000000)", "longer than"),
+    ],
+)
+def test_the_sql_box_stays_within_its_limits(tmp_path: Path, sql: str, said: str) -> None:
+    duckdb.connect(str(tmp_path / "lake.duckdb")).close()
+    with pytest.raises(QueryRefused, match=said):
+        query(tmp_path, sql, "json", seconds=3 if "longer" in said else 60)
+
+
+def test_the_sql_box_shows_values_as_text_and_guards_spreadsheets(tmp_path: Path) -> None:
+    duckdb.connect(str(tmp_path / "lake.duckdb")).close()
+    sql = "SELECT '=1+1' AS formula, -1 AS number, NULL AS nothing"
+    assert json.loads(query(tmp_path, sql, "json"))["rows"] == [["=1+1", "-1", None]]
+    assert query(tmp_path, sql, "csv").splitlines()[1] == b"'=1+1,-1,"
+    assert query(tmp_path, sql, "parquet")[:4] == b"PAR1"
+
+
+def test_the_api_answers_as_its_description_says(served: Served) -> None:
+    schema = schemathesis.openapi.from_url(f"{served.address}/api/openapi.json")
+    checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+    asked = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.method.upper() != "GET":
+            continue
+        asked += 1
+
+        @settings(max_examples=8, deadline=None, database=None)
+        @given(operation.as_strategy())
+        def agrees(case: Any) -> None:
+            case.call_and_validate(checks=checks)
+
+        agrees()
+    assert asked >= 8
