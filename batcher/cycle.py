@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 
 import structlog
 
-from batcher.dbt_build import DbtProject, Outcome
+from batcher.dbt_build import DbtProject
 from batcher.failures import keep_failures
 from batcher.freshness import FreshnessMeter, write_source_freshness
 from batcher.held_back import HeldBack
 from batcher.model_build import BuildResult, ModelBuild
+from batcher.outcome import Outcome
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
 from batcher.publish import Publisher
 from batcher.raw_loop import RawLoop

@@ -5,79 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from batcher.data_tests import Ask, Compiled, DataTest, compiled, data_tests
 from batcher.dbt_graph import ModelGraph, model_graph
-from batcher.description import NOT_DESCRIBED, ModelDescription
 from batcher.templates import keep_compiled_templates
 from lake.config import Config
 from lake.errors import BatchError
 from lake.storage.paths import LakePaths
 
-PASSED = frozenset({"success", "pass", "warn"})
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model: where it is in the warehouse, and what its project says of it."""
-
-    unique_id: str
-    schema: str
-    name: str
-    description: ModelDescription = NOT_DESCRIBED
-
-    @property
-    def relation(self) -> str:
-        """`schema.name`."""
-        return f"{self.schema}.{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class FailedTest:
-    """A data test that found something.
-
-    Attributes:
-        name: Of the test.
-        relations: The models that it tests.
-        status: `fail`, `warn` or `error`.
-        message: What dbt says.
-        query: Shows the rows that fail; empty where there is none.
-    """
-
-    name: str
-    relations: tuple[str, ...]
-    status: str
-    message: str
-    query: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a build came to.
-
-    Attributes:
-        passed: Models that were built and whose own tests, and all before them, passed.
-        held_back: `schema.name` to the reason why the last good state stays published.
-        models: Number of models that were to be built.
-        tests: Number of tests that were to run.
-        failed: Number of models and tests that failed.
-        warned: Number of tests of severity warn that found something.
-        built: Relations that were built, whatever their tests said.
-        failures: The tests that found something, or broke.
-    """
-
-    passed: tuple[Model, ...]
-    held_back: Mapping[str, str] = field(default_factory=dict)
-    models: int = 0
-    tests: int = 0
-    failed: int = 0
-    warned: int = 0
-    built: frozenset[str] = frozenset()
-    failures: tuple[FailedTest, ...] = ()
+TESTED_ROWS = "DUCKLAKE_TESTED_ROWS"
+"""Tells dbt_ducklake's macros, while tests are compiled, which rows they shall read."""
 
 
 class DbtProject:
@@ -103,6 +44,9 @@ class DbtProject:
             )
         self._runner: Any = None
         self._graph: tuple[object, ModelGraph] | None = None
+        self._manifest: Any = None
+        self._tests: tuple[DataTest, ...] | None = None
+        self._credentials: Any = None
 
     def load(self) -> None:
         """Import dbt (4 s); a caller with something to wait for can do it meanwhile."""
@@ -123,37 +67,68 @@ class DbtProject:
         self.load()
         files = _files(self._project, self._packages)
         if self._graph is None or self._graph[0] != files:
-            manifest = self._invoke("parse")
-            self._graph = files, model_graph(manifest, self._project)
+            self._manifest = self._invoke("parse")
+            self._graph = files, model_graph(self._manifest, self._project)
+            self._tests = None
         return self._graph[1]
 
-    def build(self, select: Sequence[str] = (), full: bool = False) -> Outcome:
-        """Build models and run their tests.
+    def build(self, select: Sequence[str] = (), full: bool = False) -> list[Any]:
+        """Build models, and leave the data tests to `tests`.
 
         Args:
             select: As dbt's `--select` takes it; empty takes everything.
             full: Also run dbt's unit tests, which need no data.
 
+        Returns:
+            dbt's results.
+
         Raises:
-            BatchError: dbt could not run at all; a failed test is not that.
+            BatchError: dbt could not run at all; a failed model is not that.
         """
         self.load()
         arguments = ["build"]
         if select:
             arguments += ["--select", *select]
-        if not full:
-            arguments += ["--exclude-resource-type", "unit_test"]
-        return outcome(self._invoke(*arguments).results)
+        left_out = ["test"] if full else ["test", "unit_test"]
+        results = self._invoke(*arguments, "--exclude-resource-type", *left_out).results
+        return list(results)
 
-    def test(self) -> Outcome:
-        """Run all data tests, and build nothing.
+    def tests(self) -> tuple[DataTest, ...]:
+        """The project's data tests, compiled again only where a file of it changed.
+
+        Their queries look at what the warehouse has of the lake: its views must be there.
 
         Raises:
-            BatchError: dbt could not run at all; a failed test is not that.
+            BatchError: dbt cannot read the project.
         """
-        self.load()
-        arguments = ["test", "--exclude-resource-type", "unit_test"]
-        return outcome(self._invoke(*arguments).results)
+        self.graph()
+        if self._tests is None:
+            whole, changed = (self._compiled_tests(rows) for rows in ("whole", "changed"))
+            self._tests = data_tests(self._manifest, whole, changed)
+        return self._tests
+
+    def _compiled_tests(self, rows: str) -> dict[str, Compiled]:
+        os.environ[TESTED_ROWS] = rows
+        try:
+            return compiled(self._invoke("compile", "--select", "resource_type:test").results)
+        finally:
+            del os.environ[TESTED_ROWS]
+
+    @contextmanager
+    def asking(self) -> Iterator[Ask]:
+        """The warehouse, opened as the project's profile says."""
+        from dbt.adapters.duckdb import environments
+
+        handle = environments.create(self._credentials).handle()
+
+        def ask(query: str) -> Sequence[Any]:
+            rows = handle.cursor().execute(query).fetchall()
+            return tuple(rows[0])
+
+        try:
+            yield ask
+        finally:
+            handle.close()
 
     def _invoke(self, *arguments: str) -> Any:
         where = ["--project-dir", str(self._project), "--profiles-dir", str(self._project)]
@@ -162,7 +137,7 @@ class DbtProject:
         try:
             result = self._runner.invoke([*quiet, *arguments, *where])
         finally:
-            _close_connections()
+            self._credentials = _close_connections() or self._credentials
         if result.exception is not None or (result.result is None and not result.success):
             raise BatchError(
                 f"dbt could not run: {result.exception}.",
@@ -199,11 +174,17 @@ class DbtProject:
         }
 
 
-def _close_connections() -> None:
-    """Close dbt's connections: DuckDB lets only one set of settings into a file at a time."""
+def _close_connections() -> Any:
+    """Close dbt's connections: DuckDB lets only one set of settings into a file at a time.
+
+    Returns:
+        What dbt opened the warehouse with; None where it did not open it.
+    """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
+    environment = DuckDBConnectionManager._ENV
     DuckDBConnectionManager.close_all_connections()
+    return None if environment is None else environment.creds
 
 
 def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:
@@ -215,78 +196,3 @@ def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:
                 about = path.stat()
                 found.add((str(path), about.st_mtime_ns, about.st_size))
     return frozenset(found)
-
-
-def outcome(results: Iterable[Any]) -> Outcome:
-    """Read dbt's run results: a failed test holds back its models and all that depends on them."""
-    ran = list(results)
-    models = [r for r in ran if r.node.resource_type == "model"]
-    tests = [r for r in ran if r.node.resource_type in ("test", "unit_test")]
-    bad: dict[str, str] = {}
-    for result in tests:
-        if result.status not in PASSED and result.status != "skipped":
-            for unique_id in result.node.depends_on.nodes:
-                bad.setdefault(unique_id, f"test {result.node.name}: {result.status}")
-    for result in models:
-        if result.status not in PASSED and result.status != "skipped":
-            text = (result.message or "").strip().partition("\n")[0] or str(result.status)
-            bad.setdefault(result.node.unique_id, text)
-    _hold_back_dependents(bad, models)
-    for result in models:
-        if result.status == "skipped":
-            bad.setdefault(result.node.unique_id, "skipped")
-    passed, held = [], {}
-    for result in models:
-        model = Model(
-            result.node.unique_id,
-            result.node.schema,
-            result.node.name,
-            ModelDescription.of_node(result.node),
-        )
-        if result.node.unique_id in bad:
-            held[model.relation] = bad[result.node.unique_id]
-        else:
-            passed.append(model)
-    status = Counter(str(r.status) for r in ran)
-    failed = sum(status[name] for name in ("error", "fail", "runtime error"))
-    built = frozenset(_relation(r.node) for r in models if r.status in PASSED)
-    names = {r.node.unique_id: _relation(r.node) for r in models}
-    return Outcome(
-        tuple(passed),
-        held,
-        len(models),
-        len(tests),
-        failed,
-        status["warn"],
-        built,
-        tuple(_failed(r, names) for r in tests if r.status not in ("pass", "skipped")),
-    )
-
-
-def _relation(node: Any) -> str:
-    return f"{node.schema}.{node.name}"
-
-
-def _failed(result: Any, names: Mapping[str, str]) -> FailedTest:
-    tested = result.node.depends_on.nodes
-    return FailedTest(
-        result.node.name,
-        tuple(names.get(unique_id, unique_id.rpartition(".")[2]) for unique_id in tested),
-        str(result.status),
-        (result.message or "").strip(),
-        (getattr(result.node, "compiled_code", None) or "").strip(),
-    )
-
-
-def _hold_back_dependents(bad: dict[str, str], models: Iterable[Any]) -> None:
-    """What depends on something held back is held back as well."""
-    pending = list(models)
-    moved = True
-    while moved:
-        moved = False
-        for result in pending:
-            unique_id = result.node.unique_id
-            before = next((n for n in result.node.depends_on.nodes if n in bad), None)
-            if unique_id not in bad and before is not None:
-                bad[unique_id] = f"depends on {before.rpartition('.')[2]}, which is held back"
-                moved = True

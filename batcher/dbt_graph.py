@@ -99,7 +99,10 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
         macros = _macros_of(manifest, node.depends_on.macros)
         code = [node.raw_code, *macros.values()]
         config = {key: node.config.get(key) for key in _CONFIG}
-        text = json.dumps([basis, code, config], default=str, sort_keys=True)
+        types = [(c.name, c.data_type) for c in node.columns.values()]
+        if not node.config.contract.enforced:
+            types = []
+        text = json.dumps([basis, code, config, types], default=str, sort_keys=True)
         parents, sources = _reads(manifest, nodes, node)
         meta = node.config.meta
         found[unique_id] = ModelNode(

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 
 from batcher.catalog import opened
-from batcher.dbt_build import FailedTest
+from batcher.outcome import FailedTest
 from lake.storage.json_files import read_json, replace_json
 from lake.storage.paths import LakePaths
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -16,7 +17,8 @@ from batcher.catalog import (
     opened,
     refresh_dead_letters,
 )
-from batcher.dbt_build import DbtProject, Outcome
+from batcher.data_tests import SKIPPED, TestResult
+from batcher.dbt_build import DbtProject
 from batcher.dbt_graph import ModelGraph
 from batcher.lineage import keep_lineage
 from batcher.model_state import (
@@ -26,7 +28,10 @@ from batcher.model_state import (
     begin_cycle,
     end_cycle,
     read_state,
+    tested_whole,
 )
+from batcher.outcome import PASSED, Outcome
+from batcher.outcome import outcome as outcome_of
 from batcher.raw_inputs import DEAD_LETTERS, RawInputs
 from batcher.selection import Plan, select
 from batcher.snapshot_writer import TrackedModel
@@ -114,9 +119,8 @@ class ModelBuild:
             tests_all = due > 3600 * self._config.settings.batch.full_tests_hours
             plan = self._prepare(warehouse, plan, commit, tests_all)
             begin_cycle(warehouse, state, plan.full, tests_all)
-        outcome = self._build(graph, plan, unit_tests)
-        if tests_all and len(plan.models) < len(graph.models):
-            outcome = _with_tests(outcome, self._dbt.test())
+        results = self._build(graph, plan, unit_tests)
+        outcome = outcome_of(results, self._test(plan, results, state, tests_all))
         models = _states(graph, plan, outcome, state, inputs, day)
         if tests_all:
             models = {name: _tested_whole(model) for name, model in models.items()}
@@ -174,13 +178,37 @@ class ModelBuild:
         create_raw_views(self._config, self._ledger, commit, warehouse, whole)
         return plan
 
-    def _build(self, graph: ModelGraph, plan: Plan, unit_tests: bool) -> Outcome:
+    def _build(self, graph: ModelGraph, plan: Plan, unit_tests: bool) -> list[Any]:
         if not plan.models:
-            return Outcome(())
+            return []
         if len(plan.models) == len(graph.models):
             return self._dbt.build(full=unit_tests)
-        sources = [graph.sources[name] for name in sorted(plan.since) if name in graph.sources]
-        return self._dbt.build([model.name for model in plan.models] + sources, unit_tests)
+        return self._dbt.build([model.name for model in plan.models], unit_tests)
+
+    def _test(
+        self,
+        plan: Plan,
+        results: Sequence[Any],
+        state: WarehouseState,
+        tests_all: bool,
+    ) -> list[TestResult]:
+        """Run the data tests of what was built and of what it reads from raw."""
+        chosen = {model.relation for model in plan.models} | {f"raw.{n}" for n in plan.since}
+        tests = [t for t in self._dbt.tests() if tests_all or chosen & set(t.relations)]
+        if not tests:
+            return []
+        built = {r.node.unique_id for r in results if r.status in PASSED}
+        missing = {m.unique_id for m in plan.models} - built
+        found = []
+        with self._dbt.asking() as ask:
+            whole = tested_whole(ask, state) if not tests_all else frozenset()
+            for test in tests:
+                if missing & set(test.nodes):
+                    found.append(TestResult(test, SKIPPED, "", ""))
+                else:
+                    reads_all = tests_all or bool(whole & set(test.relations))
+                    found.append(test.judge(ask, reads_all))
+        return found
 
 
 def _named(graph: ModelGraph, names: Iterable[str] | None) -> frozenset[str]:
@@ -214,21 +242,6 @@ def _with_emptied(warehouse: duckdb.DuckDBPyConnection, plan: Plan) -> Plan:
     return replace(plan, full=plan.full | full, whole=plan.whole | emptied)
 
 
-def _with_tests(outcome: Outcome, tests: Outcome) -> Outcome:
-    """A build's outcome, and that of all tests of the models that it did not build."""
-    errors = (failed for failed in tests.failures if failed.status != "warn")
-    bad = {name for failed in errors for name in failed.relations}
-    known = {failed.name for failed in outcome.failures}
-    return replace(
-        outcome,
-        passed=tuple(m for m in outcome.passed if m.name not in bad and m.relation not in bad),
-        tests=outcome.tests + tests.tests,
-        failed=outcome.failed + tests.failed,
-        warned=outcome.warned + tests.warned,
-        failures=outcome.failures + tuple(f for f in tests.failures if f.name not in known),
-    )
-
-
 def _tested_whole(model: ModelState) -> ModelState:
     """A model's state after its tests have read everything.
 
@@ -258,7 +271,7 @@ def _states(
     states = {}
     for model in graph.models:
         known = before.models.get(model.relation)
-        failure = outcome.held_back.get(model.relation) or failed.get(model.name)
+        failure = outcome.held_back.get(model.relation) or failed.get(model.relation)
         if model.relation not in chosen:
             if known is not None:  # nothing of what it reads is newer: it is as of this commit
                 read = {name: inputs[name] for name in known.inputs if name in inputs}

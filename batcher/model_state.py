@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 
@@ -132,6 +133,24 @@ def begin_cycle(
     if rows:
         warehouse.executemany("INSERT INTO ducklake.models VALUES (?, ?, ?, ?)", rows)
     warehouse.execute("COMMIT")
+
+
+def tested_whole(ask: Callable[[str], Sequence[Any]], state: WarehouseState) -> frozenset[str]:
+    """Relations whose tests have to read whole tables: nobody knows what changed in them.
+
+    Args:
+        ask: Asks the warehouse, after the models were built.
+        state: As it was before.
+    """
+    [rebuilt] = ask(
+        "SELECT coalesce(map(list(relation), list(cycle)), MAP {}) FROM ("
+        "SELECT relation, max(cycle) AS cycle FROM ducklake.rebuilt GROUP BY ALL)"
+    )
+    return frozenset(
+        name
+        for name, cycle in rebuilt.items()
+        if name not in state.models or cycle > state.models[name].tested
+    ) | {name for name, model in state.models.items() if model.tested < 0}
 
 
 def end_cycle(

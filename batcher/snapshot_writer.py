@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import duckdb
 
-from batcher.dbt_build import Model
+from batcher.outcome import Model
 from batcher.snapshot import Layer, Snapshot, without
 from lake.storage.operations import make_folder, move_into_place
 from lake.storage.paths import LakePaths

@@ -27,7 +27,7 @@
         {%- do dbt_ducklake.take_newer(versions, key) -%}
     {%- elif touched and not whole -%}
         {%- do dbt_ducklake.check_touched(touched) -%}
-        {%- do run_query(
+        {%- do dbt_ducklake.run(
             'create or replace temp table ducklake_touched as select distinct * from ('
             ~ touched ~ ') as t(' ~ dbt_ducklake.numbered(group_by) ~ ')'
         ) -%}
@@ -38,33 +38,42 @@
         {%- set equals = dbt_ducklake.comparison(group_by) -%}
     {%- endif -%}
     {%- set query = sql.replace(dbt_ducklake.equals(), equals) -%}
-    {#- Not before: the model may read the touched groups. -#}
-    {%- if config.get('contract').enforced -%}
-        {%- do get_assert_columns_equivalent(query) -%}
-    {%- endif -%}
     {%- call statement('main') -%}
         create or replace temp table ducklake_rows as
         {{ query }}
     {%- endcall -%}
+    {#- What a build of groups computes goes into columns whose types were checked before. -#}
+    {%- set has_same_columns = existing is not none and not flags.FULL_REFRESH and not versions
+        and not touched and dbt_ducklake.has_same_columns(dbt_ducklake.change_log(this)) -%}
+    {%- if config.get('contract').enforced and (whole or not (touched or has_same_columns)) -%}
+        {%- do get_assert_columns_equivalent('select * from ducklake_rows') -%}
+    {%- endif -%}
 
     {%- if (versions or touched) and not whole -%}
         {%- do dbt_ducklake.replace_groups(target, group_by, equals) -%}
         {%- if versions -%}{%- do dbt_ducklake.keep_positions(key) -%}{%- endif -%}
     {%- else -%}
-        {%- set compares = existing is not none and not flags.FULL_REFRESH
-            and not versions and not dbt_ducklake.computes_groups()
-            and dbt_ducklake.has_same_columns(dbt_ducklake.change_log(this)) -%}
+        {%- set compares = has_same_columns and not dbt_ducklake.computes_groups() -%}
         {%- do dbt_ducklake.replace_all(target, compares) -%}
         {%- if versions -%}{%- do dbt_ducklake.keep_all_positions(versions, key) -%}{%- endif -%}
     {%- endif -%}
 
-    {%- do run_query('drop table if exists temp.ducklake_rows') -%}
+    {%- do dbt_ducklake.run('drop table if exists temp.ducklake_rows') -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do persist_docs(target, model) -%}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
+
+
+{#- Runs statements, divided by semicolons, of which no result is asked for: dbt's `run_query` guesses
+    the types of one each time, which takes longer than most of them. -#}
+{% macro run(statements) -%}
+    {%- call statement('ducklake', fetch_result=False, auto_begin=False) -%}
+        {{ statements }}
+    {%- endcall -%}
+{%- endmacro %}
 
 
 {#- The columns of the model's key: `unique_key`, or `primary_key` in its `meta`. -#}
@@ -150,18 +159,16 @@
 {#- The rows of touched groups give way to what was computed; both images are kept. -#}
 {% macro replace_groups(target, group_by, equals) -%}
     {%- set log = dbt_ducklake.change_log(target) -%}
-    {%- do run_query(
+    {%- do dbt_ducklake.run(
         'create or replace temp table ducklake_before as select target.* from ' ~ target
         ~ ' as target semi join ducklake_touched as touched on '
-        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals)
+        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals) ~ ';'
+        ~ dbt_ducklake.logged_changes(log, 'ducklake_before') ~ ';'
+        ~ 'delete from ' ~ target ~ ' as target using ducklake_touched as touched where '
+        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals) ~ ';'
+        ~ 'insert into ' ~ target ~ ' by name from ducklake_rows;'
+        ~ 'drop table temp.ducklake_before; drop table temp.ducklake_touched'
     ) -%}
-    {%- do dbt_ducklake.log_changes(log, 'ducklake_before') -%}
-    {%- do run_query(
-        'delete from ' ~ target ~ ' as target using ducklake_touched as touched where '
-        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals)
-    ) -%}
-    {%- do run_query('insert into ' ~ target ~ ' by name from ducklake_rows') -%}
-    {%- do run_query('drop table temp.ducklake_before; drop table temp.ducklake_touched') -%}
 {%- endmacro %}
 
 
@@ -170,28 +177,28 @@
 {% macro replace_all(target, compares) -%}
     {%- set log = dbt_ducklake.change_log(target) -%}
     {%- if compares -%}
-        {%- do dbt_ducklake.log_changes(log, target) -%}
+        {%- do dbt_ducklake.run(dbt_ducklake.logged_changes(log, target)) -%}
     {%- else -%}
-        {%- do run_query(
+        {%- do dbt_ducklake.run(
             'create or replace table ' ~ log ~ " as select 0::bigint as _cycle, '' as _image, *"
             ~ ' from ducklake_rows where false'
         ) -%}
-        {%- do run_query(
+        {%- do dbt_ducklake.run(
             "insert into ducklake.rebuilt select '" ~ dbt_ducklake.relation_name(target) ~ "', "
             ~ dbt_ducklake.cycle_number()
         ) -%}
     {%- endif -%}
-    {%- do run_query('create or replace table ' ~ target ~ ' as from ducklake_rows') -%}
+    {%- do dbt_ducklake.run('create or replace table ' ~ target ~ ' as from ducklake_rows') -%}
 {%- endmacro %}
 
 
-{% macro log_changes(log, before) -%}
-    {%- do run_query(
+{% macro logged_changes(log, before) -%}
+    {{ return(
         'insert into ' ~ log ~ ' by name select ' ~ dbt_ducklake.cycle_number() ~ ' as _cycle, * from ('
         ~ ' select \'old\' as _image, * from (from ' ~ before ~ ' except all from ducklake_rows)'
         ~ ' union all by name'
         ~ ' select \'new\' as _image, * from (from ducklake_rows except all from ' ~ before ~ '))'
-    ) -%}
+    ) }}
 {%- endmacro %}
 
 
@@ -221,22 +228,18 @@
             ~ columns | join(', ') ~ ": use the same columns, under the same names."
         ) -%}
     {%- endif -%}
-    {%- do run_query(
+    {%- do dbt_ducklake.run(
         'create or replace temp table ducklake_records as select * from ('
         ~ dbt_ducklake.newest_versions(
             source, columns | join(', '), dbt_ducklake.emptied_table(this)
         )
-        ~ ')'
-    ) -%}
-    {%- do run_query(
-        'create or replace temp table ducklake_newer as select record.* from ducklake_records as record'
+        ~ ');'
+        ~ 'create or replace temp table ducklake_newer as select record.* from ducklake_records as record'
         ~ ' left join ' ~ dbt_ducklake.versions_table(this) ~ ' as known on '
         ~ dbt_ducklake.same_group('known', 'record', columns, '=')
         ~ ' where known.epoch is null'
-        ~ ' or (known.epoch, known.position) < (record._topic_epoch, record._offset)'
-    ) -%}
-    {%- do run_query(
-        'create or replace temp table ducklake_touched as select ' ~ dbt_ducklake.renamed(columns)
+        ~ ' or (known.epoch, known.position) < (record._topic_epoch, record._offset);'
+        ~ 'create or replace temp table ducklake_touched as select ' ~ dbt_ducklake.renamed(columns)
         ~ ' from ducklake_newer'
     ) -%}
 {%- endmacro %}
@@ -253,15 +256,13 @@
 
 {% macro keep_positions(key) -%}
     {%- set table = dbt_ducklake.versions_table(this) -%}
-    {%- do run_query(
+    {%- do dbt_ducklake.run(
         'delete from ' ~ table ~ ' as known using ducklake_newer as record where '
-        ~ dbt_ducklake.same_group('known', 'record', key, '=')
+        ~ dbt_ducklake.same_group('known', 'record', key, '=') ~ ';'
+        ~ 'insert into ' ~ table ~ ' select ' ~ dbt_ducklake.renamed(key)
+        ~ ', _topic_epoch, _offset, _is_deleted from ducklake_newer;'
+        ~ 'drop table temp.ducklake_newer; drop table temp.ducklake_records'
     ) -%}
-    {%- do run_query(
-        'insert into ' ~ table ~ ' select ' ~ dbt_ducklake.renamed(key)
-        ~ ', _topic_epoch, _offset, _is_deleted from ducklake_newer'
-    ) -%}
-    {%- do run_query('drop table temp.ducklake_newer; drop table temp.ducklake_records') -%}
 {%- endmacro %}
 
 
@@ -271,8 +272,8 @@
     {%- set source = api.Relation.create(schema=schema, identifier=table) -%}
     {%- set emptied = dbt_ducklake.emptied_table(this) -%}
     {%- set where = " where _op = 't'" if dbt_ducklake.is_cdc(source) else ' where false' -%}
-    {%- do run_query('create or replace table ' ~ emptied ~ ' as from ' ~ source ~ where) -%}
-    {%- do run_query(
+    {%- do dbt_ducklake.run('create or replace table ' ~ emptied ~ ' as from ' ~ source ~ where) -%}
+    {%- do dbt_ducklake.run(
         'create or replace table ' ~ dbt_ducklake.versions_table(this) ~ ' as select '
         ~ dbt_ducklake.renamed(key) ~ ', _topic_epoch as epoch, _offset as position,'
         ~ ' _is_deleted as is_deleted from (' ~ dbt_ducklake.newest_versions(source, key | join(', '))

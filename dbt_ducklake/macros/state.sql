@@ -80,11 +80,17 @@
         or load_cached_relation(this) is none -%}
         {{ return(true) }}
     {%- endif -%}
+    {#- Asked once for a model: its text asks for each of the models that it reads. -#}
+    {%- if 'ducklake_whole' in model -%}
+        {{ return(model['ducklake_whole']) }}
+    {%- endif -%}
     {%- set before = dbt_ducklake.tracked_before() + ["''"] -%}
     {%- set found = run_query(
         "select is_full or exists (select 1 from ducklake.rebuilt where cycle > seen and relation in ("
         ~ before | join(', ') ~ ")) from ducklake.models where relation = '"
         ~ dbt_ducklake.relation_name(this) ~ "'"
     ) -%}
-    {{ return(found | length == 0 or found.columns[0].values()[0]) }}
+    {%- set whole = found | length == 0 or found.columns[0].values()[0] -%}
+    {%- do model.update({'ducklake_whole': whole}) -%}
+    {{ return(whole) }}
 {%- endmacro %}

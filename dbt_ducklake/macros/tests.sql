@@ -20,14 +20,15 @@
 
 {#- The rows that a test reads, as a subquery; empty where it reads the whole table. -#}
 {% macro tested_rows(relation) -%}
-    {%- if not dbt_ducklake.is_running() or model.resource_type != 'test'
-        or model.test_metadata is none -%}
+    {%- if not dbt_ducklake.reads_state() or model.resource_type != 'test'
+        or model.test_metadata is none or dbt_ducklake.tested_rows_of() == 'whole' -%}
         {{ return('') }}
     {%- endif -%}
     {%- if relation.schema == 'raw' -%}
         {%- set found = run_query(
-            "select 1 from ducklake.cycle, duckdb_views() where not tests_all and schema_name = 'raw_new'"
+            "select 1 from ducklake.cycle, duckdb_views() where schema_name = 'raw_new'"
             ~ " and view_name = '" ~ relation.identifier ~ "'"
+            ~ ('' if dbt_ducklake.tested_rows_of() == 'changed' else ' and not tests_all')
         ) -%}
         {%- set new = '(select * from raw_new."' ~ relation.identifier ~ '")' -%}
         {{ return(new if found | length else '') }}
@@ -53,15 +54,35 @@
 {%- endmacro %}
 
 
-{#- The cycle since whose changes a model has to be tested; none: all of its rows have to be. -#}
+{#-
+    Which rows tests shall read that the batch has compiled, to ask them itself: `whole` or `changed`;
+    empty where dbt runs them, and the state of their model tells.
+-#}
+{% macro tested_rows_of() -%}
+    {{ return(env_var('DUCKLAKE_TESTED_ROWS', '') if flags.WHICH == 'compile' else '') }}
+{%- endmacro %}
+
+
+{% macro reads_state() -%}
+    {{ return(dbt_ducklake.is_running() or (execute and dbt_ducklake.tested_rows_of() != '')) }}
+{%- endmacro %}
+
+
+{#-
+    The cycle since whose changes a model has to be tested, as an expression; none: all of its rows
+    have to be.
+-#}
 {% macro tested_since(relation) -%}
     {%- set name = dbt_ducklake.relation_name(relation) -%}
+    {%- set since = "(select tested from ducklake.models where relation = '" ~ name ~ "')" -%}
+    {%- if dbt_ducklake.tested_rows_of() == 'whole' -%}{{ return(none) }}{%- endif -%}
+    {%- if dbt_ducklake.tested_rows_of() == 'changed' -%}{{ return(since) }}{%- endif -%}
     {%- set found = run_query(
-        "select tested from ducklake.models where tested >= 0 and relation = '" ~ name ~ "' and not"
+        "select 1 from ducklake.models where tested >= 0 and relation = '" ~ name ~ "' and not"
         ~ " (select coalesce(bool_or(tests_all), true) from ducklake.cycle) and not exists"
         ~ " (select 1 from ducklake.rebuilt where relation = '" ~ name ~ "' and cycle > tested)"
     ) -%}
-    {{ return(found.columns[0].values()[0] if found | length else none) }}
+    {{ return(since if found | length else none) }}
 {%- endmacro %}
 
 
@@ -101,7 +122,7 @@
         from {{ dbt_ducklake.tested_like(ref('orders'), 'order_id', [ref('orders'), ref('items')]) }}
 -#}
 {% macro tested_like(relation, column, changed) -%}
-    {%- if not dbt_ducklake.is_running() -%}{{ return(relation) }}{%- endif -%}
+    {%- if not dbt_ducklake.reads_state() -%}{{ return(relation) }}{%- endif -%}
     {%- set parts = [] -%}
     {%- for each in changed -%}
         {%- set tested = dbt_ducklake.tested_since(each) -%}

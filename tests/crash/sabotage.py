@@ -105,15 +105,15 @@ BREAKS = (
     Break(
         "an older version overwrites a newer one",
         TRACKED,
-        "' or (known.epoch, known.position) < (record._topic_epoch, record._offset)'",
-        "' or true'",
+        "' or (known.epoch, known.position) < (record._topic_epoch, record._offset);'",
+        "' or true;'",
         f"{SELECTED}::test_an_older_version_that_comes_late_changes_nothing",
     ),
     Break(
         "positions of deleted rows are not kept",
         TRACKED,
-        "', _topic_epoch, _offset, _is_deleted from ducklake_newer'",
-        "', _topic_epoch, _offset, _is_deleted from ducklake_newer where not _is_deleted'",
+        "', _topic_epoch, _offset, _is_deleted from ducklake_newer;'",
+        "', _topic_epoch, _offset, _is_deleted from ducklake_newer where not _is_deleted;'",
         f"{SELECTED}::test_an_older_version_that_comes_late_changes_nothing",
     ),
     Break(

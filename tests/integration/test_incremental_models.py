@@ -17,6 +17,7 @@ import pytest
 from batcher.catalog import create_raw_views, opened, refresh_dead_letters
 from batcher.dbt_build import DbtProject
 from batcher.model_build import BuildResult, ModelBuild
+from batcher.outcome import outcome
 from benchmarks.shop_lake import COLUMNS, ShopLake
 from lake.storage.sql import literal, quoted
 
@@ -329,10 +330,10 @@ class Batch:
             refresh_dead_letters(database, self.lake.ledger, commit)
         os.environ["DUCKLAKE_WAREHOUSE"] = str(other)
         try:
-            outcome = self.dbt.build(["resource_type:model"])
+            built = outcome(self.dbt.build(["resource_type:model"]))
         finally:
             os.environ["DUCKLAKE_WAREHOUSE"] = str(warehouse)
-        assert outcome.failed == 0, outcome
+        assert built.failed == 0, built
         with duckdb.connect() as database:
             database.execute(f"ATTACH {literal(str(warehouse))} AS now (READ_ONLY)")
             database.execute(f"ATTACH {literal(str(other))} AS whole (READ_ONLY)")

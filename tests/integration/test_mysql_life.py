@@ -21,6 +21,7 @@ import yaml
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.catalog import refresh_raw
 from batcher.dbt_build import DbtProject
+from batcher.outcome import outcome
 from consumers.ingest.lake_writer import LakeWriter
 from ducklake.supervision.condition import Problem, look
 from lake.config import Config, load_config
@@ -121,7 +122,7 @@ class Life:
         (paths.root / "work").mkdir(exist_ok=True)
         with open_lake(self.config, for_writing=False) as lake, lake.pinned() as commit:
             refresh_raw(self.config, lake.ledger, commit)
-            built = DbtProject(self.config).build()
+            built = outcome(DbtProject(self.config).build())
         assert built.models == 1 and not built.failed, built
         with duckdb.connect(str(paths.warehouse), read_only=True) as db:
             return dict(db.execute("SELECT id, word FROM staging.stg_life").fetchall())
