@@ -67,8 +67,8 @@
 {% endmaterialization %}
 
 
-{#- Runs statements, divided by semicolons, of which no result is asked for: dbt's `run_query` guesses
-    the types of one each time, which takes longer than most of them. -#}
+{#- Runs statements, divided by semicolons, of which no result is asked for: dbt's `run_query`
+    guesses the types of one each time, which takes longer than most of them. -#}
 {% macro run(statements) -%}
     {%- call statement('ducklake', fetch_result=False, auto_begin=False) -%}
         {{ statements }}

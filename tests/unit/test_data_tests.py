@@ -13,7 +13,8 @@ from batcher.data_tests import DataTest, data_tests
 
 
 def ask(query: str) -> Sequence[Any]:
-    return duckdb.connect().execute(query).fetchall()[0]
+    row: tuple[Any, ...] = duckdb.connect().execute(query).fetchall()[0]
+    return row
 
 
 def made(query: str, **config: Any) -> DataTest:
