@@ -1311,13 +1311,6 @@ BREAKS = (
         f"{DECODED}::test_what_a_record_with_many_keys_costs_grows_with_their_number_alone",
     ),
     Break(
-        "a table of any width",
-        "consumers/ingest/decoding/careful.py",
-        "        reasons |= self._with_too_many_keys(versioned.schema)\n",
-        "",
-        f"{DECODED}::test_a_record_with_more_keys_than_a_table_has_columns_costs_itself",
-    ),
-    Break(
         "a redirect goes anywhere",
         "producers/http/gate.py",
         "        if is_private(address):",
