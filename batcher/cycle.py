@@ -6,23 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 import structlog
 
+from batcher.cycle_result import Cycle
 from batcher.dbt_build import DbtProject
 from batcher.failures import keep_failures
 from batcher.freshness import FreshnessMeter, write_source_freshness
 from batcher.held_back import HeldBack
 from batcher.model_build import BuildResult, ModelBuild
-from batcher.outcome import Outcome
+from batcher.pace import Pace
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
 from batcher.publish import Publisher
 from batcher.raw_loop import RawLoop
-from batcher.selection import Plan
 from lake.config import Config, Endpoints
 from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
-from lake.formats import RunSummary
 from lake.ledger.freshness import Arrivals
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
@@ -40,43 +39,6 @@ STEP_WITHIN = 3600.0
 CYCLE = "cycle"
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Cycle:
-    """What one cycle did.
-
-    Attributes:
-        commit: The ledger's commit that it shows.
-        outcome: What dbt came to.
-        seconds: Duration of each step: dbt, publish, export.
-        export_error: Why PostgreSQL was not brought up to date, where it was not.
-        not_exported: Relation to the reason why PostgreSQL keeps its last state.
-        plan: What was chosen, and why.
-    """
-
-    commit: int
-    outcome: Outcome
-    seconds: dict[str, float] = field(default_factory=dict)
-    export_error: str | None = None
-    not_exported: dict[str, str] = field(default_factory=dict)
-    plan: Plan = field(default_factory=lambda: Plan(()))
-
-    def summary(self) -> RunSummary:
-        """As the run history keeps it."""
-        return RunSummary(
-            commit=self.commit,
-            models=self.outcome.models,
-            tests=self.outcome.tests,
-            failed=self.outcome.failed,
-            warned=self.outcome.warned,
-            held_back=dict(self.outcome.held_back),
-            seconds={name: round(value, 3) for name, value in self.seconds.items()},
-            export_error=self.export_error,
-            not_exported=dict(self.not_exported),
-            why={n: r for n, r in self.plan.why.items() if n not in self.plan.behind},
-            since=dict(self.plan.read),
-        )
 
 
 class Batch:
@@ -112,6 +74,7 @@ class Batch:
         self._dbt = DbtProject(config, lambda: heartbeat.beat("dbt", STEP_WITHIN))
         self._build = ModelBuild(config, self._ledger, self._dbt)
         self._last: BuildResult | None = None
+        self._export_error: str | None = None
         self._publisher = Publisher(config, self._ledger)
         self._export = PostgresExport(config, endpoints.postgres, self._ledger)
         self._raw = RawLoop(config, endpoints.postgres, heartbeat)
@@ -130,33 +93,37 @@ class Batch:
             self._run_cycles(stop)
 
     def _run_cycles(self, stop: threading.Event) -> None:
-        done = -1
-        next_at = look_at = 0.0
+        pace = Pace(self._config.settings.batch.interval_seconds)
+        look_at = 0.0
         while not stop.is_set():
             self._heartbeat.beat("waiting for commits", IDLE_WITHIN)
-            newest = self._ledger.commits.last()
-            is_due = newest != done
-            if not is_due and time.monotonic() >= look_at:
-                look_at = time.monotonic() + EDIT_SECONDS
+            now = time.monotonic()
+            is_due = pace.is_new(self._ledger.commits.last())
+            if not is_due and now >= look_at:
+                look_at = now + EDIT_SECONDS
                 is_due = self._is_due()
-            if is_due and time.monotonic() >= next_at:
-                next_at = time.monotonic() + self._config.settings.batch.interval_seconds
-                # Commits come in groups (an order and its items): let them settle.
-                stop.wait(SETTLE_SECONDS)
+            if pace.may_start(now) and (is_due or pace.may_retry(now)):
+                pace.begins(now)
                 try:
-                    cycle = self.cycle()
-                    done = cycle.commit if cycle.export_error is None else -1
-                    _log(cycle)
-                    self._tell_export(cycle.export_error)
+                    self._run_one(pace, stop, is_due)
                 except Exception as error:  # the next cycle is a new try, whatever it was
-                    self._failed(error)
-            elif self._held.relations and time.monotonic() >= next_at:
-                next_at = time.monotonic() + self._config.settings.batch.interval_seconds
-                try:
-                    self.export_again()
-                except Exception as error:
+                    pace.failed(time.monotonic())
                     self._failed(error)
             stop.wait(LOOK_SECONDS)
+
+    def _run_one(self, pace: Pace, stop: threading.Event, is_due: bool) -> None:
+        """Run a cycle; or only export again, where nothing else is to be done."""
+        if not is_due and self._held.relations and self._export_error is None:
+            commit = self.export_again()
+        else:
+            # Commits come in groups (an order and its items): let them settle.
+            stop.wait(SETTLE_SECONDS)
+            cycle = self.cycle()
+            commit, self._export_error = cycle.commit, cycle.export_error
+            _log(cycle)
+            self._tell_export(cycle.export_error)
+        is_exported = self._export_error is None and not self._held.relations
+        pace.ended(commit, is_exported, time.monotonic())
 
     def _is_due(self) -> bool:
         """Whether there is something to do though nothing was committed."""
@@ -182,8 +149,11 @@ class Batch:
         else:
             self._heartbeat.part(CYCLE, Part("step", RETRYING, reason=error))
 
-    def export_again(self) -> None:
+    def export_again(self) -> int:
         """Try the relations again that the last export held back; the models stay as they are.
+
+        Returns:
+            The ledger's commit.
 
         Raises:
             ServiceUnreachable: The database does not answer.
@@ -192,6 +162,7 @@ class Batch:
             self._begin("export")
             result = self._exported(self._publisher.current(), commit)
         self._held.tell(result.held_back)
+        return commit
 
     def _exported(self, models: Mapping[str, ModelRows], commit: int) -> ExportResult:
         """Export the models, and raw where no loop does that."""

@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from batcher.cycle import Batch, Cycle
+from batcher.cycle import Batch
+from batcher.cycle_result import Cycle
 from benchmarks.broker import note
 from benchmarks.postgres import postgres
 from benchmarks.shop_lake import ShopLake

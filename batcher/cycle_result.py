@@ -1,0 +1,46 @@
+"""What one cycle did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batcher.outcome import Outcome
+from batcher.selection import Plan
+from lake.formats import RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one cycle did.
+
+    Attributes:
+        commit: The ledger's commit that it shows.
+        outcome: What dbt came to.
+        seconds: Duration of each step: dbt, publish, export.
+        export_error: Why PostgreSQL was not brought up to date, where it was not.
+        not_exported: Relation to the reason why PostgreSQL keeps its last state.
+        plan: What was chosen, and why.
+    """
+
+    commit: int
+    outcome: Outcome
+    seconds: dict[str, float] = field(default_factory=dict)
+    export_error: str | None = None
+    not_exported: dict[str, str] = field(default_factory=dict)
+    plan: Plan = field(default_factory=lambda: Plan(()))
+
+    def summary(self) -> RunSummary:
+        """As the run history keeps it."""
+        return RunSummary(
+            commit=self.commit,
+            models=self.outcome.models,
+            tests=self.outcome.tests,
+            failed=self.outcome.failed,
+            warned=self.outcome.warned,
+            held_back=dict(self.outcome.held_back),
+            seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            export_error=self.export_error,
+            not_exported=dict(self.not_exported),
+            why={n: r for n, r in self.plan.why.items() if n not in self.plan.behind},
+            since=dict(self.plan.read),
+        )
