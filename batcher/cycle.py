@@ -219,7 +219,7 @@ class Batch:
             arrivals = self._arrived(commit, started, seconds, error)
         relations = {**self._raw.held_back, **self._held.relations}
         held = {relation: str(why) for relation, why in relations.items()}
-        cycle = Cycle(commit, outcome, seconds, error, held, built.plan)
+        cycle = Cycle(commit, outcome, seconds, error, held, built.plan, built.rows)
         first = previous.last_commit if previous else 0
         self._lake.runs.record(started, time.time() - started, first, cycle.summary(), arrivals)
         write_source_freshness(self._config, self._ledger)

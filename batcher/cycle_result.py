@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batcher.outcome import Outcome
@@ -20,6 +21,7 @@ class Cycle:
         export_error: Why PostgreSQL was not brought up to date, where it was not.
         not_exported: Relation to the reason why PostgreSQL keeps its last state.
         plan: What was chosen, and why.
+        rows: Rows of each tracked model that were written.
     """
 
     commit: int
@@ -28,6 +30,7 @@ class Cycle:
     export_error: str | None = None
     not_exported: dict[str, str] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan(()))
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self) -> RunSummary:
         """As the run history keeps it."""
@@ -43,4 +46,7 @@ class Cycle:
             not_exported=dict(self.not_exported),
             why={n: r for n, r in self.plan.why.items() if n not in self.plan.behind},
             since=dict(self.plan.read),
+            model_seconds=dict(self.outcome.seconds),
+            rows_written=dict(self.rows),
+            whole=sorted(m.relation for m in self.plan.models if m.is_computed_whole),
         )

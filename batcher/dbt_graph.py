@@ -42,6 +42,7 @@ class ModelNode:
         is_published: Whether others see it.
         reads_versions: Whether it reads the latest version of each key, and so only new records.
         reads_elsewhere: Whether it reads a source that is not the lake's.
+        computes_groups: Whether it says which groups a change touches.
     """
 
     unique_id: str
@@ -56,6 +57,12 @@ class ModelNode:
     is_published: bool = True
     reads_versions: bool = False
     reads_elsewhere: bool = False
+    computes_groups: bool = False
+
+    @property
+    def is_computed_whole(self) -> bool:
+        """Whether it is computed as a whole whenever something before it changed."""
+        return not (self.is_tracked and (self.reads_versions or self.computes_groups))
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
             fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
             is_published=bool(meta.get("published", True)),
             reads_versions="dbt_ducklake.latest_version" in node.raw_code,
+            computes_groups="dbt_ducklake.touched" in node.raw_code,
             reads_elsewhere=any(
                 manifest.sources[n].schema != "raw"
                 for n in node.depends_on.nodes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,12 +22,11 @@ from batcher.dbt_build import DbtProject
 from batcher.dbt_graph import ModelGraph
 from batcher.lineage import keep_lineage
 from batcher.model_state import (
-    Input,
-    ModelState,
     WarehouseState,
     begin_cycle,
     end_cycle,
     read_state,
+    rows_written,
     tested_whole,
 )
 from batcher.outcome import PASSED, Outcome
@@ -35,6 +34,7 @@ from batcher.outcome import outcome as outcome_of
 from batcher.raw_inputs import DEAD_LETTERS, RawInputs
 from batcher.selection import Plan, select
 from batcher.snapshot_writer import TrackedModel
+from batcher.states_after import after_full_tests, states_after
 from lake.config import Config
 from lake.errors import BatchError
 from lake.ledger import LedgerReader
@@ -53,6 +53,7 @@ class BuildResult:
         state: How far each of them is now.
         day: Today, as its models have it.
         tests_all: Whether tests read whole tables.
+        rows: Rows of each tracked model that were written.
     """
 
     number: int
@@ -62,6 +63,7 @@ class BuildResult:
     state: WarehouseState
     day: str
     tests_all: bool = False
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed_commit(self) -> int:
@@ -121,13 +123,14 @@ class ModelBuild:
             begin_cycle(warehouse, state, plan.full, tests_all)
         results = self._build(graph, plan, unit_tests)
         outcome = outcome_of(results, self._test(plan, results, state, tests_all))
-        models = _states(graph, plan, outcome, state, inputs, day)
+        models = states_after(graph, plan, outcome, state, inputs, day)
         if tests_all:
-            models = {name: _tested_whole(model) for name, model in models.items()}
+            models = {name: after_full_tests(model) for name, model in models.items()}
         after = WarehouseState(
             state.number + 1, models, time.time() if tests_all else state.full_tests_at
         )
-        return BuildResult(state.number, plan, outcome, graph, after, day, tests_all)
+        rows = self._rows_written(plan, outcome, state.number)
+        return BuildResult(state.number, plan, outcome, graph, after, day, tests_all, rows)
 
     def finish(self, result: BuildResult, published: Mapping[str, int]) -> None:
         """Keep what a build came to, once it is published.
@@ -185,6 +188,13 @@ class ModelBuild:
             return self._dbt.build(full=unit_tests)
         return self._dbt.build([model.name for model in plan.models], unit_tests)
 
+    def _rows_written(self, plan: Plan, outcome: Outcome, number: int) -> dict[str, int]:
+        tracked = [m.relation for m in plan.models if m.is_tracked and m.relation in outcome.built]
+        if not tracked:
+            return {}
+        with self._dbt.asking() as ask:
+            return rows_written(ask, number, tracked)
+
     def _test(
         self,
         plan: Plan,
@@ -240,51 +250,3 @@ def _with_emptied(warehouse: duckdb.DuckDBPyConnection, plan: Plan) -> Plan:
         return plan
     full = {m.relation for m in plan.models if m.reads_versions and emptied & set(m.sources)}
     return replace(plan, full=plan.full | full, whole=plan.whole | emptied)
-
-
-def _tested_whole(model: ModelState) -> ModelState:
-    """A model's state after its tests have read everything.
-
-    What they found may stand in rows that do not change any more: they read everything again until
-    the model is green.
-    """
-    return model if model.failure is None else replace(model, tested=-1)
-
-
-def _states(
-    graph: ModelGraph,
-    plan: Plan,
-    outcome: Outcome,
-    before: WarehouseState,
-    inputs: Mapping[str, Input],
-    day: str,
-) -> dict[str, ModelState]:
-    """Each model's state after a build."""
-    passed = {model.relation for model in outcome.passed}
-    chosen = {model.relation for model in plan.models}
-    failed = {
-        name: f"test {test.name}: {test.status}"
-        for test in outcome.failures
-        if test.status != "warn"
-        for name in test.relations
-    }
-    states = {}
-    for model in graph.models:
-        known = before.models.get(model.relation)
-        failure = outcome.held_back.get(model.relation) or failed.get(model.relation)
-        if model.relation not in chosen:
-            if known is not None:  # nothing of what it reads is newer: it is as of this commit
-                read = {name: inputs[name] for name in known.inputs if name in inputs}
-                states[model.relation] = replace(
-                    known, failure=known.failure or failure, inputs=read
-                )
-        elif model.relation in outcome.built:
-            green = model.relation in passed
-            tested = before.number if green else (known.tested if known else -1)
-            read = {name: inputs[name] for name in model.sources if name in inputs}
-            states[model.relation] = ModelState(
-                before.number, tested, model.fingerprint, day, read, None if green else failure
-            )
-        elif known is not None:
-            states[model.relation] = replace(known, failure=failure or "not built")
-    return states

@@ -153,6 +153,30 @@ def tested_whole(ask: Callable[[str], Sequence[Any]], state: WarehouseState) -> 
     ) | {name for name, model in state.models.items() if model.tested < 0}
 
 
+def rows_written(
+    ask: Callable[[str], Sequence[Any]], number: int, tracked: Iterable[str]
+) -> dict[str, int]:
+    """Rows of tracked models that a cycle wrote: changed ones, or all of what was built anew.
+
+    Args:
+        ask: Asks the warehouse, after the models were built.
+        number: Of the cycle.
+        tracked: Relations that were built.
+    """
+    found = {}
+    for relation in tracked:
+        schema, _, name = relation.partition(".")
+        [rows] = ask(
+            f"SELECT CASE WHEN (FROM ducklake.rebuilt SELECT count(*) WHERE relation ="
+            f" {literal(relation)} AND cycle = {number}) > 0"
+            f" THEN (SELECT count(*) FROM {quoted(schema)}.{quoted(name)})"
+            f" ELSE (SELECT count(*) FROM ducklake.{quoted(f'changes.{relation}')}"
+            f" WHERE _cycle = {number} AND _image = 'new') END"
+        )
+        found[relation] = int(rows)
+    return found
+
+
 def end_cycle(
     warehouse: duckdb.DuckDBPyConnection, state: WarehouseState, readers: Mapping[str, int]
 ) -> None:

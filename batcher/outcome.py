@@ -60,6 +60,7 @@ class Outcome:
         warned: Number of tests of severity warn that found something.
         built: Relations that were built, whatever their tests said.
         failures: The tests that found something, or broke.
+        seconds: How long each relation that was built took.
     """
 
     passed: tuple[Model, ...]
@@ -70,6 +71,7 @@ class Outcome:
     warned: int = 0
     built: frozenset[str] = frozenset()
     failures: tuple[FailedTest, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def outcome(results: Iterable[Any], tests: Iterable[TestResult] = ()) -> Outcome:
@@ -110,6 +112,7 @@ def outcome(results: Iterable[Any], tests: Iterable[TestResult] = ()) -> Outcome
         status["warn"],
         frozenset(_relation(r.node) for r in models if r.status in PASSED),
         tuple(failures),
+        {_relation(r.node): round(r.execution_time, 3) for r in models if r.status in PASSED},
     )
 
 

@@ -219,9 +219,12 @@ class RunSummary:
         not_exported: Relation to the reason why PostgreSQL keeps its last state.
         why: Relation to the reason why it was built; what is behind another one is not named.
         since: Relation to the commit after which rows were new to it; 0: it was built from nothing.
+        model_seconds: How long dbt took for each model that was built.
+        rows_written: Rows of each that were written: those that changed, or all of them.
+        whole: Models that a cycle always computes as a whole.
     """
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     commit: int
     models: int
@@ -234,6 +237,9 @@ class RunSummary:
     not_exported: Mapping[str, str] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     since: Mapping[str, int] = field(default_factory=dict)
+    model_seconds: Mapping[str, float] = field(default_factory=dict)
+    rows_written: Mapping[str, int] = field(default_factory=dict)
+    whole: Sequence[str] = ()
 
     def dump(self) -> str:
         """As JSON."""

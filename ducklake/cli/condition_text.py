@@ -62,6 +62,23 @@ def trust_lines(found: Observation) -> list[str]:
     return lines
 
 
+def cost_lines(found: Observation) -> list[str]:
+    """Which models the last cycle computed as a whole because that is how they are written."""
+    if found.run is None:
+        return []
+    summary = found.run.summary
+    costs = {name: summary.model_seconds.get(name, 0.0) for name in summary.whole}
+    if not costs:
+        return []
+    longest = sorted(costs, key=lambda name: -costs[name])[:3]
+    named = ", ".join(f"{name} {costs[name]:.2f} s" for name in longest)
+    others = f", and {len(costs) - 3} more" if len(costs) > 3 else ""
+    return [
+        f"last cycle: {len(costs)} models computed as a whole in {sum(costs.values()):.2f} s:"
+        f" {named}{others}"
+    ]
+
+
 def ago(seconds: float | None) -> str:
     """How long ago something was."""
     if seconds is None:

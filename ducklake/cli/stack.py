@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ducklake.cli.condition_text import (
+    cost_lines,
     freshness_lines,
     problem_lines,
     reconciliation_text,
@@ -93,18 +94,21 @@ def _status(settings: Config, as_json: bool) -> int:
         print(json.dumps(_dumped(settings, found)), flush=True)
     else:
         _show_status(settings, seen, found.condition)
-        for line in (*freshness_lines(found.freshness), *trust_lines(found)):
+        for line in (*freshness_lines(found.freshness), *trust_lines(found), *cost_lines(found)):
             print(line, flush=True)
     return _exit_code(settings, seen, found)
 
 
 def _dumped(settings: Config, found: Observation) -> dict[str, Any]:
+    from ducklake.monitoring.cycles import CycleView
+
     return {
         **status_json(settings, found.condition),
         "freshness": {table.table: table.dump() for table in found.freshness},
         "tables": {table.table: table.dump() for table in found.tables},
         "models": {model.model: model.dump() for model in found.models},
         "held_back": dict(found.held_back),
+        "last_cycle": None if found.run is None else asdict(CycleView.of(found.run)),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lake.ledger import LedgerReader
@@ -30,6 +30,9 @@ class CycleView:
         not_exported: Relation to the reason why PostgreSQL keeps its last state.
         export_error: Why PostgreSQL was not brought up to date.
         why: Relation to the reason why it was built.
+        model_seconds: How long each model took.
+        rows_written: Rows of each that were written.
+        whole: Models that are always computed as a whole.
     """
 
     number: int
@@ -45,6 +48,9 @@ class CycleView:
     not_exported: Mapping[str, str]
     export_error: str | None
     why: Mapping[str, str]
+    model_seconds: Mapping[str, float]
+    rows_written: Mapping[str, int]
+    whole: Sequence[str]
 
     @classmethod
     def of(cls, run: Run) -> CycleView:
@@ -64,6 +70,9 @@ class CycleView:
             summary.not_exported,
             summary.export_error,
             summary.why,
+            summary.model_seconds,
+            summary.rows_written,
+            tuple(summary.whole),
         )
 
 

@@ -164,17 +164,32 @@ BREAKS = (
     ),
     Break(
         "tests look at the last cycle alone",
-        "batcher/model_build.py",
+        "batcher/states_after.py",
         "tested = before.number if green else (known.tested if known else -1)",
         "tested = before.number",
         f"{SELECTED}::test_a_failed_test_holds_back_until_it_is_green",
     ),
     Break(
         "what the full tests find is forgotten",
-        "batcher/model_build.py",
+        "batcher/states_after.py",
         "return model if model.failure is None else replace(model, tested=-1)",
         "return model",
         f"{SELECTED}::test_what_the_full_tests_find_in_old_rows_holds_back_until_it_is_green",
+    ),
+    Break(
+        "a warning is an error",
+        "batcher/data_tests.py",
+        "        if errs and self.severity == ERROR:\n",
+        "        if errs:\n",
+        "tests/unit/test_data_tests.py::test_the_verdict_is_that_of_the_project",
+    ),
+    Break(
+        "a failed cycle is tried at once for ever",
+        "batcher/pace.py",
+        "        self._start_at = now + self._backoff.pause()\n",
+        "        self._start_at = now\n",
+        "tests/unit/test_cycle_pace.py"
+        "::test_a_cycle_that_fails_is_tried_again_after_a_longer_pause_each_time",
     ),
     Break(
         "a test reads what a row was in between",

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from batcher.cycle_result import Cycle
 from batcher.dbt_build import DbtProject
 from batcher.duckdb_copy import copy_published
 from batcher.failures import failures, keep_failures
@@ -162,6 +163,19 @@ def test_new_rows_select_what_reads_them_and_what_is_behind(shop: SmallShop) -> 
     assert shop.published("by_customer")[1][:2] == (2, 2)
     shop.lake.commit("products", "SELECT 2 AS product_id, 6 AS price_ars")
     assert shop.built() == {"products"}
+
+
+def test_a_cycle_tells_what_it_wrote_and_which_models_it_computed_as_a_whole(
+    shop: SmallShop,
+) -> None:
+    shop.orders((80, 80, 1), (81, 80, 2))
+    result = shop.cycle()
+    cycle = Cycle(1, result.outcome, plan=result.plan, rows=result.rows).summary()
+    assert cycle.rows_written == {"staging.stg_orders": 2, "staging.by_customer": 1}
+    assert cycle.whole == ["staging.summary"]
+    assert set(cycle.model_seconds) == {*cycle.rows_written, "staging.summary"}
+    rebuilt = shop.cycle(("stg_orders",))
+    assert rebuilt.rows["staging.stg_orders"] == len(shop.published("stg_orders"))
 
 
 def test_rows_below_the_newest_offset_are_new_as_well(shop: SmallShop) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from batcher.pace import MOST_SECONDS, Pace
 
 
@@ -16,7 +18,8 @@ def test_two_starts_are_an_interval_apart() -> None:
 
 def test_what_was_not_exported_is_tried_less_and_less_often_and_holds_nothing_up() -> None:
     pace = Pace(1.0)
-    now, tries = 0.0, []
+    now = 0.0
+    tries: list[float] = []
     while now < 300:
         if pace.may_retry(now) or not tries:
             tries.append(now)
@@ -25,7 +28,7 @@ def test_what_was_not_exported_is_tried_less_and_less_often_and_holds_nothing_up
         now += 0.1
         assert pace.is_new(8)
     assert pace.may_start(now)
-    pauses = [after - before for before, after in zip(tries, tries[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
     assert len(tries) < 20 and pauses[0] < 2 < pauses[-1] <= MOST_SECONDS + 0.2
     pace.ended(8, True, now)
     assert not pace.may_retry(now + 1000)

@@ -1,0 +1,59 @@
+"""How far each model is after a build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from batcher.dbt_graph import ModelGraph
+from batcher.model_state import Input, ModelState, WarehouseState
+from batcher.outcome import Outcome
+from batcher.selection import Plan
+
+
+def after_full_tests(model: ModelState) -> ModelState:
+    """A model's state after its tests have read everything.
+
+    What they found may stand in rows that do not change any more: they read everything again until
+    the model is green.
+    """
+    return model if model.failure is None else replace(model, tested=-1)
+
+
+def states_after(
+    graph: ModelGraph,
+    plan: Plan,
+    outcome: Outcome,
+    before: WarehouseState,
+    inputs: Mapping[str, Input],
+    day: str,
+) -> dict[str, ModelState]:
+    """Each model's state after a build."""
+    passed = {model.relation for model in outcome.passed}
+    chosen = {model.relation for model in plan.models}
+    failed = {
+        name: f"test {test.name}: {test.status}"
+        for test in outcome.failures
+        if test.status != "warn"
+        for name in test.relations
+    }
+    states = {}
+    for model in graph.models:
+        known = before.models.get(model.relation)
+        failure = outcome.held_back.get(model.relation) or failed.get(model.relation)
+        if model.relation not in chosen:
+            if known is not None:  # nothing of what it reads is newer: it is as of this commit
+                read = {name: inputs[name] for name in known.inputs if name in inputs}
+                states[model.relation] = replace(
+                    known, failure=known.failure or failure, inputs=read
+                )
+        elif model.relation in outcome.built:
+            green = model.relation in passed
+            tested = before.number if green else (known.tested if known else -1)
+            read = {name: inputs[name] for name in model.sources if name in inputs}
+            states[model.relation] = ModelState(
+                before.number, tested, model.fingerprint, day, read, None if green else failure
+            )
+        elif known is not None:
+            states[model.relation] = replace(known, failure=failure or "not built")
+    return states
