@@ -170,7 +170,9 @@ class Lines:
         found = [name for sign, name in _OTHER_TEXTS if start.startswith(sign)]
         found += [name for sign, name in _OTHER_BYTES if content.startswith(sign)]
         if found:
-            raise UnreadableFile(f"it is {found[0]}, and no delimited text", "Ask for it as text.")
+            raise UnreadableFile(
+                f"it is {found[0]}, and no delimited text", "Have it sent as delimited text."
+            )
 
     def undecoded(self) -> bool:
         """Whether a byte of this row stands for no letter."""

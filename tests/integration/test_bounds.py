@@ -375,7 +375,7 @@ BOMBS: dict[str, tuple[str, str, Callable[[], bytes], str]] = {
         "400,000 rows, and its footer says 1,048,000",
     ),
     "zip: a long list": ("zip", ".csv", zip_with_a_long_list, "the list of its members"),
-    "zip: a zip within it": ("zip", ".csv", zip_in_a_zip, "its header line"),
+    "zip: a zip within it": ("zip", ".csv", zip_in_a_zip, "it is a ZIP"),
 }
 
 
