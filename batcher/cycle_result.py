@@ -48,5 +48,5 @@ class Cycle:
             since=dict(self.plan.read),
             model_seconds=dict(self.outcome.seconds),
             rows_written=dict(self.rows),
-            whole=sorted(m.relation for m in self.plan.models if m.is_computed_whole),
+            whole=tuple(sorted(m.relation for m in self.plan.models if m.is_computed_whole)),
         )

@@ -254,7 +254,7 @@ class RunSummary:
         """
         found = json.loads(text)
         _must_be_known(found.pop("version", 1), cls.VERSION, "The run history")
-        return cls(**found)
+        return cls(**{**found, "whole": tuple(found.get("whole", ()))})
 
 
 PublishedLayer = tuple[int, int, str, str, int, int]

@@ -72,7 +72,7 @@ class CycleView:
             summary.why,
             summary.model_seconds,
             summary.rows_written,
-            tuple(summary.whole),
+            summary.whole,
         )
 
 

@@ -1248,8 +1248,8 @@ BREAKS = (
     Break(
         "the page of an error is an empty CSV",
         "producers/formats/lines.py",
-        '        if found:\n            raise UnreadableFile(f"it is {found[0]}',
-        '        if False:\n            raise UnreadableFile(f"it is {found[0]}',
+        '        if found:\n            raise UnreadableFile(\n                f"it is {found[0]}',
+        '        if False:\n            raise UnreadableFile(\n                f"it is {found[0]}',
         f"{ODD_FILES}::test_an_odd_file_is_one_reject_with_its_first_bytes",
     ),
     Break(

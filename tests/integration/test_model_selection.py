@@ -172,7 +172,7 @@ def test_a_cycle_tells_what_it_wrote_and_which_models_it_computed_as_a_whole(
     result = shop.cycle()
     cycle = Cycle(1, result.outcome, plan=result.plan, rows=result.rows).summary()
     assert cycle.rows_written == {"staging.stg_orders": 2, "staging.by_customer": 1}
-    assert cycle.whole == ["staging.summary"]
+    assert cycle.whole == ("staging.summary",)
     assert set(cycle.model_seconds) == {*cycle.rows_written, "staging.summary"}
     rebuilt = shop.cycle(("stg_orders",))
     assert rebuilt.rows["staging.stg_orders"] == len(shop.published("stg_orders"))
