@@ -114,16 +114,17 @@ class Batch:
     def _run_one(self, pace: Pace, stop: threading.Event, is_due: bool) -> None:
         """Run a cycle; or only export again, where nothing else is to be done."""
         if not is_due and self._held.relations and self._export_error is None:
-            commit = self.export_again()
-        else:
-            # Commits come in groups (an order and its items): let them settle.
-            stop.wait(SETTLE_SECONDS)
-            cycle = self.cycle()
-            commit, self._export_error = cycle.commit, cycle.export_error
-            _log(cycle)
-            self._tell_export(cycle.export_error)
-        is_exported = self._export_error is None and not self._held.relations
-        pace.ended(commit, is_exported, time.monotonic())
+            self.export_again()
+            pace.retried(not self._held.relations, time.monotonic())
+            return
+        # Commits come in groups (an order and its items): let them settle.
+        stop.wait(SETTLE_SECONDS)
+        cycle = self.cycle()
+        self._export_error = cycle.export_error
+        _log(cycle)
+        self._tell_export(cycle.export_error)
+        is_exported = cycle.export_error is None and not self._held.relations
+        pace.ended(cycle.commit, is_exported, time.monotonic())
 
     def _is_due(self) -> bool:
         """Whether there is something to do though nothing was committed."""
@@ -149,11 +150,8 @@ class Batch:
         else:
             self._heartbeat.part(CYCLE, Part("step", RETRYING, reason=error))
 
-    def export_again(self) -> int:
+    def export_again(self) -> None:
         """Try the relations again that the last export held back; the models stay as they are.
-
-        Returns:
-            The ledger's commit.
 
         Raises:
             ServiceUnreachable: The database does not answer.
@@ -162,7 +160,6 @@ class Batch:
             self._begin("export")
             result = self._exported(self._publisher.current(), commit)
         self._held.tell(result.held_back)
-        return commit
 
     def _exported(self, models: Mapping[str, ModelRows], commit: int) -> ExportResult:
         """Export the models, and raw where no loop does that."""

@@ -47,6 +47,15 @@ class Pace:
             now: The moment.
         """
         self._done = commit
+        self.retried(exported, now)
+
+    def retried(self, exported: bool, now: float) -> None:
+        """An export was tried, again or at a cycle's end; what the models show is another matter.
+
+        Args:
+            exported: Whether PostgreSQL has all of it.
+            now: The moment.
+        """
         if exported:
             self._backoff.reset()
             self._retry_at = None

@@ -46,3 +46,11 @@ def test_a_cycle_that_fails_is_tried_again_after_a_longer_pause_each_time() -> N
     pace.ended(7, True, 0.0)
     pace.failed(0.0)
     assert pace.may_start(1.3)
+
+
+def test_an_export_that_is_tried_again_shows_no_newer_commit() -> None:
+    pace = Pace(1.0)
+    pace.ended(7, False, 0.0)
+    pace.retried(True, 100.0)
+    assert not pace.may_retry(1000.0)
+    assert pace.is_new(8) and not pace.is_new(7)
