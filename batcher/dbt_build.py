@@ -94,14 +94,15 @@ class DbtProject:
         return list(results)
 
     def tests(self) -> tuple[DataTest, ...]:
-        """The project's data tests, compiled again only where a file of it changed.
+        """The data tests of the graph that was asked for last, compiled once for it.
 
         Their queries look at what the warehouse has of the lake: its views must be there.
 
         Raises:
             BatchError: dbt cannot read the project.
         """
-        self.graph()
+        if self._manifest is None:
+            self.graph()
         if self._tests is None:
             whole, changed = (self._compiled_tests(rows) for rows in ("whole", "changed"))
             self._tests = data_tests(self._manifest, whole, changed)
