@@ -45,7 +45,7 @@ class Access:
         """The rules for an address.
 
         Args:
-            paths: The lake; a token that nobody has set is made and kept in `data/run`.
+            paths: The lake; a token that nobody has set is made and kept in `token_file`.
             host: The address to listen on.
             given: The token of the environment.
 

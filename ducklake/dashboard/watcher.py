@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from ducklake.monitoring.flow import LagHistory, TableFlow, table_flows
-from ducklake.monitoring.observation import Ends, Observation, can_be_read, observe, opened_ledger
+from ducklake.monitoring.observation import Ends, Observation, observe, opened_ledger
+from ducklake.supervision.freshness import can_be_read
 from ducklake.supervision.kafka_ends import topic_ends
 from lake.config import Config
 from lake.errors import DuckLakeError

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from batcher.failures import Failure, failures
@@ -13,13 +12,17 @@ from ducklake.monitoring.light import Light
 from ducklake.monitoring.lineage import Lineage
 from ducklake.monitoring.trust import ModelTrust, TableTrust, TrustView
 from ducklake.supervision.condition import Condition, look
-from ducklake.supervision.freshness import TableFreshness, look_at_freshness, with_freshness
+from ducklake.supervision.freshness import (
+    TableFreshness,
+    can_be_read,
+    look_at_freshness,
+    with_freshness,
+)
 from ducklake.supervision.kafka_ends import TopicEnds, topic_ends
 from lake.config import Config
 from lake.errors import DuckLakeError, LedgerError
 from lake.ledger import LedgerReader
 from lake.ledger.entries import Run
-from lake.ledger.migrations import is_older
 from lake.storage.paths import LakePaths
 
 Ends = Mapping[str, TopicEnds] | None
@@ -119,14 +122,3 @@ def opened_ledger(paths: LakePaths) -> Iterator[LedgerReader]:
         raise LedgerError("There is no ledger of this release yet.", "Start `ducklake run`.")
     with LedgerReader(paths) as ledger:
         yield ledger
-
-
-def can_be_read(paths: LakePaths) -> bool:
-    """Whether there is a ledger of this release: to look is no reason to migrate one."""
-    if not paths.ledger.exists():
-        return False
-    with closing(sqlite3.connect(f"file:{paths.ledger}?mode=ro", uri=True)) as db:
-        try:
-            return not is_older(db)
-        except sqlite3.Error:
-            return False

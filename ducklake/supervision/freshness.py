@@ -114,7 +114,7 @@ def look_at_freshness(
         ends: Where the topics end; None: Kafka does not answer, and raw is `unknown`.
     """
     paths = LakePaths(config.data_dir)
-    if not _can_be_read(paths):
+    if not can_be_read(paths):
         return ()
     try:
         with LedgerReader(paths) as ledger:
@@ -132,7 +132,7 @@ def with_freshness(condition: Condition, tables: Sequence[TableFreshness]) -> Co
     return replace(condition, problems=(*condition.problems, *more))
 
 
-def _can_be_read(paths: LakePaths) -> bool:
+def can_be_read(paths: LakePaths) -> bool:
     """Whether there is a ledger of this release: to look is no reason to migrate one."""
     if not paths.ledger.exists():
         return False
