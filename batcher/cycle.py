@@ -25,6 +25,7 @@ from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, Unexpecte
 from lake.ledger.freshness import Arrivals
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
+from lake.processes.instruments import CYCLE_SECONDS, EXPORT_SECONDS
 from lake.storage.operations import make_scratch_folder
 
 log = structlog.get_logger()
@@ -254,6 +255,8 @@ def once(batch: Batch, rebuild: Iterable[str] | None = ()) -> Cycle:
 
 
 def _log(cycle: Cycle) -> None:
+    CYCLE_SECONDS.observe(sum(cycle.seconds.values()))
+    EXPORT_SECONDS.labels("models").observe(cycle.seconds["export"])
     summary = asdict(cycle.summary())
     held = summary.pop("held_back")
     del summary["not_exported"]  # each has a line of its own, once

@@ -15,6 +15,7 @@ from lake.config import Config, PostgresEndpoint
 from lake.errors import DuckLakeError, UnexpectedError
 from lake.opening import ReadableLake, open_lake
 from lake.processes.heartbeat import RETRYING, Heartbeat, Part
+from lake.processes.instruments import EXPORT_SECONDS
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.2
@@ -84,7 +85,7 @@ class RawLoop:
             now = time.monotonic()
             if lake.ledger.commits.last() != done or now >= next_at:
                 self._moves(PASS_WITHIN)
-                with lake.pinned() as commit:
+                with EXPORT_SECONDS.labels("raw").time(), lake.pinned() as commit:
                     held = export.export_raw(commit, goes_on).held_back
                     if not held and goes_on() and now >= state_at:
                         lake.readers.state(STEP, commit)  # single commits may be forgotten

@@ -21,6 +21,7 @@ from lake.errors import (
 )
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import PAUSED, RETRYING, RUNNING, STOPPED, Heartbeat, Part
+from lake.processes.instruments import SOURCE_FAILURES
 from producers.base import Connector, TableState
 from producers.reject_limits import RejectLimits
 from producers.transactions import TransactionalWriter
@@ -145,6 +146,7 @@ class SourceLoop:
     def _failed(self, error: Exception, once: bool) -> float | None:
         """Note an error; the seconds to wait before the next try, or None if there is none."""
         named = self._error = self._named(error)
+        SOURCE_FAILURES.labels(self.name).inc()
         transient = isinstance(named, TransientError)
         fenced = isinstance(named, ProducerFenced)
         # Only where it is of no more use: a new one would fence a successor of this process.

@@ -16,6 +16,7 @@ from lake.config import Config, Endpoints
 from lake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
 from lake.failpoints import failpoint
 from lake.kafka.logs import log_consumer
+from lake.processes.instruments import PRODUCED
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from producers.base import REJECT_BYTES, Batch, Cursors
 
@@ -103,6 +104,7 @@ class TransactionalWriter:
                 raise self._named(error) from None
             raise
         failpoint("producer.after_commit")
+        PRODUCED.labels(f"{self.source}.{batch.table}").inc(len(batch.records))
         self.cursors[batch.key] = dict(batch.cursor)
 
     def view(self) -> Cursors:

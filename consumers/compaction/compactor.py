@@ -32,6 +32,7 @@ from lake.formats import CompactionIntent, Footer, PlannedFile
 from lake.ledger import LakeFile, TableState
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
+from lake.processes.instruments import SEAL_SECONDS, SEALED_FILES
 from lake.records import OffsetRange
 from lake.recovery import (
     delete_replaced,
@@ -140,7 +141,7 @@ class Compactor:
                 while seal_is_due(hot, time.time(), self.config.settings.consumer, force):
                     self._heartbeat.beat(f"sealing {ref.topic}", MOVES_WITHIN)
                     oldest = self.damaged.sound(ref, self._oldest(hot))
-                    made += self._seal(ref, oldest) if oldest else 0
+                    made += self._timed_seal(ref, oldest) if oldest else 0
                     hot = self._hot(ref)
                 small = self.damaged.sound(ref, merge_is_due(self._of_one_topic(hot)))
                 if small:
@@ -188,6 +189,12 @@ class Compactor:
         columns = state.schema.relation(self.config.kind(ref))
         ranges = self.ledger.offsets.of_files(f.file_id for f in hot)
         return state, ranges, rows_query(columns, [f.path for f in hot])
+
+    def _timed_seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
+        with SEAL_SECONDS.time():
+            made = self._seal(ref, hot)
+        SEALED_FILES.labels(ref.topic).inc(made)
+        return made
 
     def _seal(self, ref: TableRef, hot: Sequence[LakeFile]) -> int:
         state, ranges, source = self._table_of(ref, hot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from lake.errors import DiskFull, DuckLakeError
 from lake.failpoints import failpoint
 from lake.formats import Footer
 from lake.ledger import Ledger, LedgerReader, TableState
+from lake.processes.instruments import FLUSH_SECONDS, FLUSHED, FLUSHED_BYTES
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.operations import move_into_place, remove_file
 from lake.storage.parquet_files import WrittenFile, write_parquet
@@ -79,6 +81,7 @@ def commit_flush(ledger: Ledger, session: Session, ref: TableRef, flush: Flush) 
         CommitConflict: Another process committed first; the file of this flush is gone again.
         DiskFull: Nothing was committed; the same flush can be tried again.
     """
+    began = time.monotonic()
     failpoint("commit.before_write")
     file, state = None, flush.state
     if flush.rows is not None:
@@ -96,6 +99,10 @@ def commit_flush(ledger: Ledger, session: Session, ref: TableRef, flush: Flush) 
             flush.dead_letters,
         )
     failpoint("commit.after_ledger")
+    FLUSH_SECONDS.observe(time.monotonic() - began)
+    if file is not None:
+        FLUSHED.labels(ref.topic).inc(file.rows)
+        FLUSHED_BYTES.labels(ref.topic).inc(file.size)
     return number
 
 

@@ -15,6 +15,7 @@ from ducklake.cli import (
     failures,
     file_commands,
     lake_commands,
+    monitor_commands,
     pipeline_commands,
 )
 from ducklake.cli import stack as stack_commands
@@ -79,6 +80,8 @@ for _command in (
     pipeline_commands.consume,
     pipeline_commands.live,
     pipeline_commands.dashboard,
+    monitor_commands.monitor,
+    monitor_commands.metrics,
     pipeline_commands.compact,
     lake_commands.verify,
     lake_commands.schema,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from lake.config import Config
 from lake.processes.heartbeat import ROLE, SILENT, Heartbeat, RoleHeartbeat
+from lake.processes.instruments import InstrumentsFile
 from lake.storage.paths import LakePaths
 
 
@@ -23,9 +24,11 @@ def beating(config: Config, role: str, once: bool = False) -> Iterator[Heartbeat
     if once:
         yield SILENT
         return
-    heartbeat = RoleHeartbeat(LakePaths(config.data_dir).run, os.environ.get(ROLE, role))
+    run = LakePaths(config.data_dir).run
+    heartbeat = RoleHeartbeat(run, os.environ.get(ROLE, role))
     try:
-        yield heartbeat
+        with closing(InstrumentsFile(run, heartbeat.name)):
+            yield heartbeat
     except Exception as error:
         heartbeat.close(error)
         raise

@@ -35,6 +35,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "consume": ("consume",),
     "compact": ("compact",),
     "batch": ("batch",),
+    "monitor": ("monitor",),
 }
 RUN, WORKERS = "run", "workers"
 """Names of supervisors: that of `ducklake run`, and that of `ducklake consume --workers`."""

@@ -31,6 +31,7 @@ from lake.config.settings import (
     Table,
 )
 from lake.config.suggestions import nearest
+from lake.config.watching import AlertCommand, seconds_of
 
 __all__ = [
     "CONFIG_NAME",
@@ -40,6 +41,7 @@ __all__ = [
     "MYSQL",
     "MYSQL_CDC",
     "MYSQL_POLL",
+    "AlertCommand",
     "Config",
     "Connection",
     "ConnectionEntry",
@@ -68,5 +70,6 @@ __all__ = [
     "masked",
     "names_a_secret",
     "nearest",
+    "seconds_of",
     "without_login",
 ]

@@ -318,7 +318,7 @@ class Run:
             if role.state == "healthy" and role.pid
         ]
 
-    def await_roles(self, count: int = 4) -> list[psutil.Process]:
+    def await_roles(self, count: int = 5) -> list[psutil.Process]:
         wait_until(lambda: len(self.roles()) == count, "all roles")
         return self.roles()
 

@@ -1,0 +1,1 @@
+"""The lake's metrics, in Prometheus' format: a face of `ducklake.monitoring`."""

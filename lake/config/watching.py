@@ -1,0 +1,88 @@
+"""How the lake is watched: where its metrics are served, and who is told what is wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+
+from lake.config.section import Port, Section
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _off(value: Any) -> Any:
+    """As YAML reads the words."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Duration = Annotated[str, Field(pattern=r"^((0|[1-9][0-9]*)[smhd]|off)$"), BeforeValidator(_off)]
+"""A number with `s`, `m`, `h` or `d`, or `off`."""
+Switch = Annotated[Literal["on", "off"], BeforeValidator(_off)]
+
+
+class Metrics(Section):
+    """Where `ducklake monitor` serves metrics.
+
+    Attributes:
+        host: An address of loopback: there is no login.
+        port: The preferred port, or `off`.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[Port | Literal["off"], BeforeValidator(_off)] = 18300
+
+    @field_validator("host")
+    @classmethod
+    def _on_loopback(cls, host: str) -> str:
+        try:
+            is_own = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_own = host == "localhost"
+        if not is_own:
+            raise ValueError(
+                "it is no address of loopback, and metrics have no login: put a proxy in front"
+            )
+        return host
+
+
+class AlertCommand(Section):
+    """A program that is told of alerts.
+
+    Attributes:
+        command: Its words, or a line of them; the alert is JSON on its standard input.
+    """
+
+    command: Annotated[list[str], Field(min_length=1)]
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return shlex.split(value) if isinstance(value, str) else value
+
+
+class Alerts(Section):
+    """What is told to whom.
+
+    Attributes:
+        to: An address of Apprise, an `http(s)://` address that takes JSON, or a command.
+        freshness: Rows of a table wait for longer on the way to PostgreSQL.
+        stalled: Something that should run or move has not for so long.
+        tests: Failed tests, and models that are held back.
+        dead_letters: A table has so many.
+        differences: A table differs from its source, or could not be compared.
+    """
+
+    to: tuple[SecretStr | AlertCommand, ...] = ()
+    freshness: Duration = "15m"
+    stalled: Duration = "2s"
+    tests: Switch = "on"
+    dead_letters: Annotated[Annotated[int, Field(ge=1)] | Literal["off"], BeforeValidator(_off)] = 1
+    differences: Switch = "on"
+
+
+def seconds_of(duration: str) -> float | None:
+    """The seconds of a duration; None: off."""
+    return None if duration == "off" else float(duration[:-1]) * _UNITS[duration[-1]]
