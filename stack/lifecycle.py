@@ -49,6 +49,7 @@ _OURS = (
     "lake.duckdb*",
     "lineage.json",
     "failures.json",
+    "alerts.json",
     "dead_letters.db*",
     "reconciliation",
     "schemas",

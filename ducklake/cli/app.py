@@ -66,6 +66,9 @@ dead_letters_app.command("list")(lake_commands.list_dead_letters)
 dead_letters_app.command("show")(lake_commands.show_dead_letter)
 dead_letters_app.command("redrive")(lake_commands.redrive_dead_letters)
 dead_letters_app.command("drop")(lake_commands.drop_dead_letters)
+alerts_app = typer.Typer(no_args_is_help=True, help="Try the targets of alerts.")
+app.add_typer(alerts_app, name="alerts")
+alerts_app.command("test")(monitor_commands.alerts_test)
 # In the order of `ducklake --help`.
 for _command in (
     stack_commands.up,

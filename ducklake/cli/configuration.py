@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from ducklake.alerts.targets import targets
 from lake.config import FOREIGN, Config, load_config
 from lake.errors import ConfigError, ServiceUnreachable, SourceError, StackNotRunning
 from producers.mysql.tables import quoted
@@ -54,6 +55,9 @@ def check(path: Path | None, offline: bool) -> None:
             print(f"{ref.topic} is raw.{relation}: other sources have {ref.table}, too")
         if relation not in (ref.table, f"{ref.source}__{ref.table}"):
             print(f"{ref.topic} is raw.{relation}: PostgreSQL's names have at most 63 bytes")
+    wrong = targets(config)[1]
+    if wrong:
+        raise ConfigError("\n".join(str(error) for error in wrong))
     for name in unused_connections(config):
         print(f"connections.{name}: no source uses it, so nothing of it was checked")
     if not offline:

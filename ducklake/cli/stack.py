@@ -26,6 +26,7 @@ from ducklake.supervision.condition import Condition, look
 from lake.config import Config, load_config
 from lake.errors import StackError
 from lake.processes.status_file import HEALTHY
+from lake.storage.paths import LakePaths
 from producers.registry import embedded_services
 from stack import lifecycle
 from stack.connection_hints import connection_hints
@@ -108,8 +109,20 @@ def _dumped(settings: Config, found: Observation) -> dict[str, Any]:
         "tables": {table.table: table.dump() for table in found.tables},
         "models": {model.model: model.dump() for model in found.models},
         "held_back": dict(found.held_back),
+        "alerts": _alerts(settings),
         "last_cycle": None if found.run is None else asdict(CycleView.of(found.run)),
     }
+
+
+def _alerts(settings: Config) -> dict[str, Any]:
+    from ducklake.monitoring.alert_state import alert_state
+
+    found = alert_state(LakePaths(settings.data_dir))
+    active = [
+        {"kind": a.kind, "subject": a.subject, "state": a.state, "since": a.since}
+        for a in found.active
+    ]
+    return {"active": active, "waiting": len(found.messages)}
 
 
 def _exit_code(config: Config, seen: lifecycle.StackStatus, found: Observation) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 from ducklake.metrics.definition import LIGHTS, Definition, Fill, Sample
+from ducklake.monitoring.causes import KINDS
 from ducklake.monitoring.light import COLOURS
 from ducklake.monitoring.snapshot import Snapshot
 from lake.config import Config
@@ -38,6 +39,17 @@ def _roles_up(config: Config, found: Snapshot) -> Iterator[Sample]:
 
 def _restarts(config: Config, found: Snapshot) -> Iterator[Sample]:
     yield from (((role.name,), role.restarts) for role in found.seen.condition.roles)
+
+
+def _active_alerts(config: Config, found: Snapshot) -> Iterator[Sample]:
+    counts = dict.fromkeys(KINDS, 0)
+    for alert in found.alerts.active:
+        counts[alert.kind] = counts.get(alert.kind, 0) + 1
+    yield from (((kind,), count) for kind, count in counts.items())
+
+
+def _alert_messages(config: Config, found: Snapshot) -> Iterator[Sample]:
+    yield (), len(found.alerts.messages)
 
 
 def _free(config: Config, found: Snapshot) -> Iterator[Sample]:
@@ -182,6 +194,20 @@ LAKE = (
         ("role",),
         "How often a role was started again by its supervisor.",
         _restarts,
+    ),
+    Definition(
+        "ducklake_active_alerts",
+        "gauge",
+        ("kind",),
+        "Alerts that have begun and not ended.",
+        _active_alerts,
+    ),
+    Definition(
+        "ducklake_waiting_alert_messages",
+        "gauge",
+        (),
+        "Messages about alerts that are not sent yet.",
+        _alert_messages,
     ),
     Definition("ducklake_disk_free_bytes", "gauge", (), "Room on the disk of the lake.", _free),
     Definition(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batcher.failures import Failure, failures
 from ducklake.monitoring.light import Light
 from ducklake.monitoring.lineage import Lineage
 from ducklake.monitoring.trust import ModelTrust, TableTrust, TrustView
-from ducklake.supervision.condition import Condition, look
+from ducklake.supervision.condition import KAFKA, STACK, Condition, Problem, look
 from ducklake.supervision.freshness import (
     TableFreshness,
     can_be_read,
@@ -19,7 +19,7 @@ from ducklake.supervision.freshness import (
     with_freshness,
 )
 from ducklake.supervision.kafka_ends import TopicEnds, topic_ends
-from lake.config import Config
+from lake.config import EMBEDDED, Config
 from lake.errors import DuckLakeError, LedgerError
 from lake.ledger import LedgerReader
 from lake.ledger.entries import Run
@@ -81,7 +81,7 @@ def observe(config: Config, ask: Callable[[Config], Ends] = topic_ends) -> Obser
     """
     condition, ends = look(config), ask(config)
     freshness = look_at_freshness(config, condition, ends)
-    condition = with_freshness(condition, freshness)
+    condition = with_kafka(config, with_freshness(condition, freshness), ends)
     paths = LakePaths(config.data_dir)
     found = Observation(time.time(), condition, freshness, ends=ends)
     if not can_be_read(paths):
@@ -105,6 +105,23 @@ def observe(config: Config, ask: Callable[[Config], Ends] = topic_ends) -> Obser
             )
     except DuckLakeError:
         return found  # replaced at this moment
+
+
+def with_kafka(config: Config, condition: Condition, ends: Ends) -> Condition:
+    """The condition, with a Kafka that does not answer among its problems.
+
+    Only where something runs that needs it, and nothing else says what is wrong with it.
+    """
+    if ends is not None or not any(role.pid for role in condition.roles):
+        return condition
+    if any(problem.subject in (KAFKA, STACK) for problem in condition.problems):
+        return condition
+    brokers = config.settings.services.kafka.bootstrap_servers
+    is_embedded = brokers == EMBEDDED
+    what = "The embedded Kafka" if is_embedded else f"Kafka at {brokers}"
+    remedy = "`ducklake up` starts it." if is_embedded else "Start it; nothing is lost."
+    problem = Problem(KAFKA, "unreachable", time.time(), f"{what} does not answer.", remedy)
+    return replace(condition, problems=(*condition.problems, problem))
 
 
 def _dead(ledger: LedgerReader) -> Mapping[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from ducklake.monitoring.alert_state import NO_ALERTS, AlertState, alert_state
 from ducklake.monitoring.dead_letters import DeadLetterCount, dead_letter_counts
 from ducklake.monitoring.flow import TableFlow, table_flows
 from ducklake.monitoring.lag_clock import LagClock
@@ -21,7 +22,7 @@ from lake.errors import DuckLakeError
 from lake.ledger import LedgerReader
 from lake.storage.paths import LakePaths
 
-KAFKA_SECONDS = 5.0
+KAFKA_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Snapshot:
         lags: How far the lake is behind each topic; nothing where Kafka does not answer.
         free_bytes: Of the disk on which the lake lies.
         seconds: How long the look took.
+        alerts: What has begun, and what waits to be told.
     """
 
     seen: Observation
@@ -58,6 +60,7 @@ class Snapshot:
     lags: Mapping[str, Lag] = field(default_factory=dict)
     free_bytes: int = 0
     seconds: float = 0.0
+    alerts: AlertState = NO_ALERTS
 
 
 class Looker:
@@ -109,6 +112,7 @@ class Looker:
                     self._lags(ledger, ends, seen.at),
                     free,
                     time.monotonic() - began,
+                    alert_state(self._paths),
                 )
         except DuckLakeError:
             return Snapshot(seen, free_bytes=free)  # replaced at this moment

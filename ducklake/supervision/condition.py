@@ -19,6 +19,9 @@ from lake.storage.paths import LakePaths
 from producers.registry import embedded_services
 from stack.supervisor import LOCK, STATUS_FILE
 
+NOT_EQUAL, NOT_COMPARED = "differs from its source", "not compared"
+"""States of a table whose last comparison with its source found something, or failed."""
+KAFKA, STACK = "service kafka", "the embedded stack"
 GONE = "gone"
 """State of a process that ended without a word, as one that was killed does."""
 _ON_THE_WAY = frozenset({"waiting", "preparing", "starting", "loading"})
@@ -159,10 +162,10 @@ def _unequal(results: tuple[TableResult, ...]) -> Iterator[Problem]:
         if result.state == DIFFERENT:
             reason = f"Its rows are not those of MySQL: {result.summary()}."
             remedy = result.remedy or f"{command} --against-source --repair` mends them."
-            yield Problem(subject, "differs from its source", result.at, reason, remedy)
+            yield Problem(subject, NOT_EQUAL, result.at, reason, remedy)
         elif result.state == FAILED:
             remedy = result.remedy or f"Try {command} --against-source`."
-            yield Problem(subject, "not compared", result.at, result.reason, remedy)
+            yield Problem(subject, NOT_COMPARED, result.at, result.reason, remedy)
 
 
 def _supervisors(folder: Path) -> Iterator[tuple[Path, Report, bool]]:
@@ -248,7 +251,7 @@ def _stack_problems(config: Config) -> Iterator[Problem]:
         return
     if lock.holder(config.stack_dir / LOCK) is None:
         yield Problem(
-            "the embedded stack",
+            STACK,
             GONE,
             path.stat().st_mtime,
             f"Its supervisor (process {report.pid}) ended without a word, and the services with"

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from lake.config.connections import ConnectionEntry
 from lake.config.relations import TableRef, relation_names
 from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section, TimeZone
-from lake.config.watching import Metrics
+from lake.config.watching import Alerts, Metrics
 
 FOREIGN = "kafka"
 """The type of a source whose topics others write."""
@@ -225,6 +225,7 @@ class Settings(Masked, BaseSettings):
     consumer: Consumer = Consumer()
     batch: Batch = Batch()
     metrics: Metrics = Metrics()
+    alerts: Alerts = Alerts()
 
     @cached_property
     def relations(self) -> dict[TableRef, str]:

@@ -127,6 +127,11 @@ class LakePaths:
         return self.root / "lineage.json"
 
     @property
+    def alerts(self) -> Path:
+        """Which alerts have begun, and which messages about them wait."""
+        return self.root / "alerts.json"
+
+    @property
     def lake_db(self) -> Path:
         """The DuckDB file that people open."""
         return self.root / "lake.duckdb"

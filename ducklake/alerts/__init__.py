@@ -1,0 +1,1 @@
+"""Tells who wants to know that something is wrong: once as it begins, and once as it ends."""
