@@ -11,6 +11,7 @@ import typer
 
 from ducklake.cli import (
     connector_commands,
+    doctor,
     export,
     failures,
     file_commands,
@@ -74,6 +75,7 @@ for _command in (
     stack_commands.up,
     stack_commands.down,
     stack_commands.status,
+    doctor.doctor,
     stack_commands.reset,
     stack_commands.converter,
     pipeline_commands.produce,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
@@ -72,7 +72,8 @@ def wanted_topics(config: Config) -> list[TopicSpec]:
     rejects = {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     specs.append(TopicSpec(REJECTS_TOPIC, 1, rejects))
     specs.append(TopicSpec(CURSORS_TOPIC, 1, _COMPACTED))
-    return specs
+    # One that somebody made compacted would lose all versions of a row but the last.
+    return [replace(s, settings={"cleanup.policy": "delete", **s.settings}) for s in specs]
 
 
 def connector_topic(config: Config, source: str, what: str) -> str:

@@ -31,6 +31,7 @@ class ServerProblem:
         table: The table that it concerns; empty where it is the whole source.
         level: What follows from it.
         for_snapshot: Whether it matters only while tables are read, not while changes are.
+        code: Of `ducklake doctor`.
     """
 
     at: tuple[str, ...]
@@ -39,6 +40,7 @@ class ServerProblem:
     table: str = ""
     level: str = STOPS
     for_snapshot: bool = False
+    code: str = "DL-412"
 
 
 def server_problems(
@@ -67,20 +69,21 @@ def _binlog(state: ServerState) -> Iterator[ServerProblem]:
     found = state.variables
     if found.get("log_bin", "ON") == "OFF":
         what = "the server has log_bin=OFF, so that there are no changes to follow"
-        yield ServerProblem((), what, "Start it with `--log-bin` (log_bin in my.cnf).")
-    wanted = {"binlog_format": "ROW", "binlog_row_image": "FULL", "binlog_row_value_options": ""}
-    why = {
-        "binlog_format": "statements instead of rows",
-        "binlog_row_image": "rows that lack columns",
-        "binlog_row_value_options": "parts of JSON values",
+        remedy = "Start it with `--log-bin` (log_bin in my.cnf)."
+        yield ServerProblem((), what, remedy, code="DL-409")
+    wanted = {
+        "binlog_format": ("ROW", "statements instead of rows", "DL-403"),
+        "binlog_row_image": ("FULL", "rows that lack columns", "DL-404"),
+        "binlog_row_value_options": ("", "parts of JSON values", "DL-405"),
     }
-    for name, value in wanted.items():
+    for name, (value, why, code) in wanted.items():
         if found.get(name, value).upper() != value:
             yield ServerProblem(
                 (),
-                f"the server has {name}={found[name]}, so that its binlog holds {why[name]}",
+                f"the server has {name}={found[name]}, so that its binlog holds {why}",
                 f"Run `SET PERSIST {name} = '{value}'`, and connect anew whatever writes: sessions"
                 " keep the value with which they began.",
+                code=code,
             )
     if found.get("gtid_mode", "ON") != "ON":
         yield ServerProblem(
@@ -90,6 +93,7 @@ def _binlog(state: ServerState) -> Iterator[ServerProblem]:
             " server nothing goes on",
             "Set gtid_mode=ON and enforce_gtid_consistency=ON.",
             level=NOTE,
+            code="DL-406",
         )
 
 
@@ -99,7 +103,8 @@ def _server_id(state: ServerState, mine: int | str) -> Iterator[ServerProblem]:
     if isinstance(mine, int) and mine in taken:
         at = ("options", "database.server.id")
         what = f"{taken[mine]} has the id {mine}, and MySQL ends the connection of one of the two"
-        yield ServerProblem(at, what, "Set another one, or leave the option out.")
+        remedy = "Set another one, or leave the option out."
+        yield ServerProblem(at, what, remedy, code="DL-410")
 
 
 def _missing_grants(
@@ -139,6 +144,7 @@ def _ungranted(state: ServerState, right: str, where: str, table: str = "") -> S
         f"{state.account} lacks the privilege {right} on {where}",
         f"Run `{statement}`.",
         table,
+        code="DL-407",
     )
 
 
@@ -209,7 +215,7 @@ def _missing_table(state: ServerState, table: MysqlTable) -> ServerProblem:
             "Correct the name (`table` has the one in MySQL, `database` its database), or create"
             " the table: its rows are read from then on."
         )
-    return ServerProblem(at, what, remedy, table.name)
+    return ServerProblem(at, what, remedy, table.name, code="DL-408")
 
 
 def _unknown_columns(
@@ -231,6 +237,7 @@ def _keys(table: MysqlTable, found: TableState, key: list[str]) -> Iterator[Serv
             "Add a primary key if rows of it are updated or deleted.",
             table.name,
             NOTE,
+            code="DL-411",
         )
     elif key and set(key) <= set(found.columns) and set(key) != set(found.key):
         listed = ", ".join(found.key)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
+from paramiko.hostkeys import InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
 from lake.config import SftpConnection
@@ -53,10 +54,16 @@ def open_session(at: SftpConnection) -> Iterator[paramiko.SFTPClient]:
 
 def _connect(client: paramiko.SSHClient, at: SftpConnection) -> None:
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    if at.known_hosts is None:
-        client.load_system_host_keys()
-    elif at.known_hosts.exists():
-        client.load_host_keys(str(at.known_hosts))
+    try:
+        if at.known_hosts is None:
+            client.load_system_host_keys()
+        elif at.known_hosts.exists():
+            client.load_host_keys(str(at.known_hosts))
+    except InvalidHostKey:
+        raise SourceError(
+            f"{at.known_hosts or KNOWN_HOSTS} has a line whose key is not one.",
+            "Delete that line; `ssh-keygen -l -f FILE` says which one it is.",
+        ) from None
     if at.private_key and not at.private_key.is_file():
         raise SourceError(f"There is no {at.private_key}.", f"Mend {at.place}.private_key.")
     client.connect(
