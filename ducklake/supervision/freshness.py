@@ -11,14 +11,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ducklake.supervision.condition import Condition, Problem
 from ducklake.supervision.kafka_ends import STALLED_SECONDS, TopicEnds
 from lake.config import Config, TableRef
 from lake.errors import DuckLakeError
-from lake.lags import HOPS, quantile
+from lake.lags import HOPS, Histogram, quantile
 from lake.ledger import LedgerReader
+from lake.ledger.entries import Run
 from lake.ledger.freshness import HopState
 from lake.ledger.migrations import is_older
 from lake.storage.paths import LakePaths
@@ -32,6 +34,8 @@ CURRENT, ARRIVING, STALLED, STOPPED, UNKNOWN = (
 )
 IDLE = "idle"
 STATES = (IDLE, ARRIVING, STALLED, STOPPED, UNKNOWN)
+Lags = Mapping[tuple[str, str], Histogram]
+_known_lags: dict[Path, tuple[tuple[int, float], Lags]] = {}
 _ROLES = {"topic": "produce", "raw": "consume"}
 
 
@@ -143,6 +147,18 @@ def can_be_read(paths: LakePaths) -> bool:
             return False
 
 
+def _lags(ledger: LedgerReader, newest: Run | None) -> Lags:
+    """What runs have measured: added up once for each run, whoever looks and how often."""
+    if newest is None:
+        return {}
+    known = _known_lags.get(ledger.paths.root)
+    at = (newest.number, newest.started_at)
+    if known is None or known[0] != at:
+        known = (at, ledger.freshness.lags())
+        _known_lags[ledger.paths.root] = known
+    return known[1]
+
+
 class _View:
     """One look at all tables."""
 
@@ -157,12 +173,12 @@ class _View:
         self._ledger = ledger
         self._ends = ends
         self._interval = config.settings.batch.interval_seconds
-        self._lags = ledger.freshness.lags()
         self._stated = {(state.topic, state.hop): state for state in ledger.freshness.all()}
         self._roles = {role.name.partition("-")[0] for role in condition.roles if role.pid}
         self._problems = {problem.subject: problem for problem in condition.problems}
         readers = {reader.name: reader.commit for reader in ledger.readers.all()}
         newest = ledger.runs.last()
+        self._lags = _lags(ledger, newest)
         last = newest.last_commit if newest else 0
         self._passed = {"staging": last, "consume": last, "postgres": readers.get("batch", 0)}
         self._patience = STALLED_SECONDS + self._interval + 3 * (newest.seconds if newest else 0)

@@ -35,7 +35,9 @@ from ducklake.reconciliation.result import DIFFERENT, LastResults, TableResult
 from ducklake.supervision.kafka_ends import TopicEnds
 from lake.config import Config, TableRef, load_config
 from lake.formats import RunSummary
+from lake.lags import upper_seconds
 from lake.ledger import Ledger
+from lake.ledger.freshness import Arrivals
 from lake.processes.heartbeat import STOPPED, Part, RoleHeartbeat
 from lake.processes.instruments import REGISTRY, InstrumentsFile
 from lake.records import DeadLetter, OffsetRange
@@ -303,6 +305,19 @@ def test_lag_in_seconds_counts_from_the_first_look_that_saw_the_record() -> None
     assert clock.seconds(TOPIC, ends, {0: 5}, 130.0) == 20
     assert clock.seconds(TOPIC, ends, {0: 4}, 130.0) == 30
     assert LagClock().seconds(TOPIC, TopicEnds({0: 8}, {0: 8}), {0: 4}, 130.0) == 60
+
+
+def test_what_a_new_run_measured_is_seen_by_the_next_look(config: Config) -> None:
+    paths = filled(config)
+    looker = Looker(config)
+    name, labels = "ducklake_freshness_seconds", at(table=TOPIC, hop="raw", quantile="0.5")
+    assert name not in parsed(text(config, looker.once()))
+    for bucket, rows in ((20, 1), (40, 9)):
+        with Ledger(paths) as ledger:
+            arrivals = Arrivals({(TOPIC, "raw"): {bucket: rows}})
+            ledger.runs.record(time.time(), 1.0, 1, RunSummary(1, 1, 1, 0, 0), arrivals)
+        seconds = parsed(text(config, looker.look()))[name][labels]
+        assert seconds == pytest.approx(upper_seconds(bucket), abs=1e-3)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com"])
