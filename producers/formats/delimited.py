@@ -152,6 +152,7 @@ class _Form:
         cells = options.rows(lines)
         try:
             lines.skip(options.skip_top)
+            lines.skip_separator(options.delimiter)
             if not self._header:
                 self._read_header(cells, lines)
             width, taken, number = len(self._header), lines.taken, 0
@@ -176,9 +177,8 @@ class _Form:
                     if wrong:
                         yield number, line, BadRow(number, lines.raw(), wrong, line)
                         continue
-                if lines.undecoded():
-                    reason = f"it is not valid {options.encoding}"
-                    yield number, line, BadRow(number, lines.raw(), reason, line)
+                if wrong := lines.problem():
+                    yield number, line, BadRow(number, lines.raw(), wrong, line)
                     continue
                 yield number, line, row
         except UnicodeError as error:  # what surrogateescape cannot carry
@@ -196,7 +196,7 @@ class _Form:
             lines.refuse_other_formats()
             raise UnreadableFile(f"its header line cannot be read: {error}") from None
         lines.refuse_other_formats()
-        if lines.undecoded():
+        if lines.problem():
             raise UnreadableFile(
                 f"its header line is not valid {options.encoding}", "Set `encoding`."
             )

@@ -96,8 +96,7 @@ def _rows(lines: Lines, options: FixedWidthOptions) -> Iterator[Row | BadRow]:
         if line[width:].strip():
             reason = f"it is longer than {width} characters"
             yield BadRow(number, lines.raw(), reason, lines.line)
-        elif lines.undecoded():
-            reason = f"it is not valid {options.encoding}"
+        elif reason := lines.problem():
             yield BadRow(number, lines.raw(), reason, lines.line)
         else:
             cells = (None if c in options.nulls else c for c in _cut(line, options))

@@ -5,6 +5,7 @@ The file is read by the piece: an element that is broken costs itself, and no nu
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from pydantic import field_validator
 from producers.formats.file_options import FileOptions
 from producers.formats.json_text import MOST_OF_ONE, Window
 from producers.formats.json_values import DECODER, bad_row, parsed, reason_of, row_of
-from producers.formats.lines import Lines
+from producers.formats.lines import Lines, beginning, undecodable
 from producers.formats.row import BadRow, Row, UnreadableFile
 
 _NEAR = 16
@@ -118,17 +119,20 @@ def value_at(stream: BinaryIO | Window, path: str | None) -> str:
 
 
 def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | BadRow]:
-    """Read one object a line; a broken line costs itself."""
-    lines = Lines(stream, "utf-8-sig")
+    """Read one object a line, in the Unicode encoding in which it begins; a broken line costs itself.
+
+    Raises:
+        UnreadableFile: It is not of that encoding at all.
+    """
+    encoding = json.detect_encoding(beginning(stream, 4))
+    lines = Lines(stream, "utf-8-sig" if encoding == "utf-8" else encoding)
     try:
         number = 0
         while True:
             lines.taken.clear()
             try:
                 line = next(lines, None)
-            except ValueError:
-                raise AssertionError("lines raise csv.Error") from None
-            except Exception as error:
+            except csv.Error as error:
                 number += 1
                 yield BadRow(number, lines.raw(), str(error), lines.line)
                 continue
@@ -137,6 +141,8 @@ def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | Ba
             if line.strip():
                 number += 1
                 yield parsed(number, line.rstrip("\r\n"), lines.line)
+    except UnicodeError as error:
+        raise undecodable(lines.encoding, error) from None
     finally:
         lines.leave()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from typing import BinaryIO
 
@@ -17,13 +18,6 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _INSIDE = re.compile(r'["{}\[\]]')
 _STRING_END = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[,\]} \t\n\r]")
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 class Window:
@@ -41,7 +35,8 @@ class Window:
         self._ended = False
         self._lines = self._counted = 0  # line ends before that place, which are counted once
         start = stream.read(4)
-        encoding = next((name for bom, name in _BOMS if start.startswith(bom)), "utf-8")
+        # By its BOM, or by where its NULs stand: JSON begins with a character of ASCII.
+        encoding = json.detect_encoding(start)
         self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
         self.text = self._decode(start).removeprefix("\ufeff")
 
@@ -64,7 +59,7 @@ class Window:
         try:
             return self._decoder.decode(block, not block)
         except UnicodeError:
-            raise UnreadableFile("it is not valid text in the encoding of its BOM") from None
+            raise UnreadableFile("it is not valid text in the encoding in which it begins") from None
 
     def next(self) -> str:
         """The next character that is no space, which stays; empty at the end."""

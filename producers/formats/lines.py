@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -13,6 +14,8 @@ from producers.formats.row import UnreadableFile
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 """Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
+_NO_LETTER = re.compile("[\ud800-\udfff]")
+_SEPARATOR = re.compile(r"\ufeff?sep=(.{1,20}?)\s*", re.IGNORECASE)
 STAND_IN = "\ue000"
 """Stands for a delimiter of several characters: a character that nobody assigned."""
 
@@ -56,6 +59,16 @@ def undecodable(encoding: str, error: UnicodeError) -> UnreadableFile:
         )
     reason = error.reason if isinstance(error, UnicodeDecodeError) else "a broken sequence"
     return UnreadableFile(f"it is not valid {encoding}: {reason}", "Set `encoding`.")
+
+
+def beginning(stream: BinaryIO, size: int) -> bytes:
+    """The first bytes of a file, which stays where it is."""
+    if hasattr(stream, "peek"):
+        return bytes(stream.peek(size)[:size])
+    at = stream.tell()
+    start = stream.read(size)
+    stream.seek(at)
+    return start
 
 
 class Lines:
@@ -130,6 +143,23 @@ class Lines:
             self._drop_rest(self._text.readline(MAX_CHARACTERS))
             self._read += 1
 
+    def skip_separator(self, delimiter: str) -> None:
+        """Leave out a line `sep=;`, with which Excel is told the delimiter.
+
+        Raises:
+            UnreadableFile: It names another delimiter.
+        """
+        line = self._again.popleft() if self._again else self._text.readline(MAX_CHARACTERS)
+        found = _SEPARATOR.fullmatch(line)
+        if found is None:
+            self._again.appendleft(line)
+        elif found[1] != delimiter:
+            raise UnreadableFile(
+                f"its first line says that its delimiter is {found[1]!r}", "Set `delimiter`."
+            )
+        else:
+            self._read += 1
+
     def _drop_rest(self, line: str) -> None:
         while line and not line.endswith(("\n", "\r")):
             line = self._text.readline(MAX_CHARACTERS)
@@ -174,9 +204,11 @@ class Lines:
                 f"it is {found[0]}, and no delimited text", "Have it sent as delimited text."
             )
 
-    def undecoded(self) -> bool:
-        """Whether a byte of this row stands for no letter."""
+    def problem(self) -> str:
+        """Why this row's text cannot be taken; empty where it can."""
         for line in self.taken:
-            if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
-                return True
-        return False
+            if not line.isascii() and _NO_LETTER.search(line):
+                return f"it is not valid {self.encoding}"
+        if self.line > 1 and self.taken[0].startswith("\ufeff"):
+            return "it begins with a byte order mark: files were joined here"
+        return ""

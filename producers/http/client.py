@@ -23,6 +23,7 @@ from producers.http.answer import (
     retry_after,
     says_later,
 )
+from producers.http.charset import in_utf8
 from producers.http.connection import ApiKeyAuth, OAuth2Auth, RestConnection
 from producers.http.gate import AddressRefused, Gate, GatedAdapter, origin_of
 from producers.http.login import Login
@@ -218,7 +219,8 @@ class HttpClient:
     def _received(self, response: Any) -> Body:
         most = int(self._connection.max_mb * 1024 * 1024)
         encoding = response.headers.get("Content-Encoding", "")
-        return received(response.raw, encoding, most)
+        body = received(response.raw, encoding, most)
+        return in_utf8(body, response.headers.get("Content-Type", ""))
 
     def _post_form(
         self, url: str, form: dict[str, str], headers: dict[str, str]

@@ -51,16 +51,22 @@ def page_problem(section: Callable[[], BinaryIO], records: str | None, is_paged:
     return f"no array of records{at}"
 
 
-def value_in(section: BinaryIO, path: str) -> Any:
-    """The value to which keys lead; None where there is none."""
+def value_in(section: BinaryIO, path: str) -> tuple[bool, Any]:
+    """Whether keys lead to a value, and the value; a null on the way is one as well."""
     try:
         window = Window(section)
         if not value_at(window, path):
-            return None
+            return False, None
         text, _ = window.skip_value()
-        return json.loads(text)
+        return True, json.loads(text)
     except (UnreadableFile, ValueError):
-        return None
+        pass
+    above = path.rpartition(".")[0]
+    if not above:
+        return False, None
+    section.seek(0)
+    is_there, value = value_in(section, above)
+    return is_there and value is None, None
 
 
 def _is_empty(section: BinaryIO, records: str) -> bool:
@@ -72,7 +78,7 @@ def _is_empty(section: BinaryIO, records: str) -> bool:
 
 
 def _says_failure(section: Callable[[], BinaryIO]) -> str:
-    return next((n for n, is_bad in _SIGNS.items() if is_bad(value_in(section(), n))), "")
+    return next((n for n, is_bad in _SIGNS.items() if is_bad(value_in(section(), n)[1])), "")
 
 
 def _misfit(window: Window) -> str:

@@ -48,11 +48,16 @@ class Offsets(_Paging):
 
 
 class PageCursors(_Paging):
-    """A text in the answer that asks for the next page."""
+    """A text in the answer that asks for the next page.
+
+    Attributes:
+        next_is_optional: Whether an answer of one page has nothing at `next`, not even null.
+    """
 
     type: Literal["cursor"]
     parameter: str = "cursor"
     next: Path
+    next_is_optional: bool = False
 
 
 class LinkHeader(_Paging):
@@ -62,10 +67,11 @@ class LinkHeader(_Paging):
 
 
 class NextUrl(_Paging):
-    """The address of the next page in the answer."""
+    """The address of the next page in the answer; otherwise as `PageCursors`."""
 
     type: Literal["next_url"]
     next: Path
+    next_is_optional: bool = False
 
 
 Paging = Annotated[

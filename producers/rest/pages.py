@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 from urllib.parse import urljoin
 
-from lake.errors import SourceError
 from producers.formats.json import JsonOptions, read, value_at
 from producers.formats.row import BadRow, Row
 from producers.http.answer import Answer, HttpRequest
 from producers.http.client import HttpClient
-from producers.rest.answer_checks import page_problem, value_in
+from producers.rest.answer_checks import page_problem
 from producers.rest.links import next_link
 from producers.rest.options import LinkHeader, NextUrl, Offsets, PageCursors, PageNumbers
+from producers.rest.paging import PageContent, PagingFailed, Repeats, last_page, next_value, warn_where_full
 from producers.rest.sections import FileSection
 
 MOST_BYTES = 4 * 1024**3
@@ -25,10 +25,6 @@ MOST_BYTES = 4 * 1024**3
 
 
 CONDITIONS = ("If-None-Match", "If-Modified-Since")
-
-
-class PagingFailed(SourceError):
-    """The pages do not end, or do not follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class Walk:
         self._size = 0
         self._number = self._paging.start if isinstance(self._paging, PageNumbers | Offsets) else 0
         self._seen: set[str] = set()
-        self._before = ""
+        self._repeats = Repeats()
         self._next: HttpRequest = self._sized(first)
 
     def close(self) -> None:
@@ -187,51 +183,57 @@ class Walk:
                 f"GET {answer.url}: more than {paging.max_pages:,} pages.",
                 "Ask for less at a time, or raise `max_pages`.",
             )
+        content = PageContent(answer.url, lambda: self._section(page), self._records)
         match paging:
             case PageNumbers() | Offsets():
-                self._count(paging, answer, page)
-            case PageCursors():
-                self._turn(answer, value_in(self._section(page), paging.next), paging)
-            case NextUrl():
-                self._turn(answer, value_in(self._section(page), paging.next), None)
+                self._count(paging, content)
+            case PageCursors() | NextUrl():
+                found = next_value(content, paging, is_first=len(self.pages) == 1)
+                self._turn(answer, content, found, paging)
             case LinkHeader():
-                self._turn(answer, next_link(answer.headers.get("link", "")), None)
+                if len(self.pages) == 1 and "link" not in answer.headers:
+                    warn_where_full(content, self._next.params)
+                self._turn(answer, content, next_link(answer.headers.get("link", "")), paging)
 
-    def _count(self, paging: PageNumbers | Offsets, answer: Answer, page: Page) -> None:
+    def _count(self, paging: PageNumbers | Offsets, page: PageContent) -> None:
         """The next number; the end is a page without records, as a short one proves nothing."""
-        count = sum(1 for _ in read(self._section(page), JsonOptions(path=self._records)))
         last = None
-        if isinstance(paging, PageNumbers) and paging.pages is not None:
-            last = _whole(value_in(self._section(page), paging.pages))
+        if isinstance(paging, PageNumbers):
+            last = last_page(page, paging, is_first=len(self.pages) == 1)
+        count = page.count()
         if not count or (last and self._number >= last):
             self.done = True
             return
-        if answer.sha256 == self._before:
-            raise PagingFailed(
-                f"GET {answer.url}: two pages in a row are the same.",
-                f"Does the API know the parameter {paging.parameter!r}?",
-            )
-        self._before = answer.sha256
+        self._repeats.look_at(page, paging.parameter, has_cursor=False)
         self._number += 1 if isinstance(paging, PageNumbers) else count
         self._next = self._sized(self._next)
 
-    def _turn(self, answer: Answer, found: Any, paging: PageCursors | None) -> None:
+    def _turn(
+        self,
+        answer: Answer,
+        page: PageContent,
+        found: Any,
+        paging: PageCursors | NextUrl | LinkHeader,
+    ) -> None:
         if found in (None, "", False):
             self.done = True
             return
         if not isinstance(found, str | int):
             raise PagingFailed(f"GET {answer.url}: what should name the next page is no text.")
-        token = str(found) if paging is not None else urljoin(answer.address, str(found))
-        if token in self._seen or (paging is None and token == answer.address):
+        is_cursor = isinstance(paging, PageCursors)
+        token = str(found) if is_cursor else urljoin(answer.address, str(found))
+        if token in self._seen or (not is_cursor and token == answer.address):
             raise PagingFailed(
                 f"GET {answer.url}: the next page is one that was read already: a loop.",
                 "Mend `paging.next`, or tell whoever runs the API.",
             )
         self._seen.add(token)
-        if paging is None:
-            self._next = replace(self._next, url=token, params={})
-        else:
+        if isinstance(paging, PageCursors):
+            self._repeats.look_at(page, paging.parameter, has_cursor=True)
             self._next = _with(self._next, paging.place, {paging.parameter: found})
+        else:
+            self._repeats.look_at(page, paging.type, has_cursor=True)
+            self._next = replace(self._next, url=token, params={})
 
     def _sized(self, request: HttpRequest) -> HttpRequest:
         paging = self._paging
@@ -247,10 +249,3 @@ def _with(request: HttpRequest, place: str, values: dict[str, Any]) -> HttpReque
     if place == "body":
         return replace(request, body={**(request.body or {}), **values})
     return replace(request, params={**request.params, **{n: str(v) for n, v in values.items()}})
-
-
-def _whole(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None

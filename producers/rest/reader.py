@@ -22,7 +22,7 @@ from producers.rest.options import RestRequest
 from producers.rest.order import before, later
 from producers.rest.pages import Page, Walk
 from producers.rest.requests import Backfill
-from producers.rest.rows import RowForm, in_days, nothing_good, problem_of
+from producers.rest.rows import RowForm, in_days, misnamed, nothing_good, problem_of
 from producers.rest.snapshot import snapshot_batches
 from producers.rest.units import BACKFILL, Unit
 
@@ -218,8 +218,13 @@ class TableReader:
         """
         form = self.form(unit)
         found = problem_of(walk, form)
-        if found is None and unit.request.incremental is None:
+        incremental = unit.request.incremental
+        if found is None and incremental is None:
             found = nothing_good(walk, form)
+        if found is None:
+            cursor = incremental.cursor if incremental is not None else None
+            is_first = "value" not in known and not known.get("complete")
+            found = misnamed(walk, form, cursor, is_first)
         if found is None:
             return
         page, problem = found
@@ -231,7 +236,8 @@ class TableReader:
             yield Batch(self._table, name, cursor, (), [reject])
         raise UnitProblem(
             f"GET {page.url}: {problem}.",
-            "It is asked again; if that stays, check `url`, `records` and `key` of the table.",
+            "It is asked again; if that stays, check `url`, `records`, `key` and"
+            " `incremental.cursor` of the table.",
         )
 
 

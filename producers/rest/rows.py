@@ -175,6 +175,40 @@ def nothing_good(walk: Walk, form: RowForm) -> tuple[Page, str] | None:
     return first[0], f"none of its {count:,} items is a record: {first[1]}"
 
 
+def misnamed(
+    walk: Walk, form: RowForm, cursor: str | None, is_first: bool
+) -> tuple[Page, str] | None:
+    """Which column of the configuration no record has at all: its name may be misspelled.
+
+    Args:
+        walk: The answer.
+        form: The table, whose `key` names columns.
+        cursor: The column of `incremental`.
+        is_first: Whether it is the first answer; later on, a single record may be odd by itself.
+    """
+    missing = {name: "key" for name in form.spec.key}
+    missing |= {cursor: "incremental.cursor"} if cursor is not None else {}
+    first: Page | None = None
+    count = 0
+    for _, page, row in walk.rows():
+        if isinstance(row, BadRow) or form.lacks(row.values) is not None:
+            continue
+        there = {n for n in missing if n in row.values and (n != cursor or _says(row.values[n]))}
+        missing = {name: m for name, m in missing.items() if name not in there}
+        if not missing:
+            return None
+        first, count = first or page, count + 1
+    if first is None or (count == 1 and not is_first):
+        return None
+    name, setting = next(iter(missing.items()))
+    records = "its record has no" if count == 1 else f"none of its {count:,} records has"
+    return first, f"{records} {name}, which `{setting}` names"
+
+
+def _says(value: Any) -> bool:
+    return value is not None and value != ""
+
+
 def in_days(column: str, first: date | None, last: date | None) -> Keep:
     """Keeps records whose column has a day from `first` to `last`, or none that can be read."""
 

@@ -15,7 +15,7 @@ class FileSection:
     """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._at, self._end = file, start, start + size
+        self._file, self._start, self._at, self._end = file, start, start, start + size
 
     def read(self, most: int = -1) -> bytes:
         """As a file does."""
@@ -24,3 +24,8 @@ class FileSection:
         block = self._file.read(left if most < 0 else min(most, left))
         self._at += len(block)
         return block
+
+    def seek(self, place: int) -> int:
+        """Go to a place, counted from where the part begins."""
+        self._at = min(self._start + place, self._end)
+        return self._at - self._start

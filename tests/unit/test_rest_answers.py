@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import structlog
 
 from lake.errors import ServiceUnreachable
 from producers.http.answer import retry_after
+from producers.http.connection import RestConnection
 from producers.http.gate import is_private
+from producers.http.reader import HttpReader
 from tests.unit.rest_lab import Asked, Reply, RestLab, Server, serving, table
 
 ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
@@ -116,6 +119,62 @@ def test_packed_answers_and_those_with_a_bom_are_read(
     server.says["/things"] = Reply(content, headers=headers)
     assert made.poll() == [*ROWS, {"id": 9}]
     assert made.states() == {}
+
+
+LETTERS = [{"id": 1, "name": "Ñandú"}]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "encoding"),
+    [
+        ("application/json; charset=ISO-8859-1", "latin-1"),
+        ('application/json;charset="windows-1252"', "cp1252"),
+        ("text/plain; Charset=UTF-16", "utf-16"),
+        ("application/json; charset=utf-16", "utf-16-be"),
+        ("application/json; charset=utf-16", "utf-16-le"),
+        ("application/json; charset=UTF-16LE", "utf-16-le"),
+        ("application/json; charset=cp037", "cp037"),
+        ("application/json; charset=iso-8859-15", "iso-8859-15"),
+        ("application/json; charset=ISO-8859-1", "utf-8"),
+        ("application/json; charset=us-ascii", "utf-8"),
+        ("application/json; charset=ISO-8859-1", "utf-8-sig"),
+        ("application/json; charset=nonsense", "utf-8"),
+        ("application/json; charset=hex", "utf-8"),
+        ("application/json; charset", "utf-8"),
+        ("application/json", "utf-16-be"),
+        ("application/json", "utf-32-le"),
+    ],
+)
+def test_the_charset_of_an_answer_is_honoured(
+    tmp_path: Path, server: Server, content_type: str, encoding: str
+) -> None:
+    content = json.dumps(LETTERS, ensure_ascii=False).encode(encoding)
+    server.says["/things"] = Reply(content, headers={"Content-Type": content_type})
+    made = lab(tmp_path, server)
+    assert made.poll()[:1] == LETTERS
+    assert made.poll() == [] and made.rejects == []
+
+
+def test_a_charset_that_is_not_that_of_the_answer_alters_nothing(
+    tmp_path: Path, server: Server
+) -> None:
+    content = b'[{"id": 1, "name": "\xd1"}, {"id": 2}]'
+    for charset in ("us-ascii", "utf-8", "utf-16"):
+        kind = {"Content-Type": f"application/json; charset={charset}"}
+        server.says["/things"] = Reply(content, headers=kind)
+        made = lab(tmp_path, server)
+        assert [row["id"] for row in made.poll() if row["id"] < 9] == [2]
+        assert "bytes that are not UTF-8" in made.rejects[0].reason
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "application/atom+xml", "text/csv"])
+def test_a_connector_of_ones_own_gets_texts_in_utf_8_and_xml_as_it_is(
+    server: Server, kind: str
+) -> None:
+    content = "ñ;á\n".encode("latin-1")
+    server.says["/a"] = Reply(content, headers={"Content-Type": f"{kind}; charset=ISO-8859-1"})
+    with closing(HttpReader("own", RestConnection(base_url=server.url))) as http:
+        assert http.get("/a") == (content if "xml" in kind else "ñ;á\n".encode())
 
 
 def test_numbers_keep_every_digit_and_a_bad_record_costs_itself(
@@ -435,6 +494,11 @@ def test_a_truncated_answer_is_retried(tmp_path: Path, server: Server) -> None:
     body = json.dumps(ROWS).encode()
     server.says["/things"] = Reply(body, length=len(body) + 1)
     costs_itself_alone(lab(tmp_path, server), "retrying", "IncompleteRead|ProtocolError|Incomplete")
+    chunks = b"%x\r\n%s\r\n" % (len(body), body)
+    for cut in (chunks, chunks[:-9], chunks + b"zz\r\n"):  # its end is a chunk of length 0
+        chunked = {"Transfer-Encoding": "chunked", "Connection": "close"}
+        server.says["/things"] = Reply(cut, headers=chunked, length=None)
+        costs_itself_alone(lab(tmp_path, server), "retrying", "IncompleteRead|Protocol|Invalid")
     packed = gzip.compress(body)[:-3]
     server.says["/things"] = Reply(packed, headers={"Content-Encoding": "gzip"})
     costs_itself_alone(lab(tmp_path, server), "retrying", "broken: it ends in the middle")

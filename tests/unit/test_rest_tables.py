@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from ducklake.cli.redriven_answers import is_carried_out
 from lake.errors import ConfigError, ServiceUnreachable
@@ -177,6 +178,100 @@ def test_pages_without_end_and_pages_that_are_gone_are_named(
     made.restart()
     assert made.poll() == []
     assert "page 2 answers 404" in made.states()["things"][1]
+
+
+def test_pages_that_differ_in_all_but_their_records_are_a_loop(
+    tmp_path: Path, server: Server
+) -> None:
+    """An API that does not know the parameter, and tells the time in each answer."""
+    server.says["/things"] = lambda asked: Reply(
+        {"at": len(server.asked), "next": str(len(server.asked)), "data": [{"id": 1}]}
+    )
+    for paging in ({"type": "page"}, {"type": "cursor", "next": "next"}):
+        server.asked.clear()
+        made = of(tmp_path, server, records="data", paging=paging)
+        assert made.poll() == []
+        assert "pages in a row are the same" in made.states()["things"][1]
+        assert len(server.asked) <= 3
+    empty = [{"data": [], "next": str(n)} for n in range(5)] + [{"data": [{"id": 1}], "next": None}]
+    server.says["/things"] = lambda asked: Reply(empty[int(asked.query.get("cursor", -1)) + 1])
+    made = of(tmp_path, server, records="data", paging={"type": "cursor", "next": "next"})
+    assert ids(made.poll()) == [1], "pages without records are none that repeat"
+
+
+@pytest.mark.parametrize(
+    ("answer", "paging", "said"),
+    [
+        ({"next": "x"}, {"type": "cursor", "next": "nxt"}, "no nxt, which `paging.next` names"),
+        ({"next": "/x"}, {"type": "next_url", "next": "meta.next"}, "has no meta.next"),
+        ({"meta": {"nexT": "x"}}, {"type": "cursor", "next": "meta.next"}, "has no meta.next"),
+        ({"pages": 2}, {"type": "page", "pages": "page"}, "no page, which `paging.pages` names"),
+        ({"pages": "two"}, {"type": "page", "pages": "pages"}, "no whole number at pages"),
+        ({"pages": {"n": 2}}, {"type": "page", "pages": "pages"}, "no whole number at pages"),
+    ],
+)
+def test_a_path_of_paging_that_leads_nowhere_is_named(
+    tmp_path: Path, server: Server, answer: dict[str, Any], paging: dict[str, Any], said: str
+) -> None:
+    """A misspelled one would read the first page alone, and all would look well."""
+    server.say("/things", {"data": [{"id": 1}], **answer})
+    made = of(tmp_path, server, records="data", paging=paging)
+    assert made.poll() == []
+    state, reason = made.states()["things"]
+    assert state == "stopped" and said in reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "more"),
+    [
+        ({"meta": {"next": None}}, {}),
+        ({"meta": {"next": ""}}, {}),
+        ({"meta": None}, {}),
+        ({}, {"next_is_optional": True}),
+        ({"meta": {}}, {"next_is_optional": True}),
+    ],
+)
+def test_an_only_page_says_that_it_is_the_last(
+    tmp_path: Path, server: Server, answer: dict[str, Any], more: dict[str, Any]
+) -> None:
+    server.say("/things", {"data": [{"id": 1}], **answer})
+    paging = {"type": "cursor", "next": "meta.next", **more}
+    made = of(tmp_path, server, records="data", paging=paging)
+    assert ids(made.poll()) == [1]
+    assert made.states() == {}
+    server.say("/things", {"data": []})
+    made.restart()
+    assert made.poll() == [] and made.states() == {}, "nothing can be missing where nothing came"
+
+
+def test_a_full_page_without_a_link_header_is_warned_of(tmp_path: Path, server: Server) -> None:
+    server.say("/things", [{"id": 1}, {"id": 2}])
+    for size, warnings in ((2, 1), (100, 0)):
+        made = of(tmp_path, server, paging={"type": "link_header"}, params={"per_page": size})
+        with capture_logs() as logs:
+            assert ids(made.poll()) == [1, 2]
+        assert [entry["event"] for entry in logs].count("link_header_missing") == warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "said"),
+    [
+        ({"incremental": {"cursor": "att", "parameter": "s"}}, ["id"], "att, which `incremental"),
+        ({}, ["id", "sucursal"], "none of its 2 records has sucursal, which `key` names"),
+        ({}, ["idd"], "it has none of the columns idd"),
+    ],
+)
+def test_a_column_that_no_record_has_stops_its_table_by_name(
+    tmp_path: Path, server: Server, options: dict[str, Any], key: list[str], said: str
+) -> None:
+    """Not each of its good records as a dead letter."""
+    server.say("/things", [{"id": 1, "at": 1}, {"id": 2, "at": 2}])
+    made = RestLab(tmp_path, server.url, {"things": table("/things", key=key, **options)})
+    for _ in range(2):
+        with pytest.raises(ServiceUnreachable, match=said):
+            made.poll()
+        made.restart()
+    assert made.rows == [] and len(made.rejects) == 1
 
 
 def test_links_of_the_header_are_found() -> None:
