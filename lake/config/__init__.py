@@ -11,7 +11,7 @@ from lake.config.connections import (
     MysqlConnection,
     SftpConnection,
 )
-from lake.config.endpoints import Endpoints, PostgresEndpoint, StackState
+from lake.config.endpoints import NOWHERE, Endpoints, PostgresEndpoint, StackState
 from lake.config.loading import CONFIG_NAME, find_config, json_schema, load_config
 from lake.config.project import Config
 from lake.config.relations import DEAD_LETTERS, TableRef
@@ -41,6 +41,7 @@ __all__ = [
     "MYSQL",
     "MYSQL_CDC",
     "MYSQL_POLL",
+    "NOWHERE",
     "AlertCommand",
     "Config",
     "Connection",

@@ -41,6 +41,10 @@ class Endpoints:
         return {"bootstrap.servers": self.kafka, **quiet, **self.kafka_options, **named}
 
 
+NOWHERE = Endpoints("", {}, "", PostgresEndpoint("", 0, "", "", ""))
+"""For who asks a source's server alone, which may be up when the services of the lake are not."""
+
+
 class StackState:
     """What the embedded stack says of itself.
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, time
 
 import structlog
 
-from lake.config import Config, Endpoints, Section, Source, Table
+from lake.config import NOWHERE, Config, Endpoints, Section, Source, Table
 from lake.errors import DeadLetterLimit
 from producers.base import Batch, Connector, Cursors, Problem, TableState, Trouble
 from producers.cursors import committed_cursors
 from producers.files.batches import FileReader, Unsettled
 from producers.files.checks import changed_options, file_problems, options_model
+from producers.files.column_checks import column_problems
 from producers.files.folder import FileMissing, FileState, FileUnavailable, Folder, shown
 from producers.files.matching import is_pattern, matching_files
 from producers.files.quiet import QuietFiles
@@ -66,8 +67,15 @@ class FileConnector(Connector):
 
     @classmethod
     def server_problems(cls, config: Config, name: str) -> Iterator[Problem]:
-        """Tables whose files are read again, since options of their reader have changed."""
+        """Columns that the newest files lack, and tables whose files are read again.
+
+        They are, since options of their reader have changed.
+        """
         source = config.settings.sources[name]
+        made = cls(name, source, config, NOWHERE)
+        with made.open_folder() as folder:
+            for table, spec in source.tables.items():
+                yield from column_problems(folder, table, spec, made._forms[table])
         cursors = committed_cursors(config.endpoints(), name)
         yield from changed_options(source, cursors)
 

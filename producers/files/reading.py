@@ -164,7 +164,7 @@ def _named(error: BaseException) -> BaseException:
 def _encoded(form: FileForm, rows: Iterator[Row | BadRow]) -> Iterator[EncodedRow | BadRow]:
     """Rows with their JSON; one that no message can hold is a bad row."""
     typed = form.typed if form.format.is_text else frozenset()
-    is_first, has_header = True, form.format.count is not None
+    is_first, has_header = True, form.format.has_header
     for row in rows:
         if isinstance(row, BadRow):
             yield row

@@ -33,6 +33,7 @@ class Format:
         count: Counts the good rows faster than the reader does, where there is such a way.
         is_text: Whether every value is text, of which an empty one may be a NULL.
         has_lines: Whether each row ends with a line: then a file may grow.
+        has_header: Whether all rows of a file have the same columns.
     """
 
     options: type[FileOptions]
@@ -40,20 +41,21 @@ class Format:
     count: Callable[[BinaryIO, Any], int] | None = None
     is_text: bool = False
     has_lines: bool = False
+    has_header: bool = False
 
 
-_DELIMITED = Format(delimited.DelimitedOptions, delimited.read, delimited.count, True, True)
-_TABBED = Format(delimited.TabbedOptions, delimited.read, delimited.count, True, True)
+_DELIMITED = Format(delimited.DelimitedOptions, delimited.read, delimited.count, True, True, True)
+_TABBED = Format(delimited.TabbedOptions, delimited.read, delimited.count, True, True, True)
 _LINES = Format(json.JsonLinesOptions, json.read_lines, has_lines=True)
-_WORKBOOK = Format(spreadsheet.SpreadsheetOptions, spreadsheet.read)
+_WORKBOOK = Format(spreadsheet.SpreadsheetOptions, spreadsheet.read, has_header=True)
 FORMATS: Mapping[str, Format] = {
     ".csv": _DELIMITED,
-    ".fwf": Format(fixed_width.FixedWidthOptions, fixed_width.read, is_text=True, has_lines=True),
+    ".fwf": Format(fixed_width.FixedWidthOptions, fixed_width.read, None, True, True, True),
     ".json": Format(json.JsonOptions, json.read),
     ".jsonl": _LINES,
     ".ndjson": _LINES,
     ".ods": _WORKBOOK,
-    ".parquet": Format(parquet.ParquetOptions, parquet.read),
+    ".parquet": Format(parquet.ParquetOptions, parquet.read, has_header=True),
     ".tsv": _TABBED,
     ".txt": _DELIMITED,
     ".xls": _WORKBOOK,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lake.config import Config, Endpoints, Source, Table
+from lake.config import NOWHERE, Config, Endpoints, Source, Table
 from lake.errors import DuckLakeError, ServiceUnreachable
-from producers.base import Batch, Cursors
+from producers.base import Batch, Cursors, Problem
 from producers.connections import ConnectionUse, connect_as
 from producers.cursors import committed_cursors
 from producers.http.answer import NotAnswered
 from producers.http.client import HttpClient
 from producers.http.connection import RestConnection
 from producers.pace import Pace, PacedConnector
+from producers.rest.first_answers import answer_problems
 from producers.rest.options import RestRequest, RestTable, YearsOf
 from producers.rest.parameters import mysql_use, values_of
 from producers.rest.reader import TableReader, UnitProblem
@@ -68,6 +70,17 @@ class RestConnector(PacedConnector):
                         years = YearsOf(first_and_last="", connection=values["connection"])
                         found.append(mysql_use(("sources", name, *at, "each", str(word)), years))
         return found
+
+    @classmethod
+    def server_problems(cls, config: Config, name: str) -> Iterator[Problem]:
+        """What the first page of each table's newest part has against its configuration."""
+        source = config.settings.sources[name]
+        with closing(cls(name, source, config, NOWHERE)) as made:
+            for table, spec in source.tables.items():
+                newest = {id(part.unit.request): part for part in made._units(table)}
+                for part in newest.values():
+                    asked = (part.client, part.base_url, part.unit)
+                    yield from answer_problems(table, spec, *asked)
 
     def close(self) -> None:
         """Close the connections."""

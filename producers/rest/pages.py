@@ -97,15 +97,18 @@ class Walk:
         """Whether the answer is one object, where no array was asked for."""
         return len(self.pages) == 1 and value_at(self._section(self.pages[0]), self._records) == "{"
 
-    def fetch(self) -> None:
+    def fetch(self, most: int | None = None) -> None:
         """Fetch the pages that are missing.
+
+        Args:
+            most: Of all pages; by default there is no limit of this kind.
 
         Raises:
             NotAnswered: One could not be had now; call it again later.
             RequestRefused: One will not be had.
             PagingFailed: They do not end.
         """
-        while not self.done:
+        while not self.done and (most is None or len(self.pages) < most):
             answer = self._client.send(self._next)
             try:
                 self._take(answer)

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from ducklake.cli.app import app
 from lake.errors import ConfigError
 from producers.files.checks import changed_options
+from producers.files.column_checks import column_problems
+from producers.files.connector import FileConnector
 from tests.unit.files_lab import FilesLab, files_config, files_lab
+from tests.unit.test_odd_files import workbook
 
 TABLE: dict[str, Any] = {"t": {"file": "t.csv", "key": ["id"]}}
 
@@ -77,7 +83,7 @@ def test_packed_files_are_read_as_what_they_hold(tmp_path: Path) -> None:
 
 def test_a_file_from_before_the_start_date_is_not_read(tmp_path: Path) -> None:
     lab = lab_of(tmp_path, "*.csv", start_date="2026-01-01")
-    lab.drop("old.csv", b"id\n1\n", at=1_700_000_000)
+    lab.drop("c_old.csv", b"id\n1\n", at=1_700_000_000)
     lab.drop("new.csv", b"id\n2\n", at=1_780_000_000)
     lab.drain()
     assert [row["id"] for row in lab.rows()] == ["2"]
@@ -349,3 +355,70 @@ def test_an_empty_cell_of_a_typed_column_is_null(tmp_path: Path) -> None:
         {"n": "1", "text": "", "other": ""},
         {"n": None, "text": "x", "other": "y"},
     ]
+
+
+def test_columns_that_the_newest_file_lacks_are_found_before_it_is_read(tmp_path: Path) -> None:
+    made = {
+        "csv": {"file": "c_*.csv", "key": ["skuu"], "columns": {"cost": "DOUBLE", "n": "BIGINT"}},
+        "xlsx": {"file": "a.xlsx", "key": ["b"]},
+        "json": {"file": "a.json", "key": ["id", "nr"], "columns": {"seldom": "BIGINT"}},
+        "gz": {"file": "a.tsv.gz", "key": ["id"], "columns": {"no": "DATE"}},
+        "late": {"file": "late.csv", "key": ["id"]},
+        "empty": {"file": "empty.csv", "key": ["id"]},
+        "broken": {"file": "a.parquet", "key": ["id"]},
+        "free": {"file": "none.csv"},
+        "good": {"file": "good.csv", "key": ["id"], "columns": {"n": "BIGINT"}},
+    }
+    lab = files_lab(tmp_path, made)
+    lab.drop("c_old.csv", b"skuu,cost,n\n", at=1)
+    lab.drop("c_new.csv", b"sku,n,x\n" + b"1,2,3\n" * 300_000, at=2)  # its beginning will do
+    lab.drop("a.xlsx", workbook(["a"], [1]))
+    lab.drop("a.json", b'[{"id": 1, "n": 2}, {"id": 2}]')
+    lab.drop("a.tsv.gz", gzip.compress(b"id\tn\n1\t2\n"))
+    lab.drop("empty.csv", b"id\n")
+    lab.drop("a.parquet", b"no Parquet")
+    lab.drop("good.csv", b"id,n\n1,2\n", at=0)
+    assert isinstance(lab.source, FileConnector)
+    told: dict[bool, set[str]] = {True: set(), False: set()}
+    with lab.source.open_folder() as folder:
+        for table, spec in lab.source.source.tables.items():
+            for problem in column_problems(folder, table, spec, lab.source._forms[table]):
+                told[problem.is_error].add(f"{'.'.join(problem.at[1:])}: {problem.what}")
+    assert told[True] == {
+        "csv.key: c_new.csv has no column 'skuu'; did you mean 'sku'?",
+        "csv.columns: c_new.csv has no column 'cost'; known: n, sku, x",
+        "xlsx.key: a.xlsx has no column 'b'; known: a",
+        "json.key: a.json has no column 'nr' in its first 2 rows; did you mean 'n'?",
+        "gz.columns: a.tsv.gz has no column 'no'; did you mean 'n'?",
+    }
+    lacking = "its columns were not compared with `key`, `columns`"
+    assert told[False] == {
+        "json.columns: a.json has no column 'seldom' in its first 2 rows; known: id, n",
+        f"late: no file late.csv yet: {lacking}",
+        f"empty: empty.csv: {lacking}: it has no rows",
+        f"broken: a.parquet: {lacking}: it is not Parquet, or damaged (ArrowInvalid)",
+    }
+
+
+def test_config_check_finds_a_key_that_the_file_lacks(tmp_path: Path) -> None:
+    """Whether or not the services of the lake are up; where the source is not, it says so."""
+
+    def check(key: str, *words: str, source: dict[str, Any] | None = None) -> Any:
+        config = files_config(tmp_path, {"t": {"file": "t.csv", "key": [key]}}, source)
+        settings = yaml.safe_load(config.path.read_text())
+        del settings["services"]
+        config.path.write_text(yaml.safe_dump(settings))
+        return CliRunner().invoke(app, ["config", "check", "--config", str(config.path), *words])
+
+    drops = tmp_path / "drops"
+    drops.mkdir()
+    (drops / "t.csv").write_bytes(b"sku,n\n1,2\n")
+    found = check("skuu")
+    assert isinstance(found.exception, ConfigError)
+    assert "sources.drops.tables.t.key: t.csv has no column 'skuu'" in str(found.exception)
+    assert check("skuu", "--offline").exit_code == 0
+    told = check("sku")
+    assert told.exit_code == 0 and "sources.drops: not checked against its server" in told.stdout
+    nowhere = {"type": "sftp", "connection": {"host": "127.0.0.1", "port": 1, "user": "u"}}
+    told = check("skuu", source=nowhere)
+    assert told.exit_code == 0 and "sources.drops: not checked against its server" in told.stdout

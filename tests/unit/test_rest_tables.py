@@ -17,7 +17,7 @@ from ducklake.cli.redriven_answers import is_carried_out
 from lake.errors import ConfigError, ServiceUnreachable
 from producers.frames import exact_frame, frame_rows
 from producers.http.answers import json_items
-from producers.registry import check_sources
+from producers.registry import check_sources, server_problems
 from producers.reject_limits import RejectLimits
 from producers.rest.links import next_link
 from producers.rest.order import before, order_of
@@ -796,3 +796,42 @@ def test_a_frame_of_an_answer_keeps_integers_beside_what_is_missing() -> None:
     [exact] = json_items(b'{"a": 12345678901234.5678, "b": {"c": [1, null]}}')
     assert exact == {"a": "12345678901234.5678", "b": {"c": [1, None]}}
     assert frame_rows(exact_frame([exact])) == [exact]
+
+
+def test_config_check_compares_each_table_with_its_first_page(
+    tmp_path: Path, server: Server
+) -> None:
+    rows = [{"id": 1, "at": 1}]
+    server.say("/good", {"data": rows, "next": None})
+    server.say("/bare", rows)
+    server.say("/down", b"", 503)
+    server.say("/page", b"<html>")
+    cursor = {"records": "data", "paging": {"type": "cursor", "next": "next"}}
+    tables = {
+        "good": table("/good", **cursor),
+        "key": table("/good", key=["id", "idd"], **cursor),
+        "next": table("/good", records="data", paging={"type": "cursor", "next": "nxt"}),
+        "records": table("/good", records="dta"),
+        "since": table("/bare", incremental={"cursor": "att", "parameter": "since", "start": 0}),
+        "down": table("/down"),
+        "page": table("/page"),
+        "late": table("/nowhere"),
+    }
+    made = RestLab(tmp_path, server.url, tables)
+    told = list(server_problems(made.config, "api"))
+    lines = {line.partition("api.tables.")[2] for line, is_error in told if is_error}
+    expected = {
+        "key: ": "its record has no idd, which `key` names",
+        "next: ": "its first page has no nxt, which `paging.next` names",
+        "records: ": "has no dta",
+        "since: ": "its record has no att, which `incremental.cursor` names",
+        "page: ": "not JSON, but HTML or XML",
+    }
+    assert {line.partition(" ")[0] + " " for line in lines} == expected.keys()
+    for start, said in expected.items():
+        assert any(line.startswith(start) and said in line for line in lines), lines
+    notes = [line.partition("api.tables.")[2] for line, is_error in told if not is_error]
+    assert all("not checked against its answer" in note for note in notes)
+    assert [note.partition(":")[0] for note in notes] == ["down", "late"]
+    asked = len(server.asked)
+    assert asked == len(tables), "one page each"
