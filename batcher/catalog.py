@@ -179,7 +179,9 @@ def refresh_dead_letters(
 
 def _as_batch(ledger: LedgerReader, entries: Sequence[DeadLetterEntry]) -> pa.RecordBatch:
     """Dead letters as raw.dead_letters has them."""
-    payloads = [payload or _LOST for payload in ledger.dead_letters.payloads(entries)]
+    payloads = [
+        payload or _LOST for payload in ledger.dead_letters.payloads(entries, SHOWN_BYTES)
+    ]
     columns: list[list[object]] = [
         [e.topic for e in entries],
         [e.partition for e in entries],
@@ -187,8 +189,8 @@ def _as_batch(ledger: LedgerReader, entries: Sequence[DeadLetterEntry]) -> pa.Re
         [round(e.kafka_ts * 1e6) for e in entries],
         [e.source_table for e in entries],
         [e.reason for e in entries],
-        [p.key and p.key[:SHOWN_BYTES] for p in payloads],
-        [p.value and p.value[:SHOWN_BYTES] for p in payloads],
+        [p.key for p in payloads],
+        [p.value for p in payloads],
         [p.headers for p in payloads],
         [e.value_bytes for e in entries],
         [e.state for e in entries],

@@ -47,10 +47,9 @@ from lake.storage.paths import LakePaths
 
 log = structlog.get_logger()
 POLL_SECONDS = 0.05
-POLL_MESSAGES, POLL_BYTES = 5_000, 16 * 1024 * 1024
+POLL_MESSAGES, POLL_BYTES, FIRST_BYTES = 5_000, 4 * 1024 * 1024, 256 * 1024
 IDLE_MOVE_SECONDS = 5.0
-RETRY_SECONDS = 2.0
-HELD_SECONDS = 0.1
+RETRY_SECONDS, HELD_SECONDS = 2.0, 0.1
 MOVES_WITHIN = 300.0
 """Seconds within which the loop moves: one step of it waits up to two minutes for Kafka."""
 
@@ -87,7 +86,7 @@ class LakeWriter:
         self._limits = config.settings.consumer
         self._progress = progress
         self._heartbeat = heartbeat
-        self._fetch_sizer = FetchSizer(POLL_MESSAGES, POLL_BYTES)
+        self._fetch_sizer = FetchSizer(POLL_MESSAGES, POLL_BYTES, FIRST_BYTES)
         self._pace = FlushPace()
         with ExitStack() as opening:
             self._open(opening, endpoints)
@@ -209,15 +208,16 @@ class LakeWriter:
             self._member.seek(topic, self._tables.reload(topic).position)
 
     def _due(self) -> Iterator[str]:
-        """The tables whose buffer must become a commit now."""
+        """The tables whose buffer must become a commit now, the quick ones first."""
         now = time.monotonic()
         left = {}
         sizes = {topic: buffer.size(now) for topic, buffer in self._tables.buffers.items()}
         active = sum(size.rows > 0 for size in sizes.values())
-        for topic, size in sizes.items():
+        for topic, size in sorted(sizes.items(), key=lambda item: item[1].bytes):
             idle = self._tables.buffers[topic].idle_move(now)
             is_moved = idle > 0 and (self._once or idle >= IDLE_MOVE_SECONDS)
-            if is_moved or flush_is_due(size, self._limits, self._pace.allows(topic, now, active)):
+            allowed = self._pace.allows(topic, now, active, size)
+            if is_moved or flush_is_due(size, self._limits, allowed):
                 yield topic
             else:
                 left[topic] = size
@@ -225,9 +225,9 @@ class LakeWriter:
 
     def _flush_all(self, topics: Iterable[str]) -> None:
         for topic in topics:
-            began = time.monotonic()
+            size = self._tables.buffers[topic].size(began := time.monotonic())
             self._flush(topic)
-            self._pace.flushed(topic, began, time.monotonic())
+            self._pace.flushed(topic, size, began, time.monotonic())
 
     # One table -----------------------------------------------------------------------------
 

@@ -27,12 +27,13 @@ class FetchSizer:
     Args:
         messages: At most so many.
         bytes: About so many of their bytes, keys included.
+        size: What one is taken for before any has been seen, in bytes.
     """
 
-    def __init__(self, messages: int, bytes: int) -> None:
+    def __init__(self, messages: int, bytes: int, size: float = _USUAL_BYTES) -> None:
         self._messages = messages
         self._bytes = bytes
-        self._size = _USUAL_BYTES
+        self._size = size
 
     def messages(self) -> int:
         """The number to ask for now."""

@@ -41,6 +41,14 @@ class Watermarks:
     high: int
 
 
+MOST_FLUSH_SECONDS = 2.0
+"""What one flush takes, about: all other tables wait meanwhile."""
+LEAST_FLUSH_BYTES = 2 * 1024 * 1024
+"""Of a table whose speed is not known; decoding this takes some seconds at the worst."""
+LARGE_ROW_BYTES = 4 * 1024
+"""A row of so many bytes may be one of very many columns, which are slow to decode."""
+
+
 class FlushPace:
     """When a table may be flushed before its records have reached the age limit.
 
@@ -52,21 +60,39 @@ class FlushPace:
     def __init__(self) -> None:
         self._last_at: dict[str, float] = {}
         self._took: dict[str, float] = {}
+        self._rates: dict[str, tuple[float, float]] = {}
 
-    def flushed(self, table: str, began: float, ended: float) -> None:
-        """Take note of a flush."""
+    def flushed(self, table: str, size: BufferSize, began: float, ended: float) -> None:
+        """Take note of a flush of so much."""
         self._took[table], self._last_at[table] = ended - began, ended
+        if size.rows and size.bytes >= LEAST_FLUSH_BYTES // 2:
+            rate = size.bytes / max(ended - began, 0.001)
+            self._rates[table] = rate, size.bytes / size.rows
 
-    def allows(self, table: str, now: float, active: int) -> bool:
+    def allows(self, table: str, now: float, active: int, size: BufferSize) -> bool:
         """Whether a table may be flushed now.
 
         Args:
             table: Its topic.
             now: The moment.
             active: How many tables have something to flush: all of them share the worker's time.
+            size: What it has.
         """
+        if size.bytes >= self._most_bytes(table, size):
+            return True
         pause = max(PAUSE_SECONDS, self._took.get(table, 0.0) * active / FLUSH_SHARE)
         return now - self._last_at.get(table, -math.inf) >= pause
+
+
+    def _most_bytes(self, table: str, size: BufferSize) -> float:
+        """What of a table's large rows one flush may take: others wait no longer than a while."""
+        row = size.bytes / max(1, size.rows)
+        if row < LARGE_ROW_BYTES:
+            return math.inf
+        rate, usual_row = self._rates.get(table, (0.0, row))
+        if row > 4 * usual_row:  # they are others than before
+            rate = 0.0
+        return max(LEAST_FLUSH_BYTES, rate * MOST_FLUSH_SECONDS)
 
 
 def flush_is_due(buffer: BufferSize, limits: Consumer, allowed: bool = False) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lake.errors import CommitConflict
 from lake.failpoints import failpoint
 from lake.ledger.core import LedgerCore, now
-from lake.ledger.payloads import Payload, PayloadReader, Payloads
+from lake.ledger.payloads import MAX_VALUE_BYTES, Payload, PayloadReader, Payloads
 from lake.ledger.statements import add_commit
 from lake.records import REJECTS_TOPIC, OffsetRange
 
@@ -190,13 +190,17 @@ class DeadLetterReader:
         )
         return [offset for (offset,) in found]
 
-    def payload(self, entry: DeadLetterEntry) -> Payload | None:
-        """What is kept of a dead letter's record; None: its bytes are lost."""
-        return self._payloads.get(entry.topic_id, entry.partition, entry.offset)
+    def payload(
+        self, entry: DeadLetterEntry, most: int = MAX_VALUE_BYTES
+    ) -> Payload | None:
+        """What is kept of a dead letter's record, or its first bytes; None: its bytes are lost."""
+        return self._payloads.get(entry.topic_id, entry.partition, entry.offset, most)
 
-    def payloads(self, entries: Sequence[DeadLetterEntry]) -> Iterator[Payload | None]:
+    def payloads(
+        self, entries: Sequence[DeadLetterEntry], most: int = MAX_VALUE_BYTES
+    ) -> Iterator[Payload | None]:
         """The same for many, one after the other."""
-        return map(self.payload, entries)
+        return (self.payload(entry, most) for entry in entries)
 
     def copy_to(self, path: Path) -> bool:
         """Write the bytes of all dead letters to a new file; False: there are none yet."""

@@ -56,15 +56,24 @@ class PayloadReader:
         self._file = paths.dead_letters
         self._db: sqlite3.Connection | None = None
 
-    def get(self, topic_id: str, partition: int, offset: int) -> Payload | None:
-        """The record of one dead letter; None: its bytes are lost, or were removed."""
+    def get(
+        self, topic_id: str, partition: int, offset: int, most: int = MAX_VALUE_BYTES
+    ) -> Payload | None:
+        """The record of one dead letter; None: its bytes are lost, or were removed.
+
+        Args:
+            topic_id: Of its topic.
+            partition: Its partition.
+            offset: Its offset.
+            most: Bytes of key and value that are wanted.
+        """
         db = self._opened()
         if db is None:
             return None
         row = db.execute(
-            "SELECT key, value, headers FROM payloads"
-            " WHERE topic_id = ? AND partition = ? AND offset = ?",
-            (topic_id, partition, offset),
+            "SELECT substr(key, 1, :most), substr(value, 1, :most), headers FROM payloads"
+            " WHERE topic_id = :id AND partition = :partition AND offset = :offset",
+            {"most": most, "id": topic_id, "partition": partition, "offset": offset},
         ).fetchone()
         return None if row is None else Payload(*row)
 

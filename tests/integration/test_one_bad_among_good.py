@@ -22,6 +22,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
+from batcher.catalog import SHOWN_BYTES, opened, refresh_dead_letters
 from batcher.postgres import PostgresExport
 from consumers.ingest.lake_writer import LakeWriter
 from lake.config import Config, load_config
@@ -309,6 +310,86 @@ def test_good_tables_of_apis_and_of_dlt_reach_postgresql(
 
 def entry(url: str) -> dict[str, Any]:
     return {"key": ["id"], "options": {"url": url}}
+
+
+def test_a_bad_file_of_135_mb_makes_neither_process_nor_lake_large(
+    tmp_path: Path, stack_config: Config
+) -> None:
+    """Its first bytes are kept beside the ledger; what is shown of them is shorter still."""
+    bad, good = unique("bad"), unique("good")
+    tables = {
+        bad: {"file": "bad.csv", "options": QUICK},
+        good: {"file": "good.csv", "options": QUICK},
+    }
+    lake = make(tmp_path, stack_config, tables, {})
+    with (lake.folder / "bad.csv").open("wb") as file:
+        for _ in range(135):
+            file.write(b"x" * (1 << 20))
+    os.utime(lake.folder / "bad.csv", (SETTLED, SETTLED))
+    lake.drop("good.csv", GOOD_ROWS)
+    own = ("--once", "--config", str(lake.lab.config.path))
+    for command in ("produce", "consume"):
+        assert peak_mb(command, *own) < 300, command
+    assert lake.states(f"{lake.lab.source}.{bad}") == {"dead": 1}
+    paths = LakePaths(lake.lab.config.data_dir)
+    database = tmp_path / "lake.duckdb"
+    with Ledger(paths) as ledger, opened(database) as connection:
+        connection.execute("CREATE SCHEMA raw")
+        refresh_dead_letters(connection, ledger, ledger.commits.last())
+        asked = "SELECT octet_length(value), value_bytes FROM raw.dead_letters"
+        assert connection.execute(asked).fetchall() == [(SHOWN_BYTES, 1 << 20)]
+    megabytes = {path: path.stat().st_size / (1 << 20) for path in (paths.ledger, database)}
+    assert all(size < 2 for size in megabytes.values()), megabytes
+    assert 1 <= paths.dead_letters.stat().st_size / (1 << 20) < 2
+    lake.export()
+    assert len(lake.ask(f"SELECT id FROM raw.{good}")) == 3
+
+
+def peak_mb(*words: str) -> float:
+    """The most memory that a command of the project holds; it has to succeed."""
+    command = [sys.executable, "-m", "ducklake.cli", *words]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except FileNotFoundError:
+            break
+        if "VmHWM:" in status:  # which never falls
+            peak = int(status.partition("VmHWM:")[2].split()[0])
+        time.sleep(0.02)
+    assert process.wait(PATIENCE) == 0, words
+    return peak / 1024
+
+
+def test_other_tables_do_not_wait_behind_a_very_wide_one(
+    tmp_path: Path, stack_config: Config
+) -> None:
+    wide, good = unique("wide"), unique("good")
+    lake = make(tmp_path, stack_config, {}, {wide: {}, good: {}})
+    [source] = [name for name in lake.lab.config.settings.sources if name != lake.lab.source]
+    producer = Producer({**lake.lab.endpoints.kafka_client(), "message.max.bytes": 8_000_000})
+    keys = {f"key {n}": n for n in range(1_500)}
+    far_too_wide = orjson.dumps({f"k{n}": n for n in range(100_000)})
+    for number in range(210):  # 6 MB, which take seconds
+        value = far_too_wide if number == 7 else orjson.dumps({"id": number, **keys})
+        producer.produce(f"{source}.{wide}", value=value, partition=0)
+        if number == 9:
+            producer.produce(f"{source}.{good}", value=b'{"id": 1}', partition=0)
+            assert producer.flush(60) == 0
+    assert producer.flush(60) == 0
+    lake.consume()
+    with Ledger(LakePaths(lake.lab.config.data_dir)) as ledger:
+        rows = ledger._core.db.execute("SELECT topic, commit_no FROM commits WHERE records > 0")
+        commits: dict[str, list[int]] = {}
+        for topic, number in rows.fetchall():
+            commits.setdefault(topic, []).append(number)
+    assert len(commits[f"{source}.{wide}"]) >= 2, "each commit takes no more than some seconds"
+    assert max(commits[f"{source}.{good}"]) < max(commits[f"{source}.{wide}"])
+    lake.export()
+    assert lake.ask(f"SELECT id FROM raw.{good}") == [(1,)]
+    too_wide = "its table would have more than 4,096 columns"
+    assert lake.reasons(f"{source}.{wide}") == Counter({too_wide: 1})
 
 
 def test_what_was_rejected_of_a_file_comes_back_once_its_options_are_mended(

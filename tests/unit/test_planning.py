@@ -57,23 +57,26 @@ def test_a_buffer_is_flushed_by_rows_bytes_or_age(size: BufferSize, due: bool) -
     assert flush_is_due(size, LIMITS) is due
 
 
+ONE = BufferSize(1, 1, 0.0)
+
+
 def test_a_quiet_table_is_flushed_at_once_and_a_busy_one_as_often_as_flushes_are_cheap() -> None:
     pace = FlushPace()
-    assert pace.allows("quiet", 0.0, 1)
-    pace.flushed("busy", 99.99, 100.0)
-    assert not pace.allows("busy", 100.0 + PAUSE_SECONDS / 2, 1)
-    assert pace.allows("busy", 100.0 + PAUSE_SECONDS, 1)
-    assert pace.allows("quiet", 100.0, 2), "another table's flushes do not hold it up"
+    assert pace.allows("quiet", 0.0, 1, ONE)
+    pace.flushed("busy", ONE, 99.99, 100.0)
+    assert not pace.allows("busy", 100.0 + PAUSE_SECONDS / 2, 1, ONE)
+    assert pace.allows("busy", 100.0 + PAUSE_SECONDS, 1, ONE)
+    assert pace.allows("quiet", 100.0, 2, ONE), "another table's flushes do not hold it up"
     assert flush_is_due(BufferSize(1, 1, 0.0), LIMITS, allowed=True)
     assert not flush_is_due(BufferSize(0, 0, 0.0), LIMITS, allowed=True)
 
 
 def test_flushes_before_the_age_limit_take_a_share_of_a_worker_s_time() -> None:
     pace = FlushPace()
-    pace.flushed("slow", 99.5, 100.0)
-    assert not pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE - 0.01, 1)
-    assert pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE + 0.01, 1)
-    assert not pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE + 0.01, 4), "others flush as well"
+    pace.flushed("slow", ONE, 99.5, 100.0)
+    assert not pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE - 0.01, 1, ONE)
+    assert pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE + 0.01, 1, ONE)
+    assert not pace.allows("slow", 100.0 + 0.5 / FLUSH_SHARE + 0.01, 4, ONE), "others flush as well"
 
 
 def test_a_worker_that_catches_up_flushes_by_size() -> None:
@@ -84,13 +87,29 @@ def test_a_worker_that_catches_up_flushes_by_size() -> None:
     while sum(files) + waiting < 2_000_000:
         waiting, now = waiting + 5_000, now + 0.03
         size = BufferSize(waiting, waiting * 540, waiting / 5_000 * 0.03)
-        if flush_is_due(size, limits, pace.allows("orders", now, 1)):
+        if flush_is_due(size, limits, pace.allows("orders", now, 1, size)):
             took = 0.008 + waiting * 6e-6
-            pace.flushed("orders", now, now + took)
+            pace.flushed("orders", size, now, now + took)
             now += took
             files.append(waiting)
             waiting = 0
     assert len(files) <= 2_000_000 / 50_000 * 1.2
+
+
+def test_a_flush_of_wide_rows_takes_no_longer_than_a_while() -> None:
+    """So that no other table waits behind one whose columns are many, whatever it has."""
+    pace, row = FlushPace(), 48 * 1024
+    pace.flushed("wide", ONE, 0.0, 9.0)
+    assert not pace.allows("wide", 9.1, 1, BufferSize(10, 10 * row, 0.1))
+    some = BufferSize(50, 50 * row, 0.1)
+    assert pace.allows("wide", 9.1, 1, some), "it is not known how fast this is"
+    pace.flushed("wide", some, 10.0, 10.1)  # as large documents are, and not many columns
+    assert not pace.allows("wide", 10.2, 1, BufferSize(500, 500 * row, 0.1))
+    assert pace.allows("wide", 10.2, 1, BufferSize(1100, 1100 * row, 0.1))
+    assert pace.allows("wide", 10.2, 1, BufferSize(10, 10 * 8 * row, 0.1)), "these are others"
+    narrow = BufferSize(100_000, 30_000_000, 0.1)
+    pace.flushed("narrow", narrow, 10.0, 10.1)
+    assert not pace.allows("narrow", 10.2, 1, narrow)
 
 
 NOON = 20_000 * DAY + DAY / 2
