@@ -179,9 +179,7 @@ def refresh_dead_letters(
 
 def _as_batch(ledger: LedgerReader, entries: Sequence[DeadLetterEntry]) -> pa.RecordBatch:
     """Dead letters as raw.dead_letters has them."""
-    payloads = [
-        payload or _LOST for payload in ledger.dead_letters.payloads(entries, SHOWN_BYTES)
-    ]
+    payloads = [payload or _LOST for payload in ledger.dead_letters.payloads(entries, SHOWN_BYTES)]
     columns: list[list[object]] = [
         [e.topic for e in entries],
         [e.partition for e in entries],

@@ -83,7 +83,6 @@ class FlushPace:
         pause = max(PAUSE_SECONDS, self._took.get(table, 0.0) * active / FLUSH_SHARE)
         return now - self._last_at.get(table, -math.inf) >= pause
 
-
     def _most_bytes(self, table: str, size: BufferSize) -> float:
         """What of a table's large rows one flush may take: others wait no longer than a while."""
         row = size.bytes / max(1, size.rows)

@@ -190,9 +190,7 @@ class DeadLetterReader:
         )
         return [offset for (offset,) in found]
 
-    def payload(
-        self, entry: DeadLetterEntry, most: int = MAX_VALUE_BYTES
-    ) -> Payload | None:
+    def payload(self, entry: DeadLetterEntry, most: int = MAX_VALUE_BYTES) -> Payload | None:
         """What is kept of a dead letter's record, or its first bytes; None: its bytes are lost."""
         return self._payloads.get(entry.topic_id, entry.partition, entry.offset, most)
 

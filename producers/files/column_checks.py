@@ -37,9 +37,7 @@ class _Looked:
     reason: str = ""
 
 
-def column_problems(
-    folder: Folder, table: str, spec: Table, form: FileForm
-) -> Iterator[Problem]:
+def column_problems(folder: Folder, table: str, spec: Table, form: FileForm) -> Iterator[Problem]:
     """Columns of `key` and `columns` that the newest file of a table lacks.
 
     Args:
@@ -80,7 +78,8 @@ def _missing(
         for column in columns:
             if column in looked.names:
                 continue
-            what = f"{path} has no column {column!r}{where}{nearest(column, sorted(looked.names)[:20])}"
+            near = nearest(column, sorted(looked.names)[:20])
+            what = f"{path} has no column {column!r}{where}{near}"
             # Without a header, a column that is rarely filled may be in none of the first rows.
             is_error = setting == "key" or has_header
             yield Problem(("tables", table, setting), what, is_error=is_error)

@@ -119,7 +119,7 @@ def value_at(stream: BinaryIO | Window, path: str | None) -> str:
 
 
 def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | BadRow]:
-    """Read one object a line, in the Unicode encoding in which it begins; a broken line costs itself.
+    """Read one object a line, in the encoding in which it begins; a broken line costs itself.
 
     Raises:
         UnreadableFile: It is not of that encoding at all.

@@ -59,7 +59,9 @@ class Window:
         try:
             return self._decoder.decode(block, not block)
         except UnicodeError:
-            raise UnreadableFile("it is not valid text in the encoding in which it begins") from None
+            raise UnreadableFile(
+                "it is not valid text in the encoding in which it begins"
+            ) from None
 
     def next(self) -> str:
         """The next character that is no space, which stays; empty at the end."""

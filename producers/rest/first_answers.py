@@ -9,7 +9,8 @@ from lake.config import Table
 from lake.errors import ServiceUnreachable, SourceError
 from producers.base import Problem
 from producers.http.client import HttpClient
-from producers.rest.pages import PagingFailed, Walk
+from producers.rest.pages import Walk
+from producers.rest.paging import PagingFailed
 from producers.rest.rows import RowForm, misnamed, problem_of
 from producers.rest.units import Unit
 

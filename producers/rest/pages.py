@@ -17,7 +17,14 @@ from producers.http.client import HttpClient
 from producers.rest.answer_checks import page_problem
 from producers.rest.links import next_link
 from producers.rest.options import LinkHeader, NextUrl, Offsets, PageCursors, PageNumbers
-from producers.rest.paging import PageContent, PagingFailed, Repeats, last_page, next_value, warn_where_full
+from producers.rest.paging import (
+    PageContent,
+    PagingFailed,
+    Repeats,
+    last_page,
+    next_value,
+    warn_where_full,
+)
 from producers.rest.sections import FileSection
 
 MOST_BYTES = 4 * 1024**3

@@ -222,9 +222,9 @@ class TableReader:
         if found is None and incremental is None:
             found = nothing_good(walk, form)
         if found is None:
-            cursor = incremental.cursor if incremental is not None else None
+            column = incremental.cursor if incremental is not None else None
             is_first = "value" not in known and not known.get("complete")
-            found = misnamed(walk, form, cursor, is_first)
+            found = misnamed(walk, form, column, is_first)
         if found is None:
             return
         page, problem = found

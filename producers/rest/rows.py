@@ -186,8 +186,11 @@ def misnamed(
         cursor: The column of `incremental`.
         is_first: Whether it is the first answer; later on, a single record may be odd by itself.
     """
-    missing = {name: "key" for name in form.spec.key}
+    # Of several requests, not each needs to have all of them.
+    missing = {} if form.spec.options.get("requests") else dict.fromkeys(form.spec.key, "key")
     missing |= {cursor: "incremental.cursor"} if cursor is not None else {}
+    if not missing:
+        return None
     first: Page | None = None
     count = 0
     for _, page, row in walk.rows():

@@ -806,7 +806,7 @@ def test_config_check_compares_each_table_with_its_first_page(
     server.say("/bare", rows)
     server.say("/down", b"", 503)
     server.say("/page", b"<html>")
-    cursor = {"records": "data", "paging": {"type": "cursor", "next": "next"}}
+    cursor: dict[str, Any] = {"records": "data", "paging": {"type": "cursor", "next": "next"}}
     tables = {
         "good": table("/good", **cursor),
         "key": table("/good", key=["id", "idd"], **cursor),
