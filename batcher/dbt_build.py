@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batcher.data_tests import Ask, Compiled, DataTest, compiled, data_tests
-from batcher.dbt_graph import ModelGraph, model_graph
+import yaml
+
+from batcher.data_tests import Compiled, DataTest, compiled, data_tests
+from batcher.dbt_graph import TRACKED, ModelGraph, model_graph
+from batcher.model_scripts import ModelScript, scripts
 from batcher.templates import keep_compiled_templates
 from lake.config import Config
 from lake.errors import BatchError
@@ -19,6 +21,8 @@ from lake.storage.paths import LakePaths
 
 TESTED_ROWS = "DUCKLAKE_TESTED_ROWS"
 """Tells dbt_ducklake's macros, while tests are compiled, which rows they shall read."""
+SCRIPTS = "DUCKLAKE_SCRIPTS"
+"""Tells them to say how models are changed, and to change nothing."""
 
 
 class DbtProject:
@@ -46,7 +50,10 @@ class DbtProject:
         self._graph: tuple[object, ModelGraph] | None = None
         self._manifest: Any = None
         self._tests: tuple[DataTest, ...] | None = None
+        self._scripts: tuple[object, dict[str, ModelScript]] | None = None
         self._credentials: Any = None
+        self._handle: Any = None
+        self._cursor: Any = None
 
     def load(self) -> None:
         """Import dbt (4 s); a caller with something to wait for can do it meanwhile."""
@@ -69,8 +76,18 @@ class DbtProject:
         if self._graph is None or self._graph[0] != files:
             self._manifest = self._invoke("parse")
             self._graph = files, model_graph(self._manifest, self._project)
-            self._tests = None
+            self._tests = self._scripts = None
         return self._graph[1]
+
+    @property
+    def nodes(self) -> Mapping[str, Any]:
+        """The manifest's nodes of the graph that was asked for last, by unique id."""
+        found: Mapping[str, Any] = self._manifest.nodes
+        return found
+
+    def moved(self) -> None:
+        """Tell that something is being done."""
+        self._moved()
 
     def build(self, select: Sequence[str] = (), full: bool = False) -> list[Any]:
         """Build models, and leave the data tests to `tests`.
@@ -115,26 +132,58 @@ class DbtProject:
         finally:
             del os.environ[TESTED_ROWS]
 
-    @contextmanager
-    def asking(self) -> Iterator[Ask]:
-        """The warehouse, opened as the project's profile says."""
-        from dbt.adapters.duckdb import environments
+    def scripts(self, columns: object) -> Mapping[str, ModelScript]:
+        """How the models of the graph that was asked for last are changed, by unique id.
 
-        handle = environments.create(self._credentials).handle()
+        Args:
+            columns: Whatever differs where columns of raw do: a model's text may depend on them.
 
-        def ask(query: str) -> Sequence[Any]:
-            rows = handle.cursor().execute(query).fetchall()
-            return tuple(rows[0])
+        Returns:
+            Scripts of those models whose text is the same in each cycle; the others need dbt.
 
-        try:
-            yield ask
-        finally:
-            handle.close()
+        Raises:
+            BatchError: dbt could not run at all.
+        """
+        if "macro.dbt_ducklake.script" not in self._manifest.macros:  # a package of one's own
+            return {}
+        if self._scripts is None or self._scripts[0] != columns:
+            os.environ[SCRIPTS] = "1"
+            try:
+                found = scripts(
+                    self._invoke("run", "--select", f"config.materialized:{TRACKED}").results
+                )
+            finally:
+                del os.environ[SCRIPTS]
+            fixed = {model.unique_id for model in self.graph().models if model.has_fixed_text}
+            self._scripts = columns, {name: found[name] for name in sorted(fixed & found.keys())}
+        return self._scripts[1]
+
+    def cursor(self) -> Any:
+        """The warehouse as the profile opens it; open until `release`, or until dbt runs."""
+        if self._cursor is None:
+            from dbt.adapters.duckdb import environments
+
+            self._handle = environments.create(self._credentials).handle()
+            self._cursor = self._handle.cursor()
+        return self._cursor
+
+    def ask(self, query: str) -> Sequence[Any]:
+        """The only row of a query's answer."""
+        cursor = self.cursor()
+        cursor.execute(query)
+        return tuple(cursor.fetchone())
+
+    def release(self) -> None:
+        """Close the warehouse."""
+        if self._handle is not None:
+            self._handle.close()
+        self._handle = self._cursor = None
 
     def _invoke(self, *arguments: str) -> Any:
         where = ["--project-dir", str(self._project), "--profiles-dir", str(self._project)]
         # Standard output belongs to results: what dbt has to say is read from its results.
         quiet = ["--log-level", "none", "--no-write-json"]
+        self.release()
         try:
             result = self._runner.invoke([*quiet, *arguments, *where])
         finally:
@@ -150,8 +199,23 @@ class DbtProject:
         """Have the packages that the project names, as `dbt deps` installs them."""
         if not (self._project / "packages.yml").is_file():
             return
-        if not any(path.exists() for path in self._packages.glob("*/dbt_project.yml")):
+        is_there = any(path.exists() for path in self._packages.glob("*/dbt_project.yml"))
+        if not is_there or self._has_other_packages():
             self._invoke("deps")
+
+    def _has_other_packages(self) -> bool:
+        """Whether a package on this machine differs from the copy of it that dbt reads."""
+        try:
+            found = yaml.safe_load((self._project / "packages.yml").read_text(encoding="utf-8"))
+            for package in found["packages"]:
+                if "local" in package:
+                    folder = self._project / package["local"]
+                    about = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
+                    if _contents(folder) != _contents(self._packages / about["name"]):
+                        return True
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+            return True  # dbt says what is wrong with it
+        return False
 
     def _by_hand(self) -> str:
         """The command that does the same in a terminal."""
@@ -186,6 +250,12 @@ def _close_connections() -> Any:
     environment = DuckDBConnectionManager._ENV
     DuckDBConnectionManager.close_all_connections()
     return None if environment is None else environment.creds
+
+
+def _contents(package: Path) -> dict[str, bytes]:
+    """What dbt reads of a package."""
+    files = (*package.glob("*.yml"), *package.glob("*/**/*.sql"), *package.glob("*/**/*.yml"))
+    return {str(path.relative_to(package)): path.read_bytes() for path in files}
 
 
 def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:

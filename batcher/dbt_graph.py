@@ -14,6 +14,13 @@ from typing import Any
 TRACKED = "change_tracked"
 _BUILT_IN = frozenset({"dbt", "dbt_duckdb"})
 _CLOCK = re.compile(r"\b(current_date|current_timestamp|now\(\)|today\(\))", re.I)
+_ASKS = re.compile(
+    r"\b(run_query|statement|load_result|(load|get|load_cached)_relation|get_columns_in_query"
+    r"|run_started_at|invocation_id|thread_id|modules)\b"
+)
+"""What makes the text of a model depend on more than its project and the columns it reads."""
+_HOOKS = ("pre-hook", "post-hook", "sql_header", "persist_docs")
+_OWN_PACKAGE = "dbt_ducklake"
 _CONFIG = (
     "materialized",
     "unique_key",
@@ -43,6 +50,7 @@ class ModelNode:
         reads_versions: Whether it reads the latest version of each key, and so only new records.
         reads_elsewhere: Whether it reads a source that is not the lake's.
         computes_groups: Whether it says which groups a change touches.
+        has_fixed_text: Whether dbt would run the same statements for it in each cycle.
     """
 
     unique_id: str
@@ -58,6 +66,7 @@ class ModelNode:
     reads_versions: bool = False
     reads_elsewhere: bool = False
     computes_groups: bool = False
+    has_fixed_text: bool = False
 
     @property
     def is_computed_whole(self) -> bool:
@@ -101,6 +110,10 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
         for unique_id, node in manifest.nodes.items()
         if node.resource_type == "model" and node.config.enabled
     }
+    has_hooks = any(
+        node.resource_type == "operation" and node.package_name != _OWN_PACKAGE
+        for node in manifest.nodes.values()
+    )
     found = {}
     for unique_id, node in nodes.items():
         macros = _macros_of(manifest, node.depends_on.macros)
@@ -125,11 +138,8 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
             is_published=bool(meta.get("published", True)),
             reads_versions="dbt_ducklake.latest_version" in node.raw_code,
             computes_groups="dbt_ducklake.touched" in node.raw_code,
-            reads_elsewhere=any(
-                manifest.sources[n].schema != "raw"
-                for n in node.depends_on.nodes
-                if n in manifest.sources
-            ),
+            reads_elsewhere=_reads_elsewhere(manifest, node),
+            has_fixed_text=not has_hooks and _has_fixed_text(manifest, node, macros),
         )
     names = {
         source.identifier: f"source:{source.source_name}.{source.name}"
@@ -159,6 +169,21 @@ def _reads(manifest: Any, models: Mapping[str, Any], node: Any) -> tuple[list[st
     found = (manifest.sources[n] for n in node.depends_on.nodes if n in manifest.sources)
     sources = [source.identifier for source in found if source.schema == "raw"]
     return sorted(parents), sorted(sources)
+
+
+def _reads_elsewhere(manifest: Any, node: Any) -> bool:
+    names = (name for name in node.depends_on.nodes if name in manifest.sources)
+    return any(manifest.sources[name].schema != "raw" for name in names)
+
+
+def _has_fixed_text(manifest: Any, node: Any, macros: Mapping[str, str]) -> bool:
+    """Whether nothing but its project and the columns of raw makes a tracked model's statements."""
+    config = node.config
+    if config.materialized != TRACKED or any(config.get(name) for name in _HOOKS):
+        return False
+    own = {name for name in macros if manifest.macros[name].package_name == _OWN_PACKAGE}
+    code = [node.raw_code, *(text for name, text in macros.items() if name not in own)]
+    return not _reads_elsewhere(manifest, node) and not any(_ASKS.search(part) for part in code)
 
 
 def _in_order(models: Mapping[str, ModelNode]) -> Iterable[ModelNode]:

@@ -17,9 +17,10 @@ from batcher.catalog import (
     opened,
     refresh_dead_letters,
 )
+from batcher.changed_models import ChangedModels
 from batcher.data_tests import SKIPPED, TestResult
 from batcher.dbt_build import DbtProject
-from batcher.dbt_graph import ModelGraph
+from batcher.dbt_graph import ModelGraph, ModelNode
 from batcher.lineage import keep_lineage
 from batcher.model_state import (
     WarehouseState,
@@ -72,9 +73,11 @@ class BuildResult:
         return min(read, default=0)
 
     def to_publish(self) -> Iterator[TrackedModel]:
-        """The models that passed and that others see."""
+        """The models that passed, that others see, and that are not as they were."""
         for model in self.outcome.passed:
             node = self.graph.by_relation.get(model.relation)
+            if model.relation in self.outcome.unchanged:
+                continue
             if node is not None and node.is_published:
                 yield TrackedModel(model, self.number, node.is_tracked)
 
@@ -121,15 +124,20 @@ class ModelBuild:
             tests_all = due > 3600 * self._config.settings.batch.full_tests_hours
             plan = self._prepare(warehouse, plan, commit, tests_all)
             begin_cycle(warehouse, state, plan.full, tests_all)
-        results = self._build(graph, plan, unit_tests)
-        outcome = outcome_of(results, self._test(plan, results, state, tests_all))
+        columns = tuple(sorted((name, each.schema) for name, each in inputs.items()))
+        try:
+            changed = self._change(plan, state, columns, unit_tests)
+            results = changed.results + self._build(graph, changed.left, unit_tests)
+            outcome = outcome_of(results, self._test(plan, results, state, tests_all))
+            rows = self._rows_written(changed, outcome, state.number)
+        finally:
+            self._dbt.release()
         models = states_after(graph, plan, outcome, state, inputs, day)
         if tests_all:
             models = {name: after_full_tests(model) for name, model in models.items()}
         after = WarehouseState(
             state.number + 1, models, time.time() if tests_all else state.full_tests_at
         )
-        rows = self._rows_written(plan, outcome, state.number)
         return BuildResult(state.number, plan, outcome, graph, after, day, tests_all, rows)
 
     def finish(self, result: BuildResult, published: Mapping[str, int]) -> None:
@@ -181,19 +189,30 @@ class ModelBuild:
         create_raw_views(self._config, self._ledger, commit, warehouse, whole)
         return plan
 
-    def _build(self, graph: ModelGraph, plan: Plan, unit_tests: bool) -> list[Any]:
-        if not plan.models:
-            return []
-        if len(plan.models) == len(graph.models):
-            return self._dbt.build(full=unit_tests)
-        return self._dbt.build([model.name for model in plan.models], unit_tests)
+    def _change(
+        self, plan: Plan, state: WarehouseState, columns: object, unit_tests: bool
+    ) -> ChangedModels:
+        """Change the models that need no dbt; it runs unit tests where they are asked for."""
+        fixed = any(m.has_fixed_text and m.relation not in plan.full for m in plan.models)
+        if unit_tests or not fixed:
+            return ChangedModels(plan, state, {}, {}, left=list(plan.models))
+        changed = ChangedModels(plan, state, self._dbt.scripts(columns), self._dbt.nodes)
+        changed.run(self._dbt.cursor(), self._dbt.moved)
+        return changed
 
-    def _rows_written(self, plan: Plan, outcome: Outcome, number: int) -> dict[str, int]:
-        tracked = [m.relation for m in plan.models if m.is_tracked and m.relation in outcome.built]
-        if not tracked:
-            return {}
-        with self._dbt.asking() as ask:
-            return rows_written(ask, number, tracked)
+    def _build(self, graph: ModelGraph, models: Sequence[ModelNode], unit_tests: bool) -> list[Any]:
+        if not models:
+            return []
+        if len(models) == len(graph.models):
+            return self._dbt.build(full=unit_tests)
+        return self._dbt.build([model.name for model in models], unit_tests)
+
+    def _rows_written(
+        self, changed: ChangedModels, outcome: Outcome, number: int
+    ) -> dict[str, int]:
+        built = [m.relation for m in changed.left if m.is_tracked and m.relation in outcome.built]
+        found = rows_written(self._dbt.ask, number, built) if built else {}
+        return {**changed.rows, **found}
 
     def _test(
         self,
@@ -203,21 +222,22 @@ class ModelBuild:
         tests_all: bool,
     ) -> list[TestResult]:
         """Run the data tests of what was built and of what it reads from raw."""
-        chosen = {model.relation for model in plan.models} | {f"raw.{n}" for n in plan.since}
+        unchanged = {r.node.unique_id for r in results if getattr(r, "is_unchanged", False)}
+        chosen = {m.relation for m in plan.models if m.unique_id not in unchanged}
+        chosen |= {f"raw.{name}" for name in plan.since}
         tests = [t for t in self._dbt.tests() if tests_all or chosen & set(t.relations)]
         if not tests:
             return []
         built = {r.node.unique_id for r in results if r.status in PASSED}
         missing = {m.unique_id for m in plan.models} - built
         found = []
-        with self._dbt.asking() as ask:
-            whole = tested_whole(ask, state) if not tests_all else frozenset()
-            for test in tests:
-                if missing & set(test.nodes):
-                    found.append(TestResult(test, SKIPPED, "", ""))
-                else:
-                    reads_all = tests_all or bool(whole & set(test.relations))
-                    found.append(test.judge(ask, reads_all))
+        whole = tested_whole(self._dbt.ask, state) if not tests_all else frozenset()
+        for test in tests:
+            if missing & set(test.nodes):
+                found.append(TestResult(test, SKIPPED, "", ""))
+            else:
+                reads_all = tests_all or bool(whole & set(test.relations))
+                found.append(test.judge(self._dbt.ask, reads_all))
         return found
 
 

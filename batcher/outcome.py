@@ -54,13 +54,14 @@ class Outcome:
     Attributes:
         passed: Models that were built and whose own tests, and all before them, passed.
         held_back: `schema.name` to the reason why the last good state stays published.
-        models: Number of models that were to be built.
+        models: Number of models that were to be built, those left out that had no reason after all.
         tests: Number of tests that were to run.
         failed: Number of models and tests that failed.
         warned: Number of tests of severity warn that found something.
         built: Relations that were built, whatever their tests said.
         failures: The tests that found something, or broke.
         seconds: How long each relation that was built took.
+        unchanged: Relations that are as they were, since nothing that they read had changed.
     """
 
     passed: tuple[Model, ...]
@@ -72,6 +73,7 @@ class Outcome:
     built: frozenset[str] = frozenset()
     failures: tuple[FailedTest, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    unchanged: frozenset[str] = frozenset()
 
 
 def outcome(results: Iterable[Any], tests: Iterable[TestResult] = ()) -> Outcome:
@@ -100,19 +102,25 @@ def outcome(results: Iterable[Any], tests: Iterable[TestResult] = ()) -> Outcome
             held[model.relation] = bad[result.node.unique_id]
         else:
             passed.append(model)
+    unchanged = frozenset(_relation(r.node) for r in models if getattr(r, "is_unchanged", False))
     status = Counter(str(r.status) for r in ran) + Counter(r.status for r in asked)
     failures = [_failed_unit_test(r) for r in unit_tests if r.status not in ("pass", "skipped")]
     failures += [_failed(r) for r in asked if r.status in (WARN, FAIL, ERROR)]
     return Outcome(
         tuple(passed),
         held,
-        len(models),
+        len(models) - len(unchanged),
         len(unit_tests) + len(asked),
         sum(status[name] for name in ("error", "fail", "runtime error")),
         status["warn"],
         frozenset(_relation(r.node) for r in models if r.status in PASSED),
         tuple(failures),
-        {_relation(r.node): round(r.execution_time, 3) for r in models if r.status in PASSED},
+        {
+            _relation(r.node): round(r.execution_time, 3)
+            for r in models
+            if r.status in PASSED and _relation(r.node) not in unchanged
+        },
+        unchanged,
     )
 
 

@@ -59,9 +59,9 @@ class SnapshotWriter:
         [(rows,)] = self._warehouse.execute(f"SELECT count(*) FROM {name}").fetchall()
         if not tracked.is_tracked or rows < LAYERED_ROWS or not model.description.primary_key:
             return replace(self._small(model, name, known), description=model.description)
-        if known is None or not self._can_layer(tracked, known, rows):
+        if known is None or not self._continues(tracked, known):
             return self._base(tracked, name, rows)
-        return self._with_layer(tracked, known, rows)
+        return self._with_layer(tracked, known, name, rows)
 
     def relation(self, relation: str, rows: int, digest: str, known: Snapshot | None) -> Snapshot:
         """A snapshot of a relation whose contents have a digest."""
@@ -81,13 +81,17 @@ class SnapshotWriter:
     def _base(self, tracked: TrackedModel, name: str, rows: int) -> Snapshot:
         """The whole model, from which layers go on."""
         model = tracked.model
-        digest = uuid4().hex[:16]
-        path = self._folder(model.relation) / f"{digest}-{rows}.parquet"
-        self._copy(f"SELECT * FROM {name}", path)
+        path = self._whole(model.relation, name, rows)
+        digest = path.name.partition("-")[0]
         return Snapshot(model.relation, path, rows, digest, model.description, tracked.cycle)
 
-    def _can_layer(self, tracked: TrackedModel, known: Snapshot, rows: int) -> bool:
-        """Whether a layer on the known snapshot shows the model as it is."""
+    def _whole(self, relation: str, name: str, rows: int) -> Path:
+        path = self._folder(relation) / f"{uuid4().hex[:16]}-{rows}.parquet"
+        self._copy(f"SELECT * FROM {name}", path)
+        return path
+
+    def _continues(self, tracked: TrackedModel, known: Snapshot) -> bool:
+        """Whether the log of changes says what happened since the known snapshot."""
         model = tracked.model
         if known.cycle < 0 or not known.path.exists():
             return False
@@ -97,21 +101,23 @@ class SnapshotWriter:
             "SELECT count(*) FROM ducklake.rebuilt WHERE relation = ? AND cycle > ?",
             [model.relation, known.cycle],
         ).fetchone()
-        if rebuilt is None or rebuilt[0]:
-            return False
-        held = sum(layer.count for layer in known.layers)
-        return held <= LAYERED_PART * rows
+        return rebuilt is not None and not rebuilt[0]
 
-    def _with_layer(self, tracked: TrackedModel, known: Snapshot, rows: int) -> Snapshot:
+    def _with_layer(self, tracked: TrackedModel, known: Snapshot, name: str, rows: int) -> Snapshot:
+        """The known snapshot and what changed since; a new base where layers have become many."""
         layer = self._layer(tracked, known)
         if layer is None:
             return replace(known, description=tracked.model.description)
+        path, layers = known.path, self._merged(known, layer)
+        if sum(each.count for each in layers) > LAYERED_PART * rows:
+            path, layers = self._whole(known.relation, name, rows), ()
         return replace(
             known,
+            path=path,
             rows=rows,
             description=tracked.model.description,
             cycle=tracked.cycle,
-            layers=self._merged(known, layer),
+            layers=layers,
             recent=_newest((*known.recent, layer)),
         )
 

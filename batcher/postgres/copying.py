@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ import duckdb
 from psycopg2 import sql
 
 from batcher.postgres.columns import WantedColumn, wanted_columns
+from batcher.postgres.model_rows import RowChanges
 from lake.storage.sql import literal, quoted
 
+_KEPT = ("ducklake_upserted", "ducklake_deleted")
 _PIPE_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
 _CSV = "FORMAT csv, HEADER false, NULLSTR '\\N', QUOTE '\"', ESCAPE '\"', USE_TMP_FILE false"
@@ -34,6 +36,29 @@ class Source:
     def columns(self, query: str) -> tuple[WantedColumn, ...]:
         """The columns of a query, as PostgreSQL is to have them."""
         return wanted_columns(self.database.execute(f"DESCRIBE {query}").fetchall())
+
+    @contextmanager
+    def kept(self, changes: RowChanges) -> Iterator[tuple[str, str]]:
+        """Changes, looked for once: queries of new rows and of keys that are gone; empty: none."""
+        new = self._keep("ducklake_upserted", changes.upserted)
+        key = self.database.execute(f"SELECT * FROM ({changes.deleted}) LIMIT 0").description
+        using = ", ".join(quoted(name) for name, *_ in key or ())
+        absent = f"ANTI JOIN ducklake_upserted USING ({using})"
+        gone = self._keep(
+            "ducklake_deleted", f"SELECT DISTINCT * FROM ({changes.deleted}) {absent}"
+        )
+        try:
+            yield "FROM ducklake_upserted" if new else "", "FROM ducklake_deleted" if gone else ""
+        finally:
+            for name in _KEPT:
+                self.database.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+    def _keep(self, name: str, query: str) -> int:
+        """The number of a query's rows, which are kept in a temporary table."""
+        found = self.database.execute(
+            f"CREATE OR REPLACE TEMPORARY TABLE {name} AS {query}"
+        ).fetchone()
+        return int(found[0]) if found else 0
 
     def copy_into(
         self, cursor: Any, table: sql.Composable, query: str, columns: Sequence[WantedColumn]

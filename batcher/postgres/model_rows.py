@@ -76,10 +76,16 @@ def file_changes(old: Path, new: Path, key: Sequence[str]) -> RowChanges | None:
             return None
     names = ", ".join(quoted(name) for name in columns)
     keys = ", ".join(quoted(name) for name in key)
-    after, before = file_rows(new), file_rows(old)
+    # Each row counts once for the new file and once against the old one: what is left differs.
+    differing = (
+        f"SELECT {names}, sum(ducklake_count) AS ducklake_sum FROM ("
+        f"SELECT {names}, 1 AS ducklake_count FROM ({file_rows(new)})"
+        f" UNION ALL SELECT {names}, -1 FROM ({file_rows(old)})"
+        f") GROUP BY {names} HAVING sum(ducklake_count) <> 0"
+    )
     return RowChanges(
-        f"SELECT {names} FROM ({after}) EXCEPT SELECT {names} FROM ({before})",
-        f"SELECT {keys} FROM ({before}) EXCEPT SELECT {keys} FROM ({after})",
+        f"SELECT {names} FROM ({differing}) WHERE ducklake_sum > 0",
+        f"SELECT {keys} FROM ({differing}) WHERE ducklake_sum < 0",
     )
 
 

@@ -177,10 +177,15 @@ class ModelWriter:
             logged = self.model.changes(known.state)
         if logged is None:
             return self.merge(cursor)
-        gone = f"SELECT DISTINCT * FROM ({logged.deleted})"
-        stage(cursor, self.source, self.relation, gone, self.key, GONE)
-        stage(cursor, self.source, self.relation, logged.upserted, self.key)
-        removed = remove_gone(cursor, self.relation, self.key)
+        with self.source.kept(logged) as (upserted, gone):
+            if upserted:
+                stage(cursor, self.source, self.relation, upserted, self.key)
+            removed = 0
+            if gone:
+                stage(cursor, self.source, self.relation, gone, self.key, GONE)
+                removed = remove_gone(cursor, self.relation, self.key)
+        if not upserted:
+            return Difference(removed=removed)
         return Difference(*upsert(cursor, self.relation, self.columns, self.key), removed)
 
     def merge(self, cursor: Any) -> Difference:

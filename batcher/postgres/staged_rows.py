@@ -87,15 +87,7 @@ def stage(
 
 
 def remove_gone(cursor: Any, relation: str, key: Sequence[str]) -> int:
-    """Delete the rows whose keys lie in the temporary table of keys, and have no staged row.
-
-    What has one is updated: a row of a user's table may refer to it.
-    """
-    cursor.execute(
-        sql.SQL("DELETE FROM {} s WHERE EXISTS (SELECT FROM {} t WHERE {})").format(
-            GONE, STAGED, _equal(key)
-        )
-    )
+    """Delete the rows whose keys lie in the temporary table of keys."""
     return _deleted(cursor, relation, sql.SQL("EXISTS"), GONE, key)
 
 

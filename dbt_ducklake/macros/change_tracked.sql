@@ -10,10 +10,17 @@
     {%- set target = this.incorporate(type='table') -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- set key = dbt_ducklake.key_columns() -%}
-    {%- set group_by = dbt_ducklake.as_list(config.get('group_by') or key) -%}
     {%- set touched = dbt_ducklake.marked(sql, 'touched') -%}
     {%- set versions = dbt_ducklake.marked(sql, 'versions') -%}
     {%- set whole = dbt_ducklake.builds_whole() -%}
+
+    {%- if dbt_ducklake.asks_for_scripts() -%}
+        {%- do store_raw_result(
+            name='main', message=tojson(dbt_ducklake.script(target, sql)), code='SCRIPT',
+            rows_affected=0
+        ) -%}
+        {{ return({'relations': []}) }}
+    {%- endif -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
@@ -23,42 +30,29 @@
         {%- set existing = none -%}
     {%- endif -%}
 
-    {%- if versions and not whole -%}
-        {%- do dbt_ducklake.take_newer(versions, key) -%}
-    {%- elif touched and not whole -%}
-        {%- do dbt_ducklake.check_touched(touched) -%}
-        {%- do dbt_ducklake.run(
-            'create or replace temp table ducklake_touched as select distinct * from ('
-            ~ touched ~ ') as t(' ~ dbt_ducklake.numbered(group_by) ~ ')'
-        ) -%}
-    {%- endif -%}
-
-    {%- set equals = '=' -%}
-    {%- if (versions or touched) and not whole -%}
-        {%- set equals = dbt_ducklake.comparison(group_by) -%}
-    {%- endif -%}
-    {%- set query = sql.replace(dbt_ducklake.equals(), equals) -%}
-    {%- call statement('main') -%}
-        create or replace temp table ducklake_rows as
-        {{ query }}
-    {%- endcall -%}
-    {#- What a build of groups computes goes into columns whose types were checked before. -#}
-    {%- set has_same_columns = existing is not none and not flags.FULL_REFRESH and not versions
-        and not touched and dbt_ducklake.has_same_columns(dbt_ducklake.change_log(this)) -%}
-    {%- if config.get('contract').enforced and (whole or not (touched or has_same_columns)) -%}
-        {%- do get_assert_columns_equivalent('select * from ducklake_rows') -%}
-    {%- endif -%}
-
-    {%- if (versions or touched) and not whole -%}
-        {%- do dbt_ducklake.replace_groups(target, group_by, equals) -%}
-        {%- if versions -%}{%- do dbt_ducklake.keep_positions(key) -%}{%- endif -%}
-    {%- else -%}
-        {%- set compares = has_same_columns and not dbt_ducklake.computes_groups() -%}
-        {%- do dbt_ducklake.replace_all(target, compares) -%}
+    {%- if whole -%}
+        {%- call statement('main') -%}
+            create or replace temp table ducklake_rows as
+            {{ sql.replace(dbt_ducklake.equals(), '=') }}
+        {%- endcall -%}
+        {%- do dbt_ducklake.check_contract() -%}
+        {#- A model without groups may be built whole for what was built before it, and yet have
+            changed in a few rows. -#}
+        {%- set compares = existing is not none and not flags.FULL_REFRESH and not versions
+            and not touched and not dbt_ducklake.computes_groups()
+            and dbt_ducklake.asked(dbt_ducklake.same_columns(target)) -%}
+        {%- if compares -%}
+            {%- do dbt_ducklake.run(dbt_ducklake.logged_changes(target, target)) -%}
+        {%- else -%}
+            {%- do dbt_ducklake.forget_changes(target) -%}
+        {%- endif -%}
+        {%- do dbt_ducklake.run('create or replace table ' ~ target ~ ' as from ducklake_rows') -%}
         {%- if versions -%}{%- do dbt_ducklake.keep_all_positions(versions, key) -%}{%- endif -%}
+        {%- do dbt_ducklake.run('drop table if exists temp.ducklake_rows') -%}
+    {%- else -%}
+        {%- do dbt_ducklake.run_script(target, dbt_ducklake.script(target, sql)) -%}
     {%- endif -%}
 
-    {%- do dbt_ducklake.run('drop table if exists temp.ducklake_rows') -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do persist_docs(target, model) -%}
     {{ adapter.commit() }}
@@ -131,19 +125,6 @@
 {%- endmacro %}
 
 
-{#- How groups are compared: by equality, which lets DuckDB skip blocks, unless one has a NULL. -#}
-{% macro comparison(columns) -%}
-    {%- set parts = [] -%}
-    {%- for column in columns -%}
-        {%- do parts.append('k' ~ loop.index ~ ' is null') -%}
-    {%- endfor -%}
-    {%- set found = run_query(
-        'select coalesce(bool_or(' ~ parts | join(' or ') ~ '), false) from ducklake_touched'
-    ) -%}
-    {{ return('is not distinct from' if found.columns[0].values()[0] else '=') }}
-{%- endmacro %}
-
-
 {#- Condition: a row's columns are those of a group in `keys`. -#}
 {% macro same_group(keys, alias, columns, equals) -%}
     {%- set parts = [] -%}
@@ -156,63 +137,173 @@
 {%- endmacro %}
 
 
-{#- The rows of touched groups give way to what was computed; both images are kept. -#}
-{% macro replace_groups(target, group_by, equals) -%}
+{#-
+    How a build that is not whole changes a model: statements and questions, as text. The
+    materialization runs them; the batch asks for them once, and then does the same in each cycle
+    without dbt.
+
+    `touch`: statements that find the groups to be computed. `is_touched`: whether there are any.
+    `has_null`: whether a group has a NULL, so that equality does not find it.
+    `rows`: computes rows. `is_applicable`: whether they have the columns of the table; where not,
+    the model is built anew. `log`: statements that keep what differs. `written`: rows that changed
+    in this cycle, and those of them that there are now. `apply`: statements that change the table.
+    `end`: statements that come last, also where no row changed.
+    Empty is what a model does not need.
+-#}
+{% macro script(target, sql) -%}
+    {%- set key = dbt_ducklake.key_columns() -%}
+    {%- set group_by = dbt_ducklake.as_list(config.get('group_by') or key) -%}
+    {%- set touched = dbt_ducklake.marked(sql, 'touched') -%}
+    {%- set versions = dbt_ducklake.marked(sql, 'versions') -%}
     {%- set log = dbt_ducklake.change_log(target) -%}
-    {%- do dbt_ducklake.run(
+    {%- set script = {
+        'touch': '', 'is_touched': '', 'has_null': '', 'is_applicable': '', 'end': '',
+        'rows': 'create or replace temp table ducklake_rows as ' ~ sql,
+        'written': 'select count(*), count(*) filter (_image = \'new\') from ' ~ log
+            ~ ' where _cycle = ' ~ dbt_ducklake.cycle_number()
+    } -%}
+    {%- if versions -%}
+        {%- do script.update({'touch': dbt_ducklake.take_newer(versions, key)}) -%}
+    {%- elif touched -%}
+        {%- do dbt_ducklake.check_touched(touched) -%}
+        {%- do script.update({
+            'touch': 'create or replace temp table ducklake_touched as select distinct * from ('
+                ~ touched ~ ') as t(' ~ dbt_ducklake.numbered(group_by) ~ ')'
+        }) -%}
+    {%- endif -%}
+    {%- if versions or touched -%}
+        {%- do script.update({
+            'is_touched': 'select count(*) > 0 from ducklake_touched',
+            'has_null': dbt_ducklake.has_null(group_by),
+            'log': dbt_ducklake.log_groups(target, group_by),
+            'apply': dbt_ducklake.replace_groups(target, group_by),
+            'end': 'drop table temp.ducklake_before; drop table temp.ducklake_touched;'
+                ~ (dbt_ducklake.keep_positions(key) if versions else '')
+        }) -%}
+    {%- else -%}
+        {%- do script.update({
+            'is_applicable': dbt_ducklake.same_columns(target),
+            'log': dbt_ducklake.logged_changes(target, target),
+            'apply': 'create or replace table ' ~ target ~ ' as from ducklake_rows'
+        }) -%}
+    {%- endif -%}
+    {%- do script.update({'end': script['end'] ~ 'drop table temp.ducklake_rows'}) -%}
+    {{ return(script) }}
+{%- endmacro %}
+
+
+{% macro run_script(target, script) -%}
+    {%- set equals = '=' -%}
+    {%- if script['touch'] -%}
+        {%- do dbt_ducklake.run(script['touch']) -%}
+        {%- if dbt_ducklake.asked(script['has_null']) -%}
+            {%- set equals = 'is not distinct from' -%}
+        {%- endif -%}
+    {%- endif -%}
+    {%- call statement('main') -%}
+        {{ script['rows'].replace(dbt_ducklake.equals(), equals) }}
+    {%- endcall -%}
+    {%- if not script['is_applicable'] or dbt_ducklake.asked(script['is_applicable']) -%}
+        {%- for part in ('log', 'apply', 'end') -%}
+            {%- do dbt_ducklake.run(script[part].replace(dbt_ducklake.equals(), equals)) -%}
+        {%- endfor -%}
+    {%- else -%}
+        {%- do dbt_ducklake.check_contract() -%}
+        {%- do dbt_ducklake.forget_changes(target) -%}
+        {%- do dbt_ducklake.run(
+            'create or replace table ' ~ target ~ ' as from ducklake_rows;'
+            ~ 'drop table temp.ducklake_rows'
+        ) -%}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- What was computed has the columns that the project promises. Rows of a build that is not whole
+    go into columns that were checked before. -#}
+{% macro check_contract() -%}
+    {%- if config.get('contract').enforced -%}
+        {%- do get_assert_columns_equivalent('select * from ducklake_rows') -%}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- The answer to a question that has one. -#}
+{% macro asked(question) -%}
+    {{ return(run_query(question).columns[0].values()[0]) }}
+{%- endmacro %}
+
+
+{#- Whether a touched group has a NULL: equality, which lets DuckDB skip blocks, misses it. -#}
+{% macro has_null(columns) -%}
+    {%- set parts = [] -%}
+    {%- for column in columns -%}
+        {%- do parts.append('k' ~ loop.index ~ ' is null') -%}
+    {%- endfor -%}
+    {{ return(
+        'select coalesce(bool_or(' ~ parts | join(' or ') ~ '), false) from ducklake_touched'
+    ) }}
+{%- endmacro %}
+
+
+{#- Both images of the rows of touched groups. -#}
+{% macro log_groups(target, group_by) -%}
+    {{ return(
         'create or replace temp table ducklake_before as select target.* from ' ~ target
         ~ ' as target semi join ducklake_touched as touched on '
-        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals) ~ ';'
-        ~ dbt_ducklake.logged_changes(log, 'ducklake_before') ~ ';'
-        ~ 'delete from ' ~ target ~ ' as target using ducklake_touched as touched where '
-        ~ dbt_ducklake.same_group('touched', 'target', group_by, equals) ~ ';'
-        ~ 'insert into ' ~ target ~ ' by name from ducklake_rows;'
-        ~ 'drop table temp.ducklake_before; drop table temp.ducklake_touched'
+        ~ dbt_ducklake.same_group('touched', 'target', group_by, dbt_ducklake.equals()) ~ ';'
+        ~ dbt_ducklake.logged_changes(target, 'ducklake_before')
+    ) }}
+{%- endmacro %}
+
+
+{#- The rows of touched groups give way to what was computed. -#}
+{% macro replace_groups(target, group_by) -%}
+    {{ return(
+        'delete from ' ~ target ~ ' as target using ducklake_touched as touched where '
+        ~ dbt_ducklake.same_group('touched', 'target', group_by, dbt_ducklake.equals())
+        ~ ';insert into ' ~ target ~ ' by name from ducklake_rows'
+    ) }}
+{%- endmacro %}
+
+
+{#- Nobody knows which rows change: what was known of them is another table's. -#}
+{% macro forget_changes(target) -%}
+    {%- do dbt_ducklake.run(
+        'create or replace table ' ~ dbt_ducklake.change_log(target)
+        ~ " as select 0::bigint as _cycle, '' as _image, * from ducklake_rows where false"
+    ) -%}
+    {%- do dbt_ducklake.run(
+        "insert into ducklake.rebuilt select '" ~ dbt_ducklake.relation_name(target) ~ "', "
+        ~ dbt_ducklake.cycle_number()
     ) -%}
 {%- endmacro %}
 
 
-{#- What was computed takes the place of the table; where the two are not compared, nobody knows
-    which rows changed. -#}
-{% macro replace_all(target, compares) -%}
-    {%- set log = dbt_ducklake.change_log(target) -%}
-    {%- if compares -%}
-        {%- do dbt_ducklake.run(dbt_ducklake.logged_changes(log, target)) -%}
-    {%- else -%}
-        {%- do dbt_ducklake.run(
-            'create or replace table ' ~ log ~ " as select 0::bigint as _cycle, '' as _image, *"
-            ~ ' from ducklake_rows where false'
-        ) -%}
-        {%- do dbt_ducklake.run(
-            "insert into ducklake.rebuilt select '" ~ dbt_ducklake.relation_name(target) ~ "', "
-            ~ dbt_ducklake.cycle_number()
-        ) -%}
-    {%- endif -%}
-    {%- do dbt_ducklake.run('create or replace table ' ~ target ~ ' as from ducklake_rows') -%}
-{%- endmacro %}
-
-
-{% macro logged_changes(log, before) -%}
+{#- Each row counts for what was computed, or against what was there: what is left differs. -#}
+{% macro logged_changes(target, before) -%}
     {{ return(
-        'insert into ' ~ log ~ ' by name select ' ~ dbt_ducklake.cycle_number() ~ ' as _cycle, * from ('
-        ~ ' select \'old\' as _image, * from (from ' ~ before ~ ' except all from ducklake_rows)'
-        ~ ' union all by name'
-        ~ ' select \'new\' as _image, * from (from ducklake_rows except all from ' ~ before ~ '))'
+        'insert into ' ~ dbt_ducklake.change_log(target) ~ ' by name select '
+        ~ dbt_ducklake.cycle_number() ~ " as _cycle, case when _ducklake_sum < 0 then 'old' else 'new'"
+        ~ ' end as _image, * exclude (_ducklake_sum, _ducklake_copy) from ('
+        ~ ' select *, unnest(range(abs(_ducklake_sum)::bigint)) as _ducklake_copy from ('
+        ~ ' select * exclude (_ducklake_count), sum(_ducklake_count) as _ducklake_sum from ('
+        ~ ' select *, 1 as _ducklake_count from ducklake_rows'
+        ~ ' union all by name select *, -1 as _ducklake_count from ' ~ before
+        ~ ') group by all having sum(_ducklake_count) <> 0))'
     ) }}
 {%- endmacro %}
 
 
 {#- Whether the table of a model's changes has the columns of what was computed. -#}
-{% macro has_same_columns(log) -%}
-    {%- set name = log.replace('ducklake."', '').replace('"', '') -%}
-    {%- set found = run_query(
+{% macro same_columns(target) -%}
+    {%- set log = 'changes.' ~ dbt_ducklake.relation_name(target) -%}
+    {{ return(
         "select (select list((column_name, data_type) order by column_index) from duckdb_columns()"
-        ~ " where schema_name = 'ducklake' and table_name = '" ~ name ~ "' and column_index > 2)"
+        ~ " where schema_name = 'ducklake' and table_name = '" ~ log ~ "' and column_index > 2)"
         ~ ' is not distinct from '
         ~ "(select list((column_name, data_type) order by column_index) from duckdb_columns()"
         ~ " where database_name = 'temp' and table_name = 'ducklake_rows')"
-    ) -%}
-    {{ return(found.columns[0].values()[0]) }}
+    ) }}
 {%- endmacro %}
 
 
@@ -228,7 +319,7 @@
             ~ columns | join(', ') ~ ": use the same columns, under the same names."
         ) -%}
     {%- endif -%}
-    {%- do dbt_ducklake.run(
+    {{ return(
         'create or replace temp table ducklake_records as select * from ('
         ~ dbt_ducklake.newest_versions(
             source, columns | join(', '), dbt_ducklake.emptied_table(this)
@@ -241,7 +332,7 @@
         ~ ' or (known.epoch, known.position) < (record._topic_epoch, record._offset);'
         ~ 'create or replace temp table ducklake_touched as select ' ~ dbt_ducklake.renamed(columns)
         ~ ' from ducklake_newer'
-    ) -%}
+    ) }}
 {%- endmacro %}
 
 
@@ -256,13 +347,13 @@
 
 {% macro keep_positions(key) -%}
     {%- set table = dbt_ducklake.versions_table(this) -%}
-    {%- do dbt_ducklake.run(
+    {{ return(
         'delete from ' ~ table ~ ' as known using ducklake_newer as record where '
         ~ dbt_ducklake.same_group('known', 'record', key, '=') ~ ';'
         ~ 'insert into ' ~ table ~ ' select ' ~ dbt_ducklake.renamed(key)
         ~ ', _topic_epoch, _offset, _is_deleted from ducklake_newer;'
-        ~ 'drop table temp.ducklake_newer; drop table temp.ducklake_records'
-    ) -%}
+        ~ 'drop table temp.ducklake_newer; drop table temp.ducklake_records;'
+    ) }}
 {%- endmacro %}
 
 

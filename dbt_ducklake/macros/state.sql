@@ -29,6 +29,12 @@
 {%- endmacro %}
 
 
+{#- Whether models are not to be built: the batch wants to know how they are changed. -#}
+{% macro asks_for_scripts() -%}
+    {{ return(execute and env_var('DUCKLAKE_SCRIPTS', '') != '' and flags.WHICH == 'run') }}
+{%- endmacro %}
+
+
 {#- `schema.name` of a relation, as the batch's tables and the names of change logs have it. -#}
 {% macro relation_name(relation) -%}
     {{ return(relation.schema ~ '.' ~ relation.identifier) }}
@@ -76,6 +82,7 @@
     where a model before it was built from nothing, so that its changes are not known.
 -#}
 {% macro builds_whole() -%}
+    {%- if dbt_ducklake.asks_for_scripts() -%}{{ return(false) }}{%- endif -%}
     {%- if not dbt_ducklake.is_running() or flags.FULL_REFRESH
         or load_cached_relation(this) is none -%}
         {{ return(true) }}

@@ -309,6 +309,8 @@ class Batch:
     def __init__(self, lake: ShopLake) -> None:
         self.lake = lake
         self.dbt = DbtProject(lake.config)
+        self.whole = DbtProject(lake.config)
+        self.whole.load()
         self.build = ModelBuild(lake.config, lake.ledger, self.dbt)
 
     def cycle(self, finish: bool = True) -> BuildResult:
@@ -330,7 +332,7 @@ class Batch:
             refresh_dead_letters(database, self.lake.ledger, commit)
         os.environ["DUCKLAKE_WAREHOUSE"] = str(other)
         try:
-            built = outcome(self.dbt.build(["resource_type:model"]))
+            built = outcome(self.whole.build(["resource_type:model"]))
         finally:
             os.environ["DUCKLAKE_WAREHOUSE"] = str(warehouse)
         assert built.failed == 0, built
