@@ -124,20 +124,20 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
             types = []
         text = json.dumps([basis, code, config, types], default=str, sort_keys=True)
         parents, sources = _reads(manifest, nodes, node)
-        meta = node.config.meta
+        meta, is_tracked = node.config.meta, node.config.materialized == TRACKED
         found[unique_id] = ModelNode(
             unique_id=unique_id,
             relation=f"{node.schema}.{node.alias}",
             name=node.name,
             primary_key=tuple(meta.get("primary_key", ())),
-            is_tracked=node.config.materialized == TRACKED,
+            is_tracked=is_tracked,
             parents=tuple(parents),
             sources=tuple(sources),
             reads_today=any(_CLOCK.search(part) for part in code),
             fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
             is_published=bool(meta.get("published", True)),
-            reads_versions="dbt_ducklake.latest_version" in node.raw_code,
-            computes_groups="dbt_ducklake.touched" in node.raw_code,
+            reads_versions=is_tracked and "dbt_ducklake.latest_version" in node.raw_code,
+            computes_groups=is_tracked and "dbt_ducklake.touched" in node.raw_code,
             reads_elsewhere=_reads_elsewhere(manifest, node),
             has_fixed_text=not has_hooks and _has_fixed_text(manifest, node, macros),
         )

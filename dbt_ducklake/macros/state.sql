@@ -84,7 +84,7 @@
 {% macro builds_whole() -%}
     {%- if dbt_ducklake.asks_for_scripts() -%}{{ return(false) }}{%- endif -%}
     {%- if not dbt_ducklake.is_running() or flags.FULL_REFRESH
-        or load_cached_relation(this) is none -%}
+        or config.get('materialized') != 'change_tracked' or load_cached_relation(this) is none -%}
         {{ return(true) }}
     {%- endif -%}
     {#- Asked once for a model: its text asks for each of the models that it reads. -#}

@@ -431,6 +431,24 @@ def test_a_model_whose_text_depends_on_data_is_rendered_in_each_cycle(
         shop.cycle()
 
 
+def test_a_plain_table_over_macros_of_tracked_models_reads_everything(shop: SmallShop) -> None:
+    models = {name: shop.models / f"{name}.sql" for name in ("plain_orders", "plain_customers")}
+    models["plain_orders"].write_text(MODELS["stg_orders.sql"].replace("change_tracked", "table"))
+    models["plain_customers"].write_text(
+        MODELS["by_customer.sql"].replace("change_tracked", "table")
+    )
+    try:
+        for number in (9540, 9541):
+            shop.orders((number, 954, 1))
+            assert not shop.cycle().outcome.held_back
+            assert shop.published("plain_orders") == shop.published("stg_orders")
+            assert (954, number - 9539) in [r[:2] for r in shop.published("plain_customers")]
+    finally:
+        for model in models.values():
+            model.unlink()
+        shop.cycle()
+
+
 def test_a_statement_that_fails_holds_back_its_model_and_what_is_behind_it(
     shop: SmallShop,
 ) -> None:
