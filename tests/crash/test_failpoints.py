@@ -27,6 +27,7 @@ ONLY = {
     "backup": (),
     "redrive": (),  # test_dead_letters.py
     "settle": (),  # test_one_bad_among_good.py
+    "alerts": (),  # tests/unit/test_alerts.py
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {
