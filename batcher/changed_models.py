@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from batcher.dbt_graph import ModelNode
-from batcher.model_scripts import ModelScript, Written
-from batcher.model_state import WarehouseState
+from batcher.model_scripts import ModelScript, Written, asked
+from batcher.model_state import WarehouseState, last_rebuilt
 from batcher.selection import Plan
 
 SUCCESS, ERROR, SKIPPED = "success", "error", "skipped"
@@ -57,7 +58,6 @@ class ChangedModels:
     rows: dict[str, int] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     _unchanged: set[str] = field(default_factory=set)
-    _left: set[str] = field(default_factory=set)
 
     def run(self, cursor: Any, moved: Callable[[], None]) -> None:
         """Change them.
@@ -66,17 +66,18 @@ class ChangedModels:
             cursor: Of the warehouse, opened as the project's profile says.
             moved: Called before each model.
         """
-        rebuilt = _rebuilt(cursor)
+        rebuilt = last_rebuilt(partial(asked, cursor))
         tables = _tables(cursor)
+        chosen = {model.unique_id for model in self.plan.models}
         for model in self.plan.models:
             moved()
             if self._failed.intersection(model.parents):
                 self._failed.add(model.unique_id)
                 self.results.append(ModelResult(self.nodes[model.unique_id], SKIPPED))
-            elif self._reads_nothing_new(model):
+            elif self._reads_nothing_new(model, chosen):
                 self._end(model, Written(0, 0), 0.0, is_unchanged=True)
             elif self._needs_dbt(model, rebuilt, tables):
-                self._leave(model)
+                self.left.append(model)
             else:
                 self._change(model, cursor)
 
@@ -86,16 +87,15 @@ class ChangedModels:
             return True
         if not {model.relation, f"ducklake.changes.{model.relation}"} <= tables:
             return True
-        if self._left.intersection(model.parents):
+        if any(each.unique_id in model.parents for each in self.left):
             return True
         seen = self.state.models[model.relation].seen
         return any(rebuilt.get(self._relation(parent), -1) > seen for parent in model.parents)
 
-    def _reads_nothing_new(self, model: ModelNode) -> bool:
+    def _reads_nothing_new(self, model: ModelNode, chosen: set[str]) -> bool:
         """Whether it was chosen for what it reads, and that turned out to be as it was."""
         if model.relation not in self.plan.behind:
             return False
-        chosen = {each.unique_id for each in self.plan.models}
         seen = self.state.models[model.relation].seen
         for parent in model.parents:
             if parent in chosen and parent not in self._unchanged:
@@ -109,10 +109,6 @@ class ChangedModels:
         node = self.nodes[unique_id]
         return f"{node.schema}.{node.alias}"
 
-    def _leave(self, model: ModelNode) -> None:
-        self.left.append(model)
-        self._left.add(model.unique_id)
-
     def _change(self, model: ModelNode, cursor: Any) -> None:
         began = time.monotonic()
         try:
@@ -124,7 +120,7 @@ class ChangedModels:
             self.results.append(ModelResult(node, ERROR, text, time.monotonic() - began))
             return
         if written is None:
-            self._leave(model)
+            self.left.append(model)
         else:
             self._end(model, written, time.monotonic() - began)
 
@@ -137,12 +133,6 @@ class ChangedModels:
             self.rows[model.relation] = written.rows
         node = self.nodes[model.unique_id]
         self.results.append(ModelResult(node, SUCCESS, "", seconds, is_unchanged))
-
-
-def _rebuilt(cursor: Any) -> dict[str, int]:
-    """Models that were built from nothing, and in which cycle for the last time."""
-    cursor.execute("SELECT relation, max(cycle) FROM ducklake.rebuilt GROUP BY ALL")
-    return dict(cursor.fetchall())
 
 
 def _tables(cursor: Any) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from batcher.data_tests import Compiled, DataTest, compiled, data_tests
 from batcher.dbt_graph import TRACKED, ModelGraph, model_graph
-from batcher.model_scripts import ModelScript, scripts
+from batcher.model_scripts import ModelScript, asked, scripts
 from batcher.templates import keep_compiled_templates
 from lake.config import Config
 from lake.errors import BatchError
@@ -169,9 +169,7 @@ class DbtProject:
 
     def ask(self, query: str) -> Sequence[Any]:
         """The only row of a query's answer."""
-        cursor = self.cursor()
-        cursor.execute(query)
-        return tuple(cursor.fetchone())
+        return asked(self.cursor(), query)
 
     def release(self) -> None:
         """Close the warehouse."""
@@ -254,16 +252,20 @@ def _close_connections() -> Any:
 
 def _contents(package: Path) -> dict[str, bytes]:
     """What dbt reads of a package."""
-    files = (*package.glob("*.yml"), *package.glob("*/**/*.sql"), *package.glob("*/**/*.yml"))
-    return {str(path.relative_to(package)): path.read_bytes() for path in files}
+    return {str(path.relative_to(package)): path.read_bytes() for path in _read_by_dbt(package)}
 
 
 def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:
     """What tells whether a project was edited: each file's name, time of change and size."""
     found = set()
     for folder in folders:
-        for path in (*folder.glob("*.yml"), *folder.glob("*/**/*.sql"), *folder.glob("*/**/*.yml")):
+        for path in _read_by_dbt(folder):
             if not {"target", "dbt_packages"} & set(path.relative_to(folder).parts):
                 about = path.stat()
                 found.add((str(path), about.st_mtime_ns, about.st_size))
     return frozenset(found)
+
+
+def _read_by_dbt(folder: Path) -> Iterator[Path]:
+    for pattern in ("*.yml", "*/**/*.sql", "*/**/*.yml"):
+        yield from folder.glob(pattern)

@@ -67,16 +67,16 @@ class ModelScript:
         equals = EQUALS
         if self.touch:
             cursor.execute(self.touch)
-            if not _asked(cursor, self.is_touched)[0]:
+            if not asked(cursor, self.is_touched)[0]:
                 # There may be changes of a cycle that was killed before it kept its state.
-                return Written(*_asked(cursor, self.written))
-            if _asked(cursor, self.has_null)[0]:
+                return Written(*asked(cursor, self.written))
+            if asked(cursor, self.has_null)[0]:
                 equals = EQUALS_WITH_NULL
         cursor.execute(self.rows.replace(EQUALS, equals))
-        if self.is_applicable and not _asked(cursor, self.is_applicable)[0]:
+        if self.is_applicable and not asked(cursor, self.is_applicable)[0]:
             return None
         cursor.execute(self.log.replace(EQUALS, equals))
-        written = Written(*_asked(cursor, self.written))
+        written = Written(*asked(cursor, self.written))
         if written.changes:
             cursor.execute(self.apply.replace(EQUALS, equals))
         cursor.execute(self.end)
@@ -92,6 +92,7 @@ def scripts(results: Iterable[Any]) -> dict[str, ModelScript]:
     return found
 
 
-def _asked(cursor: Any, question: str) -> tuple[Any, ...]:
+def asked(cursor: Any, question: str) -> tuple[Any, ...]:
+    """The only row of a question's answer."""
     cursor.execute(question)
     return tuple(cursor.fetchone())

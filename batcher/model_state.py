@@ -135,6 +135,19 @@ def begin_cycle(
     warehouse.execute("COMMIT")
 
 
+def last_rebuilt(ask: Callable[[str], Sequence[Any]]) -> dict[str, int]:
+    """Models that were built from nothing, and in which cycle for the last time.
+
+    Args:
+        ask: Asks the warehouse.
+    """
+    [found] = ask(
+        "SELECT coalesce(map(list(relation), list(cycle)), MAP {}) FROM ("
+        "SELECT relation, max(cycle) AS cycle FROM ducklake.rebuilt GROUP BY ALL)"
+    )
+    return dict(found)
+
+
 def tested_whole(ask: Callable[[str], Sequence[Any]], state: WarehouseState) -> frozenset[str]:
     """Relations whose tests have to read whole tables: nobody knows what changed in them.
 
@@ -142,13 +155,9 @@ def tested_whole(ask: Callable[[str], Sequence[Any]], state: WarehouseState) -> 
         ask: Asks the warehouse, after the models were built.
         state: As it was before.
     """
-    [rebuilt] = ask(
-        "SELECT coalesce(map(list(relation), list(cycle)), MAP {}) FROM ("
-        "SELECT relation, max(cycle) AS cycle FROM ducklake.rebuilt GROUP BY ALL)"
-    )
     return frozenset(
         name
-        for name, cycle in rebuilt.items()
+        for name, cycle in last_rebuilt(ask).items()
         if name not in state.models or cycle > state.models[name].tested
     ) | {name for name, model in state.models.items() if model.tested < 0}
 
