@@ -50,7 +50,8 @@ def _die() -> None:
 
 def _hang() -> None:
     woken = threading.Event()
-    signal.signal(signal.SIGCONT, lambda *_: woken.set())
+    if threading.current_thread() is threading.main_thread():  # no other may handle signals
+        signal.signal(signal.SIGCONT, lambda *_: woken.set())
     print(f"hangs at {_wanted}", file=sys.stderr, flush=True)
     woken.wait()
 

@@ -1,7 +1,8 @@
-"""The faust worker behind `ducklake live`: orders by the minute into the topic `live.kpis`.
+"""The faust worker behind `ducklake live`: what a shop watches, into the topic `live.kpis`.
 
-Its state is memory alone. It commits no offsets: each start reads the topic of orders again, and so
-neither a kill nor a gap that a transaction's marker left can make a figure wrong.
+Its state is memory alone. It commits no offsets: each start reads its topics again, and so neither
+a kill nor a gap that a transaction's marker left can make a figure wrong. Nothing is published
+before it has read what was there when it started.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import faust
 import orjson
@@ -24,16 +26,17 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 from faust.transport.drivers import aiokafka as driver
 
-from consumers.live.figures import MinuteFigures, parse
+from consumers.live.catching_up import Progress
+from consumers.live.figures import LiveFigures
+from consumers.live.records import Reader
 from lake.config import Config, Endpoints
-from lake.errors import ConfigError, ServiceUnreachable, TerminalError
-from lake.kafka.topics import TIMEOUT, admin, identify, make_topics
-from lake.processes.heartbeat import SILENT, Heartbeat
+from lake.errors import ServiceUnreachable, TerminalError
+from lake.failpoints import failpoint
+from lake.kafka.topics import KPI_TOPIC, TIMEOUT, admin, identify, make_topics
+from lake.processes.heartbeat import SILENT, Heartbeat, Part
 from lake.storage.operations import make_scratch_folder
 
 log = structlog.get_logger()
-KPI_TOPIC = "live.kpis"
-ORDERS = "orders"
 # Compacted, and what is older than the figures' window goes even if nobody takes it back.
 _KPI_SETTINGS = {
     "cleanup.policy": "compact,delete",
@@ -42,8 +45,13 @@ _KPI_SETTINGS = {
 }
 PUBLISH_SECONDS = 1.0
 LOOK_SECONDS = 0.2
+PROGRESS_SECONDS = 1.0
 MOVES_WITHIN = 120.0
 """Seconds within which the event loop moves, whatever Kafka does."""
+LAGS_WITHIN = 60.0
+"""Seconds without any progress, with records waiting, after which it counts as hanging."""
+READING = "reading"
+"""The step whose progress the heartbeat tells."""
 SECOND_SECONDS = 15.0
 _QUIET = ("faust", "mode", "aiokafka", "asyncio")
 
@@ -55,6 +63,10 @@ class _CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def _fetch_records(self, *words: Any, **options: Any) -> Any:
+        failpoint("live.fetch")
+        return await super()._fetch_records(*words, **options)
 
 
 class _CommittedConsumer(driver.Consumer):  # type: ignore[misc]
@@ -91,23 +103,8 @@ class _CommittedTransport(driver.Transport):  # type: ignore[misc]
     Consumer = _CommittedConsumer
 
 
-def orders_topic(config: Config) -> str:
-    """The topic of the shop's orders.
-
-    Raises:
-        ConfigError: No table of that name comes from MySQL.
-    """
-    for ref, _ in config.tables():
-        if ref.table == ORDERS and config.kind(ref) == "cdc":
-            return ref.topic
-    raise ConfigError(
-        f"No MySQL source has a table {ORDERS!r}, from which the live figures are" " counted.",
-        "Add it in ducklake.yml, or leave `ducklake live` out.",
-    )
-
-
 class LiveWorker:
-    """Counts orders by the minute; one per broker.
+    """Counts what the section `live` names; one per broker.
 
     Args:
         config: The configuration.
@@ -115,11 +112,17 @@ class LiveWorker:
     """
 
     def __init__(self, config: Config, endpoints: Endpoints) -> None:
-        self._figures = MinuteFigures()
+        self._reader = Reader(config)
+        live = self._reader.live
+        self._figures = LiveFigures(live, ZoneInfo(config.settings.batch.time_zone))
+        self._counted: dict[tuple[str, int], int] = {}
         self._unknown = 0
         self._kafka = endpoints.kafka
-        self._source = orders_topic(config)
-        self._partitions = _make_topics(config, endpoints, self._source)
+        self._source = live.orders.table
+        partitions = _make_topics(config, endpoints, live.topics())
+        self._partitions = sum(partitions.values())
+        self._progress = Progress(endpoints, partitions)
+        self._looked = 0.0
         self._was_whole = False
         self._partial_since: float | None = None
         # faust makes its folders even where it keeps nothing
@@ -143,10 +146,10 @@ class LiveWorker:
         )
         self.app.transport = _CommittedTransport(self.app.conf.broker, self.app)
         plain = {"key_serializer": "raw", "value_serializer": "raw"}
-        self._orders = self.app.topic(self._source, key_type=bytes, value_type=bytes, **plain)
+        self._topics = self.app.topic(*live.topics(), key_type=bytes, value_type=bytes, **plain)
         self._kpis = self.app.topic(KPI_TOPIC, key_type=bytes, value_type=bytes, **plain)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
-        self.app.agent(self._orders)(self._count)
+        self.app.agent(self._topics)(self._count)
         self.app.timer(PUBLISH_SECONDS)(self._publish)
 
     def run(self, stop: threading.Event, heartbeat: Heartbeat = SILENT) -> None:
@@ -180,6 +183,7 @@ class LiveWorker:
         try:
             while not stop.is_set() and not self.app.should_stop and not self._second():
                 heartbeat.beat("counting", MOVES_WITHIN)
+                await self._look(heartbeat)
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             await self.app.stop()
@@ -195,6 +199,14 @@ class LiveWorker:
             raise TerminalError(
                 f"The live figures stopped ({type(reason).__name__}).", "Start them again."
             )
+
+    async def _look(self, heartbeat: Heartbeat) -> None:
+        """Tell whether anything moves: a supervisor ends a worker that lags and does not."""
+        if time.monotonic() - self._looked < PROGRESS_SECONDS:
+            return
+        self._looked = time.monotonic()
+        if await self._progress.moves(self.app.consumer, self._counted):
+            heartbeat.part(READING, Part("step", within=LAGS_WITHIN))
 
     async def _on_assigned(self, _app: Any, assigned: set[Any], **_: Any) -> None:
         if len(assigned) >= self._partitions:
@@ -213,30 +225,32 @@ class LiveWorker:
 
     async def _count(self, stream: Any) -> None:
         async for event in stream.events():
-            change = parse(event.value)
-            if change is not None:
-                self._figures.apply(change, datetime.now(UTC))
-                continue
-            self._unknown += 1
-            if self._unknown == 1:
+            message = event.message
+            topic, now = message.topic, datetime.now(UTC)
+            changes = self._reader.read(topic, event.value, message.timestamp)
+            for change in changes or ():
+                self._figures.apply(change, now)
+            self._counted[topic, message.partition] = message.offset
+            self._unknown += changes is None
+            if changes is None and self._unknown == 1:
                 log.warning(
                     "record_skipped",
-                    message="A record that is not an order was skipped; the lake has it.",
-                    topic=self._source,
-                    partition=event.message.partition,
-                    offset=event.message.offset,
+                    message="A record that is no row of its table was skipped; the lake has it.",
+                    topic=topic,
+                    partition=message.partition,
+                    offset=message.offset,
                 )
 
     async def _publish(self) -> None:
-        if self._partial_since is not None:
+        if self._partial_since is not None or not self._progress.caught_up:
             return  # a part of the orders would be a wrong figure
-        for minute, figure in self._figures.take_changes(datetime.now(UTC)).items():
+        for key, figure in self._figures.take_changes(datetime.now(UTC)).items():
             value = None if figure is None else orjson.dumps(figure)
-            await self._kpis.send(key=minute.encode(), value=value)
+            await self._kpis.send(key=key.encode(), value=value)
 
 
-def _make_topics(config: Config, endpoints: Endpoints, source: str) -> int:
-    """Create what is missing; the number of partitions of the source."""
+def _make_topics(config: Config, endpoints: Endpoints, topics: tuple[str, ...]) -> dict[str, int]:
+    """Create what is missing; the number of partitions of each topic that is read."""
     make_topics(config, endpoints)
     client = admin(endpoints)
     replication = config.settings.topics.replication_factor
@@ -249,7 +263,14 @@ def _make_topics(config: Config, endpoints: Endpoints, source: str) -> int:
             raise ServiceUnreachable(
                 f"Kafka at {endpoints.kafka}: {error.args[0].str()}.", "Is it up?"
             ) from None
-    return identify(client, [source])[source].partitions
+    found = {name: topic.partitions for name, topic in identify(client, topics).items()}
+    for name in topics:
+        if name not in found:
+            raise ServiceUnreachable(
+                f"There is no topic {name} yet, which the live figures read.",
+                "Start what writes it, or take it out of the section `live`.",
+            )
+    return found
 
 
 def _credentials(options: Mapping[str, str]) -> faust.Credentials | None:

@@ -39,7 +39,7 @@ def serve(
     try:
         import uvicorn
 
-        from ducklake.dashboard.access import TOKEN, Access, token_file
+        from ducklake.dashboard.access import TOKEN, Access
         from ducklake.dashboard.app import create_app
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -52,10 +52,7 @@ def serve(
     listening = _listening(host, port)
     address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
     print(address, flush=True)
-    if sys.stdout.isatty():
-        note(f"signed in: {address}#token={access.token}")
-    else:
-        note(f"the token for changes: {TOKEN if access.always else token_file(paths)}")
+    note(sign_in_line(config, address))
     options = uvicorn.Config(
         create_app(config, access),
         log_level="warning",
@@ -70,6 +67,16 @@ def serve(
         heartbeat.beat("serving", _WITHIN)
     server.should_exit = True
     thread.join()
+
+
+def sign_in_line(config: Config, address: str) -> str:
+    """How to sign in: on a terminal a link that does, elsewhere (a log) only where the token is."""
+    from ducklake.dashboard.access import TOKEN, Access, token_file
+
+    paths, given = LakePaths(config.data_dir), os.environ.get(TOKEN)
+    if sys.stdout.isatty():
+        return f"signed in: {address}#token={Access.of(paths, '127.0.0.1', given).token}"
+    return f"the token to sign in: {TOKEN if given else token_file(paths)}"
 
 
 def free_port() -> int:

@@ -15,11 +15,11 @@ from rich.console import Console
 from batcher.cycle import Batch, once
 from consumers.compaction.compactor import Compactor
 from consumers.ingest.lake_writer import LakeWriter
-from ducklake.cli.dashboard import free_port
+from ducklake.cli.dashboard import free_port, sign_in_line
 from ducklake.cli.live import LiveView
 from ducklake.cli.report import gather, show
 from ducklake.cli.steps import Steps
-from ducklake.supervision.roles import ROLES, RoleSupervisor
+from ducklake.supervision.roles import RoleSupervisor, all_roles
 from lake.config import Config, Endpoints
 from lake.errors import TerminalError
 from producers.runner import SourceRunner
@@ -120,7 +120,7 @@ def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None
     was_up = lifecycle.is_up(config)
     port = free_port()
     roles = {
-        **ROLES,
+        **all_roles(config),
         "simulate": ("simulate", "--rate", str(rate)),
         "dashboard": ("dashboard", "--port", str(port)),
     }
@@ -130,6 +130,7 @@ def demo(config: Config, stop: threading.Event, rate: float = DEMO_RATE) -> None
         if stop.is_set():
             return
         print(f"The page: http://127.0.0.1:{port}/")
+        print(sign_in_line(config, f"http://127.0.0.1:{port}/").capitalize())
         print("The shop is open. In another terminal:")
         for line in next_commands(config):
             print(f"  {line}")

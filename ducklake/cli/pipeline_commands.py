@@ -74,7 +74,7 @@ def consume(
 
 
 def live(config: ConfigOption = None) -> None:
-    """Compute the shop's orders and revenue per minute into the topic live.kpis."""
+    """Count what the section `live` names, as it happens, into the topic live.kpis."""
     try:
         from consumers.live.worker import LiveWorker
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
 """Who may do what: the token, the cookie that stands for it, and requests from other sites.
 
-Reading on loopback needs no token unless one was set; anything that changes something always does.
+Everything needs it, reading on loopback too: other users of the machine reach loopback as well.
 """
 
 from __future__ import annotations
@@ -32,12 +32,10 @@ class Access:
 
     Attributes:
         token: Whoever knows it may do everything.
-        always: Whether reading needs it, too.
         local: Whether the page listens on loopback only: other names of the host are refused.
     """
 
     token: str
-    always: bool
     local: bool
 
     @classmethod
@@ -63,7 +61,7 @@ class Access:
                 f"{host} can be reached from elsewhere, and there is no token.",
                 f"Set {TOKEN} to a long random text, or omit --host to listen on loopback only.",
             )
-        return cls(given or _kept(token_file(paths)), bool(given), local)
+        return cls(given or _kept(token_file(paths)), local)
 
     def _sign(self, what: str) -> str:
         return hmac.new(self.token.encode(), what.encode(), hashlib.sha256).hexdigest()
@@ -90,10 +88,6 @@ class Access:
     def _bears(self, request: Request) -> bool:
         kind, _, text = request.headers.get("authorization", "").partition(" ")
         return kind.lower() == "bearer" and self.is_token(text.strip())
-
-    def may_read(self, request: Request) -> bool:
-        """Whether somebody may see something."""
-        return not self.always or self.is_known(request)
 
     def may_change(self, request: Request) -> bool:
         """Whether somebody may change something: not another site in the name of a visitor."""

@@ -85,6 +85,14 @@ class State(BaseModel):
     held_back: dict[str, str]
 
 
+class LiveFigures(BaseModel):
+    """What `ducklake live` counts, as in the topic live.kpis."""
+
+    stale: bool
+    window: dict[str, Any]
+    today: dict[str, Any]
+
+
 def api_routes(shared: Dashboard) -> APIRouter:
     """All routes below `/api`."""
     router = APIRouter(responses=_ERRORS)
@@ -123,6 +131,11 @@ def _reading(router: APIRouter, shared: Dashboard) -> None:
     @router.get("/api/flow", summary="The way of each table, and its lag over the last hour")
     def flow() -> tuple[TableFlow, ...]:
         return shared.watcher.latest().flows
+
+    @router.get("/api/live", summary="The live figures: the last minutes, and today")
+    def live_figures() -> LiveFigures:
+        view = shared.live.latest()
+        return LiveFigures(stale=view.is_stale(), window=dict(view.window), today=dict(view.today))
 
     @router.get("/api/failures", summary="Failing tests with their rows and query")
     def failing() -> tuple[Failure, ...]:
@@ -193,8 +206,11 @@ def _events(router: APIRouter, shared: Dashboard) -> None:
 
 
 async def _changes(request: Request, shared: Dashboard) -> AsyncIterator[str]:
-    told, quiet = -1, 0.0
+    told, shown, quiet = -1, shared.live.latest().version, 0.0
     while not await request.is_disconnected():
+        if (live := shared.live.latest().version) != shown:
+            shown = live
+            yield f"event: live\ndata: {json.dumps(live)}\n\n"
         version = shared.watcher.latest().version
         if version != told:
             told, quiet = version, 0.0

@@ -15,6 +15,7 @@ from ducklake.dashboard.access import Access
 from ducklake.dashboard.api import api_routes
 from ducklake.dashboard.pages import Pages
 from ducklake.dashboard.watcher import Watcher
+from ducklake.monitoring.live_figures import LiveReader
 from lake.config import Config
 from lake.errors import DuckLakeError
 
@@ -38,6 +39,7 @@ class Dashboard:
     config: Config
     access: Access
     watcher: Watcher
+    live: LiveReader
 
 
 def create_app(config: Config, access: Access) -> FastAPI:
@@ -47,12 +49,14 @@ def create_app(config: Config, access: Access) -> FastAPI:
         config: The configuration.
         access: Who may do what.
     """
-    watcher = Watcher(config)
+    watcher, live = Watcher(config), LiveReader(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watcher.start()
+        live.start()
         yield
+        live.stop()
         watcher.stop()
 
     app = FastAPI(
@@ -64,7 +68,7 @@ def create_app(config: Config, access: Access) -> FastAPI:
         openapi_url="/api/openapi.json",
         lifespan=lifespan,
     )
-    shared = Dashboard(config, access, watcher)
+    shared = Dashboard(config, access, watcher, live)
     app.include_router(api_routes(shared))
     app.include_router(Pages(shared).router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -94,7 +98,7 @@ def _guard(app: FastAPI, access: Access) -> None:
 def _refusal(request: Request, access: Access) -> Response | None:
     if not access.is_ours(request):
         return JSONResponse({"detail": "This request comes from another site."}, 403)
-    if request.url.path.startswith(_OPEN) or access.may_read(request):
+    if request.url.path.startswith(_OPEN) or access.is_known(request):
         return None
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": "Give the token."}, 401, {"WWW-Authenticate": "Bearer"})

@@ -75,6 +75,7 @@ class Pages:
         add("/trust", self.trust)
         add("/flow", self.flow)
         add("/shop", self.shop)
+        add("/shop/live", self.live)
         add("/tables", self.tables)
         add("/tables/{table}", self.table)
         add("/runs", self.runs)
@@ -168,7 +169,17 @@ class Pages:
             [f"{hour}:00" for hour in range(24)],
             str(max((max(r["today"], r["yesterday"]) for r in found.hours), default=0)),
         )
-        return self._page(request, "shop", shop=found, wanted=wanted, days=days, hours=hours)
+        return self._page(
+            request, "shop", shop=found, wanted=wanted, days=days, hours=hours, **self._live()
+        )
+
+    def live(self, request: Request) -> HTMLResponse:
+        """The live figures alone, to be put in their place on the page."""
+        return self._page(request, "live", **self._live())
+
+    def _live(self) -> dict[str, Any]:
+        counts = self._shared.config.settings.live is not None
+        return {"live": self._shared.live.latest(), "counts_live": counts}
 
     def tables(self, request: Request) -> HTMLResponse:
         """All tables, and the SQL box."""

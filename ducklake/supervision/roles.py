@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -37,6 +38,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "batch": ("batch",),
     "monitor": ("monitor",),
 }
+LIVE = "live"
 RUN, WORKERS = "run", "workers"
 """Names of supervisors: that of `ducklake run`, and that of `ducklake consume --workers`."""
 SUPERVISOR = ".supervisor.json"
@@ -44,6 +46,15 @@ SUPERVISOR = ".supervisor.json"
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
 _POLICY = RestartPolicy(final_codes=frozenset({FENCED}), first_pause=1.0)
+
+
+def all_roles(config: Config) -> dict[str, tuple[str, ...]]:
+    """The roles of `ducklake run`: those of every lake, and the live figures where there are any.
+
+    These need the extra `live`: without it they are left out.
+    """
+    has_live = config.settings.live is not None and find_spec("faust") is not None
+    return {**ROLES, **({LIVE: (LIVE,)} if has_live else {})}
 
 
 def consume_roles(workers: int) -> dict[str, tuple[str, ...]]:
@@ -99,7 +110,7 @@ class RoleSupervisor:
 
     Args:
         config: The configuration, handed on to every role.
-        roles: Role to command line arguments.
+        roles: Role to command line arguments; by default all.
         name: Which supervisor this is; a data folder has one of each name.
 
     Raises:
@@ -107,8 +118,9 @@ class RoleSupervisor:
     """
 
     def __init__(
-        self, config: Config, roles: Mapping[str, tuple[str, ...]] = ROLES, name: str = RUN
+        self, config: Config, roles: Mapping[str, tuple[str, ...]] | None = None, name: str = RUN
     ) -> None:
+        roles = all_roles(config) if roles is None else roles
         paths = LakePaths(config.data_dir)
         for folder in (paths.logs, paths.run):
             folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from lake.config.connections import (
     SftpConnection,
 )
 from lake.config.endpoints import NOWHERE, Endpoints, PostgresEndpoint, StackState
+from lake.config.live import Live
 from lake.config.loading import CONFIG_NAME, find_config, json_schema, load_config
 from lake.config.project import Config
 from lake.config.relations import DEAD_LETTERS, TableRef
@@ -50,6 +51,7 @@ __all__ = [
     "DeadLetterPolicy",
     "EmbeddedPorts",
     "Endpoints",
+    "Live",
     "LoginConnection",
     "MysqlConnection",
     "Name",

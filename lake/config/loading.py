@@ -68,7 +68,18 @@ def load_config(path: Path | None = None) -> Config:
     for collision in name_collisions(settings.relations):
         at = ("sources", collision.ref.source, "tables", collision.ref.table)
         raise config.error(at, collision.what, "Give one of them another name.")
+    _check_live(config)
     return config
+
+
+def _check_live(config: Config) -> None:
+    """Refuse live figures of tables that there are not."""
+    if (live := config.settings.live) is None:
+        return
+    keys = {ref.topic: table.key for ref, table in config.tables()}
+    said = [config.problem(("live", *at), what) for at, what in live.problems(keys)]
+    if said:
+        raise ConfigError("\n".join(said))
 
 
 def json_schema() -> dict[str, Any]:

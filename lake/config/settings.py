@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lake.config.connections import ConnectionEntry
+from lake.config.live import Live
 from lake.config.relations import TableRef, relation_names
 from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section, TimeZone
 from lake.config.watching import Alerts, Metrics
@@ -226,6 +227,7 @@ class Settings(Masked, BaseSettings):
     batch: Batch = Batch()
     metrics: Metrics = Metrics()
     alerts: Alerts = Alerts()
+    live: Live | None = None
 
     @cached_property
     def relations(self) -> dict[TableRef, str]:

@@ -24,6 +24,8 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Of a topic, which is what a row of MySQL may take; other sources write smaller records."""
 SIGNALS, NOTIFICATIONS = "signals", "notifications"
 """The two topics through which a Debezium connector is told to read a table again, and answers."""
+KPI_TOPIC = "live.kpis"
+"""The figures of `ducklake live`, compacted by window."""
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
 _SIGNALS_KEPT = {"retention.ms": str(30 * 86_400_000), "retention.bytes": "-1"}
 

@@ -10,20 +10,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import psutil
 import psycopg2
 import pytest
 
+from ducklake.supervision.condition import look
 from lake.config import Config, load_config
+from lake.kafka.topics import KPI_TOPIC
 from stack import lifecycle
 from tests.conftest import copy_project
+from tests.integration.producers_lab import committed
 
 PROGRAM = [sys.executable, "-m", "ducklake.cli"]
 ROOT = Path(__file__).parents[2]
+ZONE = ZoneInfo("America/Argentina/Buenos_Aires")
 TABLES = 11
 CONSUME_MODELS = 9
 NUMERIC = ("INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "DECIMAL", "SMALLINT", "TINYINT", "FLOAT")
@@ -180,6 +187,35 @@ def orders_in_postgres(config: Config) -> int:
     return int(row[0]) if row else 0
 
 
+def live_orders(config: Config) -> dict[str, tuple[int, int, Decimal]]:
+    """Orders, cancelled ones and revenue of each minute, as `ducklake live` has them."""
+    found: dict[str, tuple[int, int, Decimal]] = {}
+    for seen in committed(config.endpoints(), KPI_TOPIC):
+        key = (seen.key or b"").decode()
+        found.pop(key, None)
+        if seen.value is not None and key > the_day_before():
+            row = json.loads(seen.value)
+            found[key] = (row["orders"], row["cancelled_orders"], Decimal(row["revenue"]))
+    return {key: row for key, row in found.items() if key.startswith("20")}
+
+
+def batch_orders(config: Config) -> dict[str, tuple[int, int, Decimal]]:
+    """The same as the batch has published it."""
+    with duckdb.connect(str(config.data_dir / "lake.duckdb"), read_only=True) as lake:
+        rows = lake.execute(
+            "SELECT strftime(ordered_at, '%Y-%m-%dT%H:%M-03:00') AS minute,"
+            " count(*) FILTER (NOT is_cancelled), count(*) FILTER (is_cancelled),"
+            " coalesce(sum(total_ars) FILTER (NOT is_cancelled), 0)"
+            " FROM staging.stg_orders GROUP BY 1 HAVING minute > ?",
+            [the_day_before()],
+        ).fetchall()
+    return {minute: (sold, cancelled, revenue) for minute, sold, cancelled, revenue in rows}
+
+
+def the_day_before() -> str:
+    return (datetime.now(ZONE) - timedelta(hours=23)).isoformat(timespec="minutes")
+
+
 def test_a_selling_shop_arrives_in_postgres_and_ctrl_c_ends_everything(
     shop: Path, passes: list[dict[str, Any]], running: subprocess.Popen[str]
 ) -> None:
@@ -192,6 +228,11 @@ def test_a_selling_shop_arrives_in_postgres_and_ctrl_c_ends_everything(
     found = json.loads(report.stdout)
     assert len(found["figures"]) == 5
     assert found["held_back"] == {}
+
+    simulator = next(role.pid for role in look(config).roles if role.name == "simulate")
+    os.kill(simulator or 0, signal.SIGSTOP)
+    wait_for(lambda: live_orders(config) == batch_orders(config), 120, "live sums of the batch")
+    os.kill(simulator or 0, signal.SIGCONT)
 
     running.send_signal(signal.SIGINT)
     output, _ = running.communicate(timeout=60)

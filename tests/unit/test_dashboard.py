@@ -21,7 +21,7 @@ import schemathesis
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
@@ -72,6 +72,17 @@ class Served:
     config: Config
     access: Access
     address: str
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        """That of a reader who has signed in."""
+        return {"ducklake_session": self.access.cookie}
+
+    def signed_in(self, context: BrowserContext) -> BrowserContext:
+        context.add_cookies(
+            [{"name": n, "value": v, "url": self.address} for n, v in self.cookie.items()]
+        )
+        return context
 
     def flush(self, letters: tuple[DeadLetter, ...] = ()) -> None:
         """One more row, and some dead letters behind it."""
@@ -151,7 +162,7 @@ def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
         context = browser.new_context(
             viewport={"width": width, "height": 844}, color_scheme=scheme, locale=language  # type: ignore[arg-type]
         )
-        page = context.new_page()
+        page = served.signed_in(context).new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         for name in (
@@ -169,7 +180,7 @@ def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
             assert "\x1b" not in page.inner_text("main"), name
         context.close()
         audited = browser.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
-        page = audited.new_page()
+        page = served.signed_in(audited).new_page()
         for name in PAGES:
             page.goto(f"{served.address}/{name}")
             found = Axe().run(page).response["violations"]
@@ -180,7 +191,8 @@ def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
 
 @needs_browser
 def test_a_page_changes_when_a_row_arrives(served: Served, browser: Browser) -> None:
-    page = browser.new_page()
+    context = served.signed_in(browser.new_context())
+    page = context.new_page()
     page.goto(f"{served.address}/flow")
     page.wait_for_selector("#live:not(:empty)")
     rows = page.locator("tbody tr td.n").first
@@ -189,7 +201,7 @@ def test_a_page_changes_when_a_row_arrives(served: Served, browser: Browser) -> 
     page.wait_for_function(
         "n => Number(document.querySelector('tbody tr td.n').textContent) > n", arg=before
     )
-    page.close()
+    context.close()
 
 
 @needs_browser
@@ -198,7 +210,6 @@ def test_redriving_asks_for_the_token_and_then_says_what_happened(
 ) -> None:
     page = browser.new_page()
     page.goto(f"{served.address}/dead-letters?lang=en")
-    page.click("button[data-dry]")
     page.wait_for_url("**/login")
     page.fill("#token", served.access.token)
     page.click("#login button")
@@ -215,27 +226,37 @@ def test_redriving_asks_for_the_token_and_then_says_what_happened(
 
 def test_nobody_changes_something_without_the_token_or_from_another_site(served: Served) -> None:
     path, wish = f"{served.address}/api/dead-letters/redrive", {"what": ["shop.orders"]}
-    cookie = {"ducklake_session": served.access.cookie}
+    cookie = served.cookie
     assert requests.post(path, json=wish, timeout=30).status_code == 403
     assert requests.post(path, json=wish, cookies=cookie, timeout=30).status_code == 403
     other = {"origin": "http://evil.example", "x-ducklake-csrf": served.access.csrf}
     assert (
         requests.post(path, json=wish, cookies=cookie, headers=other, timeout=30).status_code == 403
     )
-    rebound = requests.get(f"{served.address}/trust", headers={"host": "evil.example"}, timeout=30)
+    rebound = requests.get(
+        f"{served.address}/trust", headers={"host": "evil.example"}, cookies=cookie, timeout=30
+    )
     assert rebound.status_code == 403
     wrong = requests.post(f"{served.address}/api/login", json={"token": "x" * 30}, timeout=30)
     assert wrong.status_code == 401 and "set-cookie" not in wrong.headers
 
 
-def test_another_address_needs_a_token_and_a_set_token_is_needed_to_read(tmp_path: Path) -> None:
+def test_nobody_reads_anything_without_the_token(served: Served) -> None:
+    for name in (*PAGES, "shop/live", "api/state", "api/events", "api/openapi.json", "api/live"):
+        answer = requests.get(f"{served.address}/{name}", allow_redirects=False, timeout=30)
+        expected = 200 if name == "login" else 401 if name.startswith("api/") else 303
+        assert answer.status_code == expected, name
+    bearer = {"authorization": f"Bearer {served.access.token}"}
+    assert requests.get(f"{served.address}/api/state", headers=bearer, timeout=30).ok
+
+
+def test_another_address_needs_a_token_of_ones_own(tmp_path: Path) -> None:
     paths = LakePaths(tmp_path)
     with pytest.raises(ConfigError, match="DUCKLAKE_DASHBOARD_TOKEN"):
         Access.of(paths, "0.0.0.0", None)
     with pytest.raises(ConfigError, match="fewer than"):
         Access.of(paths, "127.0.0.1", "short")
-    assert Access.of(paths, "0.0.0.0", "t" * 32).always
-    assert not Access.of(paths, "::1", None).always
+    assert not Access.of(paths, "0.0.0.0", "t" * 32).local
     kept = Access.of(paths, "::1", None).token
     assert Access.of(paths, "localhost", None).token == kept
     assert (tmp_path / "work" / "dashboard.json").stat().st_mode & 0o077 == 0
@@ -269,7 +290,9 @@ def test_the_sql_box_shows_values_as_text_and_guards_spreadsheets(tmp_path: Path
 
 
 def test_the_api_answers_as_its_description_says(served: Served) -> None:
-    schema = schemathesis.openapi.from_url(f"{served.address}/api/openapi.json")
+    bearer = {"authorization": f"Bearer {served.access.token}"}
+    address = f"{served.address}/api/openapi.json"
+    schema = schemathesis.openapi.from_url(address, headers=bearer)
     checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
     asked = 0
     for result in schema.get_all_operations():
@@ -281,7 +304,7 @@ def test_the_api_answers_as_its_description_says(served: Served) -> None:
         @settings(max_examples=8, deadline=None, database=None)
         @given(operation.as_strategy())
         def agrees(case: Any) -> None:
-            case.call_and_validate(checks=checks)
+            case.call_and_validate(checks=checks, headers=bearer)
 
         agrees()
-    assert asked >= 8
+    assert asked >= 9

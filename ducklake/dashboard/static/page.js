@@ -36,6 +36,16 @@ async function redraw() {
   if (focused) document.querySelector(`main a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
+// A part of the page that has an event of its own.
+async function redrawFragment() {
+  const place = document.querySelector("[data-fragment]");
+  if (!place) return;
+  const response = await fetch(place.dataset.fragment, { headers: { accept: "text/html" } });
+  if (!response.ok) return;
+  const drawn = new DOMParser().parseFromString(await response.text(), "text/html");
+  place.replaceChildren(...drawn.body.childNodes);
+}
+
 function listen() {
   const shown = $("live");
   const events = new EventSource("/api/events");
@@ -46,6 +56,7 @@ function listen() {
     if (first) { first = false; return; }
     waiting ??= setTimeout(async () => { waiting = null; await redraw().catch(() => {}); }, 300);
   });
+  events.addEventListener("live", () => { redrawFragment().catch(() => {}); });
   events.onerror = () => { shown.textContent = shown.dataset.offline; shown.classList.add("off"); };
 }
 
