@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from ducklake.cli.app import app
 from lake.config import MysqlConnection, Settings, SftpConnection, Source, Table, json_schema
+from lake.config.live import Live, LiveOrders
 from producers.dlt_sources.options import DltTable
 from producers.formats import FORMATS, FileOptions
 from producers.http.connection import RestConnection
@@ -210,6 +211,15 @@ def test_the_table_of_keys_is_that_of_the_models() -> None:
     assert rows == {key: spelled(default) for key, default in keys(Settings)}
 
 
+def test_the_keys_of_the_live_figures_are_documented() -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Live figures\n")[2].partition("\n## ")[0]
+    rows = {key: default for key, default, _ in ROW.findall(section)}
+    orders = {f"live.orders.{n}": f.default for n, f in LiveOrders.model_fields.items()}
+    others = {f"live.{n}": f.default for n, f in Live.model_fields.items() if n != "orders"}
+    assert rows == {key: spelled(default) for key, default in {**orders, **others}.items()}
+
+
 def test_the_keys_of_the_projects_own_file_are_documented() -> None:
     documented = {key for key, _ in keys(Settings)}
 
@@ -217,7 +227,7 @@ def test_the_keys_of_the_projects_own_file_are_documented() -> None:
         for name, inner in value.items():
             key = f"{at}.*" if at in MAPS else f"{at}.{name}".lstrip(".")
             if isinstance(inner, dict) and not key.endswith(
-                (".options", ".columns", "connections")
+                (".options", ".columns", "connections", "live")
             ):
                 descend(inner, key)
             else:
