@@ -173,10 +173,8 @@ class Batch:
         self._heartbeat.beat(step, STEP_WITHIN)
 
     def _keep_failures(self, built: BuildResult, commit: int) -> None:
-        paths, outcome = self._lake.paths, built.outcome
-        relations = [model.relation for model in built.plan.models]
-        sources = [f"raw.{name}" for name in built.plan.since]
-        keep_failures(paths, outcome.failures, relations + sources, commit, built.tests_all)
+        outcome = built.outcome
+        keep_failures(self._lake.paths, outcome.failures, outcome.asked, built.tests, commit)
 
     def cycle(self, full: bool = False, rebuild: Iterable[str] | None = ()) -> Cycle:
         """Run one cycle.

@@ -125,6 +125,11 @@ class DbtProject:
             self._tests = data_tests(self._manifest, whole, changed)
         return self._tests
 
+    def test_names(self) -> frozenset[str]:
+        """Names of all tests of the graph that was asked for last, unit tests included."""
+        units = self._manifest.unit_tests.values()
+        return frozenset(t.name for t in self.tests()) | frozenset(unit.name for unit in units)
+
     def _compiled_tests(self, rows: str) -> dict[str, Compiled]:
         os.environ[TESTED_ROWS] = rows
         try:
@@ -267,5 +272,7 @@ def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:
 
 
 def _read_by_dbt(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.yml", "*/**/*.sql", "*/**/*.yml"):
-        yield from folder.glob(pattern)
+    for ending in ("yml", "yaml", "sql", "csv", "py", "md"):
+        yield from folder.glob(
+            f"*/**/*.{ending}" if ending not in ("yml", "yaml") else f"**/*.{ending}"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,24 +64,20 @@ def failures(paths: LakePaths) -> tuple[Failure, ...]:
 
 
 def keep_failures(
-    paths: LakePaths, found: Iterable[FailedTest], rebuilt: Iterable[str], commit: int, all_: bool
+    paths: LakePaths, found: Iterable[FailedTest], asked: Set[str], tests: Set[str], commit: int
 ) -> None:
     """Keep what the tests of a cycle found.
 
     Args:
         paths: The lake.
         found: The tests that found something, or could not run.
-        rebuilt: Relations whose tests ran: what they do not find any more is over.
+        asked: Names of the tests that ran: what they do not find any more is over.
+        tests: Names of the tests that the project has: another one's findings are over as well.
         commit: The ledger's commit.
-        all_: Whether the tests of all models ran.
     """
     known = read_json(_file(paths))
-    ran = frozenset(rebuilt)
-    names = ran | {relation.partition(".")[2] for relation in ran}
     kept: dict[str, Any] = {
-        test: entry
-        for test, entry in known.items()
-        if not all_ and not names & set(entry["models"])
+        test: entry for test, entry in known.items() if test in tests and test not in asked
     }
     with opened(paths.warehouse, read_only=True) as warehouse:
         for test in found:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +19,6 @@ from batcher.catalog import (
     refresh_dead_letters,
 )
 from batcher.changed_models import ChangedModels
-from batcher.data_tests import SKIPPED, TestResult
 from batcher.dbt_build import DbtProject
 from batcher.dbt_graph import ModelGraph, ModelNode
 from batcher.lineage import keep_lineage
@@ -28,14 +28,14 @@ from batcher.model_state import (
     end_cycle,
     read_state,
     rows_written,
-    tested_whole,
 )
-from batcher.outcome import PASSED, Outcome
+from batcher.model_tests import ModelTests
+from batcher.outcome import Outcome
 from batcher.outcome import outcome as outcome_of
 from batcher.raw_inputs import DEAD_LETTERS, RawInputs
 from batcher.selection import Plan, select
 from batcher.snapshot_writer import TrackedModel
-from batcher.states_after import after_full_tests, states_after
+from batcher.states_after import after_full_tests, failing_after, states_after
 from lake.config import Config
 from lake.errors import BatchError
 from lake.ledger import LedgerReader
@@ -55,6 +55,7 @@ class BuildResult:
         day: Today, as its models have it.
         tests_all: Whether tests read whole tables.
         rows: Rows of each tracked model that were written.
+        tests: Names of the tests that the project has.
     """
 
     number: int
@@ -65,6 +66,7 @@ class BuildResult:
     day: str
     tests_all: bool = False
     rows: Mapping[str, int] = field(default_factory=dict)
+    tests: frozenset[str] = frozenset()
 
     @property
     def passed_commit(self) -> int:
@@ -120,25 +122,27 @@ class ModelBuild:
             state = raw.without_forgotten(read_state(warehouse))
             wanted = _named(graph, rebuild)
             plan = select(graph, state, inputs, day, raw.has_new, wanted)
-            due = time.time() - state.full_tests_at
-            tests_all = due > 3600 * self._config.settings.batch.full_tests_hours
+            tests_all = self._full_tests_due(state)
             plan = self._prepare(warehouse, plan, commit, tests_all)
             begin_cycle(warehouse, state, plan.full, tests_all)
         columns = tuple(sorted((name, each.schema) for name, each in inputs.items()))
         try:
             changed = self._change(plan, state, columns, unit_tests)
-            results = changed.results + self._build(graph, changed.left, unit_tests)
-            outcome = outcome_of(results, self._test(plan, results, state, tests_all))
+            results = changed.results + self._build(graph, changed.left, plan.full, unit_tests)
+            tests = ModelTests(self._dbt, plan, state, tests_all)
+            found = tests.run(results, partial(self._refresh_raw, commit))
+            outcome = outcome_of(results, found, graph)
             rows = self._rows_written(changed, outcome, state.number)
+            names = self._dbt.test_names()
         finally:
             self._dbt.release()
         models = states_after(graph, plan, outcome, state, inputs, day)
         if tests_all:
             models = {name: after_full_tests(model) for name, model in models.items()}
-        after = WarehouseState(
-            state.number + 1, models, time.time() if tests_all else state.full_tests_at
-        )
-        return BuildResult(state.number, plan, outcome, graph, after, day, tests_all, rows)
+        tested_at = time.time() if tests_all else state.full_tests_at
+        failing = failing_after(found, state.failing)
+        after = WarehouseState(state.number + 1, models, tested_at, failing)
+        return BuildResult(state.number, plan, outcome, graph, after, day, tests_all, rows, names)
 
     def finish(self, result: BuildResult, published: Mapping[str, int]) -> None:
         """Keep what a build came to, once it is published.
@@ -169,7 +173,12 @@ class ModelBuild:
         if result is None:
             return True
         # A graph is read again only where a file of the project was edited.
-        return self._dbt.graph() is not result.graph or self._today() != result.day
+        is_edited = self._dbt.graph() is not result.graph
+        return is_edited or self._today() != result.day or self._full_tests_due(result.state)
+
+    def _full_tests_due(self, state: WarehouseState) -> bool:
+        hours = self._config.settings.batch.full_tests_hours
+        return time.time() - state.full_tests_at > 3600 * hours
 
     def _today(self) -> str:
         return datetime.now(self._zone).date().isoformat()
@@ -185,9 +194,15 @@ class ModelBuild:
         create_new_views(self._config, self._ledger, commit, warehouse, plan.since)
         refresh_dead_letters(warehouse, self._ledger, commit)
         plan = _with_emptied(warehouse, plan)
-        whole = self._refs.keys() if tests_all else plan.whole
-        create_raw_views(self._config, self._ledger, commit, warehouse, whole)
+        self._refresh_raw(commit, warehouse, self._refs.keys() if tests_all else plan.whole)
+        for model in plan.models:
+            if model.relation in plan.full:
+                for seed, _ in model.seeds:  # dbt does not give a seed other columns
+                    warehouse.execute(f"DROP TABLE IF EXISTS {_quoted_relation(seed)} CASCADE")
         return plan
+
+    def _refresh_raw(self, commit: int, warehouse: Any, names: Set[str]) -> None:
+        create_raw_views(self._config, self._ledger, commit, warehouse, names)
 
     def _change(
         self, plan: Plan, state: WarehouseState, columns: object, unit_tests: bool
@@ -200,12 +215,19 @@ class ModelBuild:
         changed.run(self._dbt.cursor(), self._dbt.moved)
         return changed
 
-    def _build(self, graph: ModelGraph, models: Sequence[ModelNode], unit_tests: bool) -> list[Any]:
+    def _build(
+        self, graph: ModelGraph, models: Sequence[ModelNode], full: Set[str], unit_tests: bool
+    ) -> list[Any]:
         if not models:
             return []
         if len(models) == len(graph.models):
             return self._dbt.build(full=unit_tests)
-        return self._dbt.build([model.name for model in models], unit_tests)
+        names = {model.name: None for model in models}
+        for model in models:
+            names |= dict.fromkeys(model.snapshots)
+            if model.relation in full:
+                names |= dict.fromkeys(name for _, name in model.seeds)
+        return self._dbt.build(list(names), unit_tests)
 
     def _rows_written(
         self, changed: ChangedModels, outcome: Outcome, number: int
@@ -213,32 +235,6 @@ class ModelBuild:
         built = [m.relation for m in changed.left if m.is_tracked and m.relation in outcome.built]
         found = rows_written(self._dbt.ask, number, built) if built else {}
         return {**changed.rows, **found}
-
-    def _test(
-        self,
-        plan: Plan,
-        results: Sequence[Any],
-        state: WarehouseState,
-        tests_all: bool,
-    ) -> list[TestResult]:
-        """Run the data tests of what was built and of what it reads from raw."""
-        unchanged = {r.node.unique_id for r in results if getattr(r, "is_unchanged", False)}
-        chosen = {m.relation for m in plan.models if m.unique_id not in unchanged}
-        chosen |= {f"raw.{name}" for name in plan.since}
-        tests = [t for t in self._dbt.tests() if tests_all or chosen & set(t.relations)]
-        if not tests:
-            return []
-        built = {r.node.unique_id for r in results if r.status in PASSED}
-        missing = {m.unique_id for m in plan.models} - built
-        found = []
-        whole = tested_whole(self._dbt.ask, state) if not tests_all else frozenset()
-        for test in tests:
-            if missing & set(test.nodes):
-                found.append(TestResult(test, SKIPPED, "", ""))
-            else:
-                reads_all = tests_all or bool(whole & set(test.relations))
-                found.append(test.judge(self._dbt.ask, reads_all))
-        return found
 
 
 def _named(graph: ModelGraph, names: Iterable[str] | None) -> frozenset[str]:
@@ -254,6 +250,11 @@ def _named(graph: ModelGraph, names: Iterable[str] | None) -> frozenset[str]:
             )
         found |= matching
     return frozenset(found)
+
+
+def _quoted_relation(relation: str) -> str:
+    schema, _, name = relation.partition(".")
+    return f"{quoted(schema)}.{quoted(name)}"
 
 
 def _with_emptied(warehouse: duckdb.DuckDBPyConnection, plan: Plan) -> Plan:

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS ducklake.rebuilt (relation VARCHAR, cycle BIGINT);
 CREATE TABLE IF NOT EXISTS ducklake.progress (relation VARCHAR, about VARCHAR)
 """
 
-_FULL_TESTS = "full tests"
+_FULL_TESTS, _FAILING = "full tests", "failing tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class ModelState:
         day: The day in Argentina on which it was built.
         inputs: How far it has read each raw relation.
         failure: Why it is not green; None where it is.
+        tests: Fingerprint of the data tests that last passed.
+        described: Differs whenever its description then does.
     """
 
     seen: int
@@ -60,6 +62,8 @@ class ModelState:
     day: str = ""
     inputs: Mapping[str, Input] = field(default_factory=dict)
     failure: str | None = None
+    tests: str = ""
+    described: str = ""
 
     def dump(self) -> str:
         """As the warehouse keeps it."""
@@ -72,6 +76,8 @@ class ModelState:
                 "day": self.day,
                 "inputs": inputs,
                 "failure": self.failure,
+                "tests": self.tests,
+                "described": self.described,
             }
         )
 
@@ -91,11 +97,14 @@ class WarehouseState:
         number: Of the next cycle.
         models: State by relation.
         full_tests_at: When tests last read whole tables, in seconds since the epoch.
+        failing: Unique id of each test that has to read whole tables until it finds nothing, and
+            the relations that it reads.
     """
 
     number: int
     models: Mapping[str, ModelState]
     full_tests_at: float = 0.0
+    failing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_state(warehouse: duckdb.DuckDBPyConnection) -> WarehouseState:
@@ -107,8 +116,10 @@ def read_state(warehouse: duckdb.DuckDBPyConnection) -> WarehouseState:
     found = warehouse.execute("SELECT relation, about FROM ducklake.progress").fetchall()
     entries = dict(found)
     full_tests_at = float(entries.pop(_FULL_TESTS, 0))
+    failing = json.loads(entries.pop(_FAILING, "{}"))
     states = {name: ModelState.load(about) for name, about in entries.items()}
-    return WarehouseState(number, states, full_tests_at)
+    reads = {name: tuple(relations) for name, relations in failing.items()}
+    return WarehouseState(number, states, full_tests_at, reads)
 
 
 def begin_cycle(
@@ -201,6 +212,7 @@ def end_cycle(
     warehouse.execute("INSERT INTO ducklake.cycle VALUES (?, false)", [state.number])
     rows = [(name, model.dump()) for name, model in state.models.items()]
     rows.append((_FULL_TESTS, str(state.full_tests_at)))
+    rows.append((_FAILING, json.dumps({n: list(reads) for n, reads in state.failing.items()})))
     warehouse.executemany("INSERT INTO ducklake.progress VALUES (?, ?)", rows)
     known = warehouse.execute(
         "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'ducklake'"

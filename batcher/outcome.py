@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batcher.data_tests import ERROR, FAIL, WARN, TestResult
+from batcher.data_tests import ERROR, FAIL, SKIPPED, WARN, TestResult
+from batcher.dbt_graph import ModelGraph
 from batcher.description import NOT_DESCRIBED, ModelDescription
 
 PASSED = frozenset({"success", "pass", "warn"})
@@ -62,6 +63,7 @@ class Outcome:
         failures: The tests that found something, or broke.
         seconds: How long each relation that was built took.
         unchanged: Relations that are as they were, since nothing that they read had changed.
+        asked: Names of the tests that ran.
     """
 
     passed: tuple[Model, ...]
@@ -74,54 +76,54 @@ class Outcome:
     failures: tuple[FailedTest, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     unchanged: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
 
 
-def outcome(results: Iterable[Any], tests: Iterable[TestResult] = ()) -> Outcome:
+def outcome(
+    results: Iterable[Any], tests: Iterable[TestResult] = (), graph: ModelGraph | None = None
+) -> Outcome:
     """Read a build's results: a failed test holds back its models and all that depends on them.
+
+    So does one that could not run: what nobody has tested is not published.
 
     Args:
         results: dbt's, of models and unit tests.
         tests: What the data tests came to, those that could not be asked included.
+        graph: The project's models: full tests also read those that were not to be built.
     """
     ran, asked = list(results), list(tests)
     models = [r for r in ran if r.node.resource_type == "model"]
     unit_tests = [r for r in ran if r.node.resource_type == "unit_test"]
     bad = _not_good(models, unit_tests, asked)
-    _hold_back_dependents(bad, models)
-    passed, held = [], {}
-    for result in models:
-        model = Model(
-            result.node.unique_id,
-            result.node.schema,
-            result.node.name,
-            ModelDescription.of_node(result.node),
-        )
-        if result.status == "skipped":
-            bad.setdefault(result.node.unique_id, "skipped")
-        if result.node.unique_id in bad:
-            held[model.relation] = bad[result.node.unique_id]
-        else:
-            passed.append(model)
+    held = (
+        {m.relation: bad[m.unique_id] for m in graph.models if m.unique_id in bad} if graph else {}
+    )
+    _hold_back_dependents(bad, models, graph)
+    bad |= {r.node.unique_id: "skipped" for r in models if r.status == SKIPPED} | bad
+    held |= {_relation(r.node): bad[r.node.unique_id] for r in models if r.node.unique_id in bad}
     unchanged = frozenset(_relation(r.node) for r in models if getattr(r, "is_unchanged", False))
     status = Counter(str(r.status) for r in ran) + Counter(r.status for r in asked)
-    failures = [_failed_unit_test(r) for r in unit_tests if r.status not in ("pass", "skipped")]
+    built = {_relation(r.node): round(r.execution_time, 3) for r in models if r.status in PASSED}
+    failures = [_failed_unit_test(r) for r in unit_tests if r.status not in ("pass", SKIPPED)]
     failures += [_failed(r) for r in asked if r.status in (WARN, FAIL, ERROR)]
+    names = [(r.status, r.node.name) for r in unit_tests] + [(r.status, r.test.name) for r in asked]
     return Outcome(
-        tuple(passed),
+        tuple(_model(r.node) for r in models if r.node.unique_id not in bad),
         held,
         len(models) - len(unchanged),
         len(unit_tests) + len(asked),
         sum(status[name] for name in ("error", "fail", "runtime error")),
         status["warn"],
-        frozenset(_relation(r.node) for r in models if r.status in PASSED),
+        frozenset(built),
         tuple(failures),
-        {
-            _relation(r.node): round(r.execution_time, 3)
-            for r in models
-            if r.status in PASSED and _relation(r.node) not in unchanged
-        },
+        {relation: seconds for relation, seconds in built.items() if relation not in unchanged},
         unchanged,
+        frozenset(name for status_, name in names if status_ != SKIPPED),
     )
+
+
+def _model(node: Any) -> Model:
+    return Model(node.unique_id, node.schema, node.name, ModelDescription.of_node(node))
 
 
 def _not_good(
@@ -141,6 +143,9 @@ def _not_good(
         if found.status in (FAIL, ERROR):
             for unique_id in found.test.nodes:
                 bad.setdefault(unique_id, f"test {found.test.name}: {found.status}")
+        elif found.status == SKIPPED and found.test.severity == ERROR:
+            for unique_id in found.test.nodes:
+                bad.setdefault(unique_id, f"test {found.test.name} did not run: {found.message}")
     return bad
 
 
@@ -163,15 +168,18 @@ def _failed_unit_test(result: Any) -> FailedTest:
     )
 
 
-def _hold_back_dependents(bad: dict[str, str], models: Iterable[Any]) -> None:
+def _hold_back_dependents(
+    bad: dict[str, str], models: Iterable[Any], graph: ModelGraph | None
+) -> None:
     """What depends on something held back is held back as well."""
-    pending = list(models)
+    reads = {r.node.unique_id: tuple(r.node.depends_on.nodes) for r in models}
+    if graph:
+        reads |= {m.unique_id: m.parents for m in graph.models if m.unique_id not in reads}
     moved = True
     while moved:
         moved = False
-        for result in pending:
-            unique_id = result.node.unique_id
-            before = next((n for n in result.node.depends_on.nodes if n in bad), None)
+        for unique_id, nodes in reads.items():
+            before = next((name for name in nodes if name in bad), None)
             if unique_id not in bad and before is not None:
                 bad[unique_id] = f"depends on {before.rpartition('.')[2]}, which is held back"
                 moved = True

@@ -24,6 +24,7 @@ class Plan:
         whole: Raw relations that are read as a whole.
         behind: Relations that were chosen only because of a model before them.
         read: Relation to the commit that it had read; 0: it is built from nothing.
+        retested: Relations of which tests were edited since they passed: they read whole tables.
     """
 
     models: tuple[ModelNode, ...]
@@ -33,6 +34,7 @@ class Plan:
     whole: frozenset[str] = frozenset()
     behind: frozenset[str] = frozenset()
     read: Mapping[str, int] = field(default_factory=dict)
+    retested: frozenset[str] = frozenset()
 
 
 def select(
@@ -54,9 +56,7 @@ def select(
         rebuild: Relations to be built from nothing on request.
     """
     chosen: list[ModelNode] = []
-    ids: set[str] = set()
-    full, why = set(), {}
-    behind: set[str] = set()
+    full, why, ids, behind = set[str](), dict[str, str](), set[str](), set[str]()
     for model in graph.models:
         known = state.models.get(model.relation)
         reason = _whole(model, known, inputs, rebuild)
@@ -67,15 +67,23 @@ def select(
             reason = _changed(model, known, inputs, day, has_new)
             if reason is None:
                 reason = _before(graph, state, model, ids)
-                behind |= {model.relation} if reason is not None else set()
+                behind |= {model.relation} if reason else set()
         if reason is not None:
             chosen.append(model)
             ids.add(model.unique_id)
             why[model.relation] = reason
     since, whole = _views(chosen, full, state, inputs)
+    retested = [m for m in chosen if _has_other_tests(m, state.models.get(m.relation))]
     read = {model.relation: _read(model, state, full) for model in chosen if model.sources}
     return Plan(
-        tuple(chosen), frozenset(full), why, since, frozenset(whole), frozenset(behind), read
+        tuple(chosen),
+        frozenset(full),
+        why,
+        since,
+        frozenset(whole),
+        frozenset(behind),
+        read,
+        frozenset(r for m in retested for r in (m.relation, *(f"raw.{n}" for n in m.sources))),
     )
 
 
@@ -148,7 +156,13 @@ def _changed(
             return f"raw.{name} changed"
     if model.reads_today and known.day != day:
         return "new day"
-    return None
+    if _has_other_tests(model, known):
+        return "tests changed"
+    return "description changed" if known.described != model.described else None
+
+
+def _has_other_tests(model: ModelNode, known: ModelState | None) -> bool:
+    return known is not None and known.tests != model.tests
 
 
 def _before(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from batcher.data_tests import FAIL, PASS, TestResult
 from batcher.dbt_graph import ModelGraph
 from batcher.model_state import Input, ModelState, WarehouseState
 from batcher.outcome import Outcome
@@ -18,6 +19,28 @@ def after_full_tests(model: ModelState) -> ModelState:
     the model is green.
     """
     return model if model.failure is None else replace(model, tested=-1)
+
+
+def failing_after(
+    found: Iterable[TestResult], before: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The tests that have to read whole tables until they find nothing.
+
+    What a test of raw, or one that only warns, has found does not keep its rows among those that
+    are new to it. The same is true of one that could not run.
+
+    Args:
+        found: What the tests of a cycle came to.
+        before: The tests of which that was true before it.
+    """
+    after = dict(before)
+    for result in found:
+        test = result.test
+        after.pop(test.unique_id, None)
+        reads_raw = any(name.startswith("raw.") for name in test.relations)
+        if result.status != PASS and (reads_raw or result.status != FAIL):
+            after[test.unique_id] = test.relations
+    return after
 
 
 def states_after(
@@ -50,9 +73,18 @@ def states_after(
         elif model.relation in outcome.built:
             green = model.relation in passed
             tested = before.number if green else (known.tested if known else -1)
+            tests = model.tests if green else (known.tests if known else "")
             read = {name: inputs[name] for name in model.sources if name in inputs}
+            failure = None if green else failure
             states[model.relation] = ModelState(
-                before.number, tested, model.fingerprint, day, read, None if green else failure
+                before.number,
+                tested,
+                model.fingerprint,
+                day,
+                read,
+                failure,
+                tests,
+                model.described,
             )
         elif known is not None:
             states[model.relation] = replace(known, failure=failure or "not built")

@@ -105,20 +105,34 @@
 
 {#- Whether the model's source names touched groups; its text does only where it is not whole. -#}
 {% macro computes_groups() -%}
-    {{ return('dbt_ducklake.touched' in model.raw_code) }}
+    {%- set names_groups = 'dbt_ducklake.touched' in model.raw_code -%}
+    {{ return(names_groups and not dbt_ducklake.is_computed_whole()) }}
 {%- endmacro %}
 
 
-{#- Every tracked model that is read must say what it touches: else a change would be missed. -#}
+{#- Every tracked model that is read must say what it touches: else a change would be missed. One
+    that stands in `touched` itself does not: a group that went away is not in it. -#}
 {% macro check_touched(touched) -%}
-    {%- set left_out = dbt_ducklake.as_list(config.get('untracked') or []) -%}
-    {%- for unique_id in model.depends_on.nodes if unique_id in graph.nodes -%}
-        {%- set node = graph.nodes[unique_id] -%}
-        {%- set log = 'changes.' ~ node.schema ~ '.' ~ node.alias -%}
-        {%- if log not in touched and node.alias not in touched and node.name not in left_out -%}
+    {%- for node in dbt_ducklake.inputs() if node.config.materialized == 'change_tracked' -%}
+        {%- set log = '"changes.' ~ node.schema ~ '.' ~ node.alias ~ '"' -%}
+        {%- if log not in touched -%}
             {%- do exceptions.raise_compiler_error(
                 "It reads " ~ node.name ~ ", but `touched` does not say which groups a change of it"
                 ~ " touches: add its changes there, or list it in the config `untracked`."
+            ) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+
+{#- New records are all that such a model reads: of the rest of the relation it would see what the
+    last whole build has left. -#}
+{% macro check_versions(sql) -%}
+    {%- for node in dbt_ducklake.inputs() if node.resource_type == 'source' -%}
+        {%- if node.relation_name in sql or sql.count('/*ducklake:versions') > 1 -%}
+            {%- do exceptions.raise_compiler_error(
+                "It reads " ~ node.name ~ " beside the latest version of its keys: read that in a model"
+                ~ " of its own, and join the two."
             ) -%}
         {%- endif -%}
     {%- endfor -%}
@@ -163,6 +177,7 @@
             ~ ' where _cycle = ' ~ dbt_ducklake.cycle_number()
     } -%}
     {%- if versions -%}
+        {%- do dbt_ducklake.check_versions(sql) -%}
         {%- do script.update({'touch': dbt_ducklake.take_newer(versions, key)}) -%}
     {%- elif touched -%}
         {%- do dbt_ducklake.check_touched(touched) -%}

@@ -14,7 +14,8 @@
 
     In a model that is `change_tracked` by the same key, a build that is not whole reads only new
     records, and only those that are newer than the version the model has: positions are kept for
-    every key, those of deleted rows too.
+    every key, those of deleted rows too. A model that reads something else besides is computed as a
+    whole: changes of that are not in the new records.
 -#}
 {% macro latest_version(relation, key) -%}
     {%- if dbt_ducklake.reads_versions(relation) -%}
@@ -33,7 +34,7 @@
 {% macro reads_versions(relation) -%}
     {{ return(
         execute and model.resource_type != 'unit_test' and not relation.is_cte
-        and config.get('materialized') == 'change_tracked'
+        and config.get('materialized') == 'change_tracked' and not dbt_ducklake.is_computed_whole()
     ) }}
 {%- endmacro %}
 

@@ -77,11 +77,42 @@
 {%- endmacro %}
 
 
+{#- What this model reads, as nodes of the graph, without what its config `untracked` names, and
+    without seeds: an edited seed is an edited model. -#}
+{% macro inputs() -%}
+    {%- set left_out = dbt_ducklake.as_list(config.get('untracked') or []) -%}
+    {%- set found = [] -%}
+    {%- for unique_id in model.depends_on.nodes -%}
+        {%- set node = graph.nodes.get(unique_id) or graph.sources.get(unique_id) -%}
+        {%- if node and node.name not in left_out and node.resource_type != 'seed' -%}
+            {%- do found.append(node) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{%- endmacro %}
+
+
+{#-
+    Whether what this model reads leaves changes of its groups unknown: a table, a view or a source
+    does not tell what changed in it. New records of a source do, where nothing else is read.
+-#}
+{% macro is_computed_whole() -%}
+    {%- set inputs, silent = dbt_ducklake.inputs(), [] -%}
+    {%- for node in inputs if node.config.materialized != 'change_tracked' -%}
+        {%- do silent.append(node.name) -%}
+    {%- endfor -%}
+    {{ return(silent and (inputs | length > 1 or 'dbt_ducklake.touched' in model.raw_code)) }}
+{%- endmacro %}
+
+
 {#-
     Whether this model has to be built from nothing: at first sight, on request, after an edit, and
-    where a model before it was built from nothing, so that its changes are not known.
+    where changes of a model before it are not known: it was built from nothing, or never tells.
 -#}
 {% macro builds_whole() -%}
+    {%- if execute and model.resource_type == 'model' and dbt_ducklake.is_computed_whole() -%}
+        {{ return(true) }}
+    {%- endif -%}
     {%- if dbt_ducklake.asks_for_scripts() -%}{{ return(false) }}{%- endif -%}
     {%- if not dbt_ducklake.is_running() or flags.FULL_REFRESH
         or config.get('materialized') != 'change_tracked' or load_cached_relation(this) is none -%}

@@ -3,9 +3,10 @@
     share their key.
 
     Tests that judge each row by itself read the changed rows; tests of uniqueness read all rows that
-    have the changed rows' values; every other test reads the whole table. So do all of them before
-    a first publication, after a build from nothing, and in the full tests (`batch.full_tests_hours`), and until
-    what these have found is green.
+    have the changed rows' values; tests of relationships read the changed rows, and those that refer
+    to a row that is gone; every other test reads the whole table. So do all of them before a first
+    publication, after a build from nothing, when a test was edited, in the full tests
+    (`batch.full_tests_hours`), and until what these have found is green.
     Tests of your own that judge each row by itself are named in the variable `row_tests`.
 -#}
 {% macro duckdb__get_where_subquery(relation) -%}
@@ -31,7 +32,7 @@
             ~ ('' if dbt_ducklake.tested_rows_of() == 'changed' else ' and not tests_all')
         ) -%}
         {%- set new = '(select * from raw_new."' ~ relation.identifier ~ '")' -%}
-        {{ return(new if found | length else '') }}
+        {{ return(dbt_ducklake.tested_of(relation, new, []) if found | length else '') }}
     {%- endif -%}
     {%- set tested = dbt_ducklake.tested_since(relation) -%}
     {%- if tested is none -%}{{ return('') }}{%- endif -%}
@@ -41,10 +42,18 @@
     {%- set changed = '(select * exclude (_cycle, _image, _newest) from (select *, max(_cycle) over'
         ~ ' (partition by ' ~ key | join(', ') ~ ') as _newest from ' ~ dbt_ducklake.change_log(relation)
         ~ ' where _cycle > ' ~ tested ~ ") as logged where _image = 'new' and _cycle = _newest)" -%}
+    {{ return(dbt_ducklake.tested_of(relation, changed, key)) }}
+{%- endmacro %}
+
+
+{#- The rows that a test reads where some have changed. -#}
+{% macro tested_of(relation, changed, key) -%}
     {%- set test = model.test_metadata -%}
-    {%- set by_row = ['not_null', 'accepted_values', 'accepted_range', 'relationships'] -%}
+    {%- set by_row = ['not_null', 'accepted_values', 'accepted_range'] -%}
     {%- if test.name in by_row + var('row_tests', []) -%}
         {{ return(changed) }}
+    {%- elif test.name == 'relationships' -%}
+        {{ return(dbt_ducklake.rows_related(relation, key, changed)) }}
     {%- elif test.name in ('unique', 'unique_combination', 'unique_combination_of_columns') -%}
         {%- set columns = test.kwargs.get('columns') or test.kwargs.get('combination_of_columns')
             or [test.kwargs.get('column_name')] -%}
@@ -112,6 +121,53 @@
         '(select whole.* from ' ~ relation ~ ' as whole semi join ' ~ changed ~ ' as changed on '
         ~ parts | join(' and ') ~ ')'
     ) }}
+{%- endmacro %}
+
+
+{#-
+    What a test of relationships reads: changed rows, and rows that refer to a value which the other
+    relation has lost; the whole table where that relation does not tell what it has lost. Raw loses
+    nothing.
+-#}
+{% macro rows_related(relation, key, changed) -%}
+    {%- set test, lost, keys = model.test_metadata, [], [] -%}
+    {%- for other in dbt_ducklake.referred_to(relation) if other.schema != 'raw' -%}
+        {%- set tested = dbt_ducklake.tested_since(other) -%}
+        {%- if tested is none or not dbt_ducklake.key_of(other) -%}{{ return('') }}{%- endif -%}
+        {%- do lost.append(
+            'select ' ~ test.kwargs.field ~ ' from ' ~ dbt_ducklake.change_log(other)
+            ~ ' where _cycle > ' ~ tested ~ ' group by ' ~ test.kwargs.field
+            ~ " having max(_cycle) filter (where _image = 'old')"
+            ~ " > coalesce(max(_cycle) filter (where _image = 'new'), -1)"
+        ) -%}
+    {%- endfor -%}
+    {%- if not lost -%}{{ return(changed) }}{%- endif -%}
+    {%- for column in key -%}
+        {%- do keys.append('changed.' ~ column ~ ' = referring.' ~ column) -%}
+    {%- endfor -%}
+    {%- set others = ' anti join ' ~ changed ~ ' as changed on ' ~ keys | join(' and ') -%}
+    {{ return(
+        '(select * from ' ~ changed ~ ' union all by name select referring.* from ' ~ relation
+        ~ ' as referring semi join (' ~ lost | join(' union all ') ~ ') as lost on lost.'
+        ~ test.kwargs.field ~ ' = referring.' ~ test.kwargs.column_name
+        ~ (others if keys else '') ~ ')'
+    ) }}
+{%- endmacro %}
+
+
+{#- The models in which a test of relationships looks values up; the relation itself where it refers
+    to itself. -#}
+{% macro referred_to(relation) -%}
+    {%- set found, own = [], [] -%}
+    {%- for unique_id in model.depends_on.nodes -%}
+        {%- set node = graph.nodes.get(unique_id) -%}
+        {%- if node and node.schema == relation.schema and node.alias == relation.identifier -%}
+            {%- do own.append(relation) -%}
+        {%- elif node -%}
+            {%- do found.append(api.Relation.create(schema=node.schema, identifier=node.alias)) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(own if model.depends_on.nodes | length == 1 else found) }}
 {%- endmacro %}
 
 

@@ -7,6 +7,7 @@ reads it, and a plain table behind both.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,9 +120,8 @@ class SmallShop:
         """A cycle, published."""
         commit = self.lake.ledger.commits.last()
         result = self.last = self.build.run(commit, rebuild)
-        relations = [model.relation for model in result.plan.models]
-        paths = self.lake.ledger.paths
-        keep_failures(paths, result.outcome.failures, relations, commit, result.tests_all)
+        outcome, paths = result.outcome, self.lake.ledger.paths
+        keep_failures(paths, outcome.failures, outcome.asked, result.tests, commit)
         published = self.publisher.publish(result.to_publish(), commit)
         self.build.finish(result, {n: s.cycle for n, s in published.items() if s.cycle >= 0})
         return result
@@ -287,6 +287,308 @@ def test_a_failed_test_holds_back_until_it_is_green(shop: SmallShop) -> None:
     assert (9, 2) in [row[:2] for row in shop.published("by_customer")]
 
 
+def test_an_edited_test_reads_all_rows_though_nothing_was_committed(shop: SmallShop) -> None:
+    """It holds back what old rows break, and lets go as soon as it is put right."""
+    about = shop.models / "schema.yml"
+    text = about.read_text()
+    assert shop.last is not None
+    try:
+        about.write_text(text.replace("most: 1000", "most: 25"))
+        assert shop.build.is_due(shop.last)
+        result = shop.cycle()
+        assert result.plan.why["staging.stg_orders"] == "tests changed"
+        assert not result.plan.full
+        assert set(result.outcome.held_back) >= {"staging.stg_orders"}
+        again = shop.cycle()  # it stays so until it is green
+        assert "staging.stg_orders" in again.outcome.held_back
+    finally:
+        about.write_text(text)
+    assert shop.cycle().outcome.held_back == {}
+
+
+def test_an_edited_test_of_a_source_reads_all_of_raw(shop: SmallShop) -> None:
+    about = shop.models / "schema.yml"
+    text = about.read_text()
+    tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
+    tested += "{values: [1], quote: false}, config: {severity: warn}}}]}]}"
+    try:
+        about.write_text(text.replace("{name: orders}", tested))
+        result = shop.cycle()
+        assert result.plan.why["staging.stg_orders"] == "tests changed"
+        assert result.outcome.warned == 1
+    finally:
+        about.write_text(text)
+    assert shop.cycle().outcome.warned == 0
+
+
+REFERRED = """
+{{ config(materialized='change_tracked', meta={'primary_key': ['product_id']}) }}
+select product_id, price_ars
+from ({{ dbt_ducklake.latest_version(source('raw', 'products'), 'product_id') }}) as source
+"""
+REFERRING = """
+models:
+  - name: by_customer
+    columns:
+      - name: customer_id
+        data_tests:
+          - relationships: {arguments: {to: "ref('clients')", field: product_id}}
+"""
+
+
+def test_a_row_that_others_refer_to_is_missed_as_it_goes(shop: SmallShop) -> None:
+    """Nothing of the referring model changed: its rows are as green as they were, and wrong."""
+    added = {shop.models / "clients.sql": REFERRED, shop.models / "clients.yml": REFERRING}
+    try:
+        for path, text in added.items():
+            path.write_text(text)
+        for each in {c for c, *_ in shop.published("by_customer")} - {1}:
+            shop.lake.commit("products", f"SELECT {each} AS product_id, 5 AS price_ars")
+        assert shop.cycle().outcome.held_back == {}
+        shop.lake.commit("products", "SELECT 1 AS product_id, 6 AS price_ars", "u")
+        assert shop.cycle().outcome.held_back == {}
+        shop.lake.commit("products", "SELECT 1 AS product_id, 6 AS price_ars", "d")
+        result = shop.cycle()
+        assert not result.tests_all
+        assert set(result.outcome.held_back) == {"staging.clients", "staging.by_customer"}
+        [failed] = result.outcome.failures
+        assert "semi join" in failed.query  # asked for what has changed, not for the whole table
+        shop.lake.commit("products", "SELECT 1 AS product_id, 7 AS price_ars")
+        assert shop.cycle().outcome.held_back == {}
+    finally:
+        for path in added:
+            path.unlink()
+    assert shop.cycle().outcome.held_back == {}
+
+
+BESIDE = {
+    771: "{{ ref('clients') }}",
+    772: "{{ source('raw', 'products') }}",
+    773: "({{ dbt_ducklake.latest_version(source('raw', 'products'), 'product_id') }})",
+}
+PRICED = """
+{{ config(materialized='change_tracked', meta={'primary_key': ['order_id']}) }}
+select source.order_id, max(priced.price_ars) as price_ars
+from ({{ dbt_ducklake.latest_version(source('raw', 'orders'), 'order_id') }}) as source
+left join BESIDE as priced on source.customer_id = priced.product_id
+group by source.order_id
+"""
+
+
+@pytest.mark.parametrize("customer", list(BESIDE))
+def test_latest_versions_beside_something_else_miss_no_change_of_it(
+    shop: SmallShop, customer: int
+) -> None:
+    """New records of one table do not tell which rows a change of another concerns."""
+    added = {
+        shop.models / "clients.sql": REFERRED,
+        shop.models / "priced.sql": PRICED.replace("BESIDE", BESIDE[customer]),
+    }
+    try:
+        for path, text in added.items():
+            path.write_text(text)
+        shop.orders((customer, customer, 1))
+        for price in (5, 6):
+            shop.lake.commit("products", f"SELECT {customer} AS product_id, {price} AS price_ars")
+            result = shop.cycle()
+            assert not result.outcome.failed
+            assert (customer, price) in shop.published("priced")
+        assert result.graph.by_relation["staging.priced"].is_computed_whole  # status says so
+    finally:
+        for path in added:
+            path.unlink()
+    assert not shop.cycle().outcome.failed
+
+
+def test_groups_of_a_model_that_reads_a_plain_table_are_all_computed(shop: SmallShop) -> None:
+    """A table does not tell what changed in it; nor does a group that went away."""
+    added = {
+        shop.models
+        / "plain.sql": """
+{{ config(materialized='table') }}
+select order_id, customer_id from {{ ref('stg_orders') }}
+""",
+        shop.models
+        / "over_plain.sql": """
+{{ config(materialized='change_tracked', meta={'primary_key': ['customer_id']}) }}
+{% call dbt_ducklake.touched() %}
+select customer_id from {{ ref('plain') }}
+{% endcall %}
+select customer_id, count(*) as orders
+from {{ dbt_ducklake.touched_rows(ref('plain'), 'customer_id') }}
+group by customer_id
+""",
+    }
+    try:
+        for path, text in added.items():
+            path.write_text(text)
+        shop.orders((910, 88, 1))
+        assert not shop.cycle().outcome.failed
+        assert (88, 1) in shop.published("over_plain")
+        shop.orders((910, 88, 1), op="d")
+        assert not shop.cycle().outcome.failed
+        assert 88 not in {customer for customer, *_ in shop.published("over_plain")}
+    finally:
+        for path in added:
+            path.unlink()
+    shop.cycle()
+
+
+def test_a_failed_test_of_raw_holds_back_until_it_is_green(shop: SmallShop) -> None:
+    """The row that breaks it is new in one cycle only, and holds back in each."""
+    about = shop.models / "schema.yml"
+    text = about.read_text()
+    tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
+    tested += "{values: [920], quote: false}, config: {where: order_id > 919}}}]}]}"
+    try:
+        about.write_text(text.replace("{name: orders}", tested))
+        shop.orders((920, 1, 1))
+        assert shop.cycle().outcome.held_back == {}
+        shop.orders((921, 1, 1))
+        for order in (922, 923, 924):
+            assert "staging.stg_orders" in shop.cycle().outcome.held_back
+            shop.orders((order, 1, 1))
+        assert (921, 1, 1) not in shop.published("stg_orders")
+        about.write_text(text.replace("{name: orders}", tested.replace("[920]", "[920, 921]")))
+        assert "staging.stg_orders" in shop.cycle().outcome.held_back
+    finally:
+        about.write_text(text)
+    assert shop.cycle().outcome.held_back == {}
+    assert (921, 1, 1) in shop.published("stg_orders")
+
+
+def test_a_key_is_unique_in_raw_among_old_rows_as_well(shop: SmallShop) -> None:
+    about = shop.models / "schema.yml"
+    text = about.read_text()
+    tested = "{name: orders, columns: [{name: order_id, data_tests: [{unique: {config: "
+    tested += "{severity: warn, where: order_id > 929}}}]}]}"
+    try:
+        about.write_text(text.replace("{name: orders}", tested))
+        shop.orders((930, 1, 1))
+        assert shop.cycle().outcome.warned == 0
+        shop.orders((930, 1, 2), op="u")
+        assert shop.cycle().outcome.warned == 1
+        shop.orders((931, 1, 2))
+        assert shop.cycle().outcome.warned == 1  # a warning that is true still is told
+        [found] = failures(shop.lake.ledger.paths)
+        assert found.status == "warn" and found.rows == (("930", "2"),)
+        shop.lake.commit("products", "SELECT 1 AS product_id, 8 AS price_ars")
+        shop.cycle()  # nothing that it reads has changed: it did not run, and is not over
+        assert len(failures(shop.lake.ledger.paths)) == 1
+    finally:
+        about.write_text(text)
+    shop.cycle()
+    assert failures(shop.lake.ledger.paths) == ()
+
+
+def test_what_no_test_has_read_is_not_published(shop: SmallShop) -> None:
+    """A test that also reads a model which could not be built has not passed."""
+    added = {shop.models / "clients.sql": REFERRED, shop.models / "clients.yml": REFERRING}
+    broken = REFERRED.replace("price_ars\n", "price_ars / cast('no' as int) as price_ars\n")
+    assert broken != REFERRED
+    try:
+        for path, text in added.items():
+            path.write_text(text)
+        for each in {c for c, *_ in shop.published("by_customer")}:
+            shop.lake.commit("products", f"SELECT {each} AS product_id, 5 AS price_ars")
+        assert shop.cycle().outcome.held_back == {}
+        (shop.models / "clients.sql").write_text(broken)
+        shop.orders((940, 999_999, 1))
+        held = shop.cycle().outcome.held_back
+        assert "did not run: clients was not built" in held["staging.by_customer"]
+        assert 999_999 not in {c for c, *_ in shop.published("by_customer")}
+        (shop.models / "clients.sql").write_text(REFERRED)
+        assert "staging.by_customer" in shop.cycle().outcome.held_back  # it has no such client
+        shop.lake.commit("products", "SELECT 999999 AS product_id, 5 AS price_ars")
+        assert shop.cycle().outcome.held_back == {}
+    finally:
+        for path in added:
+            path.unlink()
+    shop.cycle()
+
+
+def test_an_edited_seed_and_what_is_inlined_are_noticed(shop: SmallShop) -> None:
+    project = shop.models.parent
+    added = {
+        project / "seeds" / "rates.csv": "customer_id,rate\n1,2\n2,3\n",
+        shop.models
+        / "inlined.sql": """
+{{ config(materialized='ephemeral') }}
+select customer_id, orders from {{ ref('by_customer') }}
+""",
+        shop.models
+        / "rated.sql": """
+{{ config(materialized='change_tracked', meta={'primary_key': ['customer_id']}) }}
+select rates.customer_id, rates.rate, inlined.orders
+from {{ ref('rates') }} as rates
+left join {{ ref('inlined') }} as inlined on inlined.customer_id = rates.customer_id
+""",
+    }
+    (project / "seeds").mkdir(exist_ok=True)
+    try:
+        for path, text in added.items():
+            path.write_text(text)
+        assert not shop.cycle().outcome.failed
+        before = {row[0]: row[1:] for row in shop.published("rated")}
+        assert {key: row[0] for key, row in before.items()} == {1: 2, 2: 3}
+        assert shop.built() == set()  # an inlined model is nothing to be built again and again
+        shop.orders((950, 2, 1))
+        shop.cycle()
+        assert {r[0]: r[2] for r in shop.published("rated")}[2] == int(str(before[2][1])) + 1
+        (project / "seeds" / "rates.csv").write_text("customer_id,rate,note\n1,4,x\n2,5,y\n")
+        assert shop.last is not None and shop.build.is_due(shop.last)
+        assert not shop.cycle().outcome.failed
+        assert {r[0]: r[1] for r in shop.published("rated")} == {1: 4, 2: 5}
+    finally:
+        for path in added:
+            path.unlink()
+    shop.cycle()
+
+
+@pytest.mark.parametrize(
+    "config", ["untracked=['products']", "sql_header='select 1;'", "own_key='x'"]
+)
+def test_any_edited_configuration_builds_a_model_anew(shop: SmallShop, config: str) -> None:
+    model = shop.models / "by_customer.sql"
+    text = model.read_text()
+    try:
+        model.write_text(text.replace("'change_tracked',", f"'change_tracked', {config},", 1))
+        assert shop.cycle().plan.why["staging.by_customer"] == "definition changed"
+    finally:
+        model.write_text(text)
+    assert shop.cycle().plan.why["staging.by_customer"] == "definition changed"
+
+
+def test_an_edited_description_is_published_without_a_change_of_rows(shop: SmallShop) -> None:
+    about = shop.models / "schema.yml"
+    text = about.read_text()
+    try:
+        about.write_text(
+            text.replace("- name: stg_orders", "- name: stg_orders\n    description: Of a shop.")
+        )
+        result = shop.cycle()
+        assert result.plan.why == {
+            "staging.stg_orders": "description changed",
+            "staging.by_customer": "staging.stg_orders is built",
+            "staging.summary": "staging.by_customer is built",
+        }
+        assert result.rows["staging.stg_orders"] == 0
+        snapshot = shop.publisher.current()["staging.stg_orders"]
+        assert snapshot.description.text == "Of a shop."
+    finally:
+        about.write_text(text)
+    shop.cycle()
+
+
+def test_full_tests_are_due_though_nothing_arrives(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shop.last is not None and not shop.build.is_due(shop.last)
+    later = time.time() + 3600 * shop.lake.config.settings.batch.full_tests_hours + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert shop.build.is_due(shop.last)
+
+
 def test_what_the_full_tests_find_in_old_rows_holds_back_until_it_is_green(
     shop: SmallShop,
 ) -> None:
@@ -341,14 +643,22 @@ def test_a_full_refresh_builds_what_is_named_and_what_is_behind(shop: SmallShop)
 
 
 def test_a_model_must_say_what_every_model_it_reads_touches(shop: SmallShop) -> None:
-    path = shop.models / "by_customer.sql"
+    """By its log: that its name is part of another word says nothing."""
+    clients, path = shop.models / "clients.sql", shop.models / "by_customer.sql"
     text = path.read_text()
-    path.write_text(text + "having count(*) > (select 0 * count(*) from {{ ref('products') }})")
+    clients.write_text(REFERRED)
+    unsaid = text.replace("select customer_id from", "select customer_id as clients from", 1)
+    unsaid += "having count(*) > (select 0 * count(*) from {{ ref('clients') }})"
+    path.write_text(unsaid)
     shop.cycle()
     shop.orders((40, 4, 1))
     result = shop.cycle()
     assert "Compilation Error" in result.outcome.held_back["staging.by_customer"]
+    path.write_text(unsaid.replace("'change_tracked',", "'change_tracked', untracked=['clients'],"))
+    shop.orders((41, 4, 1))
+    assert not shop.cycle().outcome.held_back
     path.write_text(text)
+    clients.unlink()
     assert not shop.cycle().outcome.held_back
 
 
