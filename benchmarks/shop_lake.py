@@ -7,7 +7,7 @@ What the batch does with them is the real thing; `tests/integration/test_increme
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import duckdb
 
 from lake.config import Config, TableRef, load_config
 from lake.ledger import Ledger
-from lake.ledger.entries import Gap
+from lake.ledger.entries import BuiltFile, Gap, Segment, TableState
 from lake.records import OffsetRange
 from lake.storage.parquet_files import WrittenFile
 from lake.storage.paths import LakePaths
@@ -158,6 +158,7 @@ class ShopLake:
         self.config: Config = load_config(folder / "ducklake.yml")
         self.ledger = Ledger(LakePaths(self.config.data_dir))
         self._refs = {ref.table: ref for ref, _ in self.config.tables()}
+        self._topic_ids: dict[str, str] = {}
         self._files = 0
 
     def close(self) -> None:
@@ -178,8 +179,11 @@ class ShopLake:
 
     def position(self, table: str) -> int:
         """The next offset of a table."""
-        state = self.ledger.tables.open(self.ref(table).topic, TOPIC_ID, 1)
-        return int(state.positions.get(0) or 0)
+        return int(self._state(table).positions.get(0) or 0)
+
+    def _state(self, table: str) -> TableState:
+        topic_id = self._topic_ids.get(table, TOPIC_ID)
+        return self.ledger.tables.open(self.ref(table).topic, topic_id, 1)
 
     def commit(
         self,
@@ -202,33 +206,35 @@ class ShopLake:
             database: Where the query runs.
         """
         ref = self.ref(table)
-        state = self.ledger.tables.open(ref.topic, TOPIC_ID, 1)
+        state = self._state(table)
         schema = self.schema(table)
         first = int(state.positions.get(0) or 0)
         self._files += 1
         path = self.ledger.paths.hot(ref) / f"{first}-{self._files}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with _connection(database) as db:
-            rows = self._write(db, ref, schema, select, (op, at), first, path, offsets)
+            defaults = {"_op": f"'{op}'", "_topic_epoch": f"{state.epoch}"}
+            defaults |= {name: f"TIMESTAMPTZ '{at}'" for name in ("_source_ts", "_kafka_ts")}
+            rows = self._write(db, ref, schema, select, defaults, first, path, offsets)
         if not rows:
             path.unlink()
             return 0
         file = WrittenFile(path, path.stat().st_size, "sha", rows)
         if offsets is None:
-            span = OffsetRange(TOPIC_ID, 0, first, first + rows - 1, rows)
+            span = OffsetRange(state.topic_id, 0, first, first + rows - 1, rows)
             expected = {0: state.positions.get(0)}
             self.ledger.commits.add(state, "s", [span], expected, file, schema)
         else:
-            gaps = [_gap(offset) for offset in offsets]
+            gaps = [_gap(state.topic_id, offset) for offset in offsets]
             self.ledger.commits.backfill(state, "s", gaps, file, schema)
         return rows
 
     def skip(self, table: str, count: int = 1) -> int:
         """Leave offsets without rows, to be filled later; gives the first of them."""
-        state = self.ledger.tables.open(self.ref(table).topic, TOPIC_ID, 1)
+        state = self._state(table)
         first = int(state.positions.get(0) or 0)
         for offset in range(first, first + count):
-            span = OffsetRange(TOPIC_ID, 0, offset, offset, 0)
+            span = OffsetRange(state.topic_id, 0, offset, offset, 0)
             self.ledger.commits.add(
                 state, "s", [span], {0: offset if offset else None}, None, self.schema(table)
             )
@@ -237,13 +243,46 @@ class ShopLake:
             state = found
         return first
 
+    def rebuild(self, table: str, gaps: Collection[int] = ()) -> None:
+        """Build a new generation of a table from its rows, and switch to it.
+
+        Args:
+            table: Of the shop.
+            gaps: Offsets that were left without rows, to be filled later.
+        """
+        ref, session = self.ref(table), "rebuild"
+        number = self.ledger.generations.begin(ref.topic, session)
+        path = self.ledger.paths.raw(ref, number) / "all.parquet"
+        with duckdb.connect() as db:
+            db.execute(
+                f"COPY (FROM ({self.raw(table)}) ORDER BY _offset) TO {literal(str(path))}"
+                " (FORMAT parquet)"
+            )
+        state, ranges, first = self._state(table), [], 0
+        for gap in (*sorted(gaps), state.positions[0]):
+            if first < gap:
+                ranges.append(OffsetRange(state.topic_id, 0, first, gap - 1, gap - first))
+            if gap < state.positions[0]:
+                ranges.append(OffsetRange(state.topic_id, 0, gap, gap, 0))
+            first = gap + 1
+        file = WrittenFile(path, path.stat().st_size, "sha", sum(r.rows for r in ranges))
+        segment = Segment((tuple(ranges),), (BuiltFile("sealed", file, (0,)),))
+        self.ledger.generations.add_segment(ref.topic, number, session, segment)
+        self.ledger.generations.switch(state, number, session, self.schema(table))
+
+    def restart(self, table: str) -> None:
+        """Make the topic of a table anew, and accept what is lost: its offsets begin again."""
+        topic_id = f"{int(self._topic_ids.get(table, TOPIC_ID), 16) + 1:032x}"
+        self.ledger.tables.accept_loss(self.ref(table).topic, topic_id, {0: 0})
+        self._topic_ids[table] = topic_id
+
     def _write(
         self,
         db: duckdb.DuckDBPyConnection,
         ref: TableRef,
         schema: Schema,
         select: str,
-        defaults: tuple[str, str],
+        defaults: Mapping[str, str],
         first: int,
         path: Path,
         offsets: Sequence[int] | None,
@@ -251,16 +290,12 @@ class ShopLake:
         columns = schema.relation(self.config.kind(ref))
         fields = {column.name: column.field for column in schema.columns if not column.provenance}
         given = {str(c[0]): c for c in db.execute(f"DESCRIBE {select}").fetchall()}
-        op, at = defaults
         listed = f"list_extract({list(offsets)}, n)" if offsets else f"{first} + n - 1"
         system = {
-            "_op": f"'{op}'",
-            "_source_ts": f"TIMESTAMPTZ '{at}'",
-            "_kafka_ts": f"TIMESTAMPTZ '{at}'",
+            **defaults,
             "_topic": f"'{ref.topic}'",
             "_partition": "0",
             "_offset": listed,
-            "_topic_epoch": "0",
         }
         parts = []
         for name, type_ in columns:
@@ -282,10 +317,10 @@ class ShopLake:
         return rows_query(columns, files)
 
 
-def _gap(offset: int) -> Gap:
+def _gap(topic_id: str, offset: int) -> Gap:
     """One offset that was left without a row, filled."""
     return Gap(
-        OffsetRange(TOPIC_ID, 0, offset, offset, 1), (OffsetRange(TOPIC_ID, 0, offset, offset, 0),)
+        OffsetRange(topic_id, 0, offset, offset, 1), (OffsetRange(topic_id, 0, offset, offset, 0),)
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -18,6 +19,7 @@ from batcher.catalog import create_raw_views, opened, refresh_dead_letters
 from batcher.dbt_build import DbtProject
 from batcher.model_build import BuildResult, ModelBuild
 from batcher.outcome import outcome
+from batcher.publish import Publisher
 from benchmarks.shop_lake import COLUMNS, ShopLake
 from lake.storage.sql import literal, quoted
 
@@ -195,6 +197,19 @@ class Shop:
             self.items.clear()
             self._commit("order_items", [{}], "t")
 
+    def rebuild(self) -> None:
+        """A replay has built another generation of a table."""
+        if self.random.random() < 0.3:
+            table = self.random.choice(["orders", "order_items", "products"])
+            self.lake.rebuild(table, [offset for name, offset, _ in self.late if name == table])
+
+    def restart(self) -> None:
+        """The topic was made anew, and the loss accepted: offsets begin again."""
+        if self.random.random() < 0.2:
+            table = self.random.choice(["orders", "customers", "products"])
+            self.lake.restart(table)
+            self.late = [late for late in self.late if late[0] != table]
+
     def all(self) -> list[Callable[[], None]]:
         """Every kind of change, the usual ones more often."""
         return [
@@ -213,6 +228,8 @@ class Shop:
             *[self.arrives] * 2,
             self.repeats,
             self.truncate,
+            self.rebuild,
+            self.restart,
         ]
 
     # Rows ---------------------------------------------------------------------------------------
@@ -312,17 +329,36 @@ class Batch:
         self.whole = DbtProject(lake.config)
         self.whole.load()
         self.build = ModelBuild(lake.config, lake.ledger, self.dbt)
+        self.publisher = Publisher(lake.config, lake.ledger)
 
-    def cycle(self, finish: bool = True) -> BuildResult:
+    def cycle(self, finish: bool = True, fails: bool = False) -> BuildResult:
         """One cycle; without its end it is as if it had been killed before."""
-        result = self.build.run(self.lake.ledger.commits.last())
-        assert result.outcome.failed == 0, (result.outcome.held_back, result.outcome.failures)
+        commit = self.lake.ledger.commits.last()
+        result = self.build.run(commit)
+        told = (result.outcome.held_back, result.outcome.failures)
+        assert bool(result.outcome.failed) == fails, told
         if finish:
-            self.build.finish(result, {})
+            published = self.publisher.publish(result.to_publish(), commit)
+            self.build.finish(result, {n: s.cycle for n, s in published.items() if s.cycle >= 0})
         return result
 
+    def edited(self, path: Path) -> None:
+        """A model is edited; it means the same."""
+        path.write_text(path.read_text(encoding="utf-8") + "-- edited\n", encoding="utf-8")
+
+    def broken(self, path: Path, between: Callable[[], None]) -> None:
+        """A model that DuckDB refuses, for two cycles with changes between them."""
+        text = path.read_text(encoding="utf-8")
+        try:
+            path.write_text(f"select * from (\n{text}\n) where 1 / 'no' > 1", encoding="utf-8")
+            self.cycle(fails=True)
+            between()
+            self.cycle(fails=True)
+        finally:
+            path.write_text(text, encoding="utf-8")
+
     def compare(self) -> None:
-        """Every model against a build from nothing."""
+        """Every model, and what is published of it, against a build from nothing."""
         warehouse = self.lake.ledger.paths.warehouse
         other = warehouse.with_name("other.duckdb")
         other.unlink(missing_ok=True)
@@ -339,8 +375,13 @@ class Batch:
         with duckdb.connect() as database:
             database.execute(f"ATTACH {literal(str(warehouse))} AS now (READ_ONLY)")
             database.execute(f"ATTACH {literal(str(other))} AS whole (READ_ONLY)")
+            lake_db = self.lake.ledger.paths.lake_db
+            database.execute(f"ATTACH {literal(str(lake_db))} AS published (READ_ONLY)")
             for model in self.dbt.graph().models:
-                for one, two in (("now", "whole"), ("whole", "now")):
+                pairs = [("now", "whole"), ("whole", "now")]
+                if model.is_published:
+                    pairs += [("published", "now"), ("now", "published")]
+                for one, two in pairs:
                     surplus = database.execute(
                         f"FROM {one}.{model.relation} EXCEPT ALL FROM {two}.{model.relation}"
                     ).fetchall()
@@ -354,7 +395,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopLake]:
     made.close()
 
 
-def test_models_equal_those_computed_from_nothing(lake: ShopLake) -> None:
+def test_models_equal_those_computed_from_nothing(
+    lake: ShopLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rebuilds, new epochs, kills, edited and broken models included."""
+    monkeypatch.setattr("batcher.snapshot_writer.LAYERED_ROWS", 20)
     seed = int(os.environ.get("DUCKLAKE_SEED", random.randrange(2**32)))
     print(f"DUCKLAKE_SEED={seed}  {__name__}")
     shop, batch = Shop(lake, seed), Batch(lake)
@@ -368,6 +413,15 @@ def test_models_equal_those_computed_from_nothing(lake: ShopLake) -> None:
                 shop.random.choice(shop.all())()
                 done += 1
             batch.cycle(finish=shop.random.random() < 0.8)
+        model = shop.random.choice(sorted((lake.config.dbt_project / "models").glob("*/*.sql")))
+        if shop.random.random() < 0.3:
+            batch.broken(model, shop.order)
+            batch.cycle()
+        elif shop.random.random() < 0.3:
+            batch.edited(model)
+            batch.cycle()
+        else:
+            batch.cycle()
         batch.compare()
     while shop.late:
         shop.arrives()
