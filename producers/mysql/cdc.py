@@ -26,6 +26,7 @@ from lake.processes.heartbeat import STOPPED
 from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
 from producers.mysql.backfill import Backfills
+from producers.mysql.changed_tables import ChangedTables
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.neighbours import server_id, server_id_problems, table_problems
 from producers.mysql.notices import Notices
@@ -101,10 +102,10 @@ class MysqlCdcConnector(Connector):
             self.connection, name, source, self.tables, server_id(config, name)
         )
         self._not_added: list[TableState] = []
-        self._read_anew: set[tuple[str, str, int]] = set()
         self._goal: str | None = None
         self._watch = ConnectorWatch(name, self.rest, self.connection, self._progress)
         self._notices = Notices(config.settings.name, name, self.tables, endpoints)
+        self._changed = ChangedTables(name, source, endpoints, self._notices, self.backfills)
 
     @classmethod
     def problems(cls, source: Source) -> Iterator[Problem]:
@@ -167,8 +168,7 @@ class MysqlCdcConnector(Connector):
         self._progress.check_log(self.name)
         self._watch.look()
         self.backfills.advance(self.rest, BACKFILL_DELAY_SECONDS)
-        self._notices.read()
-        self._read_replaced()
+        self._changed.look(self.followed)
         yield from ()
 
     def table_states(self) -> Sequence[TableState]:
@@ -197,7 +197,10 @@ class MysqlCdcConnector(Connector):
         delivered = self._progress.delivered()
         if delivered is None:
             return False
-        return self._progress.holds(delivered, self._goal) and not self.backfills.pending()
+        if not self._progress.holds(delivered, self._goal):
+            return False
+        self._changed.look(self.followed)  # what was told by then
+        return not self.backfills.pending()
 
     def has_read_all(self) -> bool:
         """Whether the first snapshot is over.
@@ -236,28 +239,6 @@ class MysqlCdcConnector(Connector):
         if current and is_streaming:
             return {key: value for key, value in current.items() if key.startswith(SETTING)}
         return snapshot_settings(self.connection, self.followed.values())
-
-    def _read_replaced(self) -> None:
-        """Have a table read as a whole that took another one's name; until then it `differs`.
-
-        Once for each time that this happens: one that cannot be read stays with its remedy.
-        """
-        for table, notice in self._notices.replaced():
-            place = (table, notice.file, notice.pos)
-            if table not in self.followed or place in self._read_anew:
-                continue
-            if self.backfills.is_reading(table):  # perhaps since before the name was taken
-                continue
-            self._read_anew.add(place)
-            try:
-                self.backfills.request(table)
-            except SourceError as error:
-                log.warning(
-                    "replaced_table_not_read",
-                    message="A table that took another one's name cannot be read as a whole.",
-                    table=f"{self.name}.{table}",
-                    reason=str(error),
-                )
 
     def _addable(
         self, tables: Mapping[str, MysqlTable], known: Collection[tuple[str, str]]

@@ -9,8 +9,8 @@ backfill, a reconciliation) settles them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 import structlog
@@ -23,58 +23,20 @@ from lake.kafka.sending import Outgoing, send
 from lake.processes.heartbeat import DIFFERS, STOPPED
 from lake.records import notices_topic
 from producers.base import TableState
+from producers.mysql.notice_texts import (
+    ADDED_KIND,
+    ANY_TABLE,
+    CHANGED_KIND,
+    NOTED_ONLY,
+    OTHERWISE,
+    READ_AGAIN_KINDS,
+    STOPPED_KIND,
+    TEXTS,
+)
 from producers.mysql.tables import MysqlTable
 
 log = structlog.get_logger()
 READ_SECONDS = 15.0
-STOPPED_KIND, REPLACED_KIND = "definition_unknown", "table_replaced"
-_NOTED_ONLY = frozenset({"statement_skipped", "statement_applied"})
-_AGAIN = "`ducklake backfill {name}` reads the table again and clears this."
-_ANY = (
-    "`ducklake verify --against-source --repair` compares all tables, mends what differs and"
-    " clears this."
-)
-_WHAT = {
-    STOPPED_KIND: (
-        "{rows} rows from {place} on were left out: the table's definition is not known since"
-        " {statement}.",
-        _AGAIN,
-    ),
-    "rows_partial": (
-        "{rows} rows at {place} were left out: the session that changed them had a binlog_row_image"
-        " other than FULL, and the binlog holds only some of their columns.",
-        "Have that session use binlog_row_image=FULL, then " + _AGAIN,
-    ),
-    "rows_unreadable": (
-        "Rows at {place} were left out: the binlog holds them in a form that Debezium does not"
-        " read, such as parts of JSON documents (binlog_row_value_options=PARTIAL_JSON).",
-        "Have the session that changed them use binlog_row_value_options='', then " + _AGAIN,
-    ),
-    "rows_not_in_binlog": (
-        "Rows may differ from MySQL's since {place}: the binlog does not hold the rows that changed"
-        " with {statement}.",
-        _AGAIN,
-    ),
-    REPLACED_KIND: (
-        "Rows may differ from MySQL's since {place}: another table took the name, with"
-        " {statement}.",
-        "It is read again by itself. If this stays, " + _AGAIN,
-    ),
-    "foreign_key": (
-        "Rows may differ from MySQL's since {place}: a foreign key (ON DELETE or ON UPDATE) may"
-        " have changed some, which the binlog does not tell.",
-        _AGAIN,
-    ),
-    "column_filled": (
-        "Rows from before {place} lack a value that MySQL gave them there, with {statement}.",
-        _AGAIN,
-    ),
-    "rolled_back": (
-        "Rows may differ from MySQL's since {place}: a distributed transaction was rolled back that"
-        " had been prepared before the connector started.",
-        _AGAIN,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +66,7 @@ class Notice:
     @property
     def is_open(self) -> bool:
         """Whether something is to be done about it."""
-        return self.kind not in _NOTED_ONLY
+        return self.kind not in NOTED_ONLY
 
     @property
     def stops(self) -> bool:
@@ -113,9 +75,9 @@ class Notice:
 
     def describe(self, name: str) -> tuple[str, str]:
         """What happened, and what to do, for a reader who knows the table as `source.table`."""
-        what, remedy = _WHAT.get(self.kind, ("Rows may differ from MySQL's since {place}.", _AGAIN))
+        what, remedy = TEXTS.get(self.kind, OTHERWISE)
         if not self.table:
-            remedy = _ANY
+            remedy = ANY_TABLE
         words = {
             "rows": self.rows,
             "place": f"{self.file}:{self.pos}",
@@ -148,6 +110,7 @@ class Notices:
             fetch_wait_max_ms=20,
         )
         self._open: dict[bytes, Notice] = {}  # by the keys of the records
+        self._added: dict[bytes, list[Notice]] = {}
         self._position = 0
 
     def close(self) -> None:
@@ -182,10 +145,28 @@ class Notices:
         """Those that nobody has settled, as of the last `read`."""
         return [notice for notice in self._open.values() if notice.is_open]
 
-    def replaced(self) -> list[tuple[str, Notice]]:
-        """Tables whose name another one took, by their names in the lake, with the notice."""
-        found = [notice for notice in self.open() if notice.kind == REPLACED_KIND]
+    def to_read_again(self) -> list[tuple[str, Notice]]:
+        """Tables whose old rows are others in MySQL, by their names in the lake, and why."""
+        found = [notice for notice in self.open() if notice.kind in READ_AGAIN_KINDS]
         return [(self._name_of(notice), notice) for notice in found]
+
+    def judge_added(self, is_back: Callable[[Notice], bool]) -> None:
+        """Settle columns that were added without a value, but for those that had one before.
+
+        Args:
+            is_back: Whether the lake has values of an earlier column of that name.
+
+        Raises:
+            ServiceUnreachable: Kafka does not answer, or `is_back` could not tell.
+        """
+        for key, added in list(self._added.items()):
+            back = next(filter(is_back, added), None)
+            if back is not None:
+                changed = key.replace(ADDED_KIND.encode(), CHANGED_KIND.encode())
+                told = asdict(replace(back, kind=CHANGED_KIND))
+                self._write([Outgoing(self._topic, orjson.dumps(told), changed)])
+            self._write([Outgoing(self._topic, None, key)])
+            del self._added[key]
 
     def states(self) -> list[TableState]:
         """The same, as the states of their tables."""
@@ -216,14 +197,7 @@ class Notices:
         ]
         if not settled:
             return
-        producer = Producer(self._endpoints.kafka_client(acks="all"))
-        try:
-            send(producer, (Outgoing(self._topic, None, key) for key in settled))
-        except KafkaException as error:
-            raise ServiceUnreachable(
-                f"The notices in topic {self._topic} cannot be settled: {error.args[0].str()}.",
-                "Is Kafka up?",
-            ) from None
+        self._write([Outgoing(self._topic, None, key) for key in settled])
 
     def settle_all(self, places: Iterable[tuple[str, int]]) -> None:
         """Settle what concerns nobody knows which table, as all tables are equal to MySQL's.
@@ -235,6 +209,16 @@ class Notices:
             ServiceUnreachable: Kafka does not answer.
         """
         self.settle("*", min(places, key=lambda place: _binlog_order(*place)))
+
+    def _write(self, records: Sequence[Outgoing]) -> None:
+        producer = Producer(self._endpoints.kafka_client(acks="all"))
+        try:
+            send(producer, records)
+        except KafkaException as error:
+            raise ServiceUnreachable(
+                f"The notices in topic {self._topic} cannot be settled: {error.args[0].str()}.",
+                "Is Kafka up?",
+            ) from None
 
     def _name_of(self, notice: Notice) -> str:
         if not notice.table:
@@ -261,10 +245,13 @@ class Notices:
             key, value = message.key() or b"", message.value()
             if value is None:
                 self._open.pop(key, None)
+                self._added.pop(key, None)
                 continue
             notice = Notice(**orjson.loads(value))
             self._open[key] = notice
-            if not notice.is_open:
+            if notice.kind == ADDED_KIND:
+                self._added.setdefault(key, []).append(notice)
+            elif not notice.is_open:
                 self._log(notice)
             yield notice
 

@@ -90,17 +90,23 @@ class MysqlLab:
         rows.sort(key=lambda row: row["ts_ms"])
         return [(r["op"], r["before"] if r["op"] == "d" else r["after"]) for r in rows]
 
-    def notices(self, table: str) -> dict[str, dict[str, Any]]:
-        """What the connector told of a table, by kind."""
+    def streamed(self, table: str) -> list[Change]:
+        """The same without rows that were read as a whole, at the start or again."""
+        return [(op, row) for op, row in self.changes(table) if op not in ("r", "t")]
+
+    def told(self, table: str) -> list[tuple[str, dict[str, Any] | None]]:
+        """All that the connector ever told of a table, by kind; None where it was settled."""
         topic = notices_topic(self.lab.config.settings.name, self.lab.source)
-        told: dict[str, dict[str, Any]] = {}
+        found = []
         for seen in committed(self.lab.endpoints, topic):
             about, _, kind = orjson.loads(seen.key or b"{}")["notice"].rpartition(":")
             if about.partition(".")[2] == table:
-                told.pop(kind, None)
-                if seen.value is not None:
-                    told[kind] = orjson.loads(seen.value)
-        return told
+                found.append((kind, None if seen.value is None else orjson.loads(seen.value)))
+        return found
+
+    def notices(self, table: str) -> dict[str, dict[str, Any]]:
+        """What the connector told of a table and nobody has settled, by kind."""
+        return {kind: notice for kind, notice in dict(self.told(table)).items() if notice}
 
     def told_by(self, *words: str) -> Any:
         """What a command answers as JSON, whatever its exit code."""

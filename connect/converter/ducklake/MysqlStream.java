@@ -93,6 +93,9 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     private List<Server.Cascade> cascades;
     private MySqlPartition partition;
     private long transactions;
+    /** Where the binlog was left before this start. */
+    private Server.Position left;
+    private boolean inTransaction;
 
     MysqlStream(MySqlConnectorConfig config, BinlogConnectorConnection connection,
             EventDispatcher<MySqlPartition, TableId> dispatcher, ErrorHandler errors, Clock clock,
@@ -116,6 +119,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
     public void init(MySqlOffsetContext offset) {
         super.init(offset);
         schema.follow(getOffsetContext());
+        left = here(getOffsetContext());
     }
 
     @Override
@@ -141,9 +145,15 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             EventType type = event.getHeader().getEventType();
             if (type == EventType.GTID || type == EventType.ANONYMOUS_GTID
                     || type == EventType.GTID_TAGGED) {
+                try {
+                    settleDoubts(offset);
+                } catch (InterruptedException error) {
+                    Thread.currentThread().interrupt();
+                }
                 notices.nextTransaction();
                 mapped.clear();
                 transactions++;
+                inTransaction = false;
             }
         }
         super.handleEvent(partition, offset, context, event);
@@ -156,6 +166,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         if (event.getHeader() instanceof EventHeaderV4 header && header.getNextPosition() > 0) {
             // Debezium takes off the length of a heartbeat, which is not in the log.
             offset.setEventPosition(header.getNextPosition(), 0);
+            settleDoubts(offset);
         }
         super.handleServerHeartbeat(partition, offset, event);
     }
@@ -191,6 +202,7 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         QueryEventData query = unwrapData(event);
         String sql = query.getSql().trim();
         if (sql.equalsIgnoreCase("BEGIN") || sql.equalsIgnoreCase("COMMIT")) {
+            inTransaction = sql.equalsIgnoreCase("BEGIN");
             super.handleQueryEvent(partition, offset, event);
             return;
         }
@@ -204,7 +216,18 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
             tellStatement(offset, query, statement);
         } else if (statement.definesTables()) {
             define(offset, event, query, statement);
+            if (!inTransaction && !statement.has("START", "TRANSACTION")) {
+                // Debezium does this for rows only, and would read the statement again
+                offset.commitTransaction();
+            }
         }
+    }
+
+    /** Whether the definitions that were known at the start may have this statement in them. */
+    private boolean isRepeated(MySqlOffsetContext offset, Event event) {
+        return left != null && event.getHeader() instanceof EventHeaderV4 header
+            && left.equals(new Server.Position(offset.getSource().binlogFilename(),
+                header.getNextPosition()));
     }
 
     private void define(MySqlOffsetContext offset, Event event, QueryEventData query,
@@ -213,6 +236,13 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         Set<TableId> replaced = replaced(offset, query, statement);
         TableId altered = statement.altered() == null ? null : id(query, statement.altered());
         Table before = altered == null ? null : schema.tableFor(altered);
+        if (altered != null && isRepeated(offset, event)) {
+            if (schema.captures(altered)) {
+                doubt(offset, altered, statement.shown());
+                tell(offset, altered, Alteration.CHANGED, statement.shown(), 0);
+            }
+            return;
+        }
         super.handleQueryEvent(partition, offset, event);
         Map<TableId, TolerantDdlParser.Suspect> suspects = schema.parser().takeSuspects();
         if (schema.parser().failed() != null && suspects.isEmpty()) {
@@ -240,9 +270,16 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
                     || statement.has("IMPORT", "PARTITION")) {
                 tell(offset, altered, "rows_not_in_binlog", statement.shown(), 0);
             }
-            if (fillsRows(before, schema.tableFor(altered)) || statement.generates()) {
-                tell(offset, altered, "column_filled", statement.shown(), 0);
-            }
+            boolean strict = query instanceof QueryEvent event8 && event8.isStrict();
+            tellAlteration(offset, altered, before, statement, strict);
+        }
+    }
+
+    private void tellAlteration(MySqlOffsetContext offset, TableId id, Table before,
+            Statement statement, boolean strict) throws InterruptedException {
+        String kind = new Alteration(before, schema.tableFor(id), statement, strict).kind();
+        if (kind != null) {
+            tell(offset, id, kind, statement.shown(), 0);
         }
     }
 
@@ -273,23 +310,6 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         }
         replaced.removeIf(id -> !schema.captures(id));
         return replaced;
-    }
-
-    /** Whether an ALTER gave rows a value in a new column, which no event tells. */
-    private static boolean fillsRows(Table before, Table after) {
-        if (before == null || after == null) {
-            return false;
-        }
-        for (Column column : after.columns()) {
-            boolean isNew = before.columnWithName(column.name()) == null
-                && after.columns().size() > before.columns().size();
-            String value = column.defaultValueExpression().orElse("NULL");
-            if (isNew && (!column.isOptional() || column.isGenerated()
-                    || !value.equalsIgnoreCase("NULL"))) {
-                return true;
-            }
-        }
-        return false;
     }
 
     private void tellStatement(MySqlOffsetContext offset, QueryEventData query,
@@ -400,6 +420,20 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         return false;
     }
 
+    /** Have the definitions that the server had where the reader is now, before any row comes. */
+    private void settleDoubts(MySqlOffsetContext offset) throws InterruptedException {
+        for (var entry : List.copyOf(doubts.entrySet())) {
+            Doubt doubt = entry.getValue();
+            if (doubt.read == null && System.nanoTime() >= doubt.next) {
+                read(entry.getKey(), doubt);
+            }
+            if (doubt.table != null && doubt.read != null
+                    && here(offset).compareTo(doubt.read.end()) >= 0) {
+                adopt(offset, entry.getKey(), doubt, schema.tableFor(entry.getKey()));
+            }
+        }
+    }
+
     /** A table map without the columns that a definition does not show. */
     private TableMap shown(TableId id, TableMapEventData data, Table table) {
         int columns = data.getColumnTypes().length;
@@ -430,6 +464,9 @@ final class MysqlStream extends MySqlStreamingChangeEventSource {
         if (believed == null) {
             // made by a statement that was not understood; its rows are all in the binlog
             tell(offset, null, "statement_applied", doubt.statement, 0);
+        } else {
+            tellAlteration(offset, id, believed,
+                Statement.of(doubt.statement, schema.parser().ansiQuotes()), false);
         }
     }
 

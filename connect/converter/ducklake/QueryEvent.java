@@ -23,12 +23,19 @@ final class QueryEvent extends QueryEventData {
     private static final long ANSI_QUOTES = 4;
     private static final long IGNORE_SPACE = 8;
     private static final long NO_BACKSLASH_ESCAPES = 1 << 20;
+    private static final long STRICT = 1 << 21 | 1 << 22; // of transactional tables, and of all
 
     private transient String sqlMode = "";
+    private transient boolean strict;
 
     /** The modes that change how a statement reads, as `sql_mode` has them. */
     String sqlMode() {
         return sqlMode;
+    }
+
+    /** Whether the session has MySQL refuse values that do not fit. */
+    boolean isStrict() {
+        return strict;
     }
 
     /** Reads the event, and the status variables that the library leaves out. */
@@ -58,7 +65,9 @@ final class QueryEvent extends QueryEventData {
             input.read(more);
             byte[] status = input.read(length);
             int mode = place(status, SQL_MODE, 8);
-            event.sqlMode = mode < 0 ? "" : modes(number(status, mode, 8));
+            long bits = mode < 0 ? 0 : number(status, mode, 8);
+            event.sqlMode = modes(bits);
+            event.strict = (bits & STRICT) != 0;
             event.setDatabase(input.readZeroTerminatedString());
             int charset = place(status, CHARSET, 6);
             Charset client = charset < 0 ? StandardCharsets.UTF_8

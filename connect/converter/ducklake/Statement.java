@@ -5,6 +5,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
+import java.util.stream.IntStream;
 
 /**
  * A statement out of the binlog, in words: as much of SQL as is needed to tell what it concerns, for
@@ -14,11 +15,14 @@ final class Statement {
     private static final int SHOWN = 300;
     private static final Set<String> ROW_CHANGES = Set.of(
         "INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "WITH", "CALL", "SELECT", "DO");
+    private static final Set<String> NO_COLUMN = Set.of("INDEX", "KEY", "CONSTRAINT", "PRIMARY",
+        "UNIQUE", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK", "PARTITION");
 
     /** What a token is: a word, a quoted name, a text, or a single other character. */
     enum Kind { WORD, NAME, TEXT, SIGN }
 
-    record Token(Kind kind, String text) {
+    /** A token, and the place of its first character. */
+    record Token(Kind kind, String text, int at) {
         boolean is(String word) {
             return kind == Kind.WORD && text.equalsIgnoreCase(word);
         }
@@ -92,6 +96,99 @@ final class Statement {
             }
         }
         return false;
+    }
+
+    /** Whether it gives a column another name. */
+    boolean renamesColumn() {
+        for (int i = 0; i + 2 < tokens.size(); i++) {
+            if (tokens.get(i).is("RENAME") && tokens.get(i + 1).is("COLUMN")) {
+                return true;
+            }
+            if (tokens.get(i).is("CHANGE")) {
+                int old = tokens.get(i + 1).is("COLUMN") ? i + 2 : i + 1;
+                if (old + 1 < tokens.size()
+                        && !tokens.get(old).text().equals(tokens.get(old + 1).text())) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+
+    /** The names that an ALTER TABLE gives to columns: added ones, and those with another name. */
+    List<Token> newColumns() {
+        List<Token> found = new ArrayList<>();
+        if (altered() == null) {
+            return found;
+        }
+        for (int i = 0; i + 1 < tokens.size(); i++) {
+            int at = i + 1 + (isAny(i + 1, "COLUMN") ? 1 : 0);
+            if (tokens.get(i).is("CHANGE")) {
+                addNew(found, at, at + 1);
+            } else if (tokens.get(i).is("RENAME") && at == i + 2) {
+                addNew(found, at, at + 2);
+            } else if (tokens.get(i).is("ADD") && at < tokens.size() && tokens.get(at).sign('(')) {
+                int depth = 0;
+                for (int j = at; j + 1 < tokens.size() && !(tokens.get(j).sign(')') && depth == 1);
+                        j++) {
+                    depth += tokens.get(j).sign('(') ? 1 : tokens.get(j).sign(')') ? -1 : 0;
+                    if (depth == 1 && (j == at || tokens.get(j).sign(','))) {
+                        addNew(found, -1, j + 1);
+                    }
+                }
+            } else if (tokens.get(i).is("ADD")) {
+                addNew(found, -1, at);
+            }
+        }
+        return found;
+    }
+
+    private void addNew(List<Token> found, int old, int at) {
+        boolean same = old >= 0 && at < tokens.size()
+            && tokens.get(old).text().equalsIgnoreCase(tokens.get(at).text());
+        if (at < tokens.size() && tokens.get(at).names() && !same && !NO_COLUMN.contains(word(at))) {
+            found.add(tokens.get(at));
+        }
+    }
+
+    /** The names of columns after which others are to stand. */
+    List<Token> precedingColumns() {
+        return IntStream.range(1, tokens.size())
+            .filter(i -> tokens.get(i - 1).is("AFTER") && tokens.get(i).names())
+            .mapToObj(tokens::get).toList();
+    }
+
+    /** Whether it drops a column of this name, in order to add another one. */
+    boolean dropsColumn(String name) {
+        for (int i = 0; i + 1 < tokens.size(); i++) {
+            int at = i + 1 + (tokens.get(i + 1).is("COLUMN") ? 1 : 0);
+            if (tokens.get(i).is("DROP") && at < tokens.size() && tokens.get(at).names()
+                    && tokens.get(at).text().equalsIgnoreCase(name)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** Whether it writes all texts of a table in a character set that may lack some of them. */
+    boolean convertsText() {
+        return has("CONVERT", "TO") && tokens.stream().noneMatch(token ->
+            token.kind() != Kind.SIGN && token.text().equalsIgnoreCase("utf8mb4"));
+    }
+
+    /** Whether it gives something a default other than NULL. */
+    boolean hasDefault() {
+        for (int i = 0; i + 1 < tokens.size(); i++) {
+            if (tokens.get(i).is("DEFAULT")
+                    && !isAny(i + 1, "NULL", "CHARACTER", "CHARSET", "COLLATE")) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    boolean hasWord(String word) {
+        return tokens.stream().anyMatch(token -> token.is(word));
     }
 
     /** Everything in it that could be a table's name; more than are. */
@@ -249,18 +346,19 @@ final class Statement {
                 i += 2;
             } else if (c == '`' || c == '\'' || c == '"') {
                 StringBuilder text = new StringBuilder();
+                int start = i;
                 i = quoted(sql, i, text);
                 boolean name = c == '`' || c == '"' && ansiQuotes;
-                found.add(new Token(name ? Kind.NAME : Kind.TEXT, text.toString()));
+                found.add(new Token(name ? Kind.NAME : Kind.TEXT, text.toString(), start));
             } else if (isWord(c)) {
                 int end = i;
                 while (end < sql.length() && isWord(sql.charAt(end))) {
                     end++;
                 }
-                found.add(new Token(Kind.WORD, sql.substring(i, end)));
+                found.add(new Token(Kind.WORD, sql.substring(i, end), i));
                 i = end;
             } else {
-                found.add(new Token(Kind.SIGN, String.valueOf(c)));
+                found.add(new Token(Kind.SIGN, String.valueOf(c), i));
                 i++;
             }
         }

@@ -49,6 +49,7 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
     private final Map<TableId, Suspect> suspects = new LinkedHashMap<>();
     private Token offending;
     private Token before;
+    private TakenNames taken;
     private Statement failed;
 
     TolerantDdlParser(boolean includeComments, TableFilter filter, BinlogCharsetRegistry charsets) {
@@ -91,11 +92,14 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
         }
         Tables intact = tables.clone();
         names.clear();
+        taken = new TakenNames(statement, ddl, altered(statement, tables));
         while (true) {
             offending = null;
             before = null;
             try {
-                return super.parse(ddl, tables);
+                DdlChanges changes = super.parse(ddl, tables);
+                taken.give(tables);
+                return changes;
             } catch (RuntimeException error) {
                 getAndResetDdlChanges();
                 restore(tables, intact);
@@ -120,7 +124,12 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
             @Override
             public Token nextToken() {
                 Token token = super.nextToken();
-                if (names.contains(token.getStartIndex()) && token instanceof WritableToken word) {
+                String temporary = taken.at(token.getStartIndex());
+                if (temporary != null && token instanceof WritableToken word) {
+                    word.setText(temporary);
+                    word.setType(MySqlLexer.IDENTIFIER);
+                } else if (names.contains(token.getStartIndex())
+                        && token instanceof WritableToken word) {
                     word.setType(MySqlLexer.IDENTIFIER);
                 }
                 return token;
@@ -148,6 +157,15 @@ final class TolerantDdlParser extends MySqlAntlrDdlParser {
             }
         });
         return parser;
+    }
+
+    private Table altered(Statement statement, Tables tables) {
+        Statement.Named named = statement.altered();
+        if (named == null) {
+            return null;
+        }
+        String database = named.database() == null ? currentSchema() : named.database();
+        return tables.forTable(new TableId(database, null, named.table()));
     }
 
     private void suspect(Statement statement, Tables tables) {
