@@ -16,6 +16,8 @@ from lake.storage.paths import LakePaths
 PORT = 18200
 """The preferred port; the next free one where it is taken."""
 _TRIED = 50
+NICENESS = 10
+"""Readers come after ingestion: where cores are scarce, the page waits."""
 _BEAT_SECONDS = 1.0
 _WITHIN = 60.0
 
@@ -47,6 +49,7 @@ def serve(
             "Install it with `pip install -e '.[dashboard]'`.",
         ) from None
 
+    os.nice(max(0, NICENESS - os.nice(0)))
     paths = LakePaths(config.data_dir)
     access = Access.of(paths, host, os.environ.get(TOKEN))
     listening = _listening(host, port)

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ducklake.dashboard import charts
-from ducklake.dashboard.shop import ShopFilter, shop
+from ducklake.dashboard.answers import drawn_once
+from ducklake.dashboard.shop import ShopFigures, ShopFilter
 from ducklake.dashboard.texts import LANGUAGES, language_of, texts
 from ducklake.monitoring.cycles import cycles
 from ducklake.monitoring.dead_letters import (
@@ -53,6 +54,7 @@ class Pages:
         self._shared = shared
         self._paths = LakePaths(shared.config.data_dir)
         self._zone = ZoneInfo(shared.config.settings.batch.time_zone)
+        self._figures = ShopFigures(self._paths, self._zone)
         self._templates = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "templates"),
             autoescape=True,
@@ -68,17 +70,20 @@ class Pages:
             "number": _number,
             "money": _money,
         }
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)  # compiled now, not while the first reader waits
         self.router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
         add = self.router.add_api_route
         add("/", lambda: RedirectResponse("/trust", 303), response_class=RedirectResponse)
         add("/login", self.login)
-        add("/trust", self.trust)
-        add("/flow", self.flow)
-        add("/shop", self.shop)
-        add("/shop/live", self.live)
-        add("/tables", self.tables)
+        once = drawn_once(lambda: (shared.watcher.latest(), shared.live.latest()))
+        add("/trust", once(self.trust))
+        add("/flow", once(self.flow))
+        add("/shop", once(self.shop))
+        add("/shop/live", once(self.live))
+        add("/tables", once(self.tables))
         add("/tables/{table}", self.table)
-        add("/runs", self.runs)
+        add("/runs", once(self.runs))
         add("/dead-letters", self.dead_letters)
         add("/dead-letters/{table}", self.dead_letters)
         add("/dead-letters/{table}/{topic}/{partition}/{offset}", self.dead_letter)
@@ -156,7 +161,7 @@ class Pages:
     ) -> HTMLResponse:
         """The shop's figures."""
         wanted = ShopFilter.of(first, last, category, self._zone)
-        found = shop(self._paths, wanted, self._zone)
+        found = self._figures.get(wanted)
         days = charts.bars(
             [float(row["revenue_ars"] or 0) for row in found.days],
             [row["day"].isoformat() for row in found.days],

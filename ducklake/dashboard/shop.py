@@ -11,11 +11,14 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from batcher.catalog import opened
+from ducklake.dashboard.answers import SharedAnswers
 from lake.storage.paths import LakePaths
 from lake.storage.sql import literal
 
 DAYS = 30
 MOST_DAYS = 1_000
+CATEGORIES, PRODUCTS = 12, 10
+"""How many of the best are shown."""
 _SOLD = (
     "FROM staging.stg_orders o JOIN staging.stg_order_items i USING (order_id)"
     " JOIN staging.stg_products p USING (product_id) WHERE NOT o.is_cancelled"
@@ -93,12 +96,13 @@ def shop(paths: LakePaths, wanted: ShopFilter, zone: ZoneInfo) -> Shop:
         ask = _Asker(lake)
         names = ask.rows("SELECT DISTINCT category FROM staging.stg_products ORDER BY 1")
         current = ask.rows(_now(now, wanted.category))
+        best = ask.rows(_best(wanted))
         return Shop(
             ask.rows(_days(wanted)),
             ask.rows(_hours(now, wanted.category)),
             current[0] if current else {},
-            ask.rows(_by(wanted, "p.category", 12)),
-            ask.rows(_by(wanted, "p.product_name", 10)),
+            [row for row in best if row["kind"] == "category"],
+            [row for row in best if row["kind"] == "product_name"],
             ask.rows(
                 "SELECT segment, count(*) AS customers, sum(revenue_ars) AS revenue_ars"
                 " FROM consume.customer_360 GROUP BY 1 ORDER BY 2 DESC"
@@ -127,6 +131,34 @@ def shop(paths: LakePaths, wanted: ShopFilter, zone: ZoneInfo) -> Shop:
             ),
             [row["category"] for row in names],
         )
+
+
+class ShopFigures:
+    """The figures for all open pages: each is computed once for a publication and a minute.
+
+    Args:
+        paths: The lake.
+        zone: In which the shop counts its days.
+    """
+
+    def __init__(self, paths: LakePaths, zone: ZoneInfo) -> None:
+        self._paths = paths
+        self._zone = zone
+        self._answers: SharedAnswers[ShopFilter, Shop] = SharedAnswers()
+
+    def get(self, wanted: ShopFilter) -> Shop:
+        """The figures for a filter."""
+        return self._answers.get(
+            wanted, self._state(), lambda: shop(self._paths, wanted, self._zone)
+        )
+
+    def _state(self) -> object:
+        try:
+            file = self._paths.lake_db.stat()
+        except FileNotFoundError:
+            return None
+        minute = datetime.now(self._zone).replace(second=0, microsecond=0)
+        return file.st_ino, file.st_mtime_ns, minute
 
 
 class _Asker:
@@ -163,20 +195,23 @@ def _days(wanted: ShopFilter) -> str:
         " coalesce(s.revenue, 0) AS revenue_ars, coalesce(s.revenue, 0) / d.dolar_blue_venta"
         " AS revenue_usd FROM consume.daily_sales d LEFT JOIN (SELECT o.order_date AS day,"
         f" count(DISTINCT o.order_id) AS orders, sum(i.net_ars) AS revenue {_SOLD}"
+        f" AND o.order_date BETWEEN {_span(wanted)}"
         f"{_and('p.category', wanted.category)} GROUP BY 1) s ON s.day = d.sales_date"
         f" WHERE d.sales_date BETWEEN {_span(wanted)} ORDER BY 1"
     )
 
 
-def _of_three_days(category: str) -> str:
+def _of_last_days(now: datetime, category: str) -> str:
+    """Orders since a week ago: all of history would be read otherwise, each time."""
+    first = f"{literal((now.date() - timedelta(days=7)).isoformat())}::TIMESTAMP"
     if not category:
         return (
             "SELECT order_id, ordered_at, total_ars AS ars FROM staging.stg_orders"
-            " WHERE NOT is_cancelled"
+            f" WHERE NOT is_cancelled AND ordered_at >= {first}"
         )
     return (
         f"SELECT o.order_id, o.ordered_at, sum(i.net_ars) AS ars {_SOLD}"
-        f"{_and('p.category', category)} GROUP BY ALL"
+        f" AND o.ordered_at >= {first}{_and('p.category', category)} GROUP BY ALL"
     )
 
 
@@ -186,7 +221,7 @@ def _hours(now: datetime, category: str) -> str:
         f"SELECT h AS hour, count(*) FILTER (ordered_at::DATE = {today}::DATE) AS today,"
         f" count(*) FILTER (ordered_at::DATE = {today}::DATE - 1) AS yesterday,"
         f" count(*) FILTER (ordered_at::DATE = {today}::DATE - 7) AS last_week"
-        f" FROM range(24) t(h) LEFT JOIN ({_of_three_days(category)}) ON hour(ordered_at) = h"
+        f" FROM range(24) t(h) LEFT JOIN ({_of_last_days(now, category)}) ON hour(ordered_at) = h"
         " GROUP BY 1 ORDER BY 1"
     )
 
@@ -209,14 +244,21 @@ def _now(now: datetime, category: str) -> str:
         )
         + (
             ", (SELECT last(dolar_blue_venta ORDER BY sales_date) FROM consume.daily_sales) AS rate"
-            f" FROM ({_of_three_days(category)})"
+            f" FROM ({_of_last_days(now, category)})"
         )
     )
 
 
-def _by(wanted: ShopFilter, column: str, limit: int) -> str:
+def _best(wanted: ShopFilter) -> str:
+    """Categories and products, of one reading of what was sold."""
+    best = " UNION ALL ".join(
+        f"(SELECT '{column}' AS kind, {column} AS name, sum(units) AS units, sum(ars)"
+        f" AS revenue_ars FROM sold GROUP BY 2 ORDER BY 4 DESC LIMIT {limit})"
+        for column, limit in (("category", CATEGORIES), ("product_name", PRODUCTS))
+    )
     return (
-        f"SELECT {column} AS name, sum(i.quantity) AS units, sum(i.net_ars) AS revenue_ars {_SOLD}"
-        f" AND o.order_date BETWEEN {_span(wanted)}{_and('p.category', wanted.category)}"
-        f" GROUP BY 1 ORDER BY 3 DESC LIMIT {limit}"
+        "WITH sold AS MATERIALIZED (SELECT p.category, p.product_name, sum(i.quantity) AS units,"
+        f" sum(i.net_ars) AS ars {_SOLD} AND o.order_date BETWEEN {_span(wanted)}"
+        f"{_and('p.category', wanted.category)} GROUP BY 1, 2)"
+        f" SELECT * FROM ({best}) ORDER BY kind, revenue_ars DESC"
     )

@@ -20,9 +20,9 @@ LISTENED_SECONDS = 15.0
 """Without a reader for so long, it looks only every `KAFKA_SECONDS`, for the history of lag."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What all pages show.
+    """What all pages show; each look is another one, whatever it has seen.
 
     Attributes:
         version: Another one whenever something that a page shows has changed.
