@@ -14,6 +14,7 @@ from lake.config import Table
 from lake.records import Record, Reject
 from producers.base import BATCH_ROWS, REJECT_BYTES, Batch, record_key
 from producers.files.folder import FileState
+from producers.files.last_line import end_of_last_line
 from producers.files.reading import FileForm, count_rows, file_rows
 from producers.files.spool import Fetched
 from producers.files.version import FileVersion, now
@@ -60,9 +61,10 @@ class FileReader:
         self._options = options
         self._again = again
 
-    @property
-    def _has_lines(self) -> bool:
-        return self._form.format.has_lines and not self._form.packing
+    def _ends_in_mid_line(self, content: BinaryIO, size: int) -> bool:
+        if self._form.packing or not self._form.format.has_lines:
+            return False
+        return end_of_last_line(content, size, self._form.options) < size
 
     def batches(
         self,
@@ -86,10 +88,11 @@ class FileReader:
         """
         content, size = file.content, file.size
         if self._form.options.mode == "append":
-            size = _to_last_line(content, size)
+            size = end_of_last_line(content, size, self._form.options)
+            content.truncate(size)
             if may_be_early and size < file.size and size == 0:
                 raise Unsettled
-        elif may_be_early and self._has_lines and _to_last_line(content, size, cut=False) < size:
+        elif may_be_early and self._ends_in_mid_line(content, size):
             raise Unsettled
         version = self._begun(file, size, state, before)
         if version.complete:  # the same content under a new time
@@ -240,21 +243,3 @@ def _hash(content: BinaryIO, size: int) -> str:
         digest.update(block)
         left -= len(block)
     return digest.hexdigest() if not left else ""
-
-
-def _to_last_line(content: BinaryIO, size: int, cut: bool = True) -> int:
-    """Where the last line that has an end ends; the file is cut there if that is wanted."""
-    at = size
-    while at:
-        start = max(0, at - _BLOCK)
-        content.seek(start)
-        found = content.read(at - start).rfind(b"\n")
-        if found >= 0:
-            at = start + found + 1
-            break
-        at = start
-        if size - at > 64 * _BLOCK:
-            at = 0
-    if cut:
-        content.truncate(at)
-    return at

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,19 @@ from typing import Any
 
 class Refused(Exception):
     """The file cannot be read; why, and what to do."""
+
+
+Found = Iterator[tuple[int, list[Any], str]]
+"""Of a sheet: the row's number, its cells, and what is wrong with one of them, or nothing."""
+
+
+class NoValue(Exception):
+    """A cell has no value that could be handed out; why, as "its cell B2 …" goes on."""
+
+
+UNCALCULATED = (
+    "is a formula without a stored value: open the workbook in a spreadsheet program and save it"
+)
 
 
 def plain(cell: Any) -> Any:
@@ -37,6 +51,27 @@ def plain(cell: Any) -> Any:
     if isinstance(cell, Decimal):
         return str(cell)
     return str(cell)
+
+
+def chosen(names: Sequence[str], wanted: str | int, charts: Sequence[str] = ()) -> str:
+    """The name of a sheet that is chosen by its name, or by its number from 1.
+
+    Args:
+        names: Those of the sheets that have cells; only they count.
+        wanted: The name or the number.
+        charts: Those that are a chart and nothing else.
+
+    Raises:
+        Refused: There is none.
+    """
+    if isinstance(wanted, str) and wanted in names:
+        return wanted
+    if isinstance(wanted, int) and 1 <= wanted <= len(names):
+        return names[wanted - 1]
+    listed = ", ".join(repr(name) for name in names[:20])
+    if wanted in charts:
+        raise Refused(f"its sheet {wanted!r} is a chart, and has no cells", f"Others: {listed}.")
+    raise Refused(f"it has no sheet {wanted!r}", f"Its sheets: {listed}.")
 
 
 def duration(length: timedelta, nanos: int = 0) -> str:

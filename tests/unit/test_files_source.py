@@ -20,6 +20,8 @@ from lake.errors import ConfigError
 from producers.files.checks import changed_options
 from producers.files.column_checks import column_problems
 from producers.files.connector import FileConnector
+from producers.files.last_line import end_of_last_line
+from producers.formats import FORMATS
 from tests.unit.files_lab import FilesLab, files_config, files_lab
 from tests.unit.test_odd_files import workbook
 
@@ -181,6 +183,50 @@ def test_of_a_file_that_grows_only_the_new_rows_are_read(tmp_path: Path) -> None
     lab.drop("t.csv", b"id,n\n9,z\n", at=3000)  # another file under the same name
     lab.drain()
     assert [row["id"] for row in lab.rows()] == ["1", "2", "3", "4", "9"]
+
+
+GROWING = [
+    ("t.csv", "utf-8-sig", "id,n\n", "{},ñਊ\n"),
+    ("t.csv", "utf-16", "id,n\n", "{},ñਊ\n"),
+    ("t.csv", "utf-16-le", "id,n\r\n", "{},ñਊ\r\n"),
+    ("t.csv", "utf-16-be", "id,n\n", "{},ñਊ\n"),
+    ("t.csv", "utf-32", "id,n\n", "{},ñਊ\n"),
+    ("t.csv", "cp037", "id,n\n", "{},%z\n"),
+    ("t.csv", "latin-1", "id,n\r", "{},ñ\r"),
+    ("t.ndjson", "utf-8", "", '{{"id": "{}", "n": "ñਊ"}}\n'),
+    ("t.ndjson", "utf-16", "", '{{"id": "{}", "n": "ñਊ"}}\n'),
+    ("t.ndjson", "utf-32-be", "", '{{"id": "{}",\r"n": "ñਊ"}}\n'),
+]
+
+
+@pytest.mark.parametrize(("name", "encoding", "head", "line"), GROWING)
+def test_a_file_that_grows_is_cut_between_lines_in_every_encoding(
+    name: str, encoding: str, head: str, line: str
+) -> None:
+    form = FORMATS["." + name.rpartition(".")[2]]
+    options = form.options.model_validate({} if "json" in name else {"encoding": encoding})
+    parts = [head, *map(line.format, range(3))]
+    for mark in ("", "\ufeff") if encoding.endswith("e") else ("",):
+        ends = [len((mark + "".join(parts[:n])).encode(encoding)) for n in range(5)]
+        whole = (mark + "".join(parts)).encode(encoding)
+        for size in range(ends[2], len(whole) + 1):
+            content = io.BytesIO(whole[:size])
+            found = end_of_last_line(content, size, options)
+            lines = [end for end in ends if end <= size]
+            # Of \r\n, the first character ends the line as well.
+            assert found in (lines[-1], *(end - 2 for end in ends)), (size, ends)
+            whole[:found].decode(encoding)
+
+
+def test_a_file_of_utf_16_that_grows_loses_no_character(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, mode="append", encoding="utf-16")
+    text = "id,n\n1,ñ\n2,ਊ\n"
+    lab.drop("t.csv", text.encode("utf-16")[:-1], at=1000)
+    lab.drain()
+    assert [row["id"] for row in lab.rows()] == ["1"]
+    lab.drop("t.csv", text.encode("utf-16"), at=2000)
+    lab.drain()
+    assert [row["n"] for row in lab.rows()] == ["ñ", "ਊ"] and not lab.rejects
 
 
 def test_a_file_is_read_again_when_an_option_of_its_reader_changes(tmp_path: Path) -> None:

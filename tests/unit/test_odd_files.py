@@ -20,6 +20,7 @@ import pytest
 import xlwt
 
 from producers.formats import FORMATS, BadRow, Row, UnreadableFile, delimited
+from tests.unit import workbooks
 from tests.unit.files_lab import FilesLab, files_lab
 
 OOXML = "http://schemas.openxmlformats.org/"
@@ -593,4 +594,4 @@ def test_the_reader_of_a_workbook_that_says_nothing_is_ended(
 ) -> None:
     monkeypatch.setattr("producers.formats.isolation.SILENT_SECONDS", 0.1)
     with pytest.raises(UnreadableFile, match="no row of it could be read within"):
-        rows_of(".xlsx", far_cell())
+        rows_of(".xlsx", workbooks.xlsx_of("<row/>" * 500_000))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import csv
 import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -23,8 +21,6 @@ from lxml import etree
 
 from producers.files.reading import FileForm, file_rows
 from producers.formats import FORMATS, BadRow, Row, UnreadableFile
-from producers.isolated import parquet, workbook
-from producers.isolated.output import Refused, emit
 from tests.unit import workbooks
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
@@ -196,21 +192,10 @@ def test_fixed_widths_are_cut_as_python_cuts_them(
     assert len(found) == len(expected)
 
 
-def in_this_process(kind: str, stream: Any, options: dict[str, Any]) -> Iterator[list[Any]]:
-    """What the process of its own would say, without the time that it takes to start."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        try:
-            (parquet if kind == "parquet" else workbook).read(stream, options)
-        except Refused as refused:
-            emit("refused", *refused.args)
-    yield from map(json.loads, said.getvalue().splitlines())
-
-
 def read_here(suffix: str, content: bytes) -> list[Row | BadRow]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("spreadsheet", "parquet"):
-            patch.setattr(f"producers.formats.{module}.isolated_lines", in_this_process)
+            patch.setattr(f"producers.formats.{module}.isolated_lines", workbooks.in_this_process)
         return read(suffix, content)
 
 

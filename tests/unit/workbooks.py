@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import re
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+import openpyxl
 import xlwt
+
+from producers.isolated import parquet, workbook
+from producers.isolated.output import Refused, emit
+
+
+def in_this_process(kind: str, stream: Any, options: dict[str, Any]) -> Iterator[list[Any]]:
+    """What the process of its own would say, without the time that it takes to start."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            (parquet if kind == "parquet" else workbook).read(stream, options)
+        except Refused as refused:
+            emit("refused", *refused.args)
+    yield from map(json.loads, said.getvalue().splitlines())
+
 
 Rows = Sequence[Sequence[Any]]
 _TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
@@ -40,6 +59,44 @@ def xls(rows: Rows) -> bytes:
     made = io.BytesIO()
     book.save(made)
     return made.getvalue()
+
+
+def xlsx_of(rows: str, strings: str = "", book: str = "", part: str = "") -> bytes:
+    """An .xlsx with this XML in its sheet.
+
+    Args:
+        rows: The rows. Style 1 is a date, 2 a date with its time, 3 a duration.
+        strings: Its shared strings.
+        book: What its workbook says besides.
+        part: The name of another part that the package has, and that is broken.
+    """
+    made = openpyxl.Workbook()
+    if part == "chart":
+        made.create_chartsheet("Chart", 0)
+    sheet = made.worksheets[0]
+    sheet.title = "s"
+    for column, style in enumerate(("yyyy-mm-dd", "yyyy-mm-dd hh:mm:ss", "[h]:mm:ss"), 1):
+        sheet.cell(1, column, "x").number_format = style
+    content = io.BytesIO()
+    made.save(content)
+    parts: dict[str, bytes] = {}
+    with zipfile.ZipFile(content) as package:
+        for name in package.namelist():
+            parts[name] = package.read(name)
+    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    text = f"<worksheet {main}><sheetData>{rows}</sheetData></worksheet>"
+    parts["xl/worksheets/sheet1.xml"] = text.encode()
+    parts["xl/sharedStrings.xml"] = f"<sst {main}>{strings}</sst>".encode()
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    types = "[Content_Types].xml"
+    if b"sharedStrings" not in parts[types]:
+        more = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'
+        parts[types] = parts[types].replace(b"</Types>", more.encode())
+    said = re.sub(rb"<calcPr[^>]*>", book.encode(), parts["xl/workbook.xml"])
+    parts["xl/workbook.xml"] = said
+    if part and part != "chart":
+        parts[part] = b"<broken"
+    return packed(parts)
 
 
 # OpenDocument ------------------------------------------------------------------------------------
@@ -127,13 +184,25 @@ def xlsb(rows: Rows) -> bytes:
     )
 
 
-def xlsb_of(data: bytes, size: tuple[int, int] = (1, 1), strings: bytes | None = None) -> bytes:
+def xlsb_styles(form: int) -> bytes:
+    """Two styles: none, and one of Excel's own formats, of which 14 is a date."""
+    kinds = b"".join(record(47, struct.pack("<2H", 0, n) + b"\0" * 12) for n in (0, form))
+    return record(278) + record(617, struct.pack("<I", 2)) + kinds + record(618) + record(279)
+
+
+def xlsb_of(
+    data: bytes,
+    size: tuple[int, int] = (1, 1),
+    strings: bytes | None = None,
+    styles: bytes | None = None,
+) -> bytes:
     """An .xlsb with these records in its sheet.
 
     Args:
         data: The records.
         size: How many rows and columns it says that it has.
         strings: Its part of shared strings.
+        styles: Its part of styles.
     """
     sheet = record(129) + record(148, struct.pack("<4I", 0, size[0] - 1, 0, size[1] - 1))
     sheet += record(145) + data + record(146) + record(130)
@@ -144,6 +213,9 @@ def xlsb_of(data: bytes, size: tuple[int, int] = (1, 1), strings: bytes | None =
     if strings is not None:
         targets["rId2"] = ("sharedStrings", "sharedStrings.bin")
         parts["xl/sharedStrings.bin"] = strings
+    if styles is not None:
+        targets["rId3"] = ("styles", "styles.bin")
+        parts["xl/styles.bin"] = styles
     types = (
         f'<?xml version="1.0"?><Types xmlns="{_TYPES}"><Default Extension="bin"'
         f' ContentType="{_BINARY}"/></Types>'
