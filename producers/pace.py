@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from abc import abstractmethod
@@ -57,14 +58,17 @@ class Pace:
     Args:
         source: The source's name, for the log.
         every: By table, how many seconds lie between two polls; None: the source's own.
+        dice: Decides how pauses vary.
     """
 
-    def __init__(self, source: str, every: Mapping[str, float | None]) -> None:
+    def __init__(
+        self, source: str, every: Mapping[str, float | None], dice: random.Random | None = None
+    ) -> None:
         self._source = source
         self._every = every
         self._due = dict.fromkeys(every, 0.0)
         self._all_due = 0.0  # after a wait that was cut short, for the tables that it was not for
-        self._backoff = {table: Backoff(FIRST_SECONDS, MOST_SECONDS) for table in every}
+        self._backoff = {table: Backoff(FIRST_SECONDS, MOST_SECONDS, dice=dice) for table in every}
         self._wrong: dict[str, tuple[DuckLakeError, float]] = {}
         self._said: dict[str, tuple[str, float]] = {}
 

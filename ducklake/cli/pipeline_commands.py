@@ -195,8 +195,12 @@ def simulate(
     rate: Annotated[float, typer.Option(help="Rows to change per second.")] = 5.0,
     config: ConfigOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed for reproducible data.")] = None,
+    files: Annotated[
+        float, typer.Option(help="Seconds between two versions of the inventory; 0 for none.")
+    ] = 60.0,
 ) -> None:
-    """Simulate the demo shop: orders, status, price and address changes, cancellations."""
+    """Simulate the demo shop: orders, status, price and address changes, new files."""
+    from techstore.deliveries import deliver
     from techstore.simulate import shop_connection
     from techstore.simulate import simulate as trade
 
@@ -204,6 +208,9 @@ def simulate(
     settings = load_config(config)
     with beating(settings, "simulate") as heartbeat:
         heartbeat.beat("trading")
+        if files > 0:
+            deliveries = (settings, files, stop, seed)
+            threading.Thread(target=deliver, args=deliveries, daemon=True).start()
         counts = trade(shop_connection(settings), rate, stop, seed)
     note(f"{counts.changes:,} rows changed in {counts.transactions:,} transactions")
 

@@ -61,11 +61,6 @@ class FileReader:
         self._options = options
         self._again = again
 
-    def _ends_in_mid_line(self, content: BinaryIO, size: int) -> bool:
-        if self._form.packing or not self._form.format.has_lines:
-            return False
-        return end_of_last_line(content, size, self._form.options) < size
-
     def batches(
         self,
         file: Fetched,
@@ -86,14 +81,7 @@ class FileReader:
         Raises:
             Unsettled: It ends in the middle, and a writer may still be at it.
         """
-        content, size = file.content, file.size
-        if self._form.options.mode == "append":
-            size = end_of_last_line(content, size, self._form.options)
-            content.truncate(size)
-            if may_be_early and size < file.size and size == 0:
-                raise Unsettled
-        elif may_be_early and self._ends_in_mid_line(content, size):
-            raise Unsettled
+        content, size = file.content, self._settled(file, may_be_early)
         version = self._begun(file, size, state, before)
         if version.complete:  # the same content under a new time
             yield Batch(self._table, name, version.dump())
@@ -117,6 +105,25 @@ class FileReader:
             yield self._rejected(content, name, version, about, error)
         except UnreadableFile as error:
             yield self._rejected(content, name, version, about, error)
+
+    def _settled(self, file: Fetched, may_be_early: bool) -> int:
+        """How many bytes are read now: of a file that grows, only whole lines.
+
+        Raises:
+            Unsettled: It ends in mid-line, and a writer may still be at it.
+        """
+        options, has_lines = self._form.options, self._form.format.has_lines
+        if options.mode == "snapshot" and (not may_be_early or not has_lines or self._form.packing):
+            return file.size
+        whole = end_of_last_line(file.content, file.size, options)
+        if options.mode == "snapshot":
+            if whole < file.size:
+                raise Unsettled
+            return file.size
+        if may_be_early and whole == 0 < file.size:
+            raise Unsettled
+        file.content.truncate(whole)
+        return whole
 
     def _begun(
         self, file: Fetched, size: int, state: FileState, before: FileVersion | None

@@ -15,7 +15,7 @@ from pydantic import field_validator
 from producers.formats.file_options import FileOptions
 from producers.formats.json_text import MOST_OF_ONE, Window
 from producers.formats.json_values import DECODER, bad_row, parsed, reason_of, row_of
-from producers.formats.lines import Lines, beginning, undecodable
+from producers.formats.lines import JOINED, Lines, beginning, undecodable
 from producers.formats.row import BadRow, Row, UnreadableFile
 
 _NEAR = 16
@@ -138,7 +138,10 @@ def read_lines(stream: BinaryIO, options: JsonLinesOptions) -> Iterator[Row | Ba
                 continue
             if line is None:
                 return
-            if line.strip():
+            if line.startswith("\ufeff"):
+                number += 1
+                yield BadRow(number, lines.raw(), JOINED, lines.line)
+            elif line.strip():
                 number += 1
                 yield parsed(number, line.rstrip("\r\n"), lines.line)
     except UnicodeError as error:

@@ -15,7 +15,8 @@ from producers.formats.row import UnreadableFile
 MAX_CHARACTERS = 4 * 1024 * 1024
 """Of one row, over all its lines: what is beyond is no row, and memory stays bounded."""
 _NO_LETTER = re.compile("[\ud800-\udfff]")
-_SEPARATOR = re.compile(r"\ufeff?sep=(.{1,20}?)\s*", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\ufeff?sep=(\W{1,20}?)\s*", re.IGNORECASE)
+JOINED = "it begins with a byte order mark: files were joined here"
 STAND_IN = "\ue000"
 """Stands for a delimiter of several characters: a character that nobody assigned."""
 
@@ -31,6 +32,28 @@ def check_encoding(encoding: str) -> str:
     except (LookupError, ValueError):
         raise ValueError(f"Python knows no text encoding {encoding!r}") from None
     return encoding
+
+
+_MARKED = {
+    "utf-16": ((codecs.BOM_UTF16_BE, "utf-16-be"), (b"", "utf-16-le")),
+    "utf-32": ((codecs.BOM_UTF32_BE, "utf-32-be"), (b"", "utf-32-le")),
+    "utf-8-sig": ((b"", "utf-8"),),
+}
+"""Encodings whose encoder would write a byte order mark of its own, by the mark of the file."""
+
+
+def unmarked(encoding: str, start: bytes) -> str:
+    """The encoding of what stands behind the byte order mark of a file.
+
+    Args:
+        encoding: Python's name of the file's encoding.
+        start: The first bytes of the file.
+    """
+    name = codecs.lookup(encoding).name
+    for mark, plain in _MARKED.get(name, ()):
+        if start.startswith(mark):
+            return plain
+    return name
 
 
 _OTHER_TEXTS = (
@@ -89,14 +112,11 @@ class Lines:
         self, stream: BinaryIO, encoding: str, comment: str | None = None, several: str = ""
     ) -> None:
         self.encoding = encoding
+        self._plain = unmarked(encoding, beginning(stream, 4))
         # Undecodable bytes are carried along, so that they cost their own row and no other.
         self._text = io.TextIOWrapper(
             stream, encoding=encoding, errors="surrogateescape", newline=""
         )
-        # These two write a BOM of their own.
-        plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
-        name = codecs.lookup(encoding).name
-        self._plain = plain.get(name, name)
         self._comment = comment
         self._several = several
         self._again: deque[str] = deque()
@@ -210,5 +230,5 @@ class Lines:
             if not line.isascii() and _NO_LETTER.search(line):
                 return f"it is not valid {self.encoding}"
         if self.line > 1 and self.taken[0].startswith("\ufeff"):
-            return "it begins with a byte order mark: files were joined here"
+            return JOINED
         return ""

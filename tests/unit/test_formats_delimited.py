@@ -195,3 +195,36 @@ def test_memory_is_bounded_whatever_the_size(block: bytes, megabytes: int, rows:
     finally:
         tracemalloc.stop()
     assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_first_line_that_names_the_delimiter_is_left_out(encoding: str, end: str) -> None:
+    content = end.join(["sep=;", "a;b", "1;2", ""]).encode(encoding)
+    assert read(content, delimiter=";", encoding=encoding) == [Row(1, {"a": "1", "b": "2"})]
+    assert read(b"SEP=\t\na\tb\n1\t2\n", delimiter="\t") == [Row(1, {"a": "1", "b": "2"})]
+    form = FORMATS[".csv"]
+    options = form.options.model_validate({"delimiter": ";", "encoding": encoding})
+    assert [row.line for row in form.read(io.BytesIO(content), options)] == [3]
+    with pytest.raises(UnreadableFile, match="says that its delimiter is ';'"):
+        read(content, encoding=encoding)
+
+
+def test_a_line_that_only_looks_like_the_delimiter_s_is_a_header_or_a_row() -> None:
+    assert read(b"sep\n1\n") == [Row(1, {"sep": "1"})]
+    assert read(b"a\nsep=;\n") == [Row(1, {"a": "sep=;"})]
+    assert read(b"sep=,x,b\n1,2,3\n") == [Row(1, {"sep=": "1", "x": "2", "b": "3"})]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_a_byte_order_mark_in_the_middle_costs_its_row_and_no_other(encoding: str) -> None:
+    text = "\ufeffa,b\n1,x\n\ufeffa,b\n2,\ufeffy\n3,z\n"
+    rows = read(text.encode(encoding), encoding=encoding)
+    assert good(rows) == [
+        {"a": "1", "b": "x"},
+        {"a": "2", "b": "\ufeffy"},  # within a value it is a character like any other
+        {"a": "3", "b": "z"},
+    ]
+    [row] = bad(rows)
+    assert row.number == 2 and "byte order mark: files were joined here" in row.reason
+    assert row.payload == "\ufeffa,b".encode(encoding)

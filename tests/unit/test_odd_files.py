@@ -358,6 +358,23 @@ def test_json_records_are_found_at_their_path_and_lines_are_records() -> None:
     assert rows_of(".json", b'{"a": 1}\n{"a": 2}\n') == expected
 
 
+@pytest.mark.parametrize("suffix", [".json", ".ndjson"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_json_is_read_in_every_encoding_of_unicode(suffix: str, encoding: str, mark: str) -> None:
+    text = '{"a": "ñਊ😀"}\n{"a": 7}\n'
+    expected = [Row(1, {"a": "ñਊ😀"}), Row(2, {"a": 7})]
+    assert rows_of(suffix, (mark + text).encode(encoding)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-32-be"])
+def test_a_byte_order_mark_within_lines_of_json_costs_its_line(encoding: str) -> None:
+    text = '\ufeff{"a": 1}\n\ufeff{"a": 2}\n{"a": 3}\n'
+    first, bad, last = rows_of(".ndjson", text.encode(encoding))
+    assert (first, last) == (Row(1, {"a": 1}), Row(3, {"a": 3}))
+    assert isinstance(bad, BadRow) and bad.payload == '\ufeff{"a": 2}'.encode(encoding)
+
+
 def test_an_inner_element_of_the_rows_name_stays_in_its_row() -> None:
     content = b"<t><row id='1'><row><a>1</a></row><b>x</b></row><row><b>y</b></row></t>"
     assert rows_of(".xml", content) == [

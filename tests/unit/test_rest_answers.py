@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from producers.http.answer import retry_after
 from producers.http.connection import RestConnection
 from producers.http.gate import is_private
 from producers.http.reader import HttpReader
+from producers.pace import Pace
 from tests.unit.rest_lab import Asked, Reply, RestLab, Server, serving, table
 
 ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
@@ -427,6 +429,28 @@ def test_nothing_is_asked_before_a_server_wants_it(tmp_path: Path, server: Serve
     assert server.paths() == ["/things"], "the server is left alone, whatever the table"
     assert made.states()["things"][0] == "retrying"
     assert made.source.table_states()[0].next_attempt is not None
+
+
+def test_pauses_of_a_failing_table_grow_to_a_limit_and_vary() -> None:
+    def pauses(dice: Random) -> list[float]:
+        pace = Pace("api", {"t": None, "good": None}, dice)
+        with structlog.testing.capture_logs() as logs:
+            for n in range(12):
+                pace.failed("t", ServiceUnreachable(f"failure {n}", ""))
+        return [line["seconds"] for line in logs]
+
+    plain = [min(300.0, 2.0 * 2**n) for n in range(12)]
+    dice = Random(14)
+    spread = [dice.uniform(0.8, 1.2) for _ in range(12)]
+    expected = [round(min(300.0, p * s), 1) for p, s in zip(plain, spread, strict=True)]
+    assert pauses(Random(14)) == expected
+    assert pauses(Random(15)) != expected, "tables that failed together must not return together"
+    pace = Pace("api", {"t": None}, Random(14))
+    pace.failed("t", ServiceUnreachable("failure", ""))
+    pace.went_well("t")
+    with structlog.testing.capture_logs() as logs:
+        pace.failed("t", ServiceUnreachable("another", ""))
+    assert logs[0]["seconds"] <= 2.4, "after it went well, pauses begin anew"
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:
