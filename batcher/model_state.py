@@ -108,10 +108,15 @@ class WarehouseState:
 
 
 def read_state(warehouse: duckdb.DuckDBPyConnection) -> WarehouseState:
-    """Read the state, and create its tables where they are missing."""
+    """Read the state, and create its tables where they are missing.
+
+    The number of the next cycle is one that nothing was logged under: a killed cycle has changed
+    models and logged it, and so has dbt where somebody called it between two cycles. A row that
+    changes once more is another change.
+    """
     warehouse.execute(_TABLES)
     [(number,)] = warehouse.execute(
-        "SELECT coalesce(max(number), 1) FROM ducklake.cycle"
+        "SELECT coalesce(max(number), 0) + 1 FROM ducklake.cycle"
     ).fetchall()
     found = warehouse.execute("SELECT relation, about FROM ducklake.progress").fetchall()
     entries = dict(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -252,7 +253,8 @@ class ShopLake:
         """
         ref, session = self.ref(table), "rebuild"
         number = self.ledger.generations.begin(ref.topic, session)
-        path = self.ledger.paths.raw(ref, number) / "all.parquet"
+        path = self.ledger.paths.day(ref, date(2026, 3, 31), number) / "all.parquet"
+        path.parent.mkdir(parents=True)
         with duckdb.connect() as db:
             db.execute(
                 f"COPY (FROM ({self.raw(table)}) ORDER BY _offset) TO {literal(str(path))}"

@@ -160,7 +160,7 @@
     `has_null`: whether a group has a NULL, so that equality does not find it.
     `rows`: computes rows. `is_applicable`: whether they have the columns of the table; where not,
     the model is built anew. `log`: statements that keep what differs. `written`: rows that changed
-    in this cycle, and those of them that there are now. `apply`: statements that change the table.
+    since the last cycle that came to its end, and those of them that there are now. `apply`: statements that change the table.
     `end`: statements that come last, also where no row changed.
     Empty is what a model does not need.
 -#}
@@ -174,7 +174,8 @@
         'touch': '', 'is_touched': '', 'has_null': '', 'is_applicable': '', 'end': '',
         'rows': 'create or replace temp table ducklake_rows as ' ~ sql,
         'written': 'select count(*), count(*) filter (_image = \'new\') from ' ~ log
-            ~ ' where _cycle = ' ~ dbt_ducklake.cycle_number()
+            ~ ' where _cycle > (select seen from ducklake.models where relation = \''
+            ~ dbt_ducklake.relation_name(target) ~ '\')'
     } -%}
     {%- if versions -%}
         {%- do dbt_ducklake.check_versions(sql) -%}

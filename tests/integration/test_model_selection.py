@@ -670,6 +670,32 @@ def test_a_cycle_that_was_killed_before_its_end_is_done_again(shop: SmallShop) -
     assert (5, 2, 6) in [(a, b, int(float(str(c)))) for a, b, c in shop.published("by_customer")]
 
 
+def test_a_row_that_changes_before_and_after_a_kill_is_published_once(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the killed cycle has logged is not what the next one logs of the same row."""
+
+    def of_customer(number: int) -> tuple[list[object], list[object]]:
+        orders = [row for row in shop.published("stg_orders") if row[1] == number]
+        return list(orders), [r[:2] for r in shop.published("by_customer") if r[0] == number]
+
+    monkeypatch.setattr("batcher.snapshot_writer.LAYERED_ROWS", 1)
+    monkeypatch.setattr("batcher.snapshot_writer.LAYERED_PART", 10**6)
+    shop.orders((960, 96, 1), (961, 96, 1))
+    shop.cycle()
+    for total in (2, 3):
+        shop.orders((960, 96, total), op="u")
+        shop.build.run(shop.lake.ledger.commits.last())  # killed before it publishes
+    shop.orders((960, 96, 4), op="u")
+    shop.cycle()
+    assert of_customer(96) == ([(960, 96, 4), (961, 96, 1)], [(96, 2)])
+    assert shop.build.run(shop.lake.ledger.commits.last()).plan.models == ()
+    shop.orders((961, 96, 7), op="u")
+    shop.build.run(shop.lake.ledger.commits.last())  # killed, and nothing comes after it
+    assert shop.built() == {"stg_orders", "by_customer", "summary"}
+    assert of_customer(96) == ([(960, 96, 4), (961, 96, 7)], [(96, 2)])
+
+
 def by_dbt(shop: SmallShop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the models that dbt is asked to build from now on."""
     asked: list[str] = []
