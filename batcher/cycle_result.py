@@ -22,6 +22,8 @@ class Cycle:
         not_exported: Relation to the reason why PostgreSQL keeps its last state.
         plan: What was chosen, and why.
         rows: Rows of each tracked model that were written.
+        left_columns: Columns in PostgreSQL that the rows of their table have no longer, each to
+            the statement that drops it.
     """
 
     commit: int
@@ -31,6 +33,16 @@ class Cycle:
     not_exported: dict[str, str] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan(()))
     rows: Mapping[str, int] = field(default_factory=dict)
+    left_columns: Mapping[str, str] = field(default_factory=dict)
+
+    def failing_query(self, relation: str) -> str:
+        """Shows the rows that hold a model back; empty where no test of its own does."""
+        reason = self.outcome.held_back.get(relation, "")
+        names = {relation, relation.partition(".")[2]}
+        for test in self.outcome.failures:
+            if names & {*test.relations} and reason.startswith(f"test {test.name}: "):
+                return test.query
+        return ""
 
     def summary(self) -> RunSummary:
         """As the run history keeps it."""
@@ -49,4 +61,5 @@ class Cycle:
             model_seconds=dict(self.outcome.seconds),
             rows_written=dict(self.rows),
             whole=tuple(sorted(m.relation for m in self.plan.models if m.is_computed_whole)),
+            left_columns=dict(self.left_columns),
         )

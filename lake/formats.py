@@ -222,9 +222,11 @@ class RunSummary:
         model_seconds: How long dbt took for each model that was built.
         rows_written: Rows of each that were written: those that changed, or all of them.
         whole: Models that a cycle always computes as a whole.
+        left_columns: `schema.name.column` to the statement that drops it: columns in PostgreSQL
+            that the rows of their table have no longer.
     """
 
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
 
     commit: int
     models: int
@@ -240,6 +242,7 @@ class RunSummary:
     model_seconds: Mapping[str, float] = field(default_factory=dict)
     rows_written: Mapping[str, int] = field(default_factory=dict)
     whole: Sequence[str] = ()
+    left_columns: Mapping[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
         """As JSON."""

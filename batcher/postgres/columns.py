@@ -21,7 +21,7 @@ _TABLE = (
     " WHERE n.nspname = %s AND c.relname = %s"
 )
 _COLUMNS = (
-    "SELECT attname, format_type(atttypid, atttypmod), attnum FROM pg_attribute"
+    "SELECT attname, format_type(atttypid, atttypmod), attnum, attnotnull FROM pg_attribute"
     " WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
 )
 
@@ -58,10 +58,12 @@ class KnownTable:
     Attributes:
         oid: Its number.
         columns: (type, number) of each column by name.
+        not_null: Those that refuse NULL.
     """
 
     oid: int
     columns: Mapping[str, tuple[str, int]]
+    not_null: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ def known_table(cursor: Any, relation: str) -> KnownTable | None:
     if row is None:
         return None
     cursor.execute(_COLUMNS, row)
-    return KnownTable(row[0], {name: (type_, number) for name, type_, number in cursor.fetchall()})
+    found = cursor.fetchall()
+    columns = {name: (type_, number) for name, type_, number, _ in found}
+    return KnownTable(row[0], columns, frozenset(name for name, *_, strict in found if strict))
 
 
 def column_changes(

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg2 import errors, sql
 
+from batcher.postgres.columns import known_table
 from batcher.postgres.database import PostgresDatabase, claim, identifier
 from batcher.postgres.failures import split
 
@@ -36,6 +37,16 @@ _KNOWN = (
     "SELECT relation, state, rows, storage, kept_from, about FROM ducklake.exports"
     " WHERE lake = %s AND (%s OR relation = ANY(%s)) ORDER BY relation"
 )
+_MADE = (
+    "SELECT about FROM ducklake.exports e WHERE relation = %s"
+    " AND split_part(storage, '/', 1) = (SELECT c.oid::text FROM pg_class c"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s)"
+)
+_LEFT = (
+    "SELECT relation, column_name FROM ducklake.exports,"
+    " jsonb_array_elements_text(about #> '{made,left}') AS column_name"
+    " WHERE lake = %s ORDER BY 1, 2"
+)
 _RECORD = """
 INSERT INTO ducklake.exports (relation, lake, state, rows, storage, kept_from, about)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
@@ -46,6 +57,43 @@ ON CONFLICT (relation) DO UPDATE SET lake = excluded.lake, state = excluded.stat
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What exports have given a table, whatever became of its rows; what else it has is a user's.
+
+    Attributes:
+        key: The columns of its key, as PostgreSQL names them.
+        columns: Its columns, and those that its rows have no longer.
+        left: These; they have been emptied.
+        is_key_unnamed: Whether an earlier release made the key, under PostgreSQL's own name.
+    """
+
+    key: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    is_key_unnamed: bool = False
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> Made:
+        """From what is recorded of a relation."""
+        found = about.get("made")
+        if found is None:
+            key = tuple(about.get("primary_key", ()))
+            return cls(key, is_key_unnamed=bool(key))
+        return cls(
+            tuple(found["key"]), tuple(found["columns"]), tuple(found["left"]), found["unnamed"]
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """As it is recorded."""
+        return {
+            "key": self.key,
+            "columns": self.columns,
+            "left": self.left,
+            "unnamed": self.is_key_unnamed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """What a relation holds.
 
@@ -53,19 +101,19 @@ class Exported:
         state: What it shows, as the export that wrote it said.
         rows: How many rows it had then.
         kept_from: Rows of Kafka's timestamps before this may be missing; None: none is.
-        primary_key: The columns of its key, as the model names them.
         described: Differs whenever the model's description does.
         columns: Differs whenever the model's columns do.
         comments: The comments that an export has written: by column, that of the table by "".
+        made: What the table has got from exports.
     """
 
     state: str
     rows: int
     kept_from: datetime | None = None
-    primary_key: tuple[str, ...] = ()
     described: str = ""
     columns: str = ""
     comments: Mapping[str, str] = field(default_factory=dict)
+    made: Made = field(default_factory=Made)
 
 
 class Exports:
@@ -116,20 +164,39 @@ class Exports:
                 state,
                 count,
                 kept_from,
-                tuple(about.get("primary_key", ())),
                 about.get("described", ""),
                 about.get("columns", ""),
                 about.get("comments", {}),
+                Made.of(about),
             )
         return found
+
+    def made(self, cursor: Any, relation: str) -> Made:
+        """What exports have given a table: those of another lake as well, before a reset."""
+        cursor.execute(_MADE, (relation, *split(relation)))
+        row = cursor.fetchone()
+        return Made() if row is None else Made.of(row[0])
+
+    def left(self, cursor: Any) -> dict[str, tuple[str, ...]]:
+        """Relation to the columns that its rows have no longer, until somebody drops them."""
+        cursor.execute(_LEFT, (self._lake,))
+        found: dict[str, tuple[str, ...]] = {}
+        for relation, column in cursor.fetchall():
+            found[relation] = (*found.get(relation, ()), column)
+        there = {relation: known_table(cursor, relation) for relation in found}
+        return {
+            relation: tuple(name for name in columns if name in table.columns)
+            for relation, columns in found.items()
+            if (table := there[relation]) is not None
+        }
 
     def record(self, cursor: Any, relation: str, exported: Exported) -> None:
         """Record an export, in the transaction that wrote the rows."""
         about = {
-            "primary_key": exported.primary_key,
             "described": exported.described,
             "columns": exported.columns,
             "comments": dict(exported.comments),
+            "made": exported.made.dump(),
         }
         storage = _storages(cursor, [relation]).get(relation)
         kept = (storage, exported.kept_from, json.dumps(about))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from batcher.postgres.copying import Source
 from batcher.postgres.database import PostgresDatabase, claim
-from batcher.postgres.exports import Exported, Exports
+from batcher.postgres.exports import Exports
+from batcher.postgres.left_columns import removal
 from batcher.postgres.model_rows import ModelRows
 from batcher.postgres.model_writer import ModelWriter, is_current
 from batcher.postgres.result import ExportResult, named
@@ -43,7 +44,7 @@ class ModelExport:
         with self._database.transaction(MODELS) as cursor:
             known = self._exports.known(cursor)
         stale = [model for model in models if not is_current(model, known.get(model.relation))]
-        writers = self._prepared(stale, known)
+        writers = self._prepared(stale)
         written: dict[str, Difference] = {}
         if writers:
             with self._database.transaction(MODELS) as cursor:
@@ -59,18 +60,26 @@ class ModelExport:
             if writer.relation in written:
                 with self._alone(writer.relation):
                     writer.finish(self._database)
-        return ExportResult(len(written), self._held, written)
+        return ExportResult(len(written), self._held, written, self._left())
 
-    def _prepared(
-        self, models: Iterable[ModelRows], known: Mapping[str, Exported]
-    ) -> list[ModelWriter]:
+    def _left(self) -> dict[str, str]:
+        """What tables have that their rows have no longer, and how it is dropped."""
+        with self._database.transaction(MODELS) as cursor:
+            found = self._exports.left(cursor)
+        return {
+            f"{relation}.{column}": removal(relation, column)
+            for relation, columns in found.items()
+            for column in columns
+        }
+
+    def _prepared(self, models: Iterable[ModelRows]) -> list[ModelWriter]:
         """The models whose tables take their rows; those that shut readers out come last."""
         first: list[ModelWriter] = []
         last: list[ModelWriter] = []
         for model in models:
             with self._alone(model.relation):
                 writer = ModelWriter.of(model, self._source)
-                shuts = writer.prepare(self._database, known.get(model.relation))
+                shuts = writer.prepare(self._database, self._exports)
                 (last if shuts else first).append(writer)
         return first + last
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,16 @@ from batcher.postgres.columns import (
 from batcher.postgres.comments import wanted_comments, write_comments
 from batcher.postgres.copying import Source
 from batcher.postgres.database import PostgresDatabase, identifier, lock_for_writing
-from batcher.postgres.exports import Exported, Exports, count_rows
+from batcher.postgres.exports import Exported, Exports, Made, count_rows
+from batcher.postgres.left_columns import allow_null, left_columns, made_by_now
 from batcher.postgres.model_rows import ModelRows
-from batcher.postgres.primary_keys import add_primary_key, ensure_key, has_key, rows_have_key
+from batcher.postgres.primary_keys import (
+    add_key,
+    ensure_key,
+    has_key,
+    retire_key,
+    rows_have_key,
+)
 from batcher.postgres.staged_rows import (
     GONE,
     Difference,
@@ -75,7 +83,7 @@ class ModelWriter:
         """`schema.name`."""
         return self.model.relation
 
-    def prepare(self, database: PostgresDatabase, known: Exported | None) -> bool:
+    def prepare(self, database: PostgresDatabase, exports: Exports) -> bool:
         """Bring the table's definition to that of the rows, in transactions of moments.
 
         Returns:
@@ -97,8 +105,21 @@ class ModelWriter:
                 table = known_table(cursor, self.relation)
                 assert table is not None, "it was just there"
                 retype(cursor, self.relation, table, changes.widened, keeps=True)
-        self._ensure_key(database, known)
+        with database.transaction(self.relation) as cursor:
+            self._let_go(cursor, exports)
+        # The rows that are there may lack the key; those that come are asked for it.
+        with suppress(BatchError):
+            self.finish(database)
         return bool(changes.replaced)
+
+    def _let_go(self, cursor: Any, exports: Exports) -> None:
+        """What an earlier export asked of rows, and this one's do not have."""
+        made, table = exports.made(cursor, self.relation), known_table(cursor, self.relation)
+        if table is None:
+            return
+        bound = retire_key(cursor, self.relation, self.key, made)
+        former = {*made.key, *left_columns(table, made.columns, self.columns)} - {*self.key}
+        allow_null(cursor, self.relation, (former & table.not_null) - bound)
 
     def finish(self, database: PostgresDatabase) -> None:
         """Give the table its key, where only the new rows have it.
@@ -106,28 +127,13 @@ class ModelWriter:
         Raises:
             ServiceUnreachable: Another session locks the table.
         """
-        self._ensure_key(database, None)
-
-    def _ensure_key(self, database: PostgresDatabase, known: Exported | None) -> None:
-        if not self.key:
-            return
-        try:
-            ours = known.primary_key if known else ()
-            ensure_key(database, self.relation, self.key, self._targets(ours))
-        except BatchError:
-            if known is None:
-                raise
-            return  # the rows that are there do not have it; those that come are asked for it
+        if self.key:
+            ensure_key(database, self.relation, self.key)
 
     def _columns_digest(self) -> str:
         """Differs whenever a column is added, dropped or gets another type."""
         named = repr([(column.name, column.duckdb_type) for column in self.columns])
         return hashlib.sha256(named.encode()).hexdigest()[:16]
-
-    def _targets(self, names: Sequence[str]) -> list[str]:
-        """The names in PostgreSQL of some columns."""
-        targets = {column.name: column.target for column in self.columns}
-        return [targets.get(name, name) for name in names]
 
     def _changes(self, cursor: Any) -> ColumnChanges | None:
         table = known_table(cursor, self.relation)
@@ -154,7 +160,8 @@ class ModelWriter:
         rows = difference.rows + (known.rows if known is not None else 0)
         if known is None and table is not None:
             rows = count_rows(cursor, self.relation)
-        self._record(cursor, exports, known, rows)
+        made = made_by_now(cursor, exports, self.relation, table, self.columns, self.key)
+        self._record(cursor, exports, known, rows, made)
         return difference
 
     def _create(self, cursor: Any) -> Difference:
@@ -164,7 +171,7 @@ class ModelWriter:
         rows = self.source.copy_into(cursor, place, self.model.whole(), self.columns)
         if self.key:
             with rows_have_key(self.relation, self.key):
-                add_primary_key(cursor, place, self.key)
+                add_key(cursor, self.relation, self.key)
         return Difference(added=rows)
 
     def _change(self, cursor: Any, known: Exported | None) -> Difference:
@@ -211,20 +218,21 @@ class ModelWriter:
             added = self.source.copy_into(cursor, place, whole, self.columns)
         return Difference(added=added, removed=removed)
 
-    def _record(self, cursor: Any, exports: Exports, known: Exported | None, rows: int) -> None:
+    def _record(
+        self, cursor: Any, exports: Exports, known: Exported | None, rows: int, made: Made
+    ) -> None:
         wanted = wanted_comments(self.relation, self.columns, self.model.description)
         comments = write_comments(cursor, self.relation, wanted, known.comments if known else {})
-        about = self.model.description
         exports.record(
             cursor,
             self.relation,
             Exported(
                 self.model.state,
                 rows,
-                primary_key=about.primary_key,
-                described=about.digest,
+                described=self.model.description.digest,
                 columns=self._columns_digest(),
                 comments=comments,
+                made=made,
             ),
         )
 

@@ -11,6 +11,7 @@ import psycopg2
 from psycopg2 import errorcodes, sql
 
 from batcher.postgres.database import PostgresDatabase, identifier, shut
+from batcher.postgres.exports import Made
 from batcher.postgres.failures import quoted_name, shown, split
 from lake.errors import BatchError
 from lake.identifiers import fitting
@@ -18,21 +19,30 @@ from lake.identifiers import fitting
 LARGE_BYTES = 32 << 20
 """From this size on an index is built without a lock: it would shut readers out meanwhile."""
 _UNIQUE = """
-SELECT i.indexrelid::regclass::text, con.contype = 'p', con.conname,
+SELECT x.relname, con.contype = 'p', con.conname,
        array_agg(a.attname::text ORDER BY k.place)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_index i ON i.indrelid = c.oid
+JOIN pg_class x ON x.oid = i.indexrelid
 LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype IN ('p', 'u')
 CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 WHERE n.nspname = %s AND c.relname = %s AND i.indisunique AND i.indisvalid AND i.indimmediate
   AND i.indpred IS NULL AND k.place <= i.indnkeyatts
-GROUP BY i.indexrelid, con.contype, con.conname
+GROUP BY x.relname, con.contype, con.conname
 """
-_NOT_A_KEY = frozenset({errorcodes.UNIQUE_VIOLATION, errorcodes.NOT_NULL_VIOLATION})
+_NOT_A_KEY = frozenset(
+    {errorcodes.UNIQUE_VIOLATION, errorcodes.NOT_NULL_VIOLATION, errorcodes.CHECK_VIOLATION}
+)
 _NULLABLE = """
 SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND attname = ANY(%s) AND NOT attnotnull
+"""
+_CHECKS = """
+SELECT con.conname, a.attname FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND con.conkey = ARRAY[a.attnum]
+WHERE n.nspname = %s AND c.relname = %s AND con.contype = 'c'
 """
 _SIZE = (
     "SELECT pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -45,12 +55,14 @@ class KeyConstraint:
     """A unique constraint or index of a table.
 
     Attributes:
-        name: Of the constraint; None where it is an index alone.
+        name: Of its index, and of the constraint.
+        is_constraint: Whether it is more than an index.
         is_primary: Whether it is the primary key.
         columns: Its columns.
     """
 
-    name: str | None
+    name: str
+    is_constraint: bool
     is_primary: bool
     columns: frozenset[str]
 
@@ -59,8 +71,8 @@ def key_constraints(cursor: Any, relation: str) -> list[KeyConstraint]:
     """What makes keys of a table unique at any moment."""
     cursor.execute(_UNIQUE, split(relation))
     return [
-        KeyConstraint(name, bool(is_primary), frozenset(columns))
-        for _, is_primary, name, columns in cursor.fetchall()
+        KeyConstraint(index, constraint is not None, bool(is_primary), frozenset(columns))
+        for index, is_primary, constraint, columns in cursor.fetchall()
     ]
 
 
@@ -92,22 +104,72 @@ def rows_have_key(relation: str, key: Sequence[str]) -> Iterator[None]:
         ) from None
 
 
-def add_primary_key(cursor: Any, table: sql.Composable, key: Sequence[str]) -> None:
-    """Give a table its key that nobody else sees yet."""
+def key_name(relation: str) -> str:
+    """The name of the key that an export gives a table: so it is told from those of users."""
+    return fitting(f"{split(relation)[1]}_ducklake_key")
+
+
+def add_key(cursor: Any, relation: str, key: Sequence[str], is_primary: bool = True) -> None:
+    """Give a table its key; while that is built, readers are shut out."""
+    statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} ({})")
+    kind = sql.SQL("PRIMARY KEY" if is_primary else "UNIQUE")
     columns = sql.SQL(", ").join(map(sql.Identifier, key))
-    cursor.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, columns))
+    name = sql.Identifier(key_name(relation))
+    cursor.execute(statement.format(identifier(relation), name, kind, columns))
 
 
-def ensure_key(
-    database: PostgresDatabase, relation: str, key: Sequence[str], ours: Sequence[str]
-) -> None:
+def retire_key(cursor: Any, relation: str, key: Sequence[str], made: Made) -> frozenset[str]:
+    """Drop the key that an earlier export gave a table, where it is another one now, or none.
+
+    Args:
+        cursor: Of a transaction.
+        relation: The table.
+        key: The columns of its key now.
+        made: What exports have given it.
+
+    Returns:
+        The columns that refuse NULL for the sake of a primary key that stays.
+    """
+    for name in _checks_of_others(cursor, relation, key):
+        shut(cursor, relation)
+        statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
+        cursor.execute(statement.format(identifier(relation), sql.Identifier(name)))
+    for constraint in key_constraints(cursor, relation):
+        if constraint.columns != set(key) and _is_ours(relation, constraint, made):
+            shut(cursor, relation)
+            _drop(cursor, relation, constraint)
+        elif constraint.is_primary:
+            return constraint.columns
+    return frozenset()
+
+
+def _check_name(column: str) -> str:
+    return fitting(f"{column}_ducklake_not_null")
+
+
+def _checks_of_others(cursor: Any, relation: str, key: Sequence[str]) -> list[str]:
+    """Checks for a key that was never finished, on columns that are none of its now."""
+    cursor.execute(_CHECKS, split(relation))
+    return [
+        check
+        for check, column in cursor.fetchall()
+        if column not in key and check == _check_name(column)
+    ]
+
+
+def _is_ours(relation: str, constraint: KeyConstraint, made: Made) -> bool:
+    if constraint.name == key_name(relation):
+        return True
+    return constraint.is_primary and made.is_key_unnamed and constraint.columns == set(made.key)
+
+
+def ensure_key(database: PostgresDatabase, relation: str, key: Sequence[str]) -> None:
     """Give a table that is there its primary key; one that others made stays beside it.
 
     Args:
         database: The database.
         relation: The table.
         key: The columns, as PostgreSQL has them.
-        ours: The key that an earlier export made: it goes where it is another one now.
 
     Raises:
         BatchError: The rows that are there have no such key.
@@ -115,42 +177,41 @@ def ensure_key(
     """
     with database.transaction(relation) as cursor:
         found = key_constraints(cursor, relation)
-        if any(constraint.columns == set(key) for constraint in found):
+        is_primary = not any(constraint.is_primary for constraint in found)
+        there = [constraint for constraint in found if constraint.columns == set(key)]
+        # An index alone was built for rows that had no value, or whoever built it was killed.
+        is_begun = is_primary and [key_name(relation)] == [c.name for c in there]
+        if there and not is_begun:
             return
-        primary = next((c for c in found if c.is_primary), None)
-        if primary is not None and primary.columns == set(ours):
-            shut(cursor, relation)
-            _drop(cursor, relation, str(primary.name))
-            primary = None
         cursor.execute(_SIZE, split(relation))
         row = cursor.fetchone()
         if row is None:
             return
-        if row[0] < LARGE_BYTES:
+        if row[0] < LARGE_BYTES and not is_begun:
             shut(cursor, relation)
             with rows_have_key(relation, key):
-                cursor.execute(_addition(relation, key, is_primary=primary is None))
+                add_key(cursor, relation, key, is_primary)
             return
-    _add_to_large(database, relation, key, is_primary=primary is None)
+    if not is_begun:
+        _index_large(database, relation, key)
+    if is_primary:
+        _make_primary(database, relation, key)
 
 
-def _drop(cursor: Any, relation: str, constraint: str) -> None:
-    statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
-    cursor.execute(statement.format(identifier(relation), sql.Identifier(constraint)))
+def _drop(cursor: Any, relation: str, constraint: KeyConstraint) -> None:
+    name = sql.Identifier(constraint.name)
+    if constraint.is_constraint:
+        statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
+        cursor.execute(statement.format(identifier(relation), name))
+    else:
+        schema, _ = split(relation)
+        cursor.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(schema, constraint.name)))
 
 
-def _addition(relation: str, key: Sequence[str], is_primary: bool) -> sql.Composable:
-    kind = sql.SQL("PRIMARY KEY" if is_primary else "UNIQUE")
-    columns = sql.SQL(", ").join(map(sql.Identifier, key))
-    return sql.SQL("ALTER TABLE {} ADD {} ({})").format(identifier(relation), kind, columns)
-
-
-def _add_to_large(
-    database: PostgresDatabase, relation: str, key: Sequence[str], is_primary: bool
-) -> None:
+def _index_large(database: PostgresDatabase, relation: str, key: Sequence[str]) -> None:
     """The same in steps, none of which shuts readers out for longer than a moment."""
-    schema, name = split(relation)
-    index = fitting(f"{name}_ducklake_key")
+    schema, _ = split(relation)
+    index = key_name(relation)
     place = sql.Identifier(schema, index)
     columns = sql.SQL(", ").join(map(sql.Identifier, key))
     with database.outside_transactions(relation) as cursor, rows_have_key(relation, key):
@@ -162,8 +223,15 @@ def _add_to_large(
         except psycopg2.Error:
             cursor.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(place))
             raise
-    if not is_primary:
-        return
+
+
+def _make_primary(database: PostgresDatabase, relation: str, key: Sequence[str]) -> None:
+    """Make an index the primary key.
+
+    Raises:
+        BatchError: A row has no value in a column of the key.
+    """
+    index = key_name(relation)
     _refuse_null(database, relation, key)
     with database.transaction(relation) as cursor:
         shut(cursor, relation)
@@ -179,7 +247,7 @@ def _refuse_null(database: PostgresDatabase, relation: str, key: Sequence[str]) 
         nullable = [name for (name,) in cursor.fetchall()]
     for column in nullable:
         named = sql.Identifier(column)
-        check = sql.Identifier(fitting(f"{column}_ducklake_not_null"))
+        check = sql.Identifier(_check_name(column))
         with database.transaction(relation) as cursor:
             shut(cursor, relation)
             cursor.execute(
@@ -187,7 +255,7 @@ def _refuse_null(database: PostgresDatabase, relation: str, key: Sequence[str]) 
             )
             statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
             cursor.execute(statement.format(table, check, named))
-        with database.transaction(relation) as cursor:
+        with database.transaction(relation) as cursor, rows_have_key(relation, key):
             cursor.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, check))
         with database.transaction(relation) as cursor:
             shut(cursor, relation)

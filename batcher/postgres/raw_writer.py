@@ -30,6 +30,7 @@ from batcher.postgres.comments import wanted_comments, write_comments
 from batcher.postgres.copying import Source
 from batcher.postgres.database import PostgresDatabase, claim, identifier, lock_for_writing
 from batcher.postgres.exports import Exported, Exports
+from batcher.postgres.left_columns import made_by_now
 from lake.config import Config, TableRef
 from lake.failpoints import failpoint
 from lake.ledger import NOW, LedgerReader
@@ -131,7 +132,9 @@ class RawWriter:
                 exported = self._exported(None if are_all else known, rows)
                 wanted = wanted_comments(self.relation, columns, NOT_DESCRIBED)
                 comments = write_comments(cursor, self.relation, wanted, exported.comments)
-                exports.record(cursor, self.relation, replace(exported, comments=comments))
+                made = made_by_now(cursor, exports, self.relation, table, columns)
+                kept = replace(exported, comments=comments, made=made)
+                exports.record(cursor, self.relation, kept)
             failpoint("export.raw.copied")
         failpoint("export.raw.committed")
         return rows

@@ -16,6 +16,7 @@ from batcher.postgres.columns import WantedColumn, known_table
 from batcher.postgres.copying import Source
 from batcher.postgres.database import PostgresDatabase, claim, identifier, lock_for_writing
 from batcher.postgres.exports import Exported, Exports, count_rows
+from batcher.postgres.left_columns import empty
 from batcher.postgres.model_export import MODELS
 from batcher.postgres.model_rows import ModelRows
 from batcher.postgres.model_writer import ModelWriter
@@ -48,7 +49,7 @@ class Repair:
             BatchError: The table does not take the rows.
         """
         writer, relation = ModelWriter.of(model, self.source), model.relation
-        writer.prepare(self.database, None)
+        writer.prepare(self.database, self.exports)
         with self.database.transaction(relation) as cursor:
             claim(cursor, MODELS)
             difference = writer.write(cursor, self.exports)
@@ -64,6 +65,7 @@ class Repair:
                     mended = _mend_rows(cursor, relation, writer.columns)
                 self._count_again(cursor, relation)
                 difference = difference + mended
+            difference = difference + self._emptied(cursor, relation)
             failpoint("export.repair.mended")
         writer.finish(self.database)
         return difference
@@ -92,8 +94,15 @@ class Repair:
             if not _are_equal(cursor, relation, columns):
                 difference = difference + _mend_rows(cursor, relation, columns)
                 self._count_again(cursor, relation, known)
+            difference = difference + self._emptied(cursor, relation)
             failpoint("export.repair.mended")
         return difference
+
+    def _emptied(self, cursor: Any, relation: str) -> Difference:
+        """Empty what somebody has written into columns that the rows have no longer."""
+        left, table = self.exports.made(cursor, relation).left, known_table(cursor, relation)
+        there = [name for name in left if table is not None and name in table.columns]
+        return Difference(changed=empty(cursor, relation, there))
 
     def _count_again(self, cursor: Any, relation: str, known: Exported | None = None) -> None:
         if known is None:

@@ -11,7 +11,7 @@ from psycopg2 import sql
 from batcher.postgres.columns import WantedColumn
 from batcher.postgres.copying import Source
 from batcher.postgres.database import identifier
-from batcher.postgres.primary_keys import add_primary_key, rows_have_key
+from batcher.postgres.primary_keys import rows_have_key
 
 STAGED, GONE = sql.Identifier("pg_temp", "ducklake_rows"), sql.Identifier(
     "pg_temp", "ducklake_gone"
@@ -79,7 +79,8 @@ def stage(
     rows = source.copy_into(cursor, into, query, columns)
     if key:
         with rows_have_key(relation, key):
-            add_primary_key(cursor, into, key)
+            listed = sql.SQL(", ").join(map(sql.Identifier, key))
+            cursor.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(into, listed))
     cursor.execute(
         sql.SQL("ANALYZE {}").format(into)
     )  # nothing else tells the planner their number

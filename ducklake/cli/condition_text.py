@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -23,7 +23,9 @@ def problem_lines(condition: Condition) -> list[Text]:
     if not condition.problems:
         return []
     lines = [Text(condition.summary(), style="bold red")]
-    return lines + [Text(f"  {problem.line()}", style="red") for problem in condition.problems]
+    return lines + [
+        Text(printable(f"  {problem.line()}"), style="red") for problem in condition.problems
+    ]
 
 
 def reconciliation_text(result: TableResult | None) -> str:
@@ -76,6 +78,17 @@ def cost_lines(found: Observation) -> list[str]:
     return [
         f"last cycle: {len(costs)} models computed as a whole in {sum(costs.values()):.2f} s:"
         f" {named}{others}"
+    ]
+
+
+def left_lines(columns: Mapping[str, str]) -> list[str]:
+    """Columns in PostgreSQL that the rows of their table have no longer, and how to drop them."""
+    return [
+        printable(
+            f"{column} is empty in PostgreSQL: the lake has it no longer. Drop it once no view"
+            f" needs it: `{statement}`"
+        )
+        for column, statement in columns.items()
     ]
 
 

@@ -14,14 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ducklake.cli.options import ConfigOption, JsonOption
+from ducklake.monitoring.printable import printable
 from lake.config import load_config
 from lake.storage.paths import LakePaths
 
 SHOWN_ROWS = 10
 
 
-def _printable(value: str | None) -> str:
-    """A value on a terminal: no control character gets there."""
+def _value(value: str | None) -> str:
+    """A value in a cell, on one line; no control character reaches a terminal."""
     if value is None:
         return "NULL"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
@@ -44,13 +45,13 @@ def failures(
             since = datetime.fromtimestamp(failure.since, UTC).isoformat(" ", "seconds")
             console.print(Text(f"{failure.test}: {failure.status} since {since}", style="bold"))
             console.print(Text(f"  models: {', '.join(failure.models)}"))
-            console.print(Text(f"  {failure.message}"))
-            table = Table(*(escape(_printable(column)) for column in failure.columns))
+            console.print(Text(printable(f"  {failure.message}")))
+            table = Table(*(escape(_value(column)) for column in failure.columns))
             for row in failure.rows[:rows]:
-                table.add_row(*(Text(_printable(value)) for value in row))
+                table.add_row(*(Text(_value(value)) for value in row))
             if failure.columns:
                 console.print(table)
-            console.print(Text(f"  query:\n{failure.query}\n"))
+            console.print(Text(printable(f"  query:\n{failure.query}\n")))
         if not found:
             print("All data tests passed when they last ran.")
     if any(failure.status != "warn" for failure in found):

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from batcher.catalog import opened, renamed_columns
 from batcher.postgres import PostgresExport
-from ducklake.cli.condition_text import ago, problem_lines, reconciliation_text
+from ducklake.cli.condition_text import ago, left_lines, problem_lines, reconciliation_text
+from ducklake.monitoring.printable import printable
 from ducklake.supervision.condition import Condition, look
 from lake.config import FOREIGN, Config, Endpoints
 from lake.errors import BatchError, DuckLakeError
@@ -75,6 +76,7 @@ class Report:
         held_back: Relations whose last good state is shown, with the reason.
         not_exported: Relations whose last state stays in PostgreSQL, with the reason.
         renamed: Columns of raw whose name in PostgreSQL is another one.
+        left: Columns that only PostgreSQL still has, each to the statement that drops it.
         figures: Business figures as (name, text).
         missing: What could not be asked, and why.
         condition: What runs, and what has stopped.
@@ -92,6 +94,7 @@ class Report:
     held_back: dict[str, str] = field(default_factory=dict)
     not_exported: dict[str, str] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     figures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     condition: Condition = field(default_factory=Condition)
@@ -117,6 +120,7 @@ class Report:
             "held_back": self.held_back,
             "not_exported": self.not_exported,
             "renamed_columns": self.renamed,
+            "left_columns": self.left,
             "figures": dict(self.figures),
             "missing": self.missing,
             "problems": self.condition.dump()["problems"],
@@ -160,6 +164,7 @@ def _ask_lake(config: Config, ledger: LedgerReader, paths: LakePaths, report: Re
         report.dbt = {name: getattr(summary, name) for name in ("models", "tests", "failed")}
         report.held_back = dict(summary.held_back)
         report.not_exported = dict(summary.not_exported)
+        report.left = dict(summary.left_columns)
     report.renamed = renamed_columns(config, ledger)
     with opened(paths.lake_db, read_only=True) as database:
         for ref, _ in config.tables():
@@ -227,9 +232,10 @@ def show(report: Report, console: Console) -> None:
     parts: list[RenderableType] = [_layers(report), Text(), _models(report), Text()]
     parts += [*problem_lines(report.condition), _verdict(report)]
     for relation, reason in report.not_exported.items():
-        parts.append(Text(f"not exported: {relation}: {reason}", style="red"))
+        parts.append(Text(printable(f"not exported: {relation}: {reason}"), style="red"))
     for column, name in report.renamed.items():
         parts.append(Text(f"{column} is {name} in PostgreSQL"))
+    parts += [Text(line, style="yellow") for line in left_lines(report.left)]
     if report.figures:
         table = Table("Business figure", "", title="The shop", title_justify="left", box=None)
         for name, text in report.figures:
@@ -271,7 +277,8 @@ def _models(report: Report) -> Table:
         for name in sorted(counts.keys() | held_back):
             rows = counts.get(name)
             held = report.held_back.get(f"{layer}.{name}")
-            state = Text(f"held back: {held}", style="red") if held else Text("ok", style="green")
+            told = printable(f"held back: {held}")
+            state = Text(told, style="red") if held else Text("ok", style="green")
             table.add_row(f"{layer}.{name}", _number(rows), _number(there.get(name)), state)
     return table
 

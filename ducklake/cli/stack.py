@@ -16,6 +16,7 @@ from rich.table import Table
 from ducklake.cli.condition_text import (
     cost_lines,
     freshness_lines,
+    left_lines,
     problem_lines,
     reconciliation_text,
     trust_lines,
@@ -34,6 +35,7 @@ from stack.progress import PlainLines, for_stderr
 from stack.tools import write_converter
 
 if TYPE_CHECKING:
+    from batcher.failures import Failure
     from ducklake.monitoring.observation import Observation
 
 UNHEALTHY = 3
@@ -95,7 +97,9 @@ def _status(settings: Config, as_json: bool) -> int:
         print(json.dumps(_dumped(settings, found)), flush=True)
     else:
         _show_status(settings, seen, found.condition)
-        for line in (*freshness_lines(found.freshness), *trust_lines(found), *cost_lines(found)):
+        lines = [*freshness_lines(found.freshness), *trust_lines(found), *cost_lines(found)]
+        lines += left_lines(found.run.summary.left_columns) if found.run is not None else []
+        for line in lines:
             print(line, flush=True)
     return _exit_code(settings, seen, found)
 
@@ -109,8 +113,21 @@ def _dumped(settings: Config, found: Observation) -> dict[str, Any]:
         "tables": {table.table: table.dump() for table in found.tables},
         "models": {model.model: model.dump() for model in found.models},
         "held_back": dict(found.held_back),
+        "failing_tests": [_failing(failure) for failure in found.failures],
         "alerts": _alerts(settings),
         "last_cycle": None if found.run is None else asdict(CycleView.of(found.run)),
+    }
+
+
+def _failing(failure: Failure) -> dict[str, Any]:
+    """A test that found something, without its rows."""
+    return {
+        "test": failure.test,
+        "relations": list(failure.models),
+        "status": failure.status,
+        "since": failure.since,
+        "query": failure.query,
+        "remedy": "ducklake failures",
     }
 
 

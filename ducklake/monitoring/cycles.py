@@ -33,6 +33,8 @@ class CycleView:
         model_seconds: How long each model took.
         rows_written: Rows of each that were written.
         whole: Models that are always computed as a whole.
+        left_columns: Columns in PostgreSQL that the rows of their table have no longer, each to
+            the statement that drops it.
     """
 
     number: int
@@ -51,6 +53,7 @@ class CycleView:
     model_seconds: Mapping[str, float]
     rows_written: Mapping[str, int]
     whole: Sequence[str]
+    left_columns: Mapping[str, str]
 
     @classmethod
     def of(cls, run: Run) -> CycleView:
@@ -73,6 +76,7 @@ class CycleView:
             summary.model_seconds,
             summary.rows_written,
             summary.whole,
+            summary.left_columns,
         )
 
 

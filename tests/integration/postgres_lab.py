@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,14 @@ class Lake:
 
     def ref(self, table: str) -> TableRef:
         return TableRef(self.source, table)
+
+    def start_anew(self) -> None:
+        """Another lake of the same name, configuration and PostgreSQL."""
+        self.ledger.close()
+        shutil.rmtree(self.config.data_dir)
+        self.ledger = Ledger(LakePaths(self.config.data_dir))
+        (self.ledger.paths.root / "work").mkdir(parents=True)
+        self.schemas.clear()
 
     def commit(
         self, table: str, columns: dict[str, str], *rows: tuple[Any, ...], at: float = 0.0

@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
-from batcher.cycle import Batch, once
+from batcher.cycle import Batch, _log, once
 from batcher.held_back import HeldBack
-from batcher.postgres import ExportResult
+from batcher.postgres import ExportResult, PostgresExport, primary_keys
+from batcher.postgres.staged_rows import Difference
 from batcher.snapshot import Snapshot
-from ducklake.supervision.condition import look
+from ducklake.cli.app import app
+from ducklake.supervision.condition import Condition, RoleView, look
+from ducklake.supervision.freshness import look_at_freshness
 from lake.config import Config, PostgresEndpoint, load_config
 from lake.errors import BatchError
 from lake.identifiers import fitting
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
 from tests.integration.postgres_lab import ID, Lake, connection, lake, server, superuser
-from tests.integration.producers_lab import unique
+from tests.integration.producers_lab import PATIENCE, unique
 
 __all__ = ["lake", "server"]
 pytestmark = pytest.mark.stack
@@ -335,6 +340,152 @@ def test_what_does_not_fit_a_new_type_holds_the_table_back_until_the_remedy(
     assert lake.is_as_in_the_lake(one)
 
 
+# Columns that the rows have no longer -----------------------------------------------------------
+
+
+def columns_of(lake: Lake, relation: str) -> dict[str, bool]:
+    """The columns of a table, and whether each refuses NULL."""
+    return dict(
+        lake.ask(
+            "SELECT attname, attnotnull FROM pg_attribute"
+            f" WHERE attrelid = '{relation}'::regclass AND attnum > 0 AND NOT attisdropped"
+        )
+    )
+
+
+@pytest.mark.parametrize("key", [("id",), ()])
+def test_a_column_that_a_model_loses_stays_empty_until_somebody_drops_it(
+    lake: Lake, key: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = unique("m")
+    place = f"consume.{name}"
+    lake.model(name, "SELECT i AS id, 'a' AS old, 5 AS v FROM range(3) t(i)", key)
+    lake.export()
+    lake.ask(f"CREATE VIEW {place}_v AS SELECT id, old FROM {place}")
+    lake.ask(f"ALTER TABLE {place} ADD mine TEXT; UPDATE {place} SET mine = 'm' WHERE id = 0")
+    lake.model(name, "SELECT i AS id, 5 AS v, 'b' AS renamed FROM range(4) t(i)", key)
+    assert lake.export().left == {f"{place}.old": f"ALTER TABLE {place} DROP COLUMN old"}
+    rows = [(n, None, "b") for n in range(4)]
+    assert lake.ask(f"SELECT id, old, renamed FROM {place} ORDER BY id") == rows
+    assert lake.ask(f"SELECT count(*), count(old) FROM {place}_v") == [(4, 0)]
+    if key:  # a column of a user stays theirs
+        assert lake.ask(f"SELECT mine FROM {place} WHERE id = 0") == [("m",)]
+    [statement] = lake.export().left.values()
+    logged = capsys.readouterr().out
+    assert logged.count("column_left") == 1
+    assert statement in logged
+    lake.ask(f"DROP VIEW {place}_v; {statement}")
+    assert lake.export().left == {}
+    lake.model(name, "SELECT i AS id, 5 AS v, 'c' AS renamed, 'd' AS old FROM range(4) t(i)", key)
+    assert lake.export() == ExportResult(1, {}, {place: lake_difference(key)})
+    assert lake.ask(f"SELECT DISTINCT old, renamed FROM {place}") == [("d", "c")]
+
+
+def lake_difference(key: tuple[str, ...]) -> Difference:
+    """Four rows that have other values."""
+    return Difference(changed=4) if key else Difference(added=4, removed=4)
+
+
+def test_a_column_that_comes_back_is_filled(lake: Lake) -> None:
+    name = unique("m")
+    both = "SELECT i AS id, i % 2 AS v FROM range(3) t(i)"
+    for query in (both, "SELECT i AS id FROM range(3) t(i)", both):
+        lake.model(name, query, ("id",))
+        assert not lake.export().held_back
+    assert lake.ask(f"SELECT count(v) FROM consume.{name}") == [(3,)]
+    assert lake.export().left == {}
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [
+        ("SELECT 1 AS id, 7 AS v", ("id",)),  # its column goes
+        ("SELECT 1 AS id, 7 AS v, 'x' AS renamed", ("id", "renamed")),
+        ("SELECT 1 AS id, 7 AS v, NULL::VARCHAR AS day", ("id",)),  # it stays, without values
+        ("SELECT i AS id, NULL::VARCHAR AS day, 7 AS v FROM (VALUES (1), (1)) t(i)", ()),
+        ("SELECT 7 AS v", ()),
+    ],
+)
+def test_a_key_that_a_model_has_no_longer_refuses_none_of_its_rows(
+    lake: Lake,
+    query: str,
+    key: tuple[str, ...],
+    is_large: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if is_large:
+        monkeypatch.setattr(primary_keys, "LARGE_BYTES", 1)
+    name = unique("m")
+    old = "SELECT 1 AS id, i::VARCHAR AS day, i AS v FROM range(3) t(i)"
+    lake.model(name, old, ("id", "day"))
+    lake.export()
+    lake.model(name, query, key)
+    assert not lake.export().held_back
+    columns = columns_of(lake, f"consume.{name}")
+    assert {column for column, refuses_null in columns.items() if refuses_null} == set(key)
+    assert lake.ask(f"SELECT DISTINCT v FROM consume.{name}") == [(7,)]
+    keys = f"SELECT count(*) FROM pg_index WHERE indrelid = 'consume.{name}'::regclass"
+    assert lake.ask(keys) == [(1 if key else 0,)]
+    lake.model(name, old, ("id", "day"))  # and back
+    assert not lake.export().held_back
+    assert lake.ask(f"SELECT count(DISTINCT (id, day, v)) FROM consume.{name}") == [(3,)]
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_key_beside_that_of_a_user_goes_with_its_model_s(
+    lake: Lake, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_large:
+        monkeypatch.setattr(primary_keys, "LARGE_BYTES", 1)
+    name = unique("m")
+    place = f"consume.{name}"
+    lake.model(name, "SELECT i AS id, i AS v FROM range(3) t(i)")
+    lake.export()
+    lake.ask(f"ALTER TABLE {place} ADD PRIMARY KEY (v, id)")
+    lake.model(name, "SELECT i AS id, 1 AS v FROM range(3) t(i)", ("id",))
+    assert not lake.export().held_back
+    lake.model(name, "SELECT 1 AS id, i AS v FROM range(3) t(i)", ("v",))
+    assert not lake.export().held_back
+    assert lake.ask(
+        "SELECT indisprimary, pg_get_indexdef(indexrelid) ~ '\\(v\\)' FROM pg_index"
+        f" WHERE indrelid = '{place}'::regclass ORDER BY 1"
+    ) == [(False, True), (True, False)]
+
+
+def test_a_repair_empties_a_column_that_a_model_has_no_longer(lake: Lake) -> None:
+    name = unique("m")
+    for query in (
+        "SELECT i AS id, 'a' AS old FROM range(3) t(i)",
+        "SELECT i AS id FROM range(3) t(i)",
+    ):
+        lake.model(name, query, ("id",))
+        lake.export()
+    lake.ask(f"UPDATE consume.{name} SET old = 'stale' WHERE id < 2")
+    export = PostgresExport(lake.config, lake.at, lake.ledger)
+    snapshot = lake.snapshots[f"consume.{name}"]
+    assert export.repair_model(snapshot) == Difference(changed=2)
+    assert not export.repair_model(snapshot)
+    assert lake.ask(f"SELECT count(old) FROM consume.{name}") == [(0,)]
+
+
+def test_a_raw_table_of_another_lake_keeps_its_columns_without_their_values(lake: Lake) -> None:
+    """The lake was set up anew, and its source has other columns now."""
+    one, _ = lake.tables
+    lake.commit(one, {**ID, "old": "VARCHAR"}, (1, "'a'"))
+    lake.export()
+    lake.ask(f"CREATE VIEW raw.{one}_v AS SELECT old FROM raw.{one}")
+    lake.start_anew()
+    lake.commit(one, {**ID, "v": "VARCHAR"}, (1, "'a'"), (2, "'b'"))
+    result = lake.export()
+    assert not result.held_back
+    assert result.left == {f"raw.{one}.old": f"ALTER TABLE raw.{one} DROP COLUMN old"}
+    assert lake.ask(f"SELECT id, v, old FROM raw.{one} ORDER BY id") == [
+        (1, "a", None),
+        (2, "b", None),
+    ]
+
+
 # Names ------------------------------------------------------------------------------------------
 
 
@@ -382,13 +533,19 @@ PROFILE = (
 
 
 @pytest.fixture
-def batch(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
-    """The batch of a lake, whose dbt project has one model."""
+def project(lake: Lake) -> Path:
+    """The dbt project of a lake, with one model."""
     folder = lake.config.dbt_project
     (folder / "models").mkdir(parents=True)
     (folder / "dbt_project.yml").write_text(PROJECT)
     (folder / "profiles.yml").write_text(PROFILE)
     (folder / "models" / "one.sql").write_text("select 1 as x")
+    return folder
+
+
+@pytest.fixture
+def batch(lake: Lake, project: Path) -> Iterator[Batch]:
+    """The batch of a lake."""
     endpoints = replace(lake.config.endpoints(), postgres=lake.at)
     made = Batch(lake.config, endpoints)
     yield made
@@ -416,6 +573,51 @@ def test_a_cycle_with_a_relation_held_back_fails_and_a_later_export_heals_it(
     assert lake.ids(one) == [1, 2]
 
 
+def test_a_table_is_as_fresh_as_the_models_that_read_it(
+    lake: Lake, batch: Batch, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = lake.tables
+    (project / "models" / "one.sql").write_text("select id from {{ source('raw', 'one') }}")
+    (project / "models" / "raw.yml").write_text(
+        f"sources: [{{name: raw, schema: raw, tables: [{{name: one, identifier: {one}}}]}}]"
+    )
+    (project / "tests").mkdir()
+    (project / "tests" / "few.sql").write_text("select id from {{ ref('one') }} where id > 1")
+    roles = tuple(RoleView(r, "healthy", 1, 0.0, 0, "", "", {}) for r in ("consume", "batch"))
+
+    def stalled() -> dict[str, str]:
+        found = look_at_freshness(lake.config, Condition(roles=roles), {})
+        assert [table.table for table in found] == [lake.ref(t).topic for t in (one, two)]
+        assert found[1].state == "idle"
+        return {hop: each.reason for hop, each in found[0].hops.items() if each.state == "stalled"}
+
+    for table in (one, two):
+        lake.commit(table, ID, (1,))
+    once(batch)
+    assert stalled() == {}
+    for table in (one, two):
+        lake.commit(table, ID, (2,))
+    cycle = batch.cycle()
+    reason = "main.one is held back: test few: fail"
+    assert stalled() == {"consume": reason, "postgres": reason}
+    _log(cycle)
+    [line] = [x for x in capsys.readouterr().out.splitlines() if "model_held_back" in x]
+    assert "where id > 1" in line and "`ducklake failures`" in line
+    (project / "tests" / "few.sql").unlink()
+    once(batch)
+    assert stalled() == {}
+    lake.ask(f"ALTER TABLE raw.{two} ADD CONSTRAINT few CHECK (id < 3)")
+    for table in (one, two):
+        lake.commit(table, ID, (3,))
+    with pytest.raises(BatchError, match='constraint "few"'):
+        once(batch)
+    assert {
+        (h.topic, h.commit == lake.ledger.commits.last())
+        for h in lake.ledger.freshness.all()
+        if h.hop == "postgres"
+    } == {(lake.ref(one).topic, True), (lake.ref(two).topic, False)}
+
+
 def test_a_dbt_project_that_cannot_run_is_named_with_a_command_that_says_more(
     lake: Lake, batch: Batch
 ) -> None:
@@ -440,3 +642,55 @@ def test_a_missing_dbt_project_is_named_with_its_key(lake: Lake) -> None:
     (path.parent / "mine").mkdir()
     (path.parent / "mine" / "dbt_project.yml").write_text(PROJECT)
     Batch(load_config(path), endpoints).close()
+
+
+# Its commands -----------------------------------------------------------------------------------
+
+
+def command(lake: Lake, *words: str) -> tuple[int, str]:
+    """Run a command; gives its exit code and what it prints."""
+    done = CliRunner().invoke(app, [*words, "--config", str(lake.config.path)])
+    return done.exit_code, done.stdout
+
+
+def test_commands_show_failing_rows_build_one_model_anew_and_write_a_file(
+    lake: Lake, batch: Batch, project: Path, tmp_path: Path
+) -> None:
+    (project / "models" / "two.sql").write_text("select chr(27) || '[31mred' as v")
+    (project / "tests").mkdir()
+    (project / "tests" / "plain.sql").write_text("select v, NULL as n from {{ ref('two') }}")
+    assert list(batch.cycle().outcome.held_back) == ["main.two"]
+    code, shown = command(lake, "failures")
+    assert code == 1
+    assert "plain: fail since" in shown and "\\x1b[31mred" in shown and "NULL" in shown
+    assert not {c for c in shown if not c.isprintable()} - {"\n"}
+    code, listed = command(lake, "failures", "--json")
+    [failure] = json.loads(listed)
+    assert code == 1
+    assert failure["test"] == "plain" and failure["rows"] == [["\x1b[31mred", None]]
+    assert duckdb.connect(str(lake.ledger.paths.warehouse), read_only=True).execute(
+        failure["query"]
+    ).fetchall() == [("\x1b[31mred", None)]
+    (project / "tests" / "plain.sql").unlink()
+    words = ["batch", "--once", "--full-refresh", "--select", "one"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ducklake.cli", *words, "--config", str(lake.config.path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    [cycle] = [json.loads(line) for line in done.stderr.splitlines() if line[:1] == "{"]
+    assert cycle["why"]["main.one"] == "requested" and cycle["since"] == {}
+    assert cycle["why"]["main.two"] != "requested"
+    assert command(lake, "failures") == (0, "All data tests passed when they last ran.\n")
+    assert command(lake, "failures", "--json") == (0, "[]\n")
+    target = tmp_path / "copy.duckdb"
+    code, told = command(lake, "export", "--duckdb", str(target), "--json")
+    assert (code, json.loads(told)["file"]) == (0, str(target))
+    with duckdb.connect(str(target), read_only=True) as copied:
+        assert copied.execute("SELECT x FROM main.one").fetchall() == [(1,)]
+        assert copied.execute("SELECT v FROM main.two").fetchall() == [("\x1b[31mred",)]
+    assert json.loads(told)["rows"]["main.two"] == 1
+    code, _ = command(lake, "export", "--duckdb", str(target), "--repair")
+    assert code == 1

@@ -80,6 +80,7 @@ TEXTS: dict[str, tuple[Callable[[str], Any], st.SearchStrategy[Any]]] = {
             st.dictionaries(TEXT, st.floats(0, 1e6), max_size=2),
             st.dictionaries(TEXT, COUNT, max_size=2),
             st.lists(TEXT, max_size=2).map(tuple),
+            st.dictionaries(TEXT, TEXT, max_size=2),
         ),
     ),
     "published": (
