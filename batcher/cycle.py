@@ -15,11 +15,13 @@ from batcher.dbt_build import DbtProject
 from batcher.failures import keep_failures
 from batcher.freshness import FreshnessMeter, write_source_freshness
 from batcher.held_back import HeldBack
+from batcher.lineage import read_lineage
 from batcher.model_build import BuildResult, ModelBuild
 from batcher.pace import Pace
 from batcher.postgres import ExportResult, ModelRows, PostgresExport
 from batcher.publish import Publisher
 from batcher.raw_loop import RawLoop
+from batcher.waiting_rows import waiting_rows
 from lake.config import Config, Endpoints
 from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
 from lake.ledger.freshness import Arrivals
@@ -200,8 +202,10 @@ class Batch:
             seconds["publish"] = time.time() - started - seconds["dbt"]
             self._begin("export")
             error: str | None = None
+            exported = ExportResult()
             try:
-                self._held.tell(self._exported(snapshots, commit).held_back)
+                exported = self._exported(snapshots, commit)
+                self._held.tell(exported.held_back)
             except DuckLakeError as failed:  # DuckDB is published all the same
                 error = str(failed)
             published = {name: s.cycle for name, s in snapshots.items() if s.cycle >= 0}
@@ -212,25 +216,31 @@ class Batch:
                 # Single commits before that may be forgotten.
                 self._lake.readers.state("batch", min(commit, built.passed_commit), commit)
             seconds["export"] = time.time() - started - seconds["dbt"] - seconds["publish"]
-            arrivals = self._arrived(commit, started, seconds, error)
-        relations = {**self._raw.held_back, **self._held.relations}
-        held = {relation: str(why) for relation, why in relations.items()}
-        cycle = Cycle(commit, outcome, seconds, error, held, built.plan, built.rows)
+            relations = {**self._raw.held_back, **self._held.relations}
+            held = {relation: str(why) for relation, why in relations.items()}
+            waiting = waiting_rows(read_lineage(self._lake.paths), outcome.held_back, held)
+            arrivals = self._arrived(commit, started, seconds, error, waiting)
+        cycle = Cycle(commit, outcome, seconds, error, held, built.plan, built.rows, exported.left)
         first = previous.last_commit if previous else 0
         self._lake.runs.record(started, time.time() - started, first, cycle.summary(), arrivals)
         write_source_freshness(self._config, self._ledger)
         return cycle
 
     def _arrived(
-        self, commit: int, started: float, seconds: Mapping[str, float], error: str | None
+        self,
+        commit: int,
+        started: float,
+        seconds: Mapping[str, float],
+        error: str | None,
+        waiting: Mapping[str, Mapping[str, str]],
     ) -> Arrivals:
-        """How long the new rows took to each place that this cycle has reached."""
+        """How long the new rows took to each place that they have reached by now."""
         built = started + seconds["dbt"]
         published = built + seconds["publish"]
         ends = {"staging": built, "consume": published}
-        if error is None and not self._held.relations:
+        if error is None:
             ends["postgres"] = published + seconds["export"]
-        return FreshnessMeter(self._config, self._ledger).measure(commit, ends)
+        return FreshnessMeter(self._config, self._ledger).measure(commit, ends, waiting)
 
 
 def once(batch: Batch, rebuild: Iterable[str] | None = ()) -> Cycle:
@@ -257,7 +267,7 @@ def _log(cycle: Cycle) -> None:
     EXPORT_SECONDS.labels("models").observe(cycle.seconds["export"])
     summary = asdict(cycle.summary())
     held = summary.pop("held_back")
-    del summary["not_exported"]  # each has a line of its own, once
+    del summary["not_exported"], summary["left_columns"]  # each has a line of its own, once
     del summary["since"]
     log.info("cycle_completed", message="A cycle is complete.", **summary)
     for relation, reason in held.items():
@@ -266,4 +276,6 @@ def _log(cycle: Cycle) -> None:
             message="Its last good state stays published.",
             relation=relation,
             reason=reason,
+            query=cycle.failing_query(relation),
+            remedy="`ducklake failures` shows the rows that failed.",
         )

@@ -6,7 +6,7 @@ added up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import closing
 
 import duckdb
@@ -23,6 +23,7 @@ from lake.records import OffsetRange
 from lake.storage.sql import rows_query
 
 log = structlog.get_logger()
+RAW = "raw"
 MOST_ROWS = 1_000_000
 """Of a table and a run; of a rebuild, the newest rows speak for all of them."""
 _COLUMNS = [
@@ -45,12 +46,18 @@ class FreshnessMeter:
         self._config = config
         self._ledger = ledger
 
-    def measure(self, commit: int, ends: Mapping[str, float]) -> Arrivals:
+    def measure(
+        self,
+        commit: int,
+        ends: Mapping[str, float],
+        waiting: Mapping[str, Container[str]] | None = None,
+    ) -> Arrivals:
         """Measure what has arrived since the last time at each hop.
 
         Args:
             commit: Up to which the hops have everything now.
             ends: By hop, when it had it; hops that the run did not reach are left out.
+            waiting: Raw relation to the hops that its new rows have not reached.
 
         Returns:
             What could be measured: a file that cannot be read costs no cycle.
@@ -61,9 +68,11 @@ class FreshnessMeter:
             db.execute("SET TimeZone = 'UTC'")
             known = {(s.topic, s.hop): s.commit for s in self._ledger.freshness.all()}
             for ref, _ in self._config.tables():
-                after = {hop: known.get((ref.topic, hop), 0) for hop in ends}
+                behind = (waiting or {}).get(f"raw.{self._config.relation(ref)}", ())
+                hops_here = [RAW, *(hop for hop in ends if hop not in behind)]
+                after = {hop: known.get((ref.topic, hop), 0) for hop in hops_here}
                 for start in sorted(set(after.values()), reverse=True):
-                    mine = {hop: end for hop, end in ends.items() if after[hop] == start}
+                    mine = {hop: ends.get(hop, 0.0) for hop in hops_here if after[hop] == start}
                     try:
                         hops += self._table(db, ref, (start, commit), mine, lags)
                     except (CommitsJoined, duckdb.Error) as error:
@@ -103,10 +112,10 @@ class FreshnessMeter:
             " WHERE r._offset <= c.last"
         )
         db.unregister("spans")
-        places = {"topic": "k", "raw": "committed", **{hop: repr(end) for hop, end in ends.items()}}
+        places = {hop: repr(end) for hop, end in ends.items()}
+        if RAW in ends:  # whoever has reached raw has come through the topic
+            places |= {"topic": "k", RAW: "committed"}
         for hop, moment in places.items():
-            if (ref.topic, hop) in lags:
-                continue  # counted from an earlier commit on
             counted = db.execute(
                 f"SELECT {bucket_sql(f'{moment} - s')}, count(*) FROM arrived WHERE s IS NOT NULL"
                 " GROUP BY 1 ORDER BY 1"
@@ -115,11 +124,11 @@ class FreshnessMeter:
         [(source_at, kafka_at, raw_at)] = db.execute(
             "SELECT max(s), max(k), max(committed) FROM arrived"
         ).fetchall()
-        reached = {"topic": kafka_at, "raw": raw_at, **ends}
+        reached = {**ends, "topic": kafka_at, RAW: raw_at}
         return [
-            HopState(ref.topic, hop, commits[1], source_at, kafka_at, at)
-            for hop, at in reached.items()
-            if at is not None
+            HopState(ref.topic, hop, commits[1], source_at, kafka_at, reached[hop])
+            for hop in places
+            if reached[hop] is not None
         ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batcher.lineage import read_lineage
+from batcher.waiting_rows import upstream
 from lake.storage.paths import LakePaths
 
 
@@ -30,11 +31,4 @@ class Lineage:
 
     def upstream(self, relation: str) -> frozenset[str]:
         """Everything from which a relation comes."""
-        found: set[str] = set()
-        pending = list(self.parents.get(relation, ()))
-        while pending:
-            name = pending.pop()
-            if name not in found:
-                found.add(name)
-                pending += self.parents.get(name, ())
-        return frozenset(found)
+        return upstream(self.parents, relation)

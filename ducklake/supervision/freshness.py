@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from batcher.lineage import read_lineage
+from batcher.waiting_rows import waiting_rows
 from ducklake.supervision.condition import Condition, Problem
 from ducklake.supervision.kafka_ends import STALLED_SECONDS, TopicEnds
 from lake.config import Config, TableRef
@@ -53,6 +55,7 @@ class HopFreshness:
         kafka_at: When that row was produced.
         reached_at: When it came here.
         reason: What stands in the way, where that is known.
+        is_held_back: Whether a model that reads the table is held back: `held_back` tells that.
     """
 
     state: str
@@ -63,6 +66,7 @@ class HopFreshness:
     kafka_at: float | None = None
     reached_at: float | None = None
     reason: str = ""
+    is_held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +95,13 @@ class TableFreshness:
         return {"state": self.state, "hops": {hop: asdict(one) for hop, one in self.hops.items()}}
 
     def problem(self) -> Problem | None:
-        """What should arrive and does not; None where nothing of that kind is known."""
+        """What should arrive and does not; None where nothing of that kind is known.
+
+        What a model holds back is told of that model.
+        """
         for hop in HOPS[1:]:
             found = self.hops[hop]
-            if found.state == STALLED:
+            if found.state == STALLED and not found.is_held_back:
                 return Problem(
                     f"table {self.table}",
                     STALLED,
@@ -182,8 +189,13 @@ class _View:
         last = newest.last_commit if newest else 0
         self._passed = {"staging": last, "consume": last, "postgres": readers.get("batch", 0)}
         self._patience = STALLED_SECONDS + self._interval + 3 * (newest.seconds if newest else 0)
-        self._not_exported = newest.summary.not_exported if newest else {}
+        held = newest.summary.held_back if newest else {}
+        not_exported = newest.summary.not_exported if newest else {}
+        lineage = read_lineage(ledger.paths)
+        self._held_back = waiting_rows(lineage, held, {})
+        self._not_exported = waiting_rows(lineage, {}, not_exported)
         self._export_error = newest.summary.export_error if newest else None
+        self._relation = config.relation
 
     def table(self, ref: TableRef) -> TableFreshness:
         """One table."""
@@ -225,15 +237,21 @@ class _View:
         return self._waiting("raw", waited, STALLED_SECONDS)
 
     def _behind_raw(self, ref: TableRef, hop: str, passed: int) -> HopFreshness:
+        relation = f"raw.{self._relation(ref)}"
+        held = self._held_back.get(relation, {}).get(hop)
+        refused = self._not_exported.get(relation, {}).get(hop)
+        if hop == "postgres" and refused is None:
+            refused = self._export_error
+        if held is not None or refused is not None:
+            # The last cycle has not brought them here.
+            state = self._stated.get((ref.topic, hop))
+            passed = min(passed, state.commit) if state is not None else 0
         since = self._ledger.freshness.waiting_since(ref.topic, passed)
         if since is None:
             return HopFreshness(CURRENT)
-        found = self._waiting(hop, max(0.0, self._now - since), self._patience)
-        if hop == "postgres":
-            relation = next((r for r in self._not_exported if r.endswith(f".{ref.table}")), "")
-            reason = self._not_exported.get(relation) or self._export_error or ""
-            found = replace(found, reason=reason)
-        return found
+        patience = 0.0 if held is not None else self._patience
+        found = self._waiting(hop, max(0.0, self._now - since), patience)
+        return replace(found, reason=held or refused or "", is_held_back=held is not None)
 
     def _waiting(self, hop: str, waited: float, patience: float) -> HopFreshness:
         if _ROLES.get(hop, "batch") not in self._roles:

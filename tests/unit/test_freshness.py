@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.freshness import FreshnessMeter
+from batcher.waiting_rows import waiting_rows
 from consumers.ingest.flush import Flush, commit_flush
 from ducklake.cli.condition_text import freshness_lines
 from ducklake.supervision.condition import Condition, Problem, RoleView
@@ -26,6 +27,7 @@ from lake.lags import HOPS, STEPS, bucket_sql, quantile
 from lake.ledger import Ledger
 from lake.ledger.freshness import LAG_RUNS, Arrivals
 from lake.records import OffsetRange
+from lake.storage.json_files import replace_json
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
 from lake.storage.session import Session
@@ -205,6 +207,83 @@ def test_what_postgresql_refuses_is_told_with_its_reason(lake: Lake) -> None:
     found = lake.look(*ALL, end=1, before=1)
     assert found.hops["staging"].state == "current"
     assert (found.hops["postgres"].state, found.hops["postgres"].reason) == ("arriving", "a lock")
+
+
+LINEAGE = {
+    "staging.stg_orders": ["raw.orders"],
+    "staging.stg_rates": ["raw.rates"],
+    "consume.sales": ["staging.stg_orders", "staging.stg_rates"],
+    "consume.rates": ["staging.stg_rates"],
+}
+
+
+def states(found: TableFreshness) -> list[str]:
+    return [found.hops[hop].state for hop in HOPS]
+
+
+@pytest.mark.parametrize(
+    ("held", "stalled"),
+    [("staging.stg_orders", 3), ("consume.sales", 2), ("consume.rates", 0)],
+)
+def test_rows_behind_a_held_back_model_are_stalled_until_it_is_green(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, held: str, stalled: int
+) -> None:
+    replace_json(lake.ledger.paths.lineage, LINEAGE)
+    meter, ends = FreshnessMeter(lake.config, lake.ledger), dict.fromkeys(HOPS[2:], time.time())
+    red = {"consume.top": "depends on sales, which is held back", held: "test few: fail"}
+    waiting = waiting_rows(LINEAGE, red, {})
+
+    def cycle(commit: int, is_red: bool) -> Arrivals:
+        arrivals = meter.measure(commit, ends, waiting if is_red else {})
+        lake.run(arrivals, commit, held_back=red if is_red else {})
+        lake.ledger.readers.state("batch", commit)
+        return arrivals
+
+    cycle(lake.flush([(9.0, 9.0)]), is_red=False)
+    assert lake.look(*ALL, end=1, before=1).state == "idle"
+    assert cycle(lake.flush([(1.0, 1.0)] * 2), is_red=True).lags[REF.topic, "raw"]
+    last = lake.flush([(1.0, 1.0)])
+    for _ in range(2):  # a cycle that brings nothing new changes nothing
+        cycle(last, is_red=True)
+    later = time.time() + 2 * 86_400
+    monkeypatch.setattr("ducklake.supervision.freshness.time.time", lambda: later)
+    found = lake.look(*ALL, end=4, before=4)
+    assert states(found) == ["current"] * (5 - stalled) + ["stalled"] * stalled
+    assert found.state == ("stalled" if stalled else "idle")
+    assert found.problem() is None  # it is told as held back
+    if stalled:
+        assert found.hops["postgres"].reason == f"{held} is held back: test few: fail"
+        assert found.hops["postgres"].now_s == pytest.approx(2 * 86_400, abs=60)
+    green = cycle(last, is_red=False)
+    counted = {hop: sum(green.lags.get((REF.topic, hop), {}).values()) for hop in HOPS}
+    assert counted == dict(zip(HOPS, [0] * (5 - stalled) + [3] * stalled, strict=True))
+    assert lake.look(*ALL, end=4, before=4).state == "idle"
+
+
+def test_a_red_model_without_new_rows_before_it_is_no_stalled_table(lake: Lake) -> None:
+    replace_json(lake.ledger.paths.lineage, LINEAGE)
+    commit = lake.flush([(1.0, 1.0)])
+    ends = dict.fromkeys(HOPS[2:], time.time())
+    lake.run(FreshnessMeter(lake.config, lake.ledger).measure(commit, ends), commit)
+    lake.ledger.readers.state("batch", commit)
+    lake.run(Arrivals(), commit, held_back={"staging.stg_orders": "edited: error"})
+    assert lake.look(*ALL, end=1, before=1).state == "idle"
+
+
+def test_a_model_that_postgresql_refuses_and_one_that_is_away_hold_up_their_tables_alone(
+    lake: Lake,
+) -> None:
+    replace_json(lake.ledger.paths.lineage, LINEAGE)
+    commit = lake.flush([(1.0, 1.0)])
+    lake.ledger.readers.state("batch", commit)  # raw goes on its own
+    for more, reason in (
+        ({"not_exported": {"consume.sales": "a lock"}}, "a lock"),
+        ({"not_exported": {"consume.rates": "a lock"}}, ""),
+        ({"export_error": "PostgreSQL is away"}, "PostgreSQL is away"),
+    ):
+        lake.run(Arrivals(), commit, **more)
+        found = lake.look(*ALL, end=1, before=1).hops["postgres"]
+        assert (found.state, found.reason) == ("arriving" if reason else "current", reason)
 
 
 def test_a_source_that_stopped_is_stalled_before_kafka(lake: Lake) -> None:
