@@ -104,18 +104,18 @@ def _steps(config: Config, found: Snapshot) -> Iterator[Sample]:
 
 
 def _tests(config: Config, found: Snapshot) -> Iterator[Sample]:
-    counts = {"fail": 0, "warn": 0, "error": 0}
     for failure in found.seen.failures:
-        counts[failure.status] = counts.get(failure.status, 0) + 1
-    yield from (((status,), count) for status, count in counts.items())
+        for relation in dict.fromkeys(failure.models):
+            yield (failure.test, relation, failure.status), 1
 
 
 def _held_back(config: Config, found: Snapshot) -> Iterator[Sample]:
-    yield (), len(found.seen.held_back)
+    yield from (((relation,), 1) for relation in found.seen.held_back)
 
 
 def _not_exported(config: Config, found: Snapshot) -> Iterator[Sample]:
-    yield (), len(found.seen.run.summary.not_exported) if found.seen.run is not None else 0
+    if found.seen.run is not None:
+        yield from (((relation,), 1) for relation in found.seen.run.summary.not_exported)
 
 
 LAKE = (
@@ -155,22 +155,22 @@ LAKE = (
     Definition(
         "ducklake_failing_tests",
         "gauge",
-        ("status",),
-        "Data tests that found something, or could not run, when they last ran.",
+        ("test", "relation", "status"),
+        "1 for each test that found something, or could not run, when it last ran.",
         _tests,
     ),
     Definition(
         "ducklake_held_back_relations",
         "gauge",
-        (),
-        "Models whose last good state stays published.",
+        ("relation",),
+        "1 for each model whose last good state stays published.",
         _held_back,
     ),
     Definition(
         "ducklake_not_exported_relations",
         "gauge",
-        (),
-        "Relations whose last state stays in PostgreSQL.",
+        ("relation",),
+        "1 for each relation whose last state stays in PostgreSQL.",
         _not_exported,
     ),
     Definition(

@@ -140,10 +140,19 @@ def filled(config: Config) -> LakePaths:
         )
         commit_flush(ledger, session, TableRef("shop", "orders"), flush)
         summary = RunSummary(
-            1, 2, 3, 1, 0, {"consume.sales": f"test t: {SECRET}"}, {"dbt": 1.5, "export": 0.5}
+            1,
+            2,
+            3,
+            1,
+            0,
+            {"consume.sales": f"test t: {SECRET}"},
+            {"dbt": 1.5, "export": 0.5},
+            not_exported={"consume.sales": f"PostgreSQL: {SECRET}"},
         )
         ledger.runs.record(time.time(), 2.0, 0, summary)
-    failing = Failure("t", ("consume.sales",), "fail", SECRET, "", ("x",), ((SECRET,),), 0, 0, 1)
+    failing = Failure(
+        "t", ("consume.sales",), "fail", SECRET, "SELECT 1", ("x",), ((SECRET,),), 0, 0, 1
+    )
     write_json(paths.root / "failures.json", {"t": asdict(failing)})
     write_json(paths.lineage, {"staging.stg_orders": ["raw.orders"], "consume.sales": []})
     LastResults(paths).keep(TableResult(TOPIC, DIFFERENT, time.time(), 5, 4, missing=1))
@@ -204,7 +213,8 @@ def test_metrics_say_what_status_says_and_nothing_of_a_row(config: Config) -> No
     for name, fresh in status["freshness"].items():
         assert found["ducklake_table_state"][at(table=name, state=fresh["state"])] == 1
         assert sum(v for k, v in found["ducklake_table_state"].items() if name in dict(k).values())
-    assert found["ducklake_held_back_relations"] == {(): len(status["held_back"])}
+    held_back = {at(relation=relation): 1 for relation in status["held_back"]}
+    assert found["ducklake_held_back_relations"] == held_back and held_back
     assert found["ducklake_cycles_total"] == {(): status["last_cycle"]["number"]}
     assert found["ducklake_last_cycle_step_seconds"] == {
         at(step=step): seconds for step, seconds in status["last_cycle"]["steps"].items()
@@ -212,7 +222,12 @@ def test_metrics_say_what_status_says_and_nothing_of_a_row(config: Config) -> No
     compared = status["reconciliation"][TOPIC]
     assert found["ducklake_reconciliation_differences"] == {at(table=TOPIC): compared["missing"]}
     assert found["ducklake_table_rows"][at(table=TOPIC)] == 1
-    assert found["ducklake_failing_tests"][at(status="fail")] == 1
+    [failing] = status["failing_tests"]
+    named = {"test": "t", "status": "fail"}
+    assert found["ducklake_failing_tests"] == {at(relation="consume.sales", **named): 1}
+    assert failing | named == failing and failing["relations"] == ["consume.sales"]
+    assert failing["query"] == "SELECT 1" and failing["remedy"] == "ducklake failures"
+    assert found["ducklake_not_exported_relations"] == {at(relation="consume.sales"): 1}
 
 
 def test_a_killed_role_takes_its_values_with_it(config: Config) -> None:
