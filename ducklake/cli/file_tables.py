@@ -155,6 +155,8 @@ def _print(found: Preview) -> None:
     console = Console()
     options = ", ".join(f"{name} {value!r}" for name, value in found.options.items())
     console.print(f"{found.file}: {found.format}, {options or 'default options'}", markup=False)
+    for note in found.notes:
+        console.print(shown(note), markup=False)
     grid = Grid(*(f"{n}\n{t}" for n, t in found.columns.items()), box=None)
     for row in found.rows:
         grid.add_row(*(shown(str(row.get(name, ""))) for name in found.columns))

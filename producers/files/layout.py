@@ -22,6 +22,11 @@ _SEARCHED = 50
 """Rows among which the header is looked for."""
 
 
+def is_data(cell: str) -> bool:
+    """Whether a cell is a number, a date or a time, and so no name."""
+    return bool(_DATA.fullmatch(cell))
+
+
 def layout(text: str, delimiter: str, quote: str, escape: str | None) -> dict[str, Any]:
     """Options that say where the rows of a text are; empty where the first line is a header.
 

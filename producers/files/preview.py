@@ -13,8 +13,8 @@ from charset_normalizer import from_bytes
 
 from lake.config import Table
 from producers.files.checks import options_model
-from producers.files.layout import layout
 from producers.files.reading import FileForm, file_rows, suffixes
+from producers.files.several_tables import described
 from producers.files.spool import unpacked
 from producers.formats import FORMATS, BadRow, FileOptions
 
@@ -43,6 +43,7 @@ class Preview:
         rows: The first rows.
         rejects: Number and reason of the rows that cannot be parsed.
         looked_at: How many rows were looked at.
+        notes: What stands in it besides the table, and what reads that.
     """
 
     file: str
@@ -52,6 +53,7 @@ class Preview:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[tuple[int, str]] = field(default_factory=list)
     looked_at: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -> Preview:
@@ -68,10 +70,12 @@ def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -
         UnreadableFile: It cannot be read in this way.
     """
     suffix, packing = suffixes(spec)
-    said = dict(spec.options)
+    said, notes = dict(spec.options), list[str]()
     if guess and FORMATS[suffix].is_text and FORMATS[suffix].count is not None:
         [*samples] = islice(unpacked(content, packing, size, "*"), 1)
-        said = {**_guessed(samples[0][1].read(SAMPLE_BYTES), suffix), **said} if samples else said
+        if samples:
+            found, notes = _guessed(samples[0][1].read(SAMPLE_BYTES), suffix)
+            said = {**found, **said}
         content.seek(0)
     options = options_model(spec).model_validate(said)
     assert isinstance(options, FileOptions)
@@ -92,11 +96,12 @@ def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -
         rows[:SHOWN_ROWS],
         rejects[:SHOWN_ROWS],
         looked,
+        notes,
     )
 
 
-def _guessed(sample: bytes, suffix: str) -> dict[str, Any]:
-    """The encoding and the dialect of a text, where they are not the default ones."""
+def _guessed(sample: bytes, suffix: str) -> tuple[dict[str, Any], list[str]]:
+    """The encoding and the dialect of a text, where they are not the default ones; and notes."""
     encoding = guessed_encoding(sample)
     text = sample.decode(encoding, errors="replace")
     found: dict[str, Any] = {} if encoding == "utf-8-sig" else {"encoding": encoding}
@@ -106,9 +111,9 @@ def _guessed(sample: bytes, suffix: str) -> dict[str, Any]:
     try:
         dialect = clevercsv.Sniffer().sniff(text[:65_536], verbose=False)
     except Exception:  # it has no name for "I cannot tell"
-        return found
+        return found, []
     if dialect is None:
-        return found
+        return found, []
     for option, value in (
         ("delimiter", dialect.delimiter),
         ("quote", dialect.quotechar or defaults["quote"].default),
@@ -116,8 +121,10 @@ def _guessed(sample: bytes, suffix: str) -> dict[str, Any]:
     ):
         if value != defaults[option].default and (value or option != "delimiter"):
             found[option] = value
-    options = {name: found.get(name, defaults[name].default) for name in _DIALECT}
-    return {**found, **layout(text, *options.values())}
+    delimiter, quote, escape = (found.get(n, defaults[n].default) for n in _DIALECT)
+    is_whole = len(sample) < SAMPLE_BYTES
+    more, notes = described(text, delimiter, quote, escape, is_whole)
+    return {**found, **more}, notes
 
 
 def guessed_encoding(sample: bytes) -> str:

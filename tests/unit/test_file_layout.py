@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+import yaml
 
 from lake.config import Table
 from producers.files.checks import options_model
@@ -111,3 +112,47 @@ def test_what_is_proposed_reads_the_whole_file(kind: str) -> None:
     rows = list(file_rows(form, content, len(text)))
     assert not any(isinstance(row, BadRow) for row in rows) and len(rows) == count
     assert list(rows[0].values)[: len(columns)] == columns  # type: ignore[union-attr]
+
+
+SALES = "id,amount\n" + "".join(f"{n},{n}.50\n" for n in range(1, 8))
+SHOPS = "code,city,since\nA1,Salta,2024-01-02\nB2,Rosario,2025-03-04\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "columns", "count"),
+    [
+        (f"{SALES}\n{SHOPS}", {"skip_bottom": 3}, ["id", "amount"], 7),
+        (f"{SALES},,\n{SHOPS}", {"skip_bottom": 3}, ["id", "amount"], 7),
+        (f"{SHOPS}\nSales of May\n\n{SALES}", {"skip_top": 6}, ["id", "amount"], 7),
+        (f"{SHOPS}Sales\n{SALES}\nThe end\n", {"skip_top": 4}, ["id", "amount"], 7),
+    ],
+)
+def test_several_tables_are_named_and_the_largest_is_proposed(
+    text: str, wanted: dict[str, int], columns: list[str], count: int
+) -> None:
+    found = preview("a.csv", io.BytesIO(text.encode()), len(text), Table(file="a.csv"), True)
+    assert {name: found.options.get(name) for name in wanted} == wanted
+    assert list(found.columns) == columns and found.looked_at == count and not found.rejects
+    first, *each = found.notes
+    assert first.startswith("It holds 2 tables") and len(each) == 2
+    for note in each:  # what it says of each table reads that table
+        said = yaml.safe_load("{" + note.partition("`")[2].partition("`")[0] + "}")
+        spec = Table(file="a.csv", options=said)
+        rows = preview("a.csv", io.BytesIO(text.encode()), len(text), spec, False)
+        names = "id, amount" if "id, amount" in note else "code, city, since"
+        assert list(rows.columns) == names.split(", ") and not rows.rejects, note
+        assert rows.looked_at == (7 if names == "id, amount" else 2)
+
+
+def test_lines_above_a_table_are_told() -> None:
+    text = f"Report of May\nmade by,ann\n\n{SHOPS.replace('code', 'id')}"
+    found = preview("a.csv", io.BytesIO(text.encode()), len(text), Table(file="a.csv"), True)
+    assert found.options["skip_top"] == 3 and list(found.columns) == ["id", "city", "since"]
+    assert found.notes == ["Lines 1 to 3 hold no rows of the table; `skip_top: 3` leaves them out."]
+
+
+@pytest.mark.parametrize("kind", MESSY)
+def test_one_table_is_not_taken_for_several(kind: str) -> None:
+    text = MESSY[kind][0]
+    found = preview("a.csv", io.BytesIO(text.encode()), len(text), Table(file="a.csv"), True)
+    assert not any("tables" in note for note in found.notes)
