@@ -261,6 +261,8 @@ def test_a_key_that_is_no_column_is_named(lake: Lake) -> None:
     name = unique("m")
     lake.model(name, THOUSAND, ("order_id",))
     assert "names order_id, which is no column" in lake.held_back(f"consume.{name}")
+    lake.model(name, THOUSAND, KEY)
+    assert not lake.export().held_back
 
 
 # Comments ---------------------------------------------------------------------------------------

@@ -6,6 +6,13 @@ from typing import Any
 
 import pytest
 import requests
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from lake.config import Config, MysqlConnection
 from lake.errors import ConfigError, ServiceUnreachable, SourceError, SourcePaused
@@ -258,6 +265,45 @@ def test_a_failed_task_is_restarted_and_said(shop: Shop) -> None:
     settle_through_failures(source)
     source.close()
     assert len(shop.rows()) == before + 1, "the row that it failed on, once"
+
+
+def test_a_record_that_kafka_does_not_take_comes_once_it_may_be_as_large(shop: Shop) -> None:
+    source = shop.connector()
+    settle_through_failures(source)
+    before = len(shop.rows())
+    kept = set_largest(shop, "100")
+    shop.run(shop.insert)
+    refused: list[SourceError] = []
+
+    def named() -> bool:
+        try:
+            list(source.poll({}))
+        except SourceError as error:
+            refused.append(error)
+        except ServiceUnreachable:
+            return False
+        return bool(refused)
+
+    wait_until(named, "it is named")
+    assert "does not take (RecordTooLargeException" in refused[0].what
+    assert "max.message.bytes of the table's topic" in refused[0].remedy
+    set_largest(shop, kept)
+    settle_through_failures(source)
+    source.close()
+    assert len(shop.rows()) == before + 1
+
+
+def set_largest(shop: Shop, wanted: str) -> str:
+    """Let the table's topic take messages up to a size; what that was before."""
+    admin = AdminClient(shop.lab.endpoints.kafka_client())
+    topic, setting = f"{shop.lab.source}.{shop.table}", "max.message.bytes"
+    [known] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+    before = str(known.result(30)[setting].value)
+    change = ConfigEntry(setting, wanted, incremental_operation=AlterConfigOpType.SET)
+    at = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[change])
+    [done] = admin.incremental_alter_configs([at]).values()
+    done.result(30)
+    return before
 
 
 def settle_through_failures(source: MysqlCdcConnector) -> None:

@@ -236,13 +236,13 @@ def test_a_broker_that_does_not_answer(watched: Watched) -> None:
     watched.await_well()
 
 
-def test_a_column_that_is_changed(watched: Watched) -> None:
+def test_a_column_that_nobody_has_accepted(watched: Watched) -> None:
     with as_root(watched.stack) as cursor:
         run(
             cursor,
             [
-                f"ALTER TABLE {watched.table} MODIFY v VARBINARY(40)",
-                f"INSERT INTO {watched.table} VALUES (2, '{CONTENTS}')",
+                f"ALTER TABLE {watched.table} ADD w INT",
+                f"INSERT INTO {watched.table} VALUES (2, '{CONTENTS}', 5)",
             ],
         )
     watched.same_word(f"table {watched.topic}", "stopped")
