@@ -57,7 +57,8 @@ def rows(changed: Following, name: str) -> list[tuple[Any, ...]]:
     files = [str(f) for f in paths.lake_files() if f"/{name}/" in str(f)]
     newest = [f for f in files if "/generations/" in f] or files
     found: list[tuple[Any, ...]] = duckdb.sql(
-        f"SELECT DISTINCT id FROM read_parquet({newest}, union_by_name = true) ORDER BY id"
+        f"SELECT DISTINCT id FROM read_parquet({newest}, union_by_name = true)"
+        " WHERE _op <> 't' ORDER BY id"
     ).fetchall()
     return found
 
