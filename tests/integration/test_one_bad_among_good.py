@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import psycopg2
 import pytest
+import xlwt
 import yaml
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
@@ -33,6 +34,7 @@ from lake.ledger import NOW, Ledger
 from lake.storage.paths import LakePaths
 from producers.runner import SourceRunner
 from tests.integration.producers_lab import Lab, make_lab, unique
+from tests.unit import workbooks
 from tests.unit.rest_lab import serving
 
 pytestmark = pytest.mark.stack
@@ -60,6 +62,44 @@ BAD_FILES = {
     "none.csv.zip": b"no ZIP",
 }
 BAD_ROWS = b'id,word\n1,one\n2\n3,"open\n4,four\n5,\xff\n6,six\n'
+UNCALCULATED = "is a formula without a stored value"
+ONE_BAD_ROW: dict[str, tuple[bytes, dict[str, Any], str]] = {
+    "row.json": (b'[{"id": 1}, {"id": 9, "s": "\\ud800"}, {"id": 2}]', {}, "half a character"),
+    "key.json": (b'[{"id": 1}, {"id": 9, "id": 8}, {"id": 2}]', {}, "twice"),
+    "row.ndjson": (b'{"id": 1}\n{"id": 9, \n{"id": 2}\n', {}, "not JSON"),
+    "mark.csv": ("id,n\n1,x\n\ufeffid,n\n2,y\n".encode(), {}, "byte order mark"),
+    "row.tsv": (b"id\tn\n1\tx\n9\n2\ty\n", {}, "it has 1 fields"),
+    "row.xml": (
+        b"<t><row><id>1</id></row><row><id>9</id><a><b/></a></row><row><id>2</id></row></t>",
+        {"nested": "reject"},
+        "a",
+    ),
+    "row.xlsx": (
+        workbooks.xlsx_of(
+            '<row><c t="inlineStr"><is><t>id</t></is></c></row><row><c><v>1</v></c></row>'
+            "<row><c><f>1+8</f></c></row><row><c><v>2</v></c></row>"
+        ),
+        {},
+        UNCALCULATED,
+    ),
+    "row.xls": (workbooks.xls([["id"], [1], [xlwt.Formula("1+8")], [2]]), {}, UNCALCULATED),
+    "row.ods": (
+        workbooks.ods_of(
+            "".join(
+                f"<table:table-row><table:table-cell {cell}</table:table-row>"
+                for cell in (
+                    'office:value-type="string"><text:p>id</text:p></table:table-cell>',
+                    'office:value-type="float" office:value="1"/>',
+                    'table:formula="of:=1+8"/>',
+                    'office:value-type="float" office:value="2"/>',
+                )
+            )
+        ),
+        {},
+        UNCALCULATED,
+    ),
+}
+"""A file of each format: the rows 1 and 2, one between them that costs itself, and why."""
 ODD_NAMES = b"id,*,\\,name,Name,xmin," + b"x" * 90 + b',"a""b"\n1,2,3,4,5,6,7,8\n'
 RECORDS: dict[bytes, str] = {
     b"no JSON": "the value is not a JSON object",
@@ -173,11 +213,16 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
     good, rows, odd, cases = (unique(name) for name in ("good", "rows", "odd", "cases"))
     feed, stopped, other = unique("feed"), unique("stopped"), unique("other")
     bad = {unique("bad"): name for name in BAD_FILES}
+    single = {unique("single"): name for name in ONE_BAD_ROW}
     lake = make(
         tmp_path,
         stack_config,
         {
             **{table: {"file": name, "options": QUICK} for table, name in bad.items()},
+            **{
+                table: {"file": name, "options": {**QUICK, **ONE_BAD_ROW[name][1]}}
+                for table, name in single.items()
+            },
             good: {"file": "good.csv", "key": ["id"], "options": QUICK},
             rows: {"file": "rows.csv", "options": QUICK},
             odd: {"file": "odd.csv", "options": QUICK},
@@ -191,6 +236,7 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
     )
     for name, content in {
         **BAD_FILES,
+        **{name: content for name, (content, _, _) in ONE_BAD_ROW.items()},
         "good.csv": GOOD_ROWS,
         "rows.csv": BAD_ROWS,
         "odd.csv": ODD_NAMES,
@@ -232,6 +278,11 @@ def test_the_good_ones_reach_postgresql(tmp_path: Path, stack_config: Config) ->
         found = lake.reasons(f"{lake.lab.source}.{table}")
         assert found.total() == 1, f"{name} is one dead letter: {found}"
         assert name in "".join(found)
+    for table, name in single.items():
+        ids = lake.ask(f"SELECT id::text FROM raw.{table} ORDER BY 1")
+        assert ids == [("1",), ("2",)], name
+        [reason] = lake.reasons(f"{lake.lab.source}.{table}").elements()
+        assert ONE_BAD_ROW[name][2] in reason, name
     compacted = lake.run("compact", "--now")
     assert compacted.returncode == 0, compacted.stderr
     exact = [f"{lake.lab.source}.{table}" for table in (good, rows, odd, cases)]
