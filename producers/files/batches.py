@@ -19,6 +19,7 @@ from producers.files.reading import FileForm, count_rows, file_rows
 from producers.files.spool import Fetched
 from producers.files.version import FileVersion, now
 from producers.formats import BadRow, UnfinishedFile, UnreadableFile
+from producers.formats.delimited import OPEN_QUOTE
 
 log = structlog.get_logger()
 BATCH_BYTES = 16 * 1024 * 1024
@@ -60,6 +61,7 @@ class FileReader:
         self._form = form
         self._options = options
         self._again = again
+        self._may_be_early = False
 
     def batches(
         self,
@@ -82,6 +84,7 @@ class FileReader:
             Unsettled: It ends in the middle, and a writer may still be at it.
         """
         content, size = file.content, self._settled(file, may_be_early)
+        self._may_be_early = may_be_early and self._form.options.mode == "append"
         version = self._begun(file, size, state, before)
         if version.complete:  # the same content under a new time
             yield Batch(self._table, name, version.dump())
@@ -185,6 +188,8 @@ class FileReader:
                 continue
             where = {**about, "file_row": row.number}
             if isinstance(row, BadRow):
+                if self._may_be_early and row.reason == OPEN_QUOTE:
+                    raise Unsettled  # the rest of the row may be on its way
                 at = f"row {row.number} (line {row.line})" if row.line else f"row {row.number}"
                 reason = f"file {name}, {at}: {row.reason}"
                 where |= {"file_line": row.line} if row.line else {}

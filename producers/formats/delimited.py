@@ -16,6 +16,8 @@ from producers.formats.file_options import FileOptions
 from producers.formats.lines import STAND_IN, Lines, check_encoding, undecodable
 from producers.formats.row import ROW_BYTES, BadRow, Row, UnreadableFile
 
+OPEN_QUOTE = "unexpected end of data"
+"""What Python's parser says of a row whose quote is not closed before the file ends."""
 Cells = tuple[int, int, "list[str] | BadRow"]
 """A row's number, the line on which it begins, and its cells."""
 

@@ -219,6 +219,22 @@ def test_a_file_that_grows_is_cut_between_lines_in_every_encoding(
             whole[:found].decode(encoding)
 
 
+def test_a_row_of_two_lines_is_waited_for_while_its_quote_is_open(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, mode="append", quiet_seconds=0.5)
+    lab.drop("t.csv", b'id,n\n1,x\n2,"a\n', at=time.time())
+    deadline = time.monotonic() + 0.8  # longer than a quiet file waits, shorter than this one
+    while time.monotonic() < deadline:
+        lab.poll()
+        time.sleep(0.05)
+    lab.drop("t.csv", b'id,n\n1,x\n2,"a\nb"\n3,y\n', at=time.time())
+    lab.drain()
+    assert [row["n"] for row in lab.rows()] == ["x", "a\nb", "y"] and not lab.rejects
+    lab.drop("t.csv", b'id,n\n1,x\n2,"a\nb"\n3,y\n4,"open\n5,z\n', at=time.time())
+    lab.drain(60)
+    assert [row["id"] for row in lab.rows()][3:] == ["5"], "one that stays open costs its row"
+    assert len(lab.rejects) == 1
+
+
 def test_a_file_of_utf_16_that_grows_loses_no_character(tmp_path: Path) -> None:
     lab = lab_of(tmp_path, mode="append", encoding="utf-16")
     text = "id,n\n1,ñ\n2,ਊ\n"
