@@ -24,7 +24,7 @@ from benchmarks.broker import note
 from benchmarks.cycle import HistoryLake
 from lake.storage.sql import literal
 
-REPEATS = 7
+REPEATS = 25
 READS = {"all": "SELECT count(*), sum(hash(t)) FROM {} t", "rows": "SELECT count(*) FROM {}"}
 
 

@@ -33,3 +33,8 @@ def touched_rows(relation: object, columns: object) -> object:
 def tested_like(relation: object, column: str, changed: object) -> object:
     """All rows of the model."""
     return relation
+
+
+def all_but(columns: str) -> str:
+    """All columns."""
+    return "*"

@@ -24,7 +24,7 @@
     {%- if dbt_ducklake.reads_versions(relation) and not dbt_ducklake.builds_whole() %}
     select * from ducklake_newer where not _is_deleted
     {%- else %}
-    select * exclude (_is_deleted)
+    select {{ dbt_ducklake.all_but('_is_deleted') }}
     from ({{ dbt_ducklake.newest_versions(relation, key) }}) as newest
     where not _is_deleted
     {%- endif %}
@@ -53,6 +53,10 @@
     which the model keeps them.
 -#}
 {% macro newest_versions(relation, key, emptied=none) -%}
+    {{ return(adapter.dispatch('newest_versions', 'dbt_ducklake')(relation, key, emptied)) }}
+{%- endmacro %}
+
+{% macro duckdb__newest_versions(relation, key, emptied) -%}
     select
         *,
         coalesce(_op = 'd', false)
@@ -86,4 +90,14 @@
         coalesce(try_cast(regexp_extract({{ relation }}._binlog_file, '[0-9]+$') as bigint), 0),
         coalesce({{ relation }}._binlog_pos, 0)
     )
+{%- endmacro %}
+
+
+{#- All columns but some. -#}
+{% macro all_but(columns) -%}
+    {{ return(adapter.dispatch('all_but', 'dbt_ducklake')(columns)) }}
+{%- endmacro %}
+
+{% macro duckdb__all_but(columns) -%}
+    * exclude ({{ columns }})
 {%- endmacro %}

@@ -12,7 +12,7 @@
 {% macro decimal_comma(text, type) -%}
     try_cast(
         case
-            when contains({{ text }}, ',')
+            when {{ has_text(text, "','") }}
                 then replace(replace({{ text }}, '.', ''), ',', '.')
             else {{ text }}
         end as {{ type }}
@@ -42,11 +42,7 @@
 
 
 {% macro national_phone(text) -%}
-    regexp_replace(
-        regexp_replace(
-            {{ replace_matches(text, '\\D', '') }},
-            '^(00)?(54)?9?0?(\d{10,12})$', '\3'
-        ),
-        '^(11|[23]\d{2,3})15(\d{6,8})$', '\1\2'
-    )
+    {%- set digits = replace_matches(text, '\\D', '') -%}
+    {%- set national = replace_match(digits, '^(00)?(54)?9?0?(\\d{10,12})$', '{3}') -%}
+    {{ replace_match(national, '^(11|[23]\\d{2,3})15(\\d{6,8})$', '{1}{2}') }}
 {%- endmacro %}

@@ -10,5 +10,5 @@
 
 {#- A TIMESTAMPTZ as the wall clock in Buenos Aires, whatever the connection's time zone is. -#}
 {% macro in_argentina(moment) -%}
-    timezone('America/Argentina/Buenos_Aires', {{ moment }})
+    {{ wall_clock(moment, 'America/Argentina/Buenos_Aires') }}
 {%- endmacro %}

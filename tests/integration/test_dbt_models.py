@@ -674,12 +674,12 @@ EMPTIED = "a_truncated_table_keeps_what_came_later"
 PERSON = "a_person_entered_twice_is_one_customer"
 
 FILE_VERSIONS = """_source_ts,
-                count(distinct _file_row) filter (where _file_row > 0) as good_rows,
-                max(_file_rows) as file_rows,
-                max(_kafka_ts) as arrived_at,
-                max(_offset) as last_offset
-            from {{ relation }}
-            group by _file_sha256, _source_ts"""
+                    count(distinct _file_row) filter (where _file_row > 0) as good_rows,
+                    max(_file_rows) as file_rows,
+                    max(_kafka_ts) as arrived_at,
+                    max(_offset) as last_offset
+                from {{ relation }}
+                group by _file_sha256, _source_ts"""
 BREAKS = [
     versions("customers", "customer_id"),
     versions("products", "product_id"),
@@ -762,16 +762,16 @@ BREAKS = [
         "a phone with dashes and blanks",
         "stg_customers",
         "text",
-        "{{ replace_matches(text, '\\\\D', '') }}",
-        "{{ text }}",
+        "replace_matches(text, '\\\\D', '')",
+        "text",
         PHONES,
     ),
     macro(
         "a phone with +54 9 or 0",
         "stg_customers",
         "text",
-        "^(00)?(54)?9?0?(\\d",
-        "^()()(\\d",
+        "^(00)?(54)?9?0?(",
+        "^()()(",
         PHONES,
     ),
     macro("a phone with 15", "stg_customers", "text", "2,3})15(", "2,3})(", PHONES),
@@ -808,8 +808,8 @@ BREAKS = [
     consume(
         "a NULL city",
         "customer_360",
-        "filter (where city is not null), 'unknown'",
-        ", null",
+        "coalesce({{ last_known('city', 'updated_at, customer_id') }}, 'unknown')",
+        "{{ last_known('city', 'updated_at, customer_id') }}",
         PERSON,
     ),
     newest("inventory", "unique_combination_stg_inventory_sku__warehouse"),
@@ -855,8 +855,8 @@ BREAKS = [
         "a repeated row of a file",
         "stg_inventory",
         "newest_file",
-        "qualify row_number()",
-        "qualify 1 = 1 or row_number()",
+        "where _ducklake_age = 1",
+        "",
         NEWEST_FILE,
     ),
     staging(
@@ -889,14 +889,14 @@ BREAKS = [
     staging(
         "contacts that are no JSON",
         "suppliers",
-        "when json_valid(contacts) then",
-        "when true then",
+        "{{ contacts_of('contacts') }}",
+        "{{ contacts_of('contacts').replace('json_valid(contacts)', 'true') }}",
         unit="the_contact_for_sales_is_taken",
     ),
     staging(
         "the contact for sales",
         "suppliers",
-        "{{ first_contact('contact_list', 'sales|ventas|comercial') }}",
+        "{{ chosen_contact('contact_list', 'sales|ventas|comercial') }}",
         "null",
         unit="the_contact_for_sales_is_taken",
     ),
@@ -975,7 +975,8 @@ BREAKS = [
     staging(
         "a slip of the rate",
         "dolar_blue",
-        "venta not between 0.5 * median(venta) over around and 2 * median(venta) over around",
+        "venta not between 0.5 * {{ median_over('venta', 'around') }}\n"
+        "        and 2 * {{ median_over('venta', 'around') }}",
         "false",
         unit="a_slip_of_the_rate_is_flagged_and_a_devaluation_is_not",
     ),

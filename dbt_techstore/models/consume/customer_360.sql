@@ -16,21 +16,14 @@ persons as (
     select
         person_key,
         min(customer_id) as customer_id,
-        string_agg(cast(customer_id as varchar), ',' order by customer_id) as customer_ids,
+        {{ listed('customer_id') }} as customer_ids,
         count(*) > 1 as is_merged,
         max(email) as email,
-        last(first_name order by updated_at, customer_id) filter (where first_name is not null)
-            as first_name,
-        last(last_name order by updated_at, customer_id) filter (where last_name is not null)
-            as last_name,
-        last(phone order by updated_at, customer_id) filter (where phone is not null) as phone,
-        coalesce(
-            last(city order by updated_at, customer_id) filter (where city is not null), 'unknown'
-        ) as city,
-        coalesce(
-            last(province order by updated_at, customer_id) filter (where province is not null),
-            'unknown'
-        ) as province,
+        {{ last_known('first_name', 'updated_at, customer_id') }} as first_name,
+        {{ last_known('last_name', 'updated_at, customer_id') }} as last_name,
+        {{ last_known('phone', 'updated_at, customer_id') }} as phone,
+        coalesce({{ last_known('city', 'updated_at, customer_id') }}, 'unknown') as city,
+        coalesce({{ last_known('province', 'updated_at, customer_id') }}, 'unknown') as province,
         min(created_at) as customer_since
     from customers
     group by person_key
@@ -78,7 +71,7 @@ measured as (
         cast(bought.revenue_ars / nullif(bought.orders, 0) as decimal(18, 2)) as avg_ticket_ars,
         bought.first_order_on,
         bought.last_order_on,
-        cast({{ today() }} - bought.last_order_on as integer) as recency_days,
+        cast({{ days_between('bought.last_order_on', today()) }} as integer) as recency_days,
         coalesce(complained.tickets, 0) as tickets,
         cast(complained.avg_satisfaction as decimal(4, 2)) as avg_satisfaction
     from persons

@@ -11,7 +11,12 @@ units as (
 -- Without the outliers: one mistyped rate would turn a day's pesos into ten times the dollars.
 rates as (
 
-    select fecha, venta from {{ ref('stg_dolar_blue') }} where not is_outlier
+    select
+        fecha,
+        venta,
+        coalesce(lead(fecha) over (order by fecha), date '9999-12-31') as next_fecha
+    from {{ ref('stg_dolar_blue') }}
+    where not is_outlier
 
 ),
 
@@ -59,8 +64,9 @@ daily as (
     from calendar
     left join sold
         on calendar.sales_date = sold.order_date
-    asof left join rates
+    left join rates
         on calendar.sales_date >= rates.fecha
+        and calendar.sales_date < rates.next_fecha
 
 )
 

@@ -18,9 +18,9 @@ ordinary as (
 
     select sales.*
     from sales
-    anti join holidays
-        on sales.sales_date = holidays.fecha
-    where sales.sales_date < {{ today() }}
+    where
+        sales.sales_date < {{ today() }}
+        and sales.sales_date not in (select holidays.fecha from holidays)
 
 ),
 
@@ -42,7 +42,7 @@ compared as (
         on holidays.fecha = sales.sales_date
     left join ordinary
         on ordinary.sales_date between holidays.fecha - 28 and holidays.fecha + 28
-        and dayofweek(ordinary.sales_date) = dayofweek(holidays.fecha)
+        and {{ iso_weekday('ordinary.sales_date') }} = {{ iso_weekday('holidays.fecha') }}
     where holidays.fecha < {{ today() }}
     group by all
 
@@ -54,7 +54,7 @@ measured as (
         fecha,
         nombre,
         tipo,
-        cast(isodow(fecha) as tinyint) as weekday,
+        cast({{ iso_weekday('fecha') }} as tinyint) as weekday,
         orders,
         units,
         revenue_ars,

@@ -32,7 +32,8 @@ shipped as (
         count(*) filter (where is_due) as due_shipments,
         count(*) filter (where is_late_or_overdue) as late_shipments,
         avg(transit_days) as avg_transit_days,
-        avg(delivered_on - promised_on) filter (where is_late) as avg_days_late,
+        avg({{ days_between('promised_on', 'delivered_on') }}) filter (where is_late)
+            as avg_days_late,
         sum(cost_ars) as freight_ars
     from shipments
     group by supplier_id

@@ -4,7 +4,12 @@ with
 
 rates as (
 
-    select fecha, venta from {{ ref('stg_dolar_blue') }} where not is_outlier
+    select
+        fecha,
+        venta,
+        coalesce(lead(fecha) over (order by fecha), date '9999-12-31') as next_fecha
+    from {{ ref('stg_dolar_blue') }}
+    where not is_outlier
 
 ),
 
@@ -31,8 +36,9 @@ filled as (
         calendar.rate_date,
         rates.venta
     from calendar
-    asof left join rates
+    left join rates
         on calendar.rate_date >= rates.fecha
+        and calendar.rate_date < rates.next_fecha
 
 )
 

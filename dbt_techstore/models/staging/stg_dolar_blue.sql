@@ -22,14 +22,26 @@ readings as (
 
 ),
 
-days as (
+ranked as (
 
-    select fecha, compra, venta
-    from readings
-    qualify
+    select
+        *,
         row_number() over (
             partition by fecha order by read_at desc, _fetched_at desc, _offset desc
-        ) = 1
+        ) as age
+    from readings
+
+),
+
+days as (
+
+    select
+        fecha,
+        compra,
+        venta,
+        coalesce(lead(fecha) over (order by fecha), date '9999-12-31') as next_fecha
+    from ranked
+    where age = 1
 
 ),
 
@@ -38,8 +50,8 @@ flagged as (
     -- The middle of the readings on both sides tells a slip from a devaluation, which stays.
     select
         *,
-        venta not between 0.5 * median(venta) over around and 2 * median(venta) over around
-            as is_outlier
+        venta not between 0.5 * {{ median_over('venta', 'around') }}
+        and 2 * {{ median_over('venta', 'around') }} as is_outlier
     from days
     window around as (order by fecha rows between 7 preceding and 7 following)
 
@@ -62,8 +74,9 @@ filled as (
         flagged.fecha < calendar.fecha as is_filled,
         flagged.is_outlier
     from calendar
-    asof left join flagged
+    left join flagged
         on calendar.fecha >= flagged.fecha
+        and calendar.fecha < flagged.next_fecha
 
 )
 

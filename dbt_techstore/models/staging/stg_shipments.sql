@@ -11,7 +11,7 @@ renamed as (
     select
         ---------- ids
         {{ trimmed('shipment_id') }} as shipment_id,
-        try_cast(order_id as ubigint) as order_id,
+        {{ try_unsigned('order_id') }} as order_id,
         try_cast(supplier_id as integer) as supplier_id,
 
         ---------- text
@@ -35,7 +35,7 @@ measured as (
         *,
         delivered_on is not null as is_delivered,
         delivered_on > promised_on as is_late,
-        cast(delivered_on - shipped_on as integer) as transit_days
+        cast({{ days_between('shipped_on', 'delivered_on') }} as integer) as transit_days
     from renamed
 
 )

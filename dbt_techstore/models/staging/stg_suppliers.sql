@@ -10,10 +10,7 @@ unnested as (
 
     select
         *,
-        case
-            when json_valid(contacts) then {{ contacts_of('contacts') }}
-            else []
-        end as contact_list
+        {{ contacts_of('contacts') }} as contact_list
     from source
 
 ),
@@ -23,10 +20,7 @@ chosen as (
     select
         *,
         -- The one in charge of sales takes orders; without one, the first in the list.
-        coalesce(
-            {{ first_contact('contact_list', 'sales|ventas|comercial') }},
-            contact_list[1]
-        ) as contact
+        {{ chosen_contact('contact_list', 'sales|ventas|comercial') }} as contact
     from unnested
 
 ),
@@ -48,7 +42,7 @@ renamed as (
 
         ---------- numbers
         lead_time_days,
-        len(contact_list) as contact_count,
+        {{ length_of('contact_list') }} as contact_count,
 
         ---------- booleans
         active as is_active,

@@ -11,7 +11,7 @@ renamed as (
     select
         ---------- ids
         {{ trimmed('ticket_id') }} as ticket_id,
-        try_cast(order_id as ubigint) as order_id,
+        {{ try_unsigned('order_id') }} as order_id,
         try_cast(customer_id as integer) as customer_id,
 
         ---------- text
