@@ -6,6 +6,7 @@ calendar has from an error; they drop cells that are out of order, and alter tex
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -146,9 +147,11 @@ class _Cells:
     def _number(self, cell: Any, text: str) -> Any:
         try:
             number = float(text) if re.search("[.eE]", text) else int(text)
+            style = int(cell.get("s") or 0)
         except ValueError:
             raise NoValue("is a number, and holds none") from None
-        style = int(cell.get("s") or 0)
+        if isinstance(number, float) and not math.isfinite(number):
+            raise NoValue("is a number that is too large for a spreadsheet")
         if style not in self._dates:
             return plain(number)
         if style in self._durations:
@@ -162,7 +165,8 @@ class _Cells:
             if kind == "b":
                 return {"0": False, "1": True, "false": False, "true": True}[text.strip()]
             if kind == "d":
-                return plain(_DATES.from_ISO8601(text))
+                said = plain(_DATES.from_ISO8601(text))
+                return text if text.endswith("Z") else said
         except (ValueError, LookupError, OverflowError):
             raise NoValue(f"is of the type {kind!r}, and holds no such value") from None
         return _unescaped(text)  # a formula's text, or an error such as #N/A

@@ -211,6 +211,11 @@ def test_texts_keep_their_line_breaks_and_what_xml_cannot_have() -> None:
     assert values(xlsx(*cells, strings=strings)) == ["a\rb", "_x000D_", "x005F_"]
 
 
+def test_a_moment_keeps_its_time_zone() -> None:
+    said = ("2024-01-02T03:04:05Z", "2024-01-02T00:00:00Z", "2024-01-02T03:04:05")
+    assert values(xlsx(*(f'<c t="d"><v>{text}</v></c>' for text in said))) == list(said)
+
+
 def test_a_sheet_that_is_a_chart_is_named_and_does_not_count() -> None:
     content = workbooks.xlsx_of(
         "<row><c><v>1</v></c></row><row><c><v>2</v></c></row>", part="chart"
@@ -231,6 +236,8 @@ def test_a_part_that_nobody_needs_costs_nothing(part: str) -> None:
     ("cell", "reason"),
     [
         ("<c><v>x</v></c>", "its cell A2 is a number, and holds none"),
+        ("<c><v>1e400</v></c>", "its cell A2 is a number that is too large"),
+        ('<c s="x"><v>1</v></c>', "its cell A2 is a number, and holds none"),
         ('<c t="b"><v>7</v></c>', "its cell A2 is of the type 'b'"),
         ('<c t="s"><v>99</v></c>', "its cell A2 is of the type 's'"),
         ('<c t="d"><v>2024-13-01</v></c>', "its cell A2 is of the type 'd'"),
