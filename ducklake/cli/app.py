@@ -30,22 +30,23 @@ from lake.errors import DuckLakeError, ProducerFenced, UnexpectedError
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Stream MySQL, SFTP and API data through Kafka into Parquet, DuckDB and PostgreSQL.",
 )
 config_app = typer.Typer(
-    no_args_is_help=True, help=f"Validate {CONFIG_NAME}, or print its JSON Schema."
+    cls=Commands, no_args_is_help=True, help=f"Validate {CONFIG_NAME}, or print its JSON Schema."
 )
 app.add_typer(config_app, name="config")
 generations_app = typer.Typer(
-    no_args_is_help=True, help="List and delete the generations of rebuilt tables."
+    cls=Commands, no_args_is_help=True, help="List and delete the generations of rebuilt tables."
 )
 app.add_typer(generations_app, name="generations")
 generations_app.command("list")(lake_commands.list_generations)
 generations_app.command("remove")(lake_commands.remove_generation)
 connector_app = typer.Typer(
-    no_args_is_help=True, help="Show, pause, resume, restart and remove Kafka Connect's connectors."
+    cls=Commands,
+    no_args_is_help=True,
+    help="Show, pause, resume, restart and remove Kafka Connect's connectors.",
 )
 app.add_typer(connector_app, name="connector")
 for _connector_command in (
@@ -56,18 +57,18 @@ for _connector_command in (
     connector_commands.remove,
 ):
     connector_app.command()(_connector_command)
-ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger.")
+ledger_app = typer.Typer(cls=Commands, no_args_is_help=True, help="Maintain the ledger.")
 app.add_typer(ledger_app, name="ledger")
 ledger_app.command("rebuild")(lake_commands.rebuild_ledger)
 dead_letters_app = typer.Typer(
-    no_args_is_help=True, help="List, redrive and drop what could not be decoded."
+    cls=Commands, no_args_is_help=True, help="List, redrive and drop what could not be decoded."
 )
 app.add_typer(dead_letters_app, name="dead-letters")
 dead_letters_app.command("list")(lake_commands.list_dead_letters)
 dead_letters_app.command("show")(lake_commands.show_dead_letter)
 dead_letters_app.command("redrive")(lake_commands.redrive_dead_letters)
 dead_letters_app.command("drop")(lake_commands.drop_dead_letters)
-alerts_app = typer.Typer(no_args_is_help=True, help="Try the targets of alerts.")
+alerts_app = typer.Typer(cls=Commands, no_args_is_help=True, help="Try the targets of alerts.")
 app.add_typer(alerts_app, name="alerts")
 alerts_app.command("test")(monitor_commands.alerts_test)
 # In the order of `ducklake --help`.
@@ -87,6 +88,8 @@ for _command in (
     pipeline_commands.dashboard,
     monitor_commands.monitor,
     monitor_commands.metrics,
+    monitor_commands.trace,
+    monitor_commands.logs,
     pipeline_commands.compact,
     lake_commands.verify,
     lake_commands.schema,

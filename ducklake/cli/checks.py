@@ -20,6 +20,7 @@ from consumers.replay.range_reader import KafkaReader
 from ducklake.supervision.condition import Condition, look
 from lake.config import Config, TableRef, nearest
 from lake.config import Table as TableConfig
+from lake.config.suggestions import sentence
 from lake.errors import ConfigError, SourceError
 from lake.kafka.topics import admin, identify
 from lake.opening import open_lake
@@ -77,7 +78,7 @@ def chosen(config: Config, table: str | None) -> list[tuple[TableRef, TableConfi
         ]
     if not named:
         known = nearest(table, [ref.topic for ref, _ in tables])
-        raise ConfigError(f"There is no table {table!r}{known}.")
+        raise ConfigError(sentence(f"There is no table {table!r}{known}"))
     return named
 
 

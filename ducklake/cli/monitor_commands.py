@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -47,3 +48,39 @@ def alerts_test(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         print(json.dumps({"sent": not any(results.values()), "targets": results}))
     if any(results.values()):
         raise typer.Exit(1)
+
+
+def trace(
+    table: Annotated[str, typer.Argument(help="A topic, or the table's name.")],
+    key: Annotated[
+        list[str], typer.Argument(help="The row's key; of several columns, in their order.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where a row is: each change of it from the source to PostgreSQL, with its moments.
+
+    Exit code 0: the lake has it; 3: it has no row with that key.
+    """
+    from ducklake.cli.trace import trace as show
+
+    if code := show(load_config(config), table, key, as_json):
+        raise typer.Exit(code)
+
+
+def logs(
+    config: ConfigOption = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="A role or service, such as consume; repeatable. All."),
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", min=0, help="Last lines of each log.")] = 20,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Each line as one of JSON.")] = False,
+) -> None:
+    """Show the logs of roles and services, in the order of their moments."""
+    from ducklake.cli.logs import logs as show
+
+    show(load_config(config), role or [], lines, stop_on_signals() if follow else None, as_json)

@@ -77,6 +77,29 @@ class ActivityReader:
         )
         return [RecentCommit(*row) for row in found]
 
+    def commit_of(
+        self, topic: str, epoch: int, partition: int, offset: int
+    ) -> tuple[int, float] | None:
+        """The commit that brought a record into the current generation, and its moment.
+
+        Of commits that were joined it is the last one. None: no commit has brought it.
+
+        Args:
+            topic: The table.
+            epoch: Of the topic, as the row has it.
+            partition: Of the topic.
+            offset: Of the record.
+        """
+        found = self._core.db.execute(
+            "SELECT k.commit_no, k.committed_at FROM ranges r"
+            " JOIN lake_tables t USING (topic, generation)"
+            " JOIN epochs e ON e.topic = r.topic AND e.topic_id = r.topic_id AND e.epoch = ?"
+            " JOIN commits k USING (commit_no) WHERE r.topic = ? AND r.partition = ?"
+            " AND r.first <= ? AND r.last >= ? ORDER BY r.first DESC LIMIT 1",
+            (epoch, topic, partition, offset, offset),
+        ).fetchone()
+        return None if found is None else (int(found[0]), float(found[1]))
+
     def storage(self) -> list[StoredFiles]:
         """What each table takes in each tier, in the current generation."""
         found = self._core.db.execute(
