@@ -30,6 +30,7 @@ from lake.config import Config, load_config
 from lake.opening import open_lake
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
+from lake.storage.sql import quoted
 from tests.integration.postgres_lab import ID, Lake, connection, lake, server, superuser
 from tests.integration.producers_lab import PATIENCE, unique, wait_until
 
@@ -188,6 +189,43 @@ def test_a_query_that_fails_halfway_leaves_no_half_of_its_rows(lake: Lake) -> No
     assert lake.ask(f"SELECT to_regclass('{relation}') IS NULL") == [(True,)]
 
 
+@pytest.mark.parametrize("key", [KEY, ()])
+def test_what_users_made_of_a_model_survives_a_column_that_changes_type(
+    lake: Lake, server: Config, key: tuple[str, ...]
+) -> None:
+    name, role = unique("m"), unique("r")
+    place = f"consume.{name}"
+    lake.model(name, THOUSAND, key)
+    lake.export()
+    with superuser(server) as root:
+        root.execute(f"CREATE ROLE {role}; GRANT {role} TO {lake.at.user}")
+        root.execute(f"GRANT USAGE, CREATE ON SCHEMA consume TO {role}")
+    lake.ask(
+        f"CREATE INDEX {name}_i ON {place} (v) WHERE id > 5; GRANT SELECT ON {place} TO {role};"
+        f"GRANT UPDATE (v) ON {place} TO {role} WITH GRANT OPTION;"
+        f"COMMENT ON TABLE {place} IS 'mine'; COMMENT ON COLUMN {place}.v IS 'my v';"
+        f"CREATE VIEW {place}_v WITH (security_barrier=true) AS SELECT v FROM {place};"
+        f"COMMENT ON VIEW {place}_v IS 'seen'; GRANT SELECT ON {place}_v TO PUBLIC;"
+        f"ALTER VIEW {place}_v OWNER TO {role}; ALTER TABLE {place} OWNER TO {role}"
+    )
+    about = (
+        "SELECT relname, relacl::text, reloptions, obj_description(oid), pg_get_viewdef(oid),"
+        " pg_get_userbyid(relowner), (SELECT array_agg((attname, attacl::text,"
+        " col_description(attrelid, attnum)) ORDER BY attnum) FROM pg_attribute"
+        " WHERE attrelid = c.oid AND attnum > 0), (SELECT pg_get_indexdef(indexrelid)"
+        " FROM pg_index WHERE indexrelid = c.oid) FROM pg_class c"
+        f" WHERE relname IN ('{name}', '{name}_v', '{name}_i') ORDER BY relname"
+    )
+    before = lake.ask(about)
+    assert len(before) == 3
+    # One that keeps the values, and one that does not.
+    for value in ("(i % 7)::VARCHAR || 'x'", "[i]"):
+        lake.model(name, f"SELECT i AS id, {value} AS v FROM range(1000) t(i)", key)
+        assert not lake.export().held_back
+        assert lake.ask(about) == before
+    assert lake.ask(f"SELECT count(*) FROM {place}_v WHERE v = '[7]'") == [(1,)]
+
+
 # Keys -------------------------------------------------------------------------------------------
 
 
@@ -323,6 +361,35 @@ def test_a_hostile_name_is_a_name_like_any_other(lake: Lake) -> None:
     export = PostgresExport(lake.config, lake.at, lake.ledger)
     assert not export.repair_model(lake.snapshots[f"consume.{hostile}"])
     assert lake.ask(f"SELECT id FROM consume.{victim}") == [(1,)]
+
+
+def test_a_hostile_name_of_a_raw_table_is_a_name_like_any_other(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration refuses such a name; the export does not rely on that."""
+    one, _ = lake.tables
+    hostile, column = f'{unique("x")}"; drop table y; --', "k'\"; drop table y; --"
+    monkeypatch.setattr(
+        Config, "relation", lambda self, ref: hostile if ref.table == one else ref.table
+    )
+    relation, place = f"raw.{hostile}", 'raw."' + hostile.replace('"', '""') + '"'
+    rows = f"SELECT id, {quoted(column)} FROM {place} ORDER BY id"
+    lake.commit(one, {**ID, column: "INTEGER"}, (1, "1"))
+    assert not lake.export().held_back
+    lake.commit(one, {**ID, column: "VARCHAR"}, (2, "'b'"))
+    assert not lake.export().held_back
+    assert lake.ask(rows) == [(1, "1"), (2, "b")]
+    lake.ask(f"ALTER TABLE {place} ADD CONSTRAINT few CHECK (id < 3)")
+    lake.commit(one, ID, (3,))
+    said = lake.held_back(relation)
+    [statement] = re.findall(r"`([^`]+)`", said)
+    lake.ask(statement)
+    assert not lake.export().held_back
+    lake.ask(f"UPDATE {place} SET id = 9 WHERE id = 2")
+    export = PostgresExport(lake.config, lake.at, lake.ledger)
+    writers = {w.relation: w for w in export.raw_writers(lake.ledger.commits.last())}
+    assert export.repair_raw(writers[relation])
+    assert lake.ask(rows) == [(1, "1"), (2, "b"), (3, None)]
 
 
 # Readers ----------------------------------------------------------------------------------------
@@ -715,6 +782,7 @@ def test_a_full_disk_of_postgresql_holds_back_its_table_until_there_is_room(
     lake: Lake, server: Config
 ) -> None:
     one, two = lake.tables
+    model, other = unique("m"), unique("m")
     folder = server.stack_dir / "postgres" / unique("small")
     folder.mkdir(mode=0o700)
     owner = (server.stack_dir / "postgres" / "data").stat()
@@ -726,21 +794,31 @@ def test_a_full_disk_of_postgresql_holds_back_its_table_until_there_is_room(
         os.chown(folder, owner.st_uid, owner.st_gid)
         lake.commit(one, ID, (1,))
         lake.commit(two, ID, (1,))
+        for name in (model, other):
+            lake.model(name, "SELECT 1 AS id, 1 AS v", KEY)
         lake.export()
         space = unique("small")
         with superuser(server) as root:
             root.execute(f"CREATE TABLESPACE {space} LOCATION '{folder}'")
-            root.execute(f"ALTER TABLE raw.{one} SET TABLESPACE {space}")
+            for place in (f"raw.{one}", f"consume.{model}"):
+                root.execute(f"ALTER TABLE {place} SET TABLESPACE {space}")
             _fill(folder)
             lake.commit(one, ID, *((n,) for n in range(2, 3000)))
             lake.commit(two, ID, (2,))
-            said = lake.held_back(f"raw.{one}")
-            assert "no room for" in said
+            for name in (model, other):
+                lake.model(name, "SELECT i AS id, 2 AS v FROM range(3000) t(i)", KEY)
+            held = lake.export().held_back
+            assert set(held) == {f"raw.{one}", f"consume.{model}"}
+            assert all("no room for" in str(reason) for reason in held.values())
             assert lake.ids(two) == [1, 2]
+            assert lake.ask(f"SELECT v FROM consume.{model}") == [(1,)]
+            assert lake.ask(f"SELECT count(*) FROM consume.{other}") == [(3000,)]
             (folder / "ballast").unlink()
             assert not lake.export().held_back
             assert len(lake.ids(one)) == 2999
-            root.execute(f"ALTER TABLE raw.{one} SET TABLESPACE pg_default")
+            assert lake.ask(f"SELECT count(*) FROM consume.{model}") == [(3000,)]
+            for place in (f"raw.{one}", f"consume.{model}"):
+                root.execute(f"ALTER TABLE {place} SET TABLESPACE pg_default")
             root.execute(f"DROP TABLESPACE {space}")
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -618,6 +618,27 @@ def test_a_table_is_as_fresh_as_the_models_that_read_it(
     } == {(lake.ref(one).topic, True), (lake.ref(two).topic, False)}
 
 
+def test_models_catch_up_after_an_outage_and_duckdb_goes_on(
+    lake: Lake, server: Config, batch: Batch, project: Path
+) -> None:
+    model = project / "models" / "one.sql"
+    once(batch)
+    with superuser(server) as root:
+        root.execute(f"ALTER ROLE {lake.at.user} NOLOGIN")
+        try:
+            for value in (2, 3):
+                model.write_text(f"select {value} as x")
+                cycle = batch.cycle()
+                assert "PostgreSQL" in str(cycle.export_error)
+                with duckdb.connect(str(lake.ledger.paths.lake_db), read_only=True) as published:
+                    assert published.execute("SELECT x FROM main.one").fetchall() == [(value,)]
+        finally:
+            root.execute(f"ALTER ROLE {lake.at.user} LOGIN")
+    assert lake.ask("SELECT x FROM main.one") == [(1,)]
+    once(batch)  # which builds nothing
+    assert lake.ask("SELECT x FROM main.one") == [(3,)]
+
+
 def test_a_dbt_project_that_cannot_run_is_named_with_a_command_that_says_more(
     lake: Lake, batch: Batch
 ) -> None:
