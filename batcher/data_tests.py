@@ -87,12 +87,16 @@ class TestResult:
             it reads was not built).
         message: What it found; empty where it passed.
         query: Shows the rows that fail.
+        seconds: How long it took.
+        is_settled: Whether it read all that it had found something in before.
     """
 
     test: DataTest
     status: str
     message: str
     query: str
+    seconds: float = 0.0
+    is_settled: bool = True
 
 
 def data_tests(

@@ -97,14 +97,14 @@ class WarehouseState:
         number: Of the next cycle.
         models: State by relation.
         full_tests_at: When tests last read whole tables, in seconds since the epoch.
-        failing: Unique id of each test that has to read whole tables until it finds nothing, and
-            the relations that it reads.
+        failing: Unique id of each test that has found something in rows which need not be new when
+            it is asked again, and how many seconds it took.
     """
 
     number: int
     models: Mapping[str, ModelState]
     full_tests_at: float = 0.0
-    failing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failing: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_state(warehouse: duckdb.DuckDBPyConnection) -> WarehouseState:
@@ -123,8 +123,7 @@ def read_state(warehouse: duckdb.DuckDBPyConnection) -> WarehouseState:
     full_tests_at = float(entries.pop(_FULL_TESTS, 0))
     failing = json.loads(entries.pop(_FAILING, "{}"))
     states = {name: ModelState.load(about) for name, about in entries.items()}
-    reads = {name: tuple(relations) for name, relations in failing.items()}
-    return WarehouseState(number, states, full_tests_at, reads)
+    return WarehouseState(number, states, full_tests_at, failing)
 
 
 def begin_cycle(
@@ -217,7 +216,7 @@ def end_cycle(
     warehouse.execute("INSERT INTO ducklake.cycle VALUES (?, false)", [state.number])
     rows = [(name, model.dump()) for name, model in state.models.items()]
     rows.append((_FULL_TESTS, str(state.full_tests_at)))
-    rows.append((_FAILING, json.dumps({n: list(reads) for n, reads in state.failing.items()})))
+    rows.append((_FAILING, json.dumps(dict(state.failing))))
     warehouse.executemany("INSERT INTO ducklake.progress VALUES (?, ?)", rows)
     known = warehouse.execute(
         "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'ducklake'"

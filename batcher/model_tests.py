@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from batcher.data_tests import SKIPPED, DataTest, TestResult
+from batcher.data_tests import ERROR, SKIPPED, DataTest, TestResult
 from batcher.dbt_build import DbtProject
 from batcher.model_state import WarehouseState, tested_whole
 from batcher.outcome import PASSED
 from batcher.selection import Plan
 from lake.storage.sql import quoted
 
+SLOW_SECONDS = 0.5
+"""A warning whose test takes longer is looked for again among new rows, and by the full tests."""
 RefreshRaw = Callable[[Any, Set[str]], None]
 """Brings views of raw up to date, through a cursor of the warehouse."""
 
@@ -58,8 +61,16 @@ class ModelTests:
             if absent is not None:
                 found.append(TestResult(test, SKIPPED, f"{absent} was not built", ""))
             else:
-                found.append(test.judge(self.dbt.ask, asked[test.unique_id]))
+                found.append(self._judged(test, asked[test.unique_id]))
         return found
+
+    def _judged(self, test: DataTest, reads_all: bool) -> TestResult:
+        began = time.monotonic()
+        result = test.judge(self.dbt.ask, reads_all)
+        seconds = self.state.failing.get(test.unique_id, 0.0)
+        if reads_all:
+            return replace(result, seconds=time.monotonic() - began)
+        return replace(result, seconds=seconds, is_settled=not self._is_slow_warning(test))
 
     def _chosen(self, results: Sequence[Any]) -> Set[str]:
         """Relations of which tests are asked."""
@@ -75,8 +86,13 @@ class ModelTests:
         return {m.unique_id: m.name for m in self.plan.models if m.unique_id not in built}
 
     def _reads_all(self, test: DataTest, whole: Set[str]) -> bool:
-        is_asked_again = test.unique_id in self.state.failing
+        is_asked_again = test.unique_id in self.state.failing and not self._is_slow_warning(test)
         return self.tests_all or is_asked_again or bool(whole & set(test.relations))
+
+    def _is_slow_warning(self, test: DataTest) -> bool:
+        """Whether a warning is not worth a whole table in each cycle: the full tests look again."""
+        seconds = self.state.failing.get(test.unique_id, 0.0)
+        return test.severity != ERROR and seconds > SLOW_SECONDS
 
     def _raw_of(self, test: DataTest, reads_all: bool) -> Set[str]:
         """Tables of raw that a test reads as a whole, and that no model has asked for."""

@@ -63,7 +63,7 @@ class Outcome:
         failures: The tests that found something, or broke.
         seconds: How long each relation that was built took.
         unchanged: Relations that are as they were, since nothing that they read had changed.
-        asked: Names of the tests that ran.
+        asked: Names of the tests that ran, and would have found again what they had found before.
     """
 
     passed: tuple[Model, ...]
@@ -106,7 +106,8 @@ def outcome(
     built = {_relation(r.node): round(r.execution_time, 3) for r in models if r.status in PASSED}
     failures = [_failed_unit_test(r) for r in unit_tests if r.status not in ("pass", SKIPPED)]
     failures += [_failed(r) for r in asked if r.status in (WARN, FAIL, ERROR)]
-    names = [(r.status, r.node.name) for r in unit_tests] + [(r.status, r.test.name) for r in asked]
+    names = [r.node.name for r in unit_tests if r.status != SKIPPED]
+    names += [r.test.name for r in asked if r.status != SKIPPED and r.is_settled]
     return Outcome(
         tuple(_model(r.node) for r in models if r.node.unique_id not in bad),
         held,
@@ -118,7 +119,7 @@ def outcome(
         tuple(failures),
         {relation: seconds for relation, seconds in built.items() if relation not in unchanged},
         unchanged,
-        frozenset(name for status_, name in names if status_ != SKIPPED),
+        frozenset(names),
     )
 
 

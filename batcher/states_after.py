@@ -21,10 +21,8 @@ def after_full_tests(model: ModelState) -> ModelState:
     return model if model.failure is None else replace(model, tested=-1)
 
 
-def failing_after(
-    found: Iterable[TestResult], before: Mapping[str, tuple[str, ...]]
-) -> dict[str, tuple[str, ...]]:
-    """The tests that have to read whole tables until they find nothing.
+def failing_after(found: Iterable[TestResult], before: Mapping[str, float]) -> dict[str, float]:
+    """The tests that have found something in rows which need not be new when they are asked again.
 
     What a test of raw, or one that only warns, has found does not keep its rows among those that
     are new to it. The same is true of one that could not run.
@@ -36,10 +34,12 @@ def failing_after(
     after = dict(before)
     for result in found:
         test = result.test
+        if not result.is_settled:
+            continue
         after.pop(test.unique_id, None)
         reads_raw = any(name.startswith("raw.") for name in test.relations)
         if result.status != PASS and (reads_raw or result.status != FAIL):
-            after[test.unique_id] = test.relations
+            after[test.unique_id] = result.seconds
     return after
 
 

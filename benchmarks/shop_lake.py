@@ -149,6 +149,7 @@ class ShopLake:
 
     def __init__(self, folder: Path, edit: dict[str, str] | None = None) -> None:
         for name in ("dbt_techstore", "dbt_ducklake"):
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a cache, made with older models
             ignored = shutil.ignore_patterns("target", "logs", "dbt_packages")
             shutil.copytree(ROOT / name, folder / name, ignore=ignored, dirs_exist_ok=True)
         text = (ROOT / "ducklake.yml").read_text(encoding="utf-8")

@@ -318,8 +318,8 @@ BREAKS = (
     Break(
         "a failed test of raw is over in the next cycle",
         "batcher/model_tests.py",
-        "        is_asked_again = test.unique_id in self.state.failing\n",
-        "        is_asked_again = False\n",
+        "is_asked_again = test.unique_id in self.state.failing and not",
+        "is_asked_again = False and not",
         f"{SELECTED}::test_a_failed_test_of_raw_holds_back_until_it_is_green",
     ),
     Break(

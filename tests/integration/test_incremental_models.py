@@ -350,7 +350,9 @@ class Batch:
         """A model that DuckDB refuses, for two cycles with changes between them."""
         text = path.read_text(encoding="utf-8")
         try:
-            path.write_text(f"select * from (\n{text}\n) where 1 / 'no' > 1", encoding="utf-8")
+            path.write_text(
+                f"select * from (\n{text}\n) cross join no_such_table", encoding="utf-8"
+            )
             self.cycle(fails=True)
             between()
             self.cycle(fails=True)

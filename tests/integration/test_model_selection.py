@@ -481,6 +481,37 @@ def test_a_key_is_unique_in_raw_among_old_rows_as_well(shop: SmallShop) -> None:
     assert failures(shop.lake.ledger.paths) == ()
 
 
+def test_a_warning_that_is_slow_to_look_for_is_told_until_the_full_tests(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is worth no whole table in each cycle, and not over because nobody has looked."""
+    monkeypatch.setattr("batcher.model_tests.SLOW_SECONDS", -1.0)
+    about = shop.models / "schema.yml"
+    text = about.read_text()
+    rule = "- at_most:\n              arguments: {most: 1000}"
+    assert rule in text
+    try:
+        about.write_text(text.replace(rule, rule + "\n              config: {severity: warn}"))
+        assert shop.cycle().outcome.warned == 0
+        shop.orders((935, 1, 1001))
+        assert shop.cycle().outcome.warned == 1
+        for order in (936, 937):
+            shop.orders((order, 1, 1))
+            assert shop.cycle().outcome.warned == 0
+            assert [found.status for found in failures(shop.lake.ledger.paths)] == ["warn"]
+        shop.orders((935, 1, 1), op="u")
+        shop.cycle()
+        assert len(failures(shop.lake.ledger.paths)) == 1
+        later = time.time() + 3600 * shop.lake.config.settings.batch.full_tests_hours + 60
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda: later)
+            assert shop.cycle().tests_all
+        assert failures(shop.lake.ledger.paths) == ()
+    finally:
+        about.write_text(text)
+    shop.cycle()
+
+
 def test_what_no_test_has_read_is_not_published(shop: SmallShop) -> None:
     """A test that also reads a model which could not be built has not passed."""
     added = {shop.models / "clients.sql": REFERRED, shop.models / "clients.yml": REFERRING}
