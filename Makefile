@@ -76,6 +76,7 @@ check-pythons: $(READY)
 soak: $(READY)
 	@DUCKLAKE_POWER_STATES=0 $(BIN)/pytest -q tests/crash/test_power_loss.py
 	@DUCKLAKE_EXAMPLES=200 $(BIN)/pytest -q tests/crash/test_state_machine.py
+	@LEDGER_FLUSHES=1000000 $(BIN)/pytest -q tests/unit/test_ledger_joins.py -k million
 	@STORIES=100 $(BIN)/pytest -q tests/integration/test_stories.py
 	@MODEL_CHANGES=1000 CYCLE_KILLS=100 $(BIN)/pytest -q tests/integration/test_incremental_models.py \
 		tests/integration/test_killed_cycles.py

@@ -5,6 +5,7 @@ The oracle is a plain list of what was committed, which nobody joins.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -378,7 +379,7 @@ def _compare(lake: Lake, passed: int) -> None:
         assert loose.fetchone() == (0,)
 
 
-FLUSHES, HOUR, ROWS_EACH = 100_000, 5_000, 20
+FLUSHES, HOUR, ROWS_EACH = int(os.environ.get("LEDGER_FLUSHES", "100000")), 5_000, 20
 MILLION = 1_000_000 // FLUSHES
 
 
@@ -387,7 +388,7 @@ def test_a_million_flushes_leave_a_ledger_below_50_mb(tmp_path: Path) -> None:
 
     Between the joins, which are real, an hour of flushes and its seal are written by SQL: through
     the ledger's own commits, each synced, a million would take an hour. A tenth of them is made
-    here; what the second half adds is no more than what the first one did.
+    here, and all by `make soak`; what the second half adds is no more than what the first one did.
     """
     with Ledger(LakePaths(tmp_path)) as ledger:
         ledger.tables.open(TOPIC, ID, 2)
