@@ -397,6 +397,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopLake]:
     made.close()
 
 
+@pytest.mark.timeout(600 + 10 * CHANGES)
 def test_models_equal_those_computed_from_nothing(
     lake: ShopLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

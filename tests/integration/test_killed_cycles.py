@@ -75,6 +75,7 @@ class Reader(threading.Thread):
             self.looks += 1
 
 
+@pytest.mark.timeout(600 + 60 * KILLS)
 def test_cycles_killed_at_random_moments_leave_a_published_state(tmp_path: Path) -> None:
     seed = int(os.environ.get("DUCKLAKE_SEED", random.randrange(2**32)))
     print(f"DUCKLAKE_SEED={seed}  {__name__}")
