@@ -57,7 +57,11 @@ def rows(stream: BinaryIO, wanted: str | int) -> Found:
         before = [""] * (sheet.start[1] if sheet.start else 0)  # which iter_rows leaves out
         nothing: list[Any] = []
         after = repeat(nothing, max(odd, default=-1) + 1 - sheet.total_height)
-        for y, cells in enumerate(chain((before + cells for cells in sheet.iter_rows()), after)):
+        # A sheet may have one cell in its last row and column, and a million rows before it.
+        told = (
+            before + each if any(c != "" for c in each) else nothing for each in sheet.iter_rows()
+        )
+        for y, cells in enumerate(chain(told, after)):
             yield y + 1, *_row(y, cells, odd.get(y, {}), since_1904)
     except (Refused, MemoryError, GeneratorExit):
         raise

@@ -28,6 +28,7 @@ ONLY = {
     "redrive": (),  # test_dead_letters.py
     "settle": (),  # test_one_bad_among_good.py
     "alerts": (),  # tests/unit/test_alerts.py
+    "live": (),  # tests/integration/test_live.py
 }
 # Which hits; of what every write does, the first ones belong to the start of a process.
 HITS = {

@@ -615,7 +615,8 @@ def test_full_tests_are_due_though_nothing_arrives(
     shop: SmallShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.last is not None and not shop.build.is_due(shop.last)
-    later = time.time() + 3600 * shop.lake.config.settings.batch.full_tests_hours + 60
+    tested_at = shop.last.state.full_tests_at
+    later = tested_at + 3600 * shop.lake.config.settings.batch.full_tests_hours + 60
     monkeypatch.setattr(time, "time", lambda: later)
     assert shop.build.is_due(shop.last)
 

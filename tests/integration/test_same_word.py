@@ -75,7 +75,10 @@ class Watched:
         return {**said, "code": done.returncode}
 
     def state(self) -> dict[str, Any]:
-        said: dict[str, Any] = requests.get(f"{self.page}/api/state", timeout=60).json()
+        token = Access.of(LakePaths(self.config.data_dir), "127.0.0.1", None).token
+        who = {"authorization": f"Bearer {token}"}
+        answer = requests.get(f"{self.page}/api/state", headers=who, timeout=60)
+        said: dict[str, Any] = answer.json()
         return said
 
     def alerts(self, event: str, subject: str) -> list[str]:
