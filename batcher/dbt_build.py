@@ -272,7 +272,7 @@ def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:
 
 
 def _read_by_dbt(folder: Path) -> Iterator[Path]:
-    for ending in ("yml", "yaml", "sql", "csv", "py", "md"):
-        yield from folder.glob(
-            f"*/**/*.{ending}" if ending not in ("yml", "yaml") else f"**/*.{ending}"
-        )
+    # `**` follows no links, and a package on this machine is one: `*` does.
+    nested = (f"*/**/*.{ending}" for ending in ("sql", "yml", "yaml", "csv", "py", "md"))
+    for pattern in ("*.yml", "*.yaml", *nested):
+        yield from folder.glob(pattern)

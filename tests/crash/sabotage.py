@@ -281,6 +281,13 @@ BREAKS = (
         f"{SELECTED}::test_a_row_that_changes_before_and_after_a_kill_is_published_once",
     ),
     Break(
+        "an edit in a package that is a link is not noticed",
+        "batcher/dbt_build.py",
+        'f"*/**/*.{ending}"',
+        'f"**/*.{ending}"',
+        f"{SELECTED}::test_an_edited_package_is_noticed_where_it_is_a_link",
+    ),
+    Break(
         "an edited test is not noticed",
         "batcher/selection.py",
         "    return known is not None and known.tests != model.tests\n",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,28 @@ class SmallShop:
                 f"FROM staging.{model} ORDER BY ALL"
             ).fetchall()
             return rows
+
+
+@contextmanager
+def restored(path: Path) -> Iterator[str]:
+    """The text of a file, which is as it was afterwards."""
+    text = path.read_text()
+    try:
+        yield text
+    finally:
+        path.write_text(text)
+
+
+@contextmanager
+def written(files: Mapping[Path, str]) -> Iterator[None]:
+    """Files that are there for a while."""
+    try:
+        for path, text in files.items():
+            path.write_text(text)
+        yield
+    finally:
+        for path in files:
+            path.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -290,9 +313,8 @@ def test_a_failed_test_holds_back_until_it_is_green(shop: SmallShop) -> None:
 def test_an_edited_test_reads_all_rows_though_nothing_was_committed(shop: SmallShop) -> None:
     """It holds back what old rows break, and lets go as soon as it is put right."""
     about = shop.models / "schema.yml"
-    text = about.read_text()
     assert shop.last is not None
-    try:
+    with restored(about) as text:
         about.write_text(text.replace("most: 1000", "most: 25"))
         assert shop.build.is_due(shop.last)
         result = shop.cycle()
@@ -301,23 +323,18 @@ def test_an_edited_test_reads_all_rows_though_nothing_was_committed(shop: SmallS
         assert set(result.outcome.held_back) >= {"staging.stg_orders"}
         again = shop.cycle()  # it stays so until it is green
         assert "staging.stg_orders" in again.outcome.held_back
-    finally:
-        about.write_text(text)
     assert shop.cycle().outcome.held_back == {}
 
 
 def test_an_edited_test_of_a_source_reads_all_of_raw(shop: SmallShop) -> None:
     about = shop.models / "schema.yml"
-    text = about.read_text()
     tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
     tested += "{values: [1], quote: false}, config: {severity: warn}}}]}]}"
-    try:
+    with restored(about) as text:
         about.write_text(text.replace("{name: orders}", tested))
         result = shop.cycle()
         assert result.plan.why["staging.stg_orders"] == "tests changed"
         assert result.outcome.warned == 1
-    finally:
-        about.write_text(text)
     assert shop.cycle().outcome.warned == 0
 
 
@@ -339,9 +356,7 @@ models:
 def test_a_row_that_others_refer_to_is_missed_as_it_goes(shop: SmallShop) -> None:
     """Nothing of the referring model changed: its rows are as green as they were, and wrong."""
     added = {shop.models / "clients.sql": REFERRED, shop.models / "clients.yml": REFERRING}
-    try:
-        for path, text in added.items():
-            path.write_text(text)
+    with written(added):
         for each in {c for c, *_ in shop.published("by_customer")} - {1}:
             shop.lake.commit("products", f"SELECT {each} AS product_id, 5 AS price_ars")
         assert shop.cycle().outcome.held_back == {}
@@ -355,9 +370,6 @@ def test_a_row_that_others_refer_to_is_missed_as_it_goes(shop: SmallShop) -> Non
         assert "semi join" in failed.query  # asked for what has changed, not for the whole table
         shop.lake.commit("products", "SELECT 1 AS product_id, 7 AS price_ars")
         assert shop.cycle().outcome.held_back == {}
-    finally:
-        for path in added:
-            path.unlink()
     assert shop.cycle().outcome.held_back == {}
 
 
@@ -384,9 +396,7 @@ def test_latest_versions_beside_something_else_miss_no_change_of_it(
         shop.models / "clients.sql": REFERRED,
         shop.models / "priced.sql": PRICED.replace("BESIDE", BESIDE[customer]),
     }
-    try:
-        for path, text in added.items():
-            path.write_text(text)
+    with written(added):
         shop.orders((customer, customer, 1))
         for price in (5, 6):
             shop.lake.commit("products", f"SELECT {customer} AS product_id, {price} AS price_ars")
@@ -394,9 +404,6 @@ def test_latest_versions_beside_something_else_miss_no_change_of_it(
             assert not result.outcome.failed
             assert (customer, price) in shop.published("priced")
         assert result.graph.by_relation["staging.priced"].is_computed_whole  # status says so
-    finally:
-        for path in added:
-            path.unlink()
     assert not shop.cycle().outcome.failed
 
 
@@ -419,28 +426,22 @@ from {{ dbt_ducklake.touched_rows(ref('plain'), 'customer_id') }}
 group by customer_id
 """,
     }
-    try:
-        for path, text in added.items():
-            path.write_text(text)
+    with written(added):
         shop.orders((910, 88, 1))
         assert not shop.cycle().outcome.failed
         assert (88, 1) in shop.published("over_plain")
         shop.orders((910, 88, 1), op="d")
         assert not shop.cycle().outcome.failed
         assert 88 not in {customer for customer, *_ in shop.published("over_plain")}
-    finally:
-        for path in added:
-            path.unlink()
     shop.cycle()
 
 
 def test_a_failed_test_of_raw_holds_back_until_it_is_green(shop: SmallShop) -> None:
     """The row that breaks it is new in one cycle only, and holds back in each."""
     about = shop.models / "schema.yml"
-    text = about.read_text()
     tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
     tested += "{values: [920], quote: false}, config: {where: order_id > 919}}}]}]}"
-    try:
+    with restored(about) as text:
         about.write_text(text.replace("{name: orders}", tested))
         shop.orders((920, 1, 1))
         assert shop.cycle().outcome.held_back == {}
@@ -451,18 +452,15 @@ def test_a_failed_test_of_raw_holds_back_until_it_is_green(shop: SmallShop) -> N
         assert (921, 1, 1) not in shop.published("stg_orders")
         about.write_text(text.replace("{name: orders}", tested.replace("[920]", "[920, 921]")))
         assert "staging.stg_orders" in shop.cycle().outcome.held_back
-    finally:
-        about.write_text(text)
     assert shop.cycle().outcome.held_back == {}
     assert (921, 1, 1) in shop.published("stg_orders")
 
 
 def test_a_key_is_unique_in_raw_among_old_rows_as_well(shop: SmallShop) -> None:
     about = shop.models / "schema.yml"
-    text = about.read_text()
     tested = "{name: orders, columns: [{name: order_id, data_tests: [{unique: {config: "
     tested += "{severity: warn, where: order_id > 929}}}]}]}"
-    try:
+    with restored(about) as text:
         about.write_text(text.replace("{name: orders}", tested))
         shop.orders((930, 1, 1))
         assert shop.cycle().outcome.warned == 0
@@ -475,8 +473,6 @@ def test_a_key_is_unique_in_raw_among_old_rows_as_well(shop: SmallShop) -> None:
         shop.lake.commit("products", "SELECT 1 AS product_id, 8 AS price_ars")
         shop.cycle()  # nothing that it reads has changed: it did not run, and is not over
         assert len(failures(shop.lake.ledger.paths)) == 1
-    finally:
-        about.write_text(text)
     shop.cycle()
     assert failures(shop.lake.ledger.paths) == ()
 
@@ -487,10 +483,9 @@ def test_a_warning_that_is_slow_to_look_for_is_told_until_the_full_tests(
     """It is worth no whole table in each cycle, and not over because nobody has looked."""
     monkeypatch.setattr("batcher.model_tests.SLOW_SECONDS", -1.0)
     about = shop.models / "schema.yml"
-    text = about.read_text()
     rule = "- at_most:\n              arguments: {most: 1000}"
-    assert rule in text
-    try:
+    with restored(about) as text:
+        assert rule in text
         about.write_text(text.replace(rule, rule + "\n              config: {severity: warn}"))
         assert shop.cycle().outcome.warned == 0
         shop.orders((935, 1, 1001))
@@ -507,8 +502,6 @@ def test_a_warning_that_is_slow_to_look_for_is_told_until_the_full_tests(
             patched.setattr(time, "time", lambda: later)
             assert shop.cycle().tests_all
         assert failures(shop.lake.ledger.paths) == ()
-    finally:
-        about.write_text(text)
     shop.cycle()
 
 
@@ -517,9 +510,7 @@ def test_what_no_test_has_read_is_not_published(shop: SmallShop) -> None:
     added = {shop.models / "clients.sql": REFERRED, shop.models / "clients.yml": REFERRING}
     broken = REFERRED.replace("price_ars\n", "price_ars / cast('no' as int) as price_ars\n")
     assert broken != REFERRED
-    try:
-        for path, text in added.items():
-            path.write_text(text)
+    with written(added):
         for each in {c for c, *_ in shop.published("by_customer")}:
             shop.lake.commit("products", f"SELECT {each} AS product_id, 5 AS price_ars")
         assert shop.cycle().outcome.held_back == {}
@@ -532,9 +523,6 @@ def test_what_no_test_has_read_is_not_published(shop: SmallShop) -> None:
         assert "staging.by_customer" in shop.cycle().outcome.held_back  # it has no such client
         shop.lake.commit("products", "SELECT 999999 AS product_id, 5 AS price_ars")
         assert shop.cycle().outcome.held_back == {}
-    finally:
-        for path in added:
-            path.unlink()
     shop.cycle()
 
 
@@ -556,9 +544,7 @@ left join {{ ref('inlined') }} as inlined on inlined.customer_id = rates.custome
 """,
     }
     (project / "seeds").mkdir(exist_ok=True)
-    try:
-        for path, text in added.items():
-            path.write_text(text)
+    with written(added):
         assert not shop.cycle().outcome.failed
         before = {row[0]: row[1:] for row in shop.published("rated")}
         assert {key: row[0] for key, row in before.items()} == {1: 2, 2: 3}
@@ -570,9 +556,6 @@ left join {{ ref('inlined') }} as inlined on inlined.customer_id = rates.custome
         assert shop.last is not None and shop.build.is_due(shop.last)
         assert not shop.cycle().outcome.failed
         assert {r[0]: r[1] for r in shop.published("rated")} == {1: 4, 2: 5}
-    finally:
-        for path in added:
-            path.unlink()
     shop.cycle()
 
 
@@ -592,8 +575,7 @@ def test_any_edited_configuration_builds_a_model_anew(shop: SmallShop, config: s
 
 def test_an_edited_description_is_published_without_a_change_of_rows(shop: SmallShop) -> None:
     about = shop.models / "schema.yml"
-    text = about.read_text()
-    try:
+    with restored(about) as text:
         about.write_text(
             text.replace("- name: stg_orders", "- name: stg_orders\n    description: Of a shop.")
         )
@@ -606,8 +588,6 @@ def test_an_edited_description_is_published_without_a_change_of_rows(shop: Small
         assert result.rows["staging.stg_orders"] == 0
         snapshot = shop.publisher.current()["staging.stg_orders"]
         assert snapshot.description.text == "Of a shop."
-    finally:
-        about.write_text(text)
     shop.cycle()
 
 
@@ -841,6 +821,20 @@ def test_a_statement_that_fails_holds_back_its_model_and_what_is_behind_it(
         assert (953, 2) in [row[:2] for row in shop.published("by_customer")]
     finally:
         model.write_text(good)
+        shop.cycle()
+
+
+def test_an_edited_package_is_noticed_where_it_is_a_link(shop: SmallShop) -> None:
+    """dbt links a package of this machine; its YAML counts as its SQL does."""
+    package = shop.lake.config.dbt_project.parent / "dbt_ducklake"
+    assert shop.last is not None and not shop.build.is_due(shop.last)
+    for name in ("macros/notes.yml", "macros/notes.sql"):
+        path = package / name
+        path.write_text("version: 2\n" if name.endswith("yml") else "{# nothing #}\n")
+        try:
+            assert shop.build.is_due(shop.last), name
+        finally:
+            path.unlink()
         shop.cycle()
 
 
