@@ -980,12 +980,13 @@ BREAKS = [
         "false",
         unit="a_slip_of_the_rate_is_flagged_and_a_devaluation_is_not",
     ),
-    consume(
+    macro(
         "dollars at a slip of the rate",
         "daily_sales",
+        "rates",
         "where not is_outlier",
         "",
-        unit="dollars_pass_over_an_outlier",
+        "dollars_pass_over_an_outlier",
     ),
     consume(
         "a day without sales",
@@ -1016,12 +1017,13 @@ BREAKS = [
         "where true",
         unit="cancelled_orders_sell_nothing",
     ),
-    intermediate(
+    macro(
         "a slip of the rate in the rates of days",
         "int_daily_rates",
+        "rates",
         "where not is_outlier",
         "",
-        unit="rates_pass_over_outliers_and_reach_the_newest_order",
+        "rates_pass_over_outliers_and_reach_the_newest_order",
     ),
     intermediate(
         "an order after the newest rate",

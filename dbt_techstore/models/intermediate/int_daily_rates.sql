@@ -1,15 +1,9 @@
--- Without the outliers: one mistyped rate would turn a day's pesos into ten times the dollars. A
--- day after the newest rate takes the newest.
+-- A day after the newest rate takes the newest.
 with
 
 rates as (
 
-    select
-        fecha,
-        venta,
-        coalesce(lead(fecha) over (order by fecha), date '9999-12-31') as next_fecha
-    from {{ ref('stg_dolar_blue') }}
-    where not is_outlier
+    {{ rates_that_count() }}
 
 ),
 
