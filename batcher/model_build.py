@@ -39,7 +39,7 @@ from batcher.states_after import after_full_tests, failing_after, states_after
 from lake.config import Config
 from lake.errors import BatchError
 from lake.ledger import LedgerReader
-from lake.storage.sql import quoted
+from lake.storage.sql import quoted, quoted_relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class ModelBuild:
         for model in plan.models:
             if model.relation in plan.full:
                 for seed, _ in model.seeds:  # dbt does not give a seed other columns
-                    warehouse.execute(f"DROP TABLE IF EXISTS {_quoted_relation(seed)} CASCADE")
+                    warehouse.execute(f"DROP TABLE IF EXISTS {quoted_relation(seed)} CASCADE")
         return plan
 
     def _refresh_raw(self, commit: int, warehouse: Any, names: Set[str]) -> None:
@@ -250,11 +250,6 @@ def _named(graph: ModelGraph, names: Iterable[str] | None) -> frozenset[str]:
             )
         found |= matching
     return frozenset(found)
-
-
-def _quoted_relation(relation: str) -> str:
-    schema, _, name = relation.partition(".")
-    return f"{quoted(schema)}.{quoted(name)}"
 
 
 def _with_emptied(warehouse: duckdb.DuckDBPyConnection, plan: Plan) -> Plan:

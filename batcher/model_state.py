@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from lake.storage.sql import literal, quoted
+from lake.storage.sql import literal, quoted, quoted_relation
 
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS ducklake;
@@ -189,11 +189,10 @@ def rows_written(
     """
     found = {}
     for relation in tracked:
-        schema, _, name = relation.partition(".")
         [rows] = ask(
             f"SELECT CASE WHEN (FROM ducklake.rebuilt SELECT count(*) WHERE relation ="
             f" {literal(relation)} AND cycle = {number}) > 0"
-            f" THEN (SELECT count(*) FROM {quoted(schema)}.{quoted(name)})"
+            f" THEN (SELECT count(*) FROM {quoted_relation(relation)})"
             f" ELSE (SELECT count(*) FROM ducklake.{quoted(f'changes.{relation}')}"
             f" WHERE _cycle = {number} AND _image = 'new') END"
         )

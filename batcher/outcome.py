@@ -99,7 +99,9 @@ def outcome(
         {m.relation: bad[m.unique_id] for m in graph.models if m.unique_id in bad} if graph else {}
     )
     _hold_back_dependents(bad, models, graph)
-    bad |= {r.node.unique_id: "skipped" for r in models if r.status == SKIPPED} | bad
+    for result in models:
+        if result.status == SKIPPED:
+            bad.setdefault(result.node.unique_id, SKIPPED)
     held |= {_relation(r.node): bad[r.node.unique_id] for r in models if r.node.unique_id in bad}
     unchanged = frozenset(_relation(r.node) for r in models if getattr(r, "is_unchanged", False))
     status = Counter(str(r.status) for r in ran) + Counter(r.status for r in asked)

@@ -28,7 +28,7 @@ from lake.storage.operations import (
     write_unsynced,
 )
 from lake.storage.paths import files_below
-from lake.storage.sql import quoted, rows_query
+from lake.storage.sql import quoted, quoted_relation, rows_query
 
 KEEP_SECONDS = 600.0
 DEAD_LETTERS = "raw.dead_letters"
@@ -106,10 +106,9 @@ class Publisher:
             for relation, text in texts.items():
                 if keeps and known.get(relation) == views[relation]:
                     continue
-                schema, _, name = relation.partition(".")
                 database.execute(
-                    f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};"
-                    f"CREATE OR REPLACE VIEW {quoted(schema)}.{quoted(name)} AS {text}"
+                    f"CREATE SCHEMA IF NOT EXISTS {quoted(relation.partition('.')[0])};"
+                    f"CREATE OR REPLACE VIEW {quoted_relation(relation)} AS {text}"
                 )
         rename(staged, self._paths.lake_db)
         return views

@@ -14,7 +14,7 @@ from batcher.outcome import Model
 from batcher.snapshot import Layer, Snapshot, without
 from lake.storage.operations import make_folder, move_into_place
 from lake.storage.paths import LakePaths
-from lake.storage.sql import literal, quoted
+from lake.storage.sql import literal, quoted, quoted_relation
 
 LAYERED_ROWS = 100_000
 """A smaller model is written whole."""
@@ -67,9 +67,8 @@ class SnapshotWriter:
         """A snapshot of a relation whose contents have a digest."""
         if known is not None and known.digest == digest and known.path.exists():
             return known
-        schema, _, name = relation.partition(".")
         path = self._folder(relation) / f"{digest}-{rows}.parquet"
-        self._copy(f"SELECT * FROM {quoted(schema)}.{quoted(name)} ORDER BY ALL", path)
+        self._copy(f"SELECT * FROM {quoted_relation(relation)} ORDER BY ALL", path)
         return Snapshot(relation, path, rows, digest)
 
     def _small(self, model: Model, name: str, known: Snapshot | None) -> Snapshot:

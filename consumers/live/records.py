@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -207,4 +207,4 @@ def _name(named: LiveNames, row: _Row) -> str:
 
 def now_minute(now: datetime) -> int:
     """A moment's minute, counted from the epoch."""
-    return int(now.astimezone(UTC).timestamp() // 60)
+    return int(now.timestamp() // 60)

@@ -160,8 +160,8 @@
     `has_null`: whether a group has a NULL, so that equality does not find it.
     `rows`: computes rows. `is_applicable`: whether they have the columns of the table; where not,
     the model is built anew. `log`: statements that keep what differs. `written`: rows that changed
-    since the last cycle that came to its end, and those of them that there are now. `apply`: statements that change the table.
-    `end`: statements that come last, also where no row changed.
+    since the last cycle that came to its end, and those of them that there are now. `apply`:
+    statements that change the table. `end`: statements that come last, also where no row changed.
     Empty is what a model does not need.
 -#}
 {% macro script(target, sql) -%}

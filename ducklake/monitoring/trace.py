@@ -150,10 +150,8 @@ class Tracer:
         if schema is None or not files:
             return [], 0
         kind = self._config.kind(self._ref)
-        columns = [*schema.relation(kind), ("filename", "VARCHAR")]
-        query = rows_query(columns, files).replace(
-            "union_by_name = true,", "union_by_name = true, filename = true,"
-        )
+        columns = schema.relation(kind)
+        query = rows_query(columns, files, tells_file=True)
         wanted = " AND ".join(_equals(schema, name, dict(columns)) for name in key)
         binlog = ", ".join(_CDC) if kind == "cdc" else "NULL, NULL, NULL"
         with duckdb.connect(config={"threads": 2, "memory_limit": MEMORY}) as database:

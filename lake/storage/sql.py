@@ -35,6 +35,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def quoted_relation(relation: str) -> str:
+    """A `schema.name` as SQL has it."""
+    schema, _, name = relation.partition(".")
+    return f"{quoted(schema)}.{quoted(name)}"
+
+
 def literal(text: str) -> str:
     """An SQL string."""
     return "'" + text.replace("'", "''") + "'"
@@ -44,6 +50,7 @@ def rows_query(
     columns: Sequence[tuple[str, str]],
     files: Sequence[Path | str],
     ranges: Iterable[OffsetRange] = (),
+    tells_file: bool = False,
 ) -> str:
     """A query over Parquet files with exactly these columns, whatever columns the files have.
 
@@ -51,7 +58,9 @@ def rows_query(
         columns: (name, type); a column that a file lacks is NULL there.
         files: Paths or globs; none gives no rows, with the same columns.
         ranges: Only rows at these offsets; empty takes all.
+        tells_file: Whether rows have one column more, `filename`: the path of their file.
     """
+    columns = (*columns, *([("filename", "VARCHAR")] if tells_file else []))
     typed = ", ".join(f"NULL::{type_} AS {quoted(name)}" for name, type_ in columns)
     empty = f"SELECT {typed} WHERE false"
     if not files:
@@ -62,8 +71,8 @@ def rows_query(
     )
     read = (
         "SELECT * FROM read_parquet("
-        f"[{listed}], union_by_name = true, hive_partitioning = false)"
-        + (f" WHERE {wanted}" if wanted else "")
+        f"[{listed}], union_by_name = true, hive_partitioning = false"
+        f"{', filename = true' if tells_file else ''})" + (f" WHERE {wanted}" if wanted else "")
     )
     names = ", ".join(quoted(name) for name, _ in columns)
     return f"SELECT {names} FROM ({empty} UNION ALL BY NAME {read})"

@@ -67,16 +67,21 @@ def layout(text: str, delimiter: str, quote: str, escape: str | None) -> dict[st
     return found
 
 
-def _rows(text: str, delimiter: str, quote: str, escape: str | None) -> list[tuple[int, list[str]]]:
-    """Rows with the number of lines before each; empty ones left out."""
+def csv_reader(text: str, delimiter: str, quote: str, escape: str | None) -> Any:
+    """A `csv.reader` of a text in a dialect; an empty `quote`: no cell is in quotes."""
     quoting: dict[str, Any] = {"quotechar": quote} if quote else {}
-    reader = csv.reader(
+    return csv.reader(
         text.splitlines(keepends=True),
         delimiter=delimiter,
         escapechar=escape,
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
         **quoting,
     )
+
+
+def _rows(text: str, delimiter: str, quote: str, escape: str | None) -> list[tuple[int, list[str]]]:
+    """Rows with the number of lines before each; empty ones left out."""
+    reader = csv_reader(text, delimiter, quote, escape)
     rows, before = [], 0
     try:
         for cells in reader:

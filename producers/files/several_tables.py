@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers.files.layout import is_data, layout
+from producers.files.layout import csv_reader, is_data, layout
 
 MOST_FOOTER_ROWS = 1000
 _NAMED_COLUMNS = 6
@@ -82,14 +82,7 @@ def _said(table: _Part, own: dict[str, Any], footer: int, is_whole: bool) -> str
 
 def _parts(text: str, delimiter: str, quote: str, escape: str | None) -> list[_Part]:
     """Rows between blank ones, and between those that are a title alone."""
-    quoting: dict[str, Any] = {"quotechar": quote} if quote else {}
-    reader = csv.reader(
-        text.splitlines(keepends=True),
-        delimiter=delimiter,
-        escapechar=escape,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        **quoting,
-    )
+    reader = csv_reader(text, delimiter, quote, escape)
     parts: list[_Part] = []
     before, is_open = 0, False
     try:
