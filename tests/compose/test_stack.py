@@ -41,7 +41,11 @@ def test_make_compose_demo_needs_no_setting_and_everything_gets_healthy(project:
 def test_rows_of_all_eleven_sources_are_in_the_answers(project: Project) -> None:
     used = {
         name
-        for folder in (CONSUME, CONSUME.with_name("intermediate"))
+        for folder in (
+            CONSUME,
+            CONSUME.with_name("intermediate"),
+            CONSUME.parents[1] / "macros",
+        )
         for file in folder.glob("*.sql")
         for name in re.findall(r"ref\('stg_(\w+)'\)", file.read_text())
     }
