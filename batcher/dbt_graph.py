@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from batcher.description import ModelDescription
+from batcher.project_docs import NO_DOCS, ProjectDocs, project_docs
 
 TRACKED = "change_tracked"
 _BUILT_IN = frozenset({"dbt", "dbt_duckdb"})
@@ -94,10 +95,12 @@ class ModelGraph:
     Attributes:
         models: The models.
         sources: Raw relation to its name as `--select` takes it.
+        docs: What the project says of its models, and who reads them.
     """
 
     models: tuple[ModelNode, ...]
     sources: Mapping[str, str]
+    docs: ProjectDocs = NO_DOCS
 
     @cached_property
     def by_id(self) -> dict[str, ModelNode]:
@@ -125,7 +128,8 @@ def model_graph(manifest: Any, project: Path) -> ModelGraph:
         for source in manifest.sources.values()
         if source.schema == "raw"
     }
-    return ModelGraph(tuple(_in_order(found)), names)
+    docs = project_docs(manifest, {name: model.relation for name, model in found.items()})
+    return ModelGraph(tuple(_in_order(found)), names, docs)
 
 
 class _Reading:

@@ -32,6 +32,7 @@ from batcher.model_state import (
 from batcher.model_tests import ModelTests
 from batcher.outcome import Outcome
 from batcher.outcome import outcome as outcome_of
+from batcher.project_docs import keep_docs
 from batcher.raw_inputs import DEAD_LETTERS, RawInputs
 from batcher.selection import Plan, select
 from batcher.snapshot_writer import TrackedModel
@@ -115,6 +116,7 @@ class ModelBuild:
         """
         graph = self._dbt.graph()
         keep_lineage(self._ledger.paths, graph)
+        keep_docs(self._ledger.paths, graph.docs)
         day = self._today()
         raw = RawInputs(self._config, self._ledger, commit)
         inputs = raw.current()

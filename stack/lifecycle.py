@@ -48,6 +48,7 @@ _OURS = (
     "ledger.lock",
     "lake.duckdb*",
     "lineage.json",
+    "project_docs.json",
     "failures.json",
     "alerts.json",
     "dead_letters.db*",

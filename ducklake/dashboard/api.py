@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from batcher.failures import Failure
+from batcher.project_docs import Exposure
 from ducklake.dashboard.access import COOKIE
 from ducklake.dashboard.redriving import redrive
 from ducklake.dashboard.sql_box import MOST_CHARACTERS, query
@@ -26,6 +27,7 @@ from ducklake.monitoring.dead_letters import (
     dead_letters_of,
 )
 from ducklake.monitoring.flow import TableFlow
+from ducklake.monitoring.models import ModelView, exposures, model_views
 from ducklake.monitoring.observation import opened_ledger
 from ducklake.monitoring.tables import TableDetail, TableStorage, table_detail, table_storage
 from lake.storage.paths import LakePaths
@@ -98,6 +100,7 @@ def api_routes(shared: Dashboard) -> APIRouter:
     router = APIRouter(responses=_ERRORS)
     _reading(router, shared)
     _ledger(router, shared)
+    _letters(router, shared)
     _events(router, shared)
     _changing(router, shared)
     return router
@@ -163,10 +166,22 @@ def _ledger(router: APIRouter, shared: Dashboard) -> None:
             raise HTTPException(404, "There is no such table.")
         return found
 
+    @router.get("/api/models", summary="The dbt project's models, their documentation and lineage")
+    def models() -> tuple[ModelView, ...]:
+        return model_views(paths, shared.watcher.latest().seen)
+
+    @router.get("/api/exposures", summary="Who reads the models outside the project")
+    def readers() -> tuple[Exposure, ...]:
+        return exposures(paths)
+
     @router.get("/api/cycles", summary="The batch's cycles, newest first")
     def newest(limit: Annotated[int, Query(ge=1, le=2000)] = 60) -> tuple[CycleView, ...]:
         with opened_ledger(paths) as ledger:
             return cycles(ledger, limit)
+
+
+def _letters(router: APIRouter, shared: Dashboard) -> None:
+    paths = LakePaths(shared.config.data_dir)
 
     @router.get("/api/dead-letters", summary="How many dead letters each table has")
     def counts() -> tuple[DeadLetterCount, ...]:

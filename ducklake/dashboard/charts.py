@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720.0, 180.0
+MARK = 14.0
+"""Room above the bars of a `StackChart` for a mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,70 @@ def bars(
     )
     highest = texts[max(range(len(values)), key=lambda at: values[at])] if values else ""
     return Chart(WIDTH, height, highest, _at(labels, 0), _at(labels, -1), drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a bar of several, such as a step of a cycle."""
+
+    name: str
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A bar of several parts, the first at the bottom.
+
+    Attributes:
+        x: Of its left edge.
+        width: Of the bar.
+        top: Of its upper edge.
+        title: What it is, in words.
+        segments: Its parts.
+    """
+
+    x: float
+    width: float
+    top: float
+    title: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StackChart:
+    """Bars of several parts.
+
+    Attributes:
+        top: The highest sum.
+        names: Of the parts, in their order.
+        stacks: From left to right.
+    """
+
+    width: float
+    height: float
+    top: float
+    names: tuple[str, ...]
+    stacks: tuple[Stack, ...]
+
+
+def stacks(
+    values: Sequence[Mapping[str, float]], titles: Sequence[str], height: float = HEIGHT
+) -> StackChart:
+    """A bar of parts for each value; names keep the order in which they first occur."""
+    names = tuple(dict.fromkeys(name for value in values for name in value))
+    most = max((sum(value.values()) for value in values), default=0.0) or 1.0
+    step = WIDTH / max(1, len(values))
+    drawn = []
+    for at, value in enumerate(values):
+        y, segments = height, []
+        for name in names:
+            size = round((height - MARK) * value.get(name, 0.0) / most, 2)
+            y = round(y - size, 2)
+            segments.append(Segment(name, y, size))
+        width = round(step - min(2.0, step * 0.25), 2)
+        drawn.append(Stack(round(at * step, 2), width, y, titles[at], tuple(segments)))
+    return StackChart(WIDTH, height, most, names, tuple(drawn))
 
 
 def lines(

@@ -108,6 +108,11 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "no_history": ("No change is known.", "No se conoce ningún cambio."),
     "read_by": ("Read by", "La leen"),
     "lineage": ("Reads", "Lee"),
+    "lineage_title": ("Models and lineage", "Modelos y linaje"),
+    "exposures": ("Read outside the project", "Quién los lee fuera del proyecto"),
+    "not_described": ("The project does not describe it.", "El proyecto no lo describe."),
+    "key": ("Key", "Clave"),
+    "unchanged": ("columns unchanged", "columnas sin cambios"),
     "sql": ("Ask the published data", "Consultar los datos publicados"),
     "sql_note": (
         "One SELECT, read-only: at most 10 s, 500 rows here and 100,000 in a download.",
@@ -116,8 +121,8 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "run": ("Run", "Ejecutar"),
     "cycles": ("Cycles", "Ciclos"),
     "cycles_note": (
-        "Duration of the last cycles; red: a test failed.",
-        "Duración de los últimos ciclos; rojo: falló una prueba.",
+        "Duration of the last cycles by step; a mark above a bar: a model or test failed.",
+        "Duración de los últimos ciclos por paso; una marca sobre la barra: algo falló.",
     ),
     "failing": ("Failing tests", "Pruebas que fallan"),
     "none_failing": (

@@ -127,6 +127,11 @@ class LakePaths:
         return self.root / "lineage.json"
 
     @property
+    def project_docs(self) -> Path:
+        """What the dbt project says of its models and exposures, as of the last cycle."""
+        return self.root / "project_docs.json"
+
+    @property
     def alerts(self) -> Path:
         """Which alerts have begun, and which messages about them wait."""
         return self.root / "alerts.json"

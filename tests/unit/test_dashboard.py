@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from batcher.failures import Failure
+from batcher.project_docs import Exposure, ModelDocs, ProjectDocs, keep_docs
 from consumers.ingest.flush import Flush, commit_flush
 from ducklake.cli.dashboard import free_port
 from ducklake.dashboard.access import Access
@@ -44,6 +45,7 @@ from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
 from lake.storage.session import Session
 
+MODEL = "staging.stg_orders"
 REF, ID = TableRef("shop", "orders"), "ab" * 16
 SETTINGS = """\
 name: page
@@ -51,7 +53,17 @@ services: {kafka: {bootstrap_servers: "127.0.0.1:9"}, postgres: {host: 127.0.0.1
 sources: {shop: {type: plain, tables: {orders: {}}}}
 """
 HOSTILE = "<script>document.title='owned'</script>=1+1\x1b[31mred"
-PAGES = ("trust", "flow", "shop", "tables", "tables/shop.orders", "runs", "dead-letters", "login")
+PAGES = (
+    "trust",
+    "flow",
+    "shop",
+    "tables",
+    "tables/shop.orders",
+    "models/staging.stg_orders",
+    "runs",
+    "dead-letters",
+    "login",
+)
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -106,7 +118,17 @@ class Served:
             span = OffsetRange(ID, 0, at, at + len(letters), 1)
             flush = Flush(state, {0: state.positions.get(0)}, [span], rows, schema, letters)
             commit_flush(ledger, session, REF, flush)
-            summary = RunSummary(ledger.commits.last(), 1, 1, 1, 0, {"staging.stg_orders": HOSTILE})
+            spent = {"dbt": 0.5, "publish": 0.2}
+            summary = RunSummary(
+                ledger.commits.last(),
+                1,
+                1,
+                1,
+                0,
+                {MODEL: HOSTILE},
+                spent,
+                model_seconds={MODEL: 0.4},
+            )
             ledger.runs.record(time.time(), 1.0, 0, summary)
 
 
@@ -129,6 +151,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     write_json(paths.root / "failures.json", {"unique": asdict(failing)})
     write_json(paths.lineage, {"staging.stg_orders": ["raw.orders"]})
+    described = ModelDocs(HOSTILE, {"order_id": HOSTILE}, ("order_id",))
+    reader = Exposure(
+        "sheet", HOSTILE, "dashboard", HOSTILE, "Ana", "javascript:alert(1)", (MODEL,)
+    )
+    keep_docs(paths, ProjectDocs({MODEL: described}, (reader,)))
     server = uvicorn.Server(
         uvicorn.Config(create_app(config, access), port=port, log_level="error")
     )
@@ -175,7 +202,7 @@ def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
             assert "unsafe" not in answer.headers["content-security-policy"]
             assert page.title() != "owned"
             page.screenshot(path=tmp_path / f"{name.replace('/', '-')}-{width}.png")
-            if name in ("trust", "runs", "dead-letters/shop.orders"):
+            if name in ("trust", "runs", "tables", f"models/{MODEL}", "dead-letters/shop.orders"):
                 assert "<script>document.title" in page.inner_text("main"), "shown as text"
             assert "\x1b" not in page.inner_text("main"), name
         context.close()
@@ -187,6 +214,29 @@ def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
             assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == [], name
         audited.close()
     assert said == [], "no console message"
+
+
+def test_lineage_docs_and_exposures_are_those_of_the_project(served: Served) -> None:
+    bearer = {"authorization": f"Bearer {served.access.token}"}
+
+    def ask(path: str) -> Any:
+        return requests.get(f"{served.address}/{path}", headers=bearer, timeout=30)
+
+    [model] = ask("api/models").json()
+    assert (model["model"], model["reads"]) == (MODEL, ["raw.orders"])
+    assert model["docs"]["columns"] == {"order_id": HOSTILE} and model["exposures"] == [HOSTILE]
+    [reader] = ask("api/exposures").json()
+    assert reader["reads"] == [MODEL]
+    page = ask("tables").text
+    assert f'href="/models/{MODEL}"' in page and "javascript:" not in page, "no link to a script"
+    assert 'href="/tables/shop.orders"' in ask(f"models/{MODEL}").text
+    assert ask("models/consume.none").status_code == 404
+
+
+def test_cycles_are_drawn_by_step_and_a_failed_one_is_marked(served: Served) -> None:
+    page = requests.get(f"{served.address}/runs", cookies=served.cookie, timeout=30).text
+    assert "1 models, 1 tests, 1 failed" in page
+    assert 'class="step0"' in page and 'class="mark"' in page and f"<li>{MODEL} " in page
 
 
 @needs_browser

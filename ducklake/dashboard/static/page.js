@@ -30,6 +30,9 @@ async function redraw() {
   const focused = document.activeElement && document.activeElement.getAttribute("href");
   const before = [...document.querySelectorAll("main [data-keep]")];
   [...next.querySelectorAll("[data-keep]")].forEach((place, at) => before[at] && place.replaceWith(before[at]));
+  const opened = [...document.querySelectorAll("main details")].map((one) => one.open);
+  const details = [...next.querySelectorAll("details")];
+  if (details.length === opened.length) details.forEach((one, at) => { one.open = opened[at]; });
   const scrolled = [...document.querySelectorAll("main .scroll")].map((one) => one.scrollLeft);
   $("main").replaceChildren(...next.childNodes);
   document.querySelectorAll("main .scroll").forEach((one, at) => { one.scrollLeft = scrolled[at] || 0; });
