@@ -20,6 +20,7 @@ from lake.config import (
     SftpConnection,
     Source,
 )
+from lake.installation import PROJECT, is_installed
 from producers.connections import connect
 from producers.http.connection import RestConnection
 from producers.registry import connector_class
@@ -130,7 +131,9 @@ def _mysql(config: Config, part: str, there: MysqlConnection, embedded: bool) ->
     secret = config.stack_dir / "mysql" / "client.cnf"
     if shutil.which("mysql"):
         return ConnectionHint(part, _command("mysql", f"--defaults-file={secret}", there.database))
-    ask = _command(sys.executable, "-m", "stack.mysql_shell", secret, there.database, "SHOW TABLES")
+    path = {"PYTHONPATH": PROJECT} if is_installed() else {}
+    shell = (sys.executable, "-m", "stack.mysql_shell", secret, there.database, "SHOW TABLES")
+    ask = _command(*shell, **path)
     return ConnectionHint(part, ask, "no `mysql` program is installed here")
 
 

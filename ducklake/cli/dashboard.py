@@ -10,6 +10,7 @@ import threading
 from ducklake.cli.output import note
 from lake.config import Config
 from lake.errors import ConfigError, StackError
+from lake.installation import install_extra
 from lake.processes.heartbeat import Heartbeat
 from lake.storage.paths import LakePaths
 
@@ -46,7 +47,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"The page needs the Python package {error.name}.",
-            "Install it with `pip install -e '.[dashboard]'`.",
+            f"Install it with `{install_extra('dashboard')}`.",
         ) from None
 
     os.nice(max(0, NICENESS - os.nice(0)))

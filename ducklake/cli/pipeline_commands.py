@@ -18,6 +18,7 @@ from ducklake.cli.signals import stop_on_signals
 from ducklake.supervision.beating import beating
 from lake.config import load_config
 from lake.errors import ConfigError
+from lake.installation import install_extra
 from techstore.public_apis import use_public_apis
 
 
@@ -80,7 +81,7 @@ def live(config: ConfigOption = None) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"The live figures need the Python package {error.name}.",
-            "Install it with `pip install -e '.[live]'`.",
+            f"Install it with `{install_extra('live')}`.",
         ) from None
 
     stop = stop_on_signals()

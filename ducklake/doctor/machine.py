@@ -15,6 +15,7 @@ from ducklake.doctor.findings import NOTE, Finding, well, wrong
 from ducklake.supervision.freshness import can_be_read
 from lake.config import Config
 from lake.errors import DuckLakeError
+from lake.installation import install_extra
 from lake.ledger import LedgerReader
 from lake.storage.paths import LakePaths
 from producers.registry import embedded_services
@@ -115,7 +116,7 @@ def _ledger(config: Config) -> Iterator[Finding]:
 
 
 def _java() -> Iterator[Finding]:
-    remedy = "pip install -e '.[stack]'"
+    remedy = install_extra("stack")
     try:
         java = Tools.locate().java
         done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30)

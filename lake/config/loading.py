@@ -39,7 +39,8 @@ def find_config(start: Path | None = None) -> Path:
         if (folder / CONFIG_NAME).is_file():
             return folder / CONFIG_NAME
     raise ConfigError(
-        f"No {CONFIG_NAME} in {here} or above.", "Name one with --config or DUCKLAKE_CONFIG."
+        f"No {CONFIG_NAME} in {here} or above.",
+        "Make one with `ducklake init`, or name one with --config or DUCKLAKE_CONFIG.",
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from lake.config import Section
 from lake.errors import SourceError
+from lake.installation import install_extra
 
 
 class DltOptions(Section):
@@ -67,7 +68,7 @@ def load(target: str) -> Any:
         if package in ("dlt", "sqlalchemy"):
             raise SourceError(
                 f"Sources of dlt need the Python package {package}, which is not installed.",
-                "Run `make install`, or: pip install -e '.[dlt]'",
+                f"Run: {install_extra('dlt')}",
             ) from None
         raise SourceError(f"{target}: no module {error.name!r}.", "Is it on PYTHONPATH?") from None
     except Exception as error:  # whatever somebody's module raises while it is imported
