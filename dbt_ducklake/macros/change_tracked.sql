@@ -78,7 +78,7 @@
             "A model that is change_tracked needs a key: name its columns in `meta.primary_key`."
         ) -%}
     {%- endif -%}
-    {{ return(dbt_ducklake.as_list(key)) }}
+    {{ return(dbt_ducklake.names(key)) }}
 {%- endmacro %}
 
 
@@ -166,7 +166,7 @@
 -#}
 {% macro script(target, sql) -%}
     {%- set key = dbt_ducklake.key_columns() -%}
-    {%- set group_by = dbt_ducklake.as_list(config.get('group_by') or key) -%}
+    {%- set group_by = dbt_ducklake.names(config.get('group_by') or key) -%}
     {%- set touched = dbt_ducklake.marked(sql, 'touched') -%}
     {%- set versions = dbt_ducklake.marked(sql, 'versions') -%}
     {%- set log = dbt_ducklake.change_log(target) -%}
@@ -325,10 +325,10 @@
 
 {#- New records that are newer than the version the model has, by key: `ducklake_newer`. -#}
 {% macro take_newer(versions, key) -%}
-    {%- set name, columns = versions.split('|') -%}
+    {%- set name, columns = versions.split('|', 1) -%}
     {%- set schema, table = name.split('.', 1) -%}
     {%- set source = api.Relation.create(schema='raw_new', identifier=table) -%}
-    {%- set columns = modules.re.split('\\s*,\\s*', columns.strip()) -%}
+    {%- set columns = dbt_ducklake.terms(columns) -%}
     {%- if columns != key -%}
         {%- do exceptions.raise_compiler_error(
             "Its key is " ~ key | join(', ') ~ ", and it reads the latest versions by "
@@ -374,7 +374,7 @@
 
 
 {% macro keep_all_positions(versions, key) -%}
-    {%- set name, columns = versions.split('|') -%}
+    {%- set name, columns = versions.split('|', 1) -%}
     {%- set schema, table = name.split('.', 1) -%}
     {%- set source = api.Relation.create(schema=schema, identifier=table) -%}
     {%- set emptied = dbt_ducklake.emptied_table(this) -%}

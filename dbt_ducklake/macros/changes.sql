@@ -52,7 +52,7 @@ ducklake:end*/
         select before.*
         from {{ relation }} as before
         semi join ducklake_touched as touched_groups
-            on {% for column in dbt_ducklake.as_list(columns) -%}
+            on {% for column in dbt_ducklake.names(columns) -%}
                 touched_groups.k{{ loop.index }} {{ dbt_ducklake.equals() }} before.{{ column }}
                 {%- if not loop.last %} and {% endif %}
             {%- endfor %}

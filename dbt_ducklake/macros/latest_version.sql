@@ -19,7 +19,7 @@
 -#}
 {% macro latest_version(relation, key) -%}
     {%- if dbt_ducklake.reads_versions(relation) -%}
-/*ducklake:versions {{ relation.schema }}.{{ relation.identifier }}|{{ key }} ducklake:end*/
+/*ducklake:versions {{ relation.schema }}.{{ relation.identifier }}|{{ dbt_ducklake.terms(key) | join(', ') }} ducklake:end*/
     {%- endif %}
     {%- if dbt_ducklake.reads_versions(relation) and not dbt_ducklake.builds_whole() %}
     select * from ducklake_newer where not _is_deleted
@@ -53,6 +53,7 @@
     which the model keeps them.
 -#}
 {% macro newest_versions(relation, key, emptied=none) -%}
+    {%- set key = dbt_ducklake.terms(key) | join(', ') -%}
     {{ return(adapter.dispatch('newest_versions', 'dbt_ducklake')(relation, key, emptied)) }}
 {%- endmacro %}
 

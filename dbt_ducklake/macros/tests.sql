@@ -105,7 +105,7 @@
         {%- set node = graph.nodes[unique_id] -%}
         {%- if node.schema == relation.schema and node.alias == relation.identifier
             and node.config.materialized == 'change_tracked' -%}
-            {{ return(dbt_ducklake.as_list(
+            {{ return(dbt_ducklake.names(
                 node.config.get('unique_key') or node.config.get('meta', {}).get('primary_key') or []
             )) }}
         {%- endif -%}
@@ -118,7 +118,7 @@
 {% macro rows_like(relation, changed, columns) -%}
     {%- set parts = [] -%}
     {%- set equals = '=' if columns | length == 1 else 'is not distinct from' -%}
-    {%- for column in columns -%}
+    {%- for column in dbt_ducklake.terms(columns) -%}
         {%- do parts.append('changed.' ~ column ~ ' ' ~ equals ~ ' whole.' ~ column) -%}
     {%- endfor -%}
     {{ return(
@@ -135,12 +135,13 @@
 -#}
 {% macro rows_related(relation, key, changed) -%}
     {%- set test, lost, keys = model.test_metadata, [], [] -%}
+    {%- set field, column_name = dbt_ducklake.terms([test.kwargs.field, test.kwargs.column_name]) -%}
     {%- for other in dbt_ducklake.referred_to(relation) if other.schema != 'raw' -%}
         {%- set tested = dbt_ducklake.tested_since(other) -%}
         {%- if tested is none or not dbt_ducklake.key_of(other) -%}{{ return('') }}{%- endif -%}
         {%- do lost.append(
-            'select ' ~ test.kwargs.field ~ ' from ' ~ dbt_ducklake.change_log(other)
-            ~ ' where _cycle > ' ~ tested ~ ' group by ' ~ test.kwargs.field
+            'select ' ~ field ~ ' from ' ~ dbt_ducklake.change_log(other)
+            ~ ' where _cycle > ' ~ tested ~ ' group by ' ~ field
             ~ " having max(_cycle) filter (where _image = 'old')"
             ~ " > coalesce(max(_cycle) filter (where _image = 'new'), -1)"
         ) -%}
@@ -153,7 +154,7 @@
     {{ return(
         '(select * from ' ~ changed ~ ' union all by name select referring.* from ' ~ relation
         ~ ' as referring semi join (' ~ lost | join(' union all ') ~ ') as lost on lost.'
-        ~ test.kwargs.field ~ ' = referring.' ~ test.kwargs.column_name
+        ~ field ~ ' = referring.' ~ column_name
         ~ (others if keys else '') ~ ')'
     ) }}
 {%- endmacro %}
@@ -183,7 +184,7 @@
 -#}
 {% macro tested_like(relation, column, changed) -%}
     {%- if not dbt_ducklake.reads_state() -%}{{ return(relation) }}{%- endif -%}
-    {%- set parts = [] -%}
+    {%- set parts, column = [], dbt_ducklake.terms([column])[0] -%}
     {%- for each in changed -%}
         {%- set tested = dbt_ducklake.tested_since(each) -%}
         {%- if tested is none -%}{{ return(relation) }}{%- endif -%}

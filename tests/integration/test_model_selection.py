@@ -23,7 +23,7 @@ from batcher.duckdb_copy import copy_published
 from batcher.failures import failures, keep_failures
 from batcher.model_build import BuildResult, ModelBuild
 from batcher.publish import Publisher
-from benchmarks.shop_lake import ShopLake
+from benchmarks.shop_lake import COLUMNS, ShopLake
 from lake.errors import BatchError
 from lake.storage.sql import literal
 
@@ -336,6 +336,68 @@ def test_an_edited_test_of_a_source_reads_all_of_raw(shop: SmallShop) -> None:
         assert result.plan.why["staging.stg_orders"] == "tests changed"
         assert result.outcome.warned == 1
     assert shop.cycle().outcome.warned == 0
+
+
+NAMED_LIKE_SQL = {
+    "lines.sql": """
+{{ config(materialized='change_tracked', meta={'primary_key': ['order', 'línea no']}) }}
+select "order", "línea no", "group", "from"
+from ({{ dbt_ducklake.latest_version(source('raw', 'customers'), 'order, "línea no"') }}) as source
+""",
+    "by_group.sql": """
+{{ config(materialized='change_tracked', meta={'primary_key': ['group']}) }}
+{% call dbt_ducklake.touched() %}
+select "group" from {{ dbt_ducklake.changes(ref('lines')) }}
+{% endcall %}
+select "group", count(*) as lines
+from {{ dbt_ducklake.touched_rows(ref('lines'), 'group') }}
+group by "group"
+""",
+    "lines.yml": """
+sources: [{name: raw, schema: raw, tables: [{name: customers}]}]
+models:
+  - name: lines
+    columns:
+      - name: group
+        quote: true
+        data_tests:
+          - not_null
+          - relationships: {arguments: {to: ref('by_group'), field: '"group"'}}
+      - name: from
+        quote: true
+        data_tests: [unique]
+  - name: by_group
+    columns: [{name: group, quote: true, data_tests: [unique]}]
+""",
+}
+
+
+def test_columns_may_be_called_as_words_of_sql_are(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {"order": "INTEGER", "línea no": "INTEGER", "group": "INTEGER", "from": "VARCHAR"}
+    monkeypatch.setitem(COLUMNS, "customers", columns)
+
+    def lines(op: str, *rows: tuple[int, int, int | str, str]) -> None:
+        values = ", ".join(f"({a}, {b}, {c}, '{d}')" for a, b, c, d in rows)
+        named = ", ".join(f'"{name}"' for name in columns)
+        shop.lake.commit("customers", f"SELECT * FROM (VALUES {values}) v({named})", op)
+
+    with written({shop.models / name: text for name, text in NAMED_LIKE_SQL.items()}):
+        lines("c", (1, 1, 7, "a"), (1, 2, 7, "b"), (2, 1, 8, "c"))
+        assert not shop.cycle().outcome.held_back
+        lines("u", (1, 2, 8, "b"))
+        lines("d", (2, 1, 8, "c"))
+        result = shop.cycle()
+        assert not result.outcome.held_back and not result.outcome.failures
+        assert shop.published("by_group") == [(7, 1), (8, 1)]
+        lines("u", (1, 1, "NULL", "b"))
+        failed = {failure.name for failure in shop.cycle().outcome.failures}
+        assert len(failed) == 2, failed  # not_null of "group", unique of "from"
+        lines("u", (1, 1, 9, "a"))
+        assert not shop.cycle().outcome.held_back
+        assert shop.published("by_group") == [(8, 1), (9, 1)]
+    shop.cycle()
 
 
 REFERRED = """
