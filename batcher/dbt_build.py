@@ -75,7 +75,7 @@ class DbtProject:
         files = _files(self._project, self._packages)
         if self._graph is None or self._graph[0] != files:
             self._manifest = self._invoke("parse")
-            self._graph = files, model_graph(self._manifest, self._project)
+            self._graph = files, model_graph(self._manifest, self._project, self._packages)
             self._tests = self._scripts = None
         return self._graph[1]
 

@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from batcher.description import ModelDescription
+from batcher.project_basis import environment_of, project_basis
 from batcher.project_docs import NO_DOCS, ProjectDocs, project_docs
 
 TRACKED = "change_tracked"
@@ -113,15 +112,15 @@ class ModelGraph:
         return {model.relation: model for model in self.models}
 
 
-def model_graph(manifest: Any, project: Path) -> ModelGraph:
+def model_graph(manifest: Any, project: Path, packages: Path) -> ModelGraph:
     """Read dbt's manifest.
 
     Args:
         manifest: What `dbtRunner` returns for `parse`.
         project: The project's folder.
+        packages: Where its packages are installed.
     """
-    about = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
-    reading = _Reading(manifest, json.dumps(about, default=str, sort_keys=True))
+    reading = _Reading(manifest, project_basis(project, packages))
     found = {unique_id: reading.model(unique_id) for unique_id in reading.models}
     names = {
         source.identifier: f"source:{source.source_name}.{source.name}"
@@ -209,7 +208,7 @@ class _Reading:
         if not node.config.contract.enforced:
             types = []
         rows = [seed.checksum.checksum for seed in seeds]
-        about = [self._basis, code, config, types, rows]
+        about = [self._basis, code, environment_of(code), config, types, rows]
         return _fingerprint([json.dumps(about, default=str, sort_keys=True)])
 
 
@@ -236,7 +235,8 @@ def _data_tests(manifest: Any, basis: str) -> Mapping[str, list[str]]:
             macros = _macros_of(manifest, node.depends_on.macros)
             generic = getattr(node, "test_metadata", None)
             asked = None if generic is None else generic.to_dict()
-            about = [basis, unique_id, node.raw_code, asked, macros, node.config.to_dict()]
+            told = environment_of([node.raw_code, *macros.values()])
+            about = [basis, unique_id, node.raw_code, asked, macros, told, node.config.to_dict()]
             for read in node.depends_on.nodes:
                 found[read].append(json.dumps(about, default=str, sort_keys=True))
     return found

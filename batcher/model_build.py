@@ -142,7 +142,7 @@ class ModelBuild:
         if tests_all:
             models = {name: after_full_tests(model) for name, model in models.items()}
         tested_at = time.time() if tests_all else state.full_tests_at
-        failing = failing_after(found, state.failing)
+        failing = failing_after(found, state.failing, self._dbt.nodes)
         after = WarehouseState(state.number + 1, models, tested_at, failing)
         return BuildResult(state.number, plan, outcome, graph, after, day, tests_all, rows, names)
 

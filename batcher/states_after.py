@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 from batcher.data_tests import FAIL, PASS, TestResult
@@ -21,7 +21,9 @@ def after_full_tests(model: ModelState) -> ModelState:
     return model if model.failure is None else replace(model, tested=-1)
 
 
-def failing_after(found: Iterable[TestResult], before: Mapping[str, float]) -> dict[str, float]:
+def failing_after(
+    found: Iterable[TestResult], before: Mapping[str, float], known: Container[str]
+) -> dict[str, float]:
     """The tests that have found something in rows which need not be new when they are asked again.
 
     What a test of raw, or one that only warns, has found does not keep its rows among those that
@@ -30,8 +32,9 @@ def failing_after(found: Iterable[TestResult], before: Mapping[str, float]) -> d
     Args:
         found: What the tests of a cycle came to.
         before: The tests of which that was true before it.
+        known: Unique ids of the project's tests: one that was removed is forgotten.
     """
-    after = dict(before)
+    after = {name: seconds for name, seconds in before.items() if name in known}
     for result in found:
         test = result.test
         if not result.is_settled:

@@ -135,7 +135,7 @@
 -#}
 {% macro rows_related(relation, key, changed) -%}
     {%- set test, lost, keys = model.test_metadata, [], [] -%}
-    {%- set field, column_name = dbt_ducklake.terms([test.kwargs.field, test.kwargs.column_name]) -%}
+    {%- set own, field = dbt_ducklake.terms([test.kwargs.column_name, test.kwargs.field]) -%}
     {%- for other in dbt_ducklake.referred_to(relation) if other.schema != 'raw' -%}
         {%- set tested = dbt_ducklake.tested_since(other) -%}
         {%- if tested is none or not dbt_ducklake.key_of(other) -%}{{ return('') }}{%- endif -%}
@@ -154,7 +154,7 @@
     {{ return(
         '(select * from ' ~ changed ~ ' union all by name select referring.* from ' ~ relation
         ~ ' as referring semi join (' ~ lost | join(' union all ') ~ ') as lost on lost.'
-        ~ field ~ ' = referring.' ~ column_name
+        ~ field ~ ' = referring.' ~ own
         ~ (others if keys else '') ~ ')'
     ) }}
 {%- endmacro %}

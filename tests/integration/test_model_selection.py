@@ -900,6 +900,44 @@ def test_an_edited_package_is_noticed_where_it_is_a_link(shop: SmallShop) -> Non
         shop.cycle()
 
 
+def test_variables_of_packages_and_of_the_environment_are_part_of_a_model(
+    shop: SmallShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read as the batch starts; of a package, at once."""
+    package = shop.lake.config.dbt_project.parent / "dbt_ducklake" / "dbt_project.yml"
+    with restored(package) as text:
+        package.write_text(text + "vars: {most: 7}\n")
+        assert {"stg_orders", "by_customer"} <= shop.built()
+    assert {"stg_orders", "by_customer"} <= shop.built()
+    model = shop.models / "told.sql"
+    sql = (
+        "{{ config(materialized='table') }} select '{{ env_var('SHOP_REGION', 'sur') }}' as region"
+    )
+    with written({model: sql}):
+        assert shop.built() == {"told"}
+        monkeypatch.setenv("SHOP_REGION", "norte")
+        started, shop.dbt = shop.build, DbtProject(shop.lake.config)
+        try:
+            shop.build = ModelBuild(shop.lake.config, shop.lake.ledger, shop.dbt)
+            assert shop.built() == {"told"}
+            assert shop.published("told")[0][0] == "norte"
+            assert shop.built() == set()
+        finally:
+            shop.build = started
+    monkeypatch.delenv("SHOP_REGION")
+    shop.cycle()
+
+
+def test_a_failing_test_that_is_removed_is_forgotten(shop: SmallShop) -> None:
+    about = shop.models / "schema.yml"
+    tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
+    tested += "{values: [1], quote: false}, config: {severity: warn}}}]}]}"
+    with restored(about) as text:
+        about.write_text(text.replace("{name: orders}", tested))
+        assert shop.cycle().state.failing
+    assert not shop.cycle().state.failing
+
+
 def test_a_package_of_an_earlier_release_is_installed_anew(shop: SmallShop) -> None:
     installed = shop.lake.ledger.paths.root / "work" / "dbt_packages" / "dbt_ducklake"
     package = installed.resolve()
