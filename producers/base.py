@@ -223,6 +223,14 @@ class Connector(ABC):
         """Whether everything that the source held at the last poll is in Kafka."""
         return True
 
+    def progress(self) -> Mapping[str, Any]:
+        """Figures that say how far the source is, for those who watch; plain values.
+
+        `binlog_behind_s`: seconds that a change has waited in a log. `snapshot`: table to its rows,
+        while the tables are read for the first time.
+        """
+        return {}
+
     def table_states(self) -> Sequence[TableState]:
         """The tables of which not all is well, as of the last poll."""
         return ()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 import structlog
 
@@ -79,6 +80,7 @@ class SourceLoop:
         self._writer: TransactionalWriter | None = None
         self._backoff = Backoff(RETRY_SECONDS, MOST_SECONDS)
         self._error: DuckLakeError | None = None  # of the last try
+        self._progress_told: Mapping[str, Any] = {}
         self._told_tables: frozenset[str] = frozenset()
         self._troubled: frozenset[str] = frozenset()
 
@@ -109,6 +111,7 @@ class SourceLoop:
             self._writer = self._open_writer()
         self._write_batches(source, stop)
         states = source.table_states()
+        self._progress_told = source.progress()
         self._tell_tables(states)
         self._tell_troubles(source)
         if once:
@@ -196,7 +199,8 @@ class SourceLoop:
         if not state:  # one that is being asked again has not answered yet
             state = _state(error)
         reason, remedy = (error.what, error.remedy) if error else ("", "")
-        part = Part("source", state, 0.0, reason, remedy, next_attempt, within=within)
+        told = self._progress_told
+        part = Part("source", state, 0.0, reason, remedy, next_attempt, 0.0, within, told)
         self._heartbeat.part(self.name, part)
 
     def _tell_tables(self, states: Sequence[TableState]) -> None:

@@ -35,6 +35,9 @@ def backfill(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Return once the request is stored.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read again, without asking for it.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +48,9 @@ def backfill(
     """
     from ducklake.cli import connectors
 
-    if reset:
+    if dry_run:
+        connectors.show_plan(config, table, where, (first, last), reset, as_json)
+    elif reset:
         connectors.reset(config, table, not no_wait, as_json)
     else:
         connectors.backfill(config, table, where, (first, last), not no_wait, as_json)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from ducklake.cli import backfill_plan
 from ducklake.cli.configuration import load_checked
 from ducklake.cli.file_tables import is_file_source, request_backfill
 from ducklake.cli.output import note
@@ -78,6 +79,24 @@ def backfill(
             _print_result(source, request, Phase.WAITING, 0, 0.0, as_json)
     finally:
         source.close()
+
+
+def show_plan(
+    path: Path | None, topic: str, where: str, days: Days, is_reset: bool, as_json: bool
+) -> None:
+    """Say what a backfill would read again, and ask for nothing.
+
+    Raises:
+        ConfigError: There is no such table, or it takes no such limit.
+        SourceError: MySQL refuses the condition.
+        ServiceUnreachable: The source does not answer.
+    """
+    if is_reset:
+        raise ConfigError(
+            "--dry-run and --reset do not go together.", "Without --reset it says what is read."
+        )
+    settings = load_checked(path, [topic.partition(".")[0]])
+    backfill_plan.show_plan(settings, topic, where, days, as_json)
 
 
 def reset(path: Path | None, name: str, wait: bool, as_json: bool) -> None:

@@ -200,20 +200,41 @@ def _print_files(read: RedrivenFiles) -> None:
         )
 
 
-def drop(config: Config, words: Iterable[str], yes: bool) -> None:
+def drop(
+    config: Config, words: Iterable[str], yes: bool, as_json: bool = False, dry_run: bool = False
+) -> None:
     """Count dead letters no longer, and remove their bytes.
+
+    Args:
+        config: The configuration.
+        words: Tables, or addresses; none: all dead letters.
+        yes: Ask nobody.
+        as_json: Print one line of JSON.
+        dry_run: Only count them.
 
     Raises:
         ConfigError: There is no such table or dead letter.
     """
+    if dry_run:
+        with open_lake(config, for_writing=False) as reading:
+            entries = meant(config, reading.ledger, list(words))
+    else:
+        entries = _dropped(config, list(words), yes)
+    if as_json:
+        print(json.dumps({"dropped": len(entries)}))
+    elif not entries:
+        print("There are no dead letters.")
+    else:
+        print(f"{len(entries):,} dead letters {'would be ' if dry_run else ''}dropped")
+
+
+def _dropped(config: Config, words: list[str], yes: bool) -> list[DeadLetterEntry]:
     with open_lake(config, for_writing=True) as lake:
-        entries = meant(config, lake.ledger, list(words))
-        if not entries:
-            print("There are no dead letters.")
-            return
-        if not yes:
+        entries = meant(config, lake.ledger, words)
+        if entries and not yes:
             typer.confirm(
                 f"Drop {len(entries):,} dead letters for good? Their bytes are removed.", abort=True
             )
-        lake.ledger.dead_letters.drop(entries, lake.session.id)
-    print(f"{len(entries):,} dead letters dropped")
+        if entries:
+            lake.ledger.dead_letters.drop(entries, lake.session.id)
+    return entries

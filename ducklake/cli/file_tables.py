@@ -100,6 +100,22 @@ def _of_file(file: Path) -> Preview:
         return preview(file.name, content, file.stat().st_size, spec, guess=True)
 
 
+def matching(config: Config, topic: str) -> list[str]:
+    """The files that a table has now.
+
+    Raises:
+        ConfigError: There is no such table of files.
+        SourceError: The folder cannot be read.
+    """
+    name, table = _split(config, topic)
+    pattern = config.settings.sources[name].tables[table].file or ""
+    try:
+        with _source(config, name).open_folder() as folder:
+            return list(matching_files(folder, pattern))
+    except FileUnavailable as error:
+        raise SourceError(f"{topic}: {error.what}.", error.remedy) from None
+
+
 def _of_table(path: Path | None, topic: str) -> Preview:
     if "." not in topic or "/" in topic:
         raise ConfigError(f"There is no file {topic!r}.", "Name a file, or a table: SOURCE.TABLE.")

@@ -180,11 +180,15 @@ def drop_dead_letters(
     ] = None,
     config: ConfigOption = None,
     yes: YesOption = False,
+    as_json: JsonOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be dropped, without writing.")
+    ] = False,
 ) -> None:
     """Drop dead letters for good: they are no longer counted, and their bytes are removed."""
     from ducklake.cli import dead_letters
 
-    dead_letters.drop(load_config(config), what or [], yes)
+    dead_letters.drop(load_config(config), what or [], yes, as_json, dry_run)
 
 
 def rebuild_ledger(

@@ -44,21 +44,10 @@ def refuse_days(topic: str, days: Days) -> None:
         )
 
 
-def request_rest_backfill(
-    config: Config,
-    topic: str,
-    where: str,
-    days: Days,
-    as_json: bool,
-) -> None:
-    """Have an API asked again for a table, by the producers that run or start next.
-
-    Args:
-        config: The configuration.
-        topic: The table, as `SOURCE.TABLE`.
-        where: A condition, which an API does not have.
-        days: The first and the last day; None for the beginning and the end.
-        as_json: Whether the result is one line of JSON.
+def checked_days(
+    config: Config, topic: str, where: str, days: Days
+) -> tuple[date | None, date | None]:
+    """The days for which a table of an API is asked again.
 
     Raises:
         ConfigError: There is no such table, or nothing says which of its records are of a day.
@@ -85,6 +74,30 @@ def request_rest_backfill(
             f"Nothing says which records of {topic} are of a day.",
             "Set `date_column` in its options, or leave out --from and --to.",
         )
+    return first, last
+
+
+def request_rest_backfill(
+    config: Config,
+    topic: str,
+    where: str,
+    days: Days,
+    as_json: bool,
+) -> None:
+    """Have an API asked again for a table, by the producers that run or start next.
+
+    Args:
+        config: The configuration.
+        topic: The table, as `SOURCE.TABLE`.
+        where: A condition, which an API does not have.
+        days: The first and the last day; None for the beginning and the end.
+        as_json: Whether the result is one line of JSON.
+
+    Raises:
+        ConfigError: There is no such table, or nothing says which of its records are of a day.
+    """
+    first, last = checked_days(config, topic, where, days)
+    name, _, table = topic.partition(".")
     made = request_backfill(config, name, table, first, last)
     if as_json:
         span = {"from": _iso(first), "to": _iso(last)}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
 
 from batcher.failures import Failure
 from batcher.project_docs import Exposure
-from ducklake.dashboard.access import COOKIE
-from ducklake.dashboard.redriving import redrive
+from ducklake.dashboard.actions import Body, action_routes
 from ducklake.dashboard.sql_box import MOST_CHARACTERS, query
 from ducklake.monitoring.cycles import CycleView, cycles
 from ducklake.monitoring.dead_letters import (
@@ -29,6 +27,7 @@ from ducklake.monitoring.dead_letters import (
 from ducklake.monitoring.flow import TableFlow
 from ducklake.monitoring.models import ModelView, exposures, model_views
 from ducklake.monitoring.observation import opened_ledger
+from ducklake.monitoring.pipeline import Pipeline
 from ducklake.monitoring.tables import TableDetail, TableStorage, table_detail, table_storage
 from lake.storage.paths import LakePaths
 
@@ -50,30 +49,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Login(_Body):
-    """The token, once; a cookie stands for it from then on."""
-
-    token: Annotated[str, Field(max_length=1000)]
-
-
-class SqlQuery(_Body):
+class SqlQuery(Body):
     """One SELECT over the published file."""
 
     sql: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
     format: Literal["json", "csv", "parquet"] = "json"
-
-
-class RedriveWish(_Body):
-    """Which dead letters to decode again: tables or addresses."""
-
-    what: Annotated[
-        list[Annotated[str, Field(max_length=400)]], Field(min_length=1, max_length=500)
-    ]
-    dry_run: bool = True
 
 
 class State(BaseModel):
@@ -102,7 +82,7 @@ def api_routes(shared: Dashboard) -> APIRouter:
     _ledger(router, shared)
     _letters(router, shared)
     _events(router, shared)
-    _changing(router, shared)
+    action_routes(router, shared)
     return router
 
 
@@ -134,6 +114,10 @@ def _reading(router: APIRouter, shared: Dashboard) -> None:
     @router.get("/api/flow", summary="The way of each table, and its lag over the last hour")
     def flow() -> tuple[TableFlow, ...]:
         return shared.watcher.latest().flows
+
+    @router.get("/api/pipeline", summary="Speed and lag at each hop, and snapshots with their ETA")
+    def whole() -> Pipeline | None:
+        return shared.watcher.latest().pipeline
 
     @router.get("/api/live", summary="The live figures: the last minutes, and today")
     def live_figures() -> LiveFigures:
@@ -235,25 +219,6 @@ async def _changes(request: Request, shared: Dashboard) -> AsyncIterator[str]:
             yield ": still here\n\n"
         await asyncio.sleep(EVENT_SECONDS)
         quiet += EVENT_SECONDS
-
-
-def _changing(router: APIRouter, shared: Dashboard) -> None:
-    access = shared.access
-
-    @router.post("/api/login", summary="Give the token, get a cookie")
-    async def login(wish: Login) -> JSONResponse:
-        if not access.is_token(wish.token):
-            await asyncio.sleep(0.2 + secrets.randbelow(100) / 1000)
-            raise HTTPException(401, "That is not the token.")
-        response = JSONResponse({"signed_in": True})
-        response.set_cookie(COOKIE, access.cookie, httponly=True, samesite="strict", path="/")
-        return response
-
-    @router.post("/api/dead-letters/redrive", summary="Decode dead letters again")
-    def again(request: Request, wish: RedriveWish) -> dict[str, Any]:
-        if not access.may_change(request):
-            raise HTTPException(403, "Sign in with the token first.")
-        return redrive(shared.config, wish.what, wish.dry_run)
 
 
 def _missing(what: str) -> dict[int | str, dict[str, Any]]:

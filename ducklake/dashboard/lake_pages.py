@@ -113,9 +113,11 @@ class LakePages:
         """One dead letter with its bytes."""
         with opened_ledger(self._paths) as ledger:
             found = dead_letter_content(ledger, topic, partition, offset)
-        if found is None:
-            raise HTTPException(404, "There is no such dead letter.")
-        return self._drawing.page(request, "dead-letter", content=found, table=table)
+        # no 404: whoever has it open, and redrives it, is told what became of it
+        address = f"{topic}/{partition}/{offset}"
+        return self._drawing.page(
+            request, "dead-letter", content=found, table=table, address=address
+        )
 
 
 def _steps(cycle: CycleView) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ducklake.monitoring.flow import LagHistory, TableFlow, table_flows
 from ducklake.monitoring.observation import Ends, Observation, observe, opened_ledger
+from ducklake.monitoring.pipeline import Pipeline, SnapshotClock, pipeline
 from ducklake.supervision.freshness import can_be_read
 from ducklake.supervision.kafka_ends import topic_ends
 from lake.config import Config
@@ -28,11 +29,13 @@ class Look:
         version: Another one whenever something that a page shows has changed.
         seen: The lake.
         flows: The way of each table, with its lag over the last hour.
+        pipeline: All of them together; None before there is a lake.
     """
 
     version: int
     seen: Observation
     flows: tuple[TableFlow, ...] = ()
+    pipeline: Pipeline | None = None
 
 
 class Watcher:
@@ -46,6 +49,7 @@ class Watcher:
         self._config = config
         self._paths = LakePaths(config.data_dir)
         self._history = LagHistory()
+        self._snapshots = SnapshotClock()
         self._ends: Ends = None
         self._asked = 0.0
         self._listened = 0.0
@@ -82,7 +86,8 @@ class Watcher:
             shown = (seen.commit, seen.run and seen.run.number, _without_times(seen))
             version = self._look.version + (shown != self._known)
             self._known = shown
-            self._look = Look(version, seen, flows)
+            whole = pipeline(self._config, seen, flows, self._snapshots) if flows else None
+            self._look = Look(version, seen, flows, whole)
             return self._look
 
     def _flows(self, seen: Observation) -> tuple[TableFlow, ...]:

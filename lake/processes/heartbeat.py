@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Part:
         next_attempt: When it is tried again, in seconds of the epoch.
         moved: When it last moved, by the machine's monotonic clock.
         within: Seconds after which it counts as hanging; None: never.
+        progress: Figures of its own that say how far it is; plain values.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Part:
     next_attempt: float | None = None
     moved: float = 0.0
     within: float | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
     def stalled(self) -> float | None:
         """For how many seconds it has not moved, where that is longer than its limit."""

@@ -37,6 +37,7 @@ from producers.mysql.server_checks import NOTE, server_problems
 from producers.mysql.server_state import server_state
 from producers.mysql.settings import connector_settings
 from producers.mysql.snapshot_select import SETTING, snapshot_settings
+from producers.mysql.table_sizes import estimated_rows
 from producers.mysql.tables import MysqlTable, captured, mysql_tables
 from producers.mysql.watch import ConnectorWatch
 
@@ -178,6 +179,13 @@ class MysqlCdcConnector(Connector):
         added = {s.table: s for s in self._not_added if s.table not in stopped}
         others = [state for state in checked if state.table not in added]
         return [*self._notices.states(), *others, *added.values()]
+
+    def progress(self) -> Mapping[str, Any]:
+        """How far the binlog was read; before, the rows of each table that the snapshot reads."""
+        behind = self._progress.behind()
+        if behind is not None:
+            return {"binlog_behind_s": round(behind, 1)}
+        return {"snapshot": estimated_rows(self.connection, self.followed)}
 
     def settled(self) -> bool:
         """Whether all that MySQL had committed when this was first asked is in Kafka.

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+
 from lake.config import MysqlConnection
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.query import ask, binlog_status
 from producers.mysql.server_log import check_log
+
+Place = tuple[str, int]
+"""A file of the binlog, and the position in it; later places are greater."""
+PLACES = 720
+
+
+class BinlogClock:
+    """Remembers when the binlog's end was first seen at each place: the lag in seconds follows.
+
+    An offset tells when the last change that was read happened, not for how long the next waits.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[Place, float]] = deque(maxlen=PLACES)
+
+    def behind(self, read: Place, end: Place, now: float) -> float:
+        """For how many seconds the oldest change that was not read has waited.
+
+        Args:
+            read: How far the log was read.
+            end: Where it ends now.
+            now: The time in seconds.
+        """
+        if not self._seen or self._seen[-1][0] != end:
+            self._seen.append((end, now))
+        while self._seen and self._seen[0][0] <= read:
+            self._seen.popleft()
+        return max(0.0, now - self._seen[0][1]) if self._seen and end > read else 0.0
 
 
 class DebeziumProgress:
@@ -19,6 +50,7 @@ class DebeziumProgress:
     def __init__(self, server: MysqlConnection, connect: ConnectRest) -> None:
         self._server = server
         self._connect = connect
+        self._clock = BinlogClock()
 
     def check_log(self, source: str) -> None:
         """See that the server's log continues what was read.
@@ -42,6 +74,20 @@ class DebeziumProgress:
         # MySQL itself compares the two sets of transactions.
         [whole] = ask(self._server, "SELECT GTID_SUBSET(%s, %s)", wanted, delivered)
         return bool(whole) or self._is_at_the_end()
+
+    def behind(self) -> float | None:
+        """For how many seconds a change has waited in the binlog; None before the snapshot's end.
+
+        Raises:
+            ServiceUnreachable: MySQL or Connect does not answer.
+        """
+        streaming = [o for o in self._connect.offsets() if o.get("file") and not o.get("snapshot")]
+        if not streaming:
+            return None
+        read = max((str(o["file"]), int(o.get("pos") or 0)) for o in streaming)
+        [version] = ask(self._server, "SELECT VERSION()")
+        file, position = ask(self._server, binlog_status(str(version)))[:2]
+        return self._clock.behind(read, (str(file), int(position)), time.monotonic())
 
     def _is_at_the_end(self) -> bool:
         """Whether Debezium has read the server's log to its end.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import schemathesis
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
@@ -44,6 +43,7 @@ from lake.storage.json_files import write_json
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
 from lake.storage.session import Session
+from tests.browser import chromium, needs_browser
 
 MODEL = "staging.stg_orders"
 REF, ID = TableRef("shop", "orders"), "ab" * 16
@@ -63,19 +63,6 @@ PAGES = (
     "runs",
     "dead-letters",
     "login",
-)
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
 )
 
 
@@ -174,10 +161,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @needs_browser
@@ -245,11 +230,11 @@ def test_a_page_changes_when_a_row_arrives(served: Served, browser: Browser) -> 
     page = context.new_page()
     page.goto(f"{served.address}/flow")
     page.wait_for_selector("#live:not(:empty)")
-    rows = page.locator("tbody tr td.n").first
+    rows = page.locator("#tables tbody tr td.n").first
     before = int(rows.inner_text())
     served.flush()
     page.wait_for_function(
-        "n => Number(document.querySelector('tbody tr td.n').textContent) > n", arg=before
+        "n => Number(document.querySelector('#tables tbody tr td.n').textContent) > n", arg=before
     )
     context.close()
 
@@ -265,7 +250,7 @@ def test_redriving_asks_for_the_token_and_then_says_what_happened(
     page.click("#login button")
     page.wait_for_url("**/trust")
     page.goto(f"{served.address}/dead-letters?lang=en")
-    page.click("button[data-dry]")
+    page.click('button[data-action="redrive"]')
     page.wait_for_function(
         "() => document.getElementById('outcome').textContent.length > 2", timeout=120_000
     )

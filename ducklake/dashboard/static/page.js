@@ -98,17 +98,42 @@ async function ask(format) {
   } catch (error) { place.textContent = error.message; }
 }
 
-async function redrive(button) {
-  const place = $("outcome");
+const ACTIONS = {
+  redrive: { path: "/api/dead-letters/redrive", wish: (what) => ({ what: [what] }), say: (answer, word) => [
+    ...answer.tables.map((one) => `${one.table}: ${one.rows} ${word.rows}, ${one.still_dead} ${word.dead}`),
+    ...Object.entries(answer.rejects).map(([name, count]) => `${name}: ${count} ${word.rejects}`),
+  ] },
+  drop: { path: "/api/dead-letters/drop", wish: (what) => ({ what: [what] }), say: (answer, word) => [
+    `${answer.dropped} ${answer.dry_run ? word.would : word.dropped}`,
+  ] },
+  replay: { path: "/api/replay", wish: (what) => ({ table: what }), say: (answer, word) => [
+    `${answer.table}: ${answer.compared} ${word.compared}, ${answer.missing} ${word.missing}, ${answer.filled} ${word.filled}: ${answer.exact ? word.exact : word.differs}`,
+  ] },
+  backfill: { path: "/api/backfill", wish: (what, query) => ({ table: what, where: query }), say: (answer, word) => [
+    answer.dry_run ? `${answer.table}: ${answer.count === null ? word.all : `${answer.count} ${answer.kind}`} ${word.again}` : `${answer.table}: ${word.asked}`,
+  ] },
+};
+
+// A dry run first: what it finds is shown beside the button that does it.
+async function act(button, dry) {
+  const place = $("outcome"), { action, what, label } = button.dataset;
+  const query = button.dataset.query ? $(button.dataset.query).value : "";
   button.disabled = true;
   place.textContent = "…";
   try {
-    const wish = { what: [button.dataset.redrive], dry_run: Boolean(button.dataset.dry) };
-    const answer = await (await post("/api/dead-letters/redrive", wish)).json();
-    const lines = answer.tables.map((one) => `${one.table}: ${one.rows} rows, ${one.still_dead} still dead`);
-    for (const [name, count] of Object.entries(answer.rejects)) lines.push(`${name}: ${count} rejects`);
-    place.textContent = (answer.dry_run ? "Dry run — " : "") + lines.join("; ");
-    if (!answer.dry_run) await redraw();
+    const wish = { ...ACTIONS[action].wish(what, button.dataset.asked ?? query), dry_run: dry };
+    const answer = await (await post(ACTIONS[action].path, wish)).json();
+    const said = document.createElement("p");
+    said.textContent = (dry ? `${place.dataset.dry}: ` : "") + (ACTIONS[action].say(answer, place.dataset).join("; ") || "–");
+    place.replaceChildren(said);
+    if (dry) {
+      const sure = document.createElement("button");
+      sure.type = "button";
+      sure.textContent = `${label}: ${what}`;
+      Object.assign(sure.dataset, { action, what, label, asked: query, confirm: "1" });
+      place.append(sure);
+      sure.focus({ preventScroll: true });
+    } else await redraw();
   } catch (error) {
     place.textContent = error.message;
     if (error.status === 403) location.assign("/login");
@@ -123,7 +148,7 @@ async function signIn(token) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  if (button.dataset.redrive) redrive(button);
+  if (button.dataset.action) act(button, !button.dataset.confirm);
   if (button.dataset.format) ask(button.dataset.format);
   if (button.id === "theme") {
     const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
