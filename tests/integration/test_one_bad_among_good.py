@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +18,8 @@ from typing import Any
 
 import orjson
 import psycopg2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xlwt
 import yaml
@@ -63,6 +67,26 @@ BAD_FILES = {
 }
 BAD_ROWS = b'id,word\n1,one\n2\n3,"open\n4,four\n5,\xff\n6,six\n'
 UNCALCULATED = "is a formula without a stored value"
+
+
+def binary_workbook() -> bytes:
+    """An .xlsb with the numbers 1, -1 (shown as a date) and 2 below `id`."""
+    data = workbooks.record(0, b"\0" * 17)
+    data += workbooks.record(6, b"\0" * 8 + workbooks.wide("id"))
+    for row, (style, number) in enumerate(((0, 1.0), (1, -1.0), (0, 2.0)), 1):
+        data += workbooks.record(0, struct.pack("<I", row) + b"\0" * 13)
+        data += workbooks.record(5, struct.pack("<2Id", 0, style, number))
+    return workbooks.xlsb_of(data, (4, 1), styles=workbooks.xlsb_styles(14))
+
+
+def parquet_file() -> bytes:
+    """A Parquet file with a moment in the year 300000 between two others."""
+    made = io.BytesIO()
+    moments = pa.array([0, 10**16, 0], pa.timestamp("ms", "UTC"))
+    pq.write_table(pa.table({"id": [1, 9, 2], "at": moments}), made)
+    return made.getvalue()
+
+
 ONE_BAD_ROW: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "row.json": (b'[{"id": 1}, {"id": 9, "s": "\\ud800"}, {"id": 2}]', {}, "half a character"),
     "key.json": (b'[{"id": 1}, {"id": 9, "id": 8}, {"id": 2}]', {}, "twice"),
@@ -82,6 +106,10 @@ ONE_BAD_ROW: dict[str, tuple[bytes, dict[str, Any], str]] = {
         {},
         UNCALCULATED,
     ),
+    "row.txt": (b"id,n\n1,x\n9\n2,y\n", {}, "it has 1 fields"),
+    "row.fwf": (b"idn\n 1x\n 9\xff\n 2y\n", {"widths": [2, 1]}, "not valid utf-8"),
+    "row.xlsb": (binary_workbook(), {}, "is shown as a date"),
+    "row.parquet": (parquet_file(), {}, "is out of range"),
     "row.xls": (workbooks.xls([["id"], [1], [xlwt.Formula("1+8")], [2]]), {}, UNCALCULATED),
     "row.ods": (
         workbooks.ods_of(

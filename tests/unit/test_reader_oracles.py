@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import random
 import re
 import zipfile
 from decimal import Decimal
@@ -349,26 +350,50 @@ def test_no_damage_ends_in_anything_but_rows_and_named_refusals(
         assert count(io.BytesIO(content), options) == good
 
 
-@settings(deadline=None, max_examples=8)
-@given(st.integers(0, 2**32), st.integers(1, 40))
-@pytest.mark.parametrize("suffix", [".xlsx", ".parquet"])
-def test_damaged_workbooks_and_parquet_files_are_refused_or_read(
-    suffix: str, seed: int, changes: int
-) -> None:
-    import random
+BOOK = [["id", "word", "n"], [1, "uno", 2.5], [2, None, True], [None, "ñandú", -7]]
 
-    made = io.BytesIO()
+
+def whole_file(suffix: str) -> bytes:
+    """A good file of a format that a process of its own reads."""
     if suffix == ".xlsx":
-        openpyxl.Workbook().save(made)
-    else:
+        return workbooks.xlsx_of("<row><c><v>1</v></c></row>")
+    if suffix == ".parquet":
+        made = io.BytesIO()
         pq.write_table(pa.table({"a": [1, 2, 3], "b": ["x", "y", None]}), made)
-    content, dice = bytearray(made.getvalue()), random.Random(seed)
+        return made.getvalue()
+    make = {".xls": workbooks.xls, ".xlsb": workbooks.xlsb, ".ods": workbooks.ods}[suffix]
+    return make(BOOK)
+
+
+def changed(content: bytes, dice: random.Random, changes: int) -> bytes:
+    """A few bytes are others, gone, or new; now and then the rest is cut off."""
+    found = bytearray(content)
     for _ in range(changes):
-        content[dice.randrange(len(content))] = dice.randrange(256)
+        at = dice.randrange(len(found) + 1)
+        gone = dice.choice([0, 1, 1, 1, 4, 4, len(found)])
+        found[at : at + gone] = dice.randbytes(dice.choice([0, 1, 1, 3]))
+    return bytes(found)
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 2**32), st.integers(1, 12), st.booleans())
+@pytest.mark.parametrize("suffix", [".xlsx", ".xls", ".xlsb", ".ods", ".parquet"])
+def test_damaged_workbooks_and_parquet_files_are_refused_or_read(
+    suffix: str, seed: int, changes: int, is_within: bool
+) -> None:
+    """Damage within a part of a package, too: its checksum fits then."""
+    content, dice = whole_file(suffix), random.Random(seed)
+    if is_within and suffix not in (".xls", ".parquet"):
+        with zipfile.ZipFile(io.BytesIO(content)) as package:
+            parts = {name: package.read(name) for name in package.namelist()}
+        name = dice.choice(sorted(parts))
+        content = workbooks.packed({**parts, name: changed(parts[name], dice, changes)})
+    else:
+        content = changed(content, dice, changes)
     try:
-        read(suffix, bytes(content))
+        read(suffix, content)
     except UnreadableFile as refused:
-        assert "Traceback" not in str(refused)
+        assert "Traceback" not in str(refused) and "reader failed" not in str(refused)
 
 
 def test_a_member_of_an_archive_cannot_lie_about_its_size() -> None:
