@@ -350,7 +350,7 @@ def test_no_damage_ends_in_anything_but_rows_and_named_refusals(
         assert count(io.BytesIO(content), options) == good
 
 
-BOOK = [["id", "word", "n"], [1, "uno", 2.5], [2, None, True], [None, "ñandú", -7]]
+BOOK: list[list[Any]] = [["id", "word", "n"], [1, "uno", 2.5], [2, None, True], [None, "ñandú", -7]]
 
 
 def whole_file(suffix: str) -> bytes:
