@@ -11,7 +11,7 @@ from typing import Any
 
 from lake.config import Config
 from lake.errors import StackError
-from lake.processes.child import run_to_end
+from lake.processes.child import log_limits, run_to_end
 from lake.processes.program import Program, tail
 from stack.ports import LOOPBACK
 from stack.secrets import Secrets
@@ -37,7 +37,8 @@ class Service(Program):
     """One service: how it is prepared, run, asked for its health, and reached."""
 
     def __init__(self, site: StackContext) -> None:
-        super().__init__(site.folder / self.name, site.folder / "logs" / f"{self.name}.log")
+        log = site.folder / "logs" / f"{self.name}.log"
+        super().__init__(site.folder / self.name, log, log_limits(site.config))
         self.site = site
 
     @property

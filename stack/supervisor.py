@@ -18,7 +18,7 @@ from types import FrameType
 from lake.config import Config, load_config
 from lake.errors import DuckLakeError
 from lake.processes import lock
-from lake.processes.child import CappedLog
+from lake.processes.child import CappedLog, log_limits
 from lake.processes.managed_process import RestartPolicy
 from lake.processes.status_file import StatusFile
 from lake.processes.supervisor import ProcessSupervisor
@@ -60,7 +60,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._hurry = False
         logs = config.stack_dir / "logs"
-        self._journal = CappedLog(logs / LOG)
+        self._journal = CappedLog(logs / LOG, log_limits(config))
         names = embedded_services(config)
         self._status_file = StatusFile(
             config.stack_dir / STATUS_FILE, {name: logs / f"{name}.log" for name in names}

@@ -15,7 +15,7 @@ from ducklake.supervision.stuck_writer import StuckWriterWatch
 from lake.config import Config
 from lake.errors import AlreadyRunning
 from lake.processes import lock
-from lake.processes.child import CappedLog
+from lake.processes.child import CappedLog, log_limits
 from lake.processes.heartbeat import ROLE, forget_the_dead, report_of
 from lake.processes.managed_process import RestartPolicy
 from lake.processes.program import Program, last_line
@@ -73,7 +73,7 @@ class Role(Program):
 
     def __init__(self, config: Config, name: str, arguments: tuple[str, ...]) -> None:
         paths = LakePaths(config.data_dir)
-        super().__init__(config.root, paths.logs / f"{name}.log")
+        super().__init__(config.root, paths.logs / f"{name}.log", log_limits(config))
         self.name = name
         self._config = config
         self._arguments = arguments
@@ -132,7 +132,7 @@ class RoleSupervisor:
         self._status = StatusFile(
             paths.run / f"{name}{SUPERVISOR}", {role.name: role.log for role in programs}
         )
-        self._journal = CappedLog(paths.logs / f"{name}.log")
+        self._journal = CappedLog(paths.logs / f"{name}.log", log_limits(config))
         self._processes = ProcessSupervisor(
             programs,
             self._status,

@@ -209,6 +209,13 @@ class Batch(Section):
     dbt_project: Path = Path("dbt_techstore")
 
 
+class Logs(Section):
+    """How much of each log file of a role or service is kept."""
+
+    max_mb: Positive = 10
+    keep: Annotated[int, Field(ge=1, le=100)] = 3
+
+
 class Settings(Masked, BaseSettings):
     """The file's contents; `DUCKLAKE_SECTION__KEY` in the environment overrides a key."""
 
@@ -225,6 +232,7 @@ class Settings(Masked, BaseSettings):
     sources: dict[Name, Source]
     consumer: Consumer = Consumer()
     batch: Batch = Batch()
+    logs: Logs = Logs()
     metrics: Metrics = Metrics()
     alerts: Alerts = Alerts()
     live: Live | None = None

@@ -10,28 +10,50 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from lake.storage.operations import rename
+from lake.config import Config
+from lake.storage.operations import remove_file, rename
 
 LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES = 10 * 1024 * 1024
+MOST_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How much of a log is kept.
+
+    Attributes:
+        bytes: After which the file is put aside, and a new one begins.
+        keep: Files that were put aside and are kept: `.1` is the newest of them.
+    """
+
+    bytes: int = LOG_BYTES
+    keep: int = 3
+
+
+def log_limits(config: Config) -> LogLimits:
+    """How much of each log of a lake is kept, as configured."""
+    logs = config.settings.logs
+    return LogLimits(round(logs.max_mb * 1024 * 1024), logs.keep)
 
 
 class CappedLog:
-    """A log file and the one before it (`.1`); it outlives the processes that write to it.
+    """A log file and those before it (`.1`, `.2`, …); it outlives the processes that write to it.
 
     Args:
         path: The file; opened at the first line, and appended to.
-        limit: Bytes after which it becomes the older one.
+        limits: How much is kept.
     """
 
-    def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
+    def __init__(self, path: Path, limits: LogLimits | None = None) -> None:
         self.path = path
-        self._limit = limit
+        self._limits = limits or LogLimits()
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
 
@@ -40,9 +62,9 @@ class CappedLog:
         with self._lock:
             try:
                 file = self._opened()
-                if file.tell() + len(data) > self._limit:
+                if file.tell() + len(data) > self._limits.bytes:
                     self._shut()
-                    rename(self.path, self.path.with_name(self.path.name + ".1"))
+                    self._put_aside()
                     file = self._opened()
                 file.write(data)
                 file.flush()
@@ -53,6 +75,21 @@ class CappedLog:
         """Let go of the file; what still comes opens it again."""
         with self._lock:
             self._shut()
+
+    def _put_aside(self) -> None:
+        """Each older file takes the next number; the oldest one is replaced."""
+        for number in range(self._limits.keep - 1, 0, -1):
+            older = self._aside(number)
+            if older.exists():
+                rename(older, self._aside(number + 1))
+        rename(self.path, self._aside(1))
+        for number in range(self._limits.keep + 1, MOST_KEPT + 1):  # fewer than before are wanted
+            if not self._aside(number).exists():
+                break
+            remove_file(self._aside(number))
+
+    def _aside(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
 
     def _opened(self) -> IO[bytes]:
         if self._file is None:

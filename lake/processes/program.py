@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import ClassVar
 
-from lake.processes.child import CappedLog
+from lake.processes.child import CappedLog, LogLimits
 
 _TAIL_BYTES = 4096
 _LINE_CHARACTERS = 300
@@ -31,10 +31,10 @@ class Program(ABC):
     stop_signal: ClassVar[int] = SIGTERM
     stops_first: ClassVar[bool] = False
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, limits: LogLimits | None = None) -> None:
         self.folder = folder
         self.log = log
-        self.output = CappedLog(log)
+        self.output = CappedLog(log, limits)
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Before every start: make what must exist (data directory, keys, settings)."""

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from lake.errors import StackError
 from lake.processes import lock
-from lake.processes.child import CappedLog, end_process
+from lake.processes.child import CappedLog, LogLimits, end_process
 from lake.storage.operations import write_atomically
 from stack import tools
 from stack.connect import java_client
@@ -102,11 +102,11 @@ def test_the_lock_tells_its_holder_and_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_logs_are_capped(tmp_path: Path) -> None:
-    log = CappedLog(tmp_path / "x.log", limit=1000)
+    log = CappedLog(tmp_path / "x.log", LogLimits(1000))
     for number in range(100):
         log.write(b"%090d\n" % number)
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert set(sizes) == {"x.log", "x.log.1"}
+    assert set(sizes) == {"x.log", "x.log.1", "x.log.2", "x.log.3"}
     assert max(sizes.values()) <= 1000
     log.close()
     assert (tmp_path / "x.log").read_bytes().endswith(b"99\n")

@@ -11,7 +11,7 @@ import pytest
 from ducklake.cli.logs import LogTail, logs
 from lake.config import Config, load_config
 from lake.errors import ConfigError
-from lake.processes.child import CappedLog
+from lake.processes.child import CappedLog, LogLimits, log_limits
 from lake.storage.paths import LakePaths
 
 SETTINGS = """\
@@ -57,7 +57,7 @@ def test_a_role_without_a_log_is_refused_with_the_nearest(config: Config) -> Non
 
 
 def test_no_line_is_missed_or_told_twice_where_a_log_is_put_aside(tmp_path: Path) -> None:
-    log = CappedLog(tmp_path / "batch.log", limit=40)
+    log = CappedLog(tmp_path / "batch.log", LogLimits(40))
     tail = LogTail("batch", log.path)
     told = []
     for number in range(30):
@@ -69,6 +69,26 @@ def test_no_line_is_missed_or_told_twice_where_a_log_is_put_aside(tmp_path: Path
     assert told == [f"line {number:02}" for number in range(30)]
     newest = [line.text for line in LogTail("batch", log.path).last(6)]
     assert newest == [f"line {number:02}" for number in range(24, 30)]
+
+
+def test_logs_are_kept_as_configured(config: Config, tmp_path: Path) -> None:
+    path = config.path
+    path.write_text(path.read_text() + "logs: {max_mb: 0.0001, keep: 2}\n")
+    limits = log_limits(load_config(path))
+    assert limits == LogLimits(105, 2)
+    log = CappedLog(tmp_path / "batch.log", LogLimits(limits.bytes, 4))
+    for number in range(60):
+        log.write(b"line %02d\n" % number)
+    log.close()
+    assert sum(1 for _ in tmp_path.glob("batch.log.*")) == 4
+    fewer = CappedLog(tmp_path / "batch.log", limits)
+    for number in range(60, 100):
+        fewer.write(b"line %02d\n" % number)
+    fewer.close()
+    kept = {file.name: file.read_text().splitlines() for file in tmp_path.glob("batch.log*")}
+    assert set(kept) == {"batch.log", "batch.log.1", "batch.log.2"}, "no more than are wanted now"
+    newest = kept["batch.log.2"] + kept["batch.log.1"] + kept["batch.log"]
+    assert newest == [f"line {number:02}" for number in range(100 - len(newest), 100)]
 
 
 def test_a_line_that_is_not_whole_waits_for_its_end(tmp_path: Path) -> None:

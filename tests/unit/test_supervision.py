@@ -20,7 +20,7 @@ import pytest
 from lake.errors import ConfigError
 from lake.processes import lock
 from lake.processes.backoff import Backoff
-from lake.processes.child import CappedLog
+from lake.processes.child import CappedLog, LogLimits
 from lake.processes.heartbeat import (
     HANG_SECONDS,
     RETRYING,
@@ -225,7 +225,7 @@ def test_what_is_told_to_stop_finishes_first(tmp_path: Path) -> None:
 
 
 def test_a_log_survives_a_failed_rotation(tmp_path: Path) -> None:
-    log = CappedLog(tmp_path / "x.log", limit=100)
+    log = CappedLog(tmp_path / "x.log", LogLimits(100, keep=1))
     (tmp_path / "x.log.1").mkdir()
     (tmp_path / "x.log.1" / "in the way").touch()
     for number in range(5):
