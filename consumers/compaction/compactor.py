@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from consumers.compaction.damaged_files import DamagedFiles
+from consumers.compaction.housekeeping import Housekeeping
 from consumers.compaction.only_compactor import only_compactor
 from consumers.compaction.planning import DatePart, merge_is_due, seal_is_due
 from consumers.compaction.range_joins import RangeJoins
@@ -69,6 +70,7 @@ class Compactor:
         with ExitStack() as opening:
             lake = opening.enter_context(open_lake(config, for_writing=True))
             self.ledger, self.session = lake.ledger, lake.session
+            self._housekeeping = Housekeeping(config, lake)
             self._lock = opening.enter_context(only_compactor(self.paths))
             self._db = opening.enter_context(spilling(self.session, 1024))
             self._finish_open()
@@ -111,6 +113,7 @@ class Compactor:
         while not stop.is_set():
             try:
                 self.pass_once(force=False)
+                self._housekeeping.look()
                 self._heartbeat.forget("compaction")
             except TransientError as error:
                 log.warning(

@@ -96,6 +96,7 @@ for _command in (
     lake_commands.schema,
     lake_commands.accept_loss,
     lake_commands.replay,
+    lake_commands.gc,
     lake_commands.backup,
     lake_commands.restore,
     pipeline_commands.batch,

@@ -13,6 +13,7 @@ from ducklake.monitoring.printable import printable
 from ducklake.reconciliation.result import TableResult
 from ducklake.supervision.condition import Condition
 from ducklake.supervision.freshness import STATES, TableFreshness
+from lake.storage.disk_use import DiskUse
 
 if TYPE_CHECKING:
     from ducklake.monitoring.observation import Observation
@@ -90,6 +91,29 @@ def left_lines(columns: Mapping[str, str]) -> list[str]:
         )
         for column, statement in columns.items()
     ]
+
+
+def disk_lines(use: DiskUse) -> list[str]:
+    """What the lake takes of its disk, and when that will be full."""
+    if not use.at:
+        return []
+    largest = list(use.parts.items())[:4]
+    others = sum(use.parts.values()) - sum(size for _, size in largest)
+    named = [f"{name} {_size(size)}" for name, size in largest if size]
+    named += [f"others {_size(others)}"] if others else []
+    line = (
+        f"disk: {_size(sum(use.parts.values()))} ({', '.join(named)}), {_size(use.free_bytes)} free"
+    )
+    if use.days_left is not None:
+        line += f"; full in {use.days_left:,.0f} days at the rate of the last day"
+    return [line]
+
+
+def _size(size: float) -> str:
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size / 1e3:,.0f} kB"
 
 
 def ago(seconds: float | None) -> str:

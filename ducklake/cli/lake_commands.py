@@ -126,6 +126,29 @@ def remove_generation(
     replays.remove_generation(load_config(config), table, generation, yes)
 
 
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, without removing.")
+    ] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option(help="An age such as 7d or 12h in place of both ages of `retention`."),
+    ] = None,
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove quarantined files and replaced generations that are older than `retention` says.
+
+    `ducklake compact`, a role of `ducklake run`, does so by itself once an hour. Exit code 1:
+    something could not be removed now.
+    """
+    from ducklake.cli import gc as collection
+
+    if not collection.collect(load_config(config), dry_run, older_than, yes, as_json):
+        raise typer.Exit(1)
+
+
 def list_dead_letters(
     table: Annotated[
         str | None, typer.Argument(help="A topic, or the table's name; by default a summary.")

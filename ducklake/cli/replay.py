@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from consumers.compaction.old_generations import must_not_be_shown
+from consumers.compaction.old_generations import remove_generation as remove_old
 from consumers.replay.backfill import Replay
 from consumers.replay.build import NICENESS, Helpers
 from consumers.replay.comparison import Comparison
@@ -26,10 +26,9 @@ from consumers.replay.tables import known_table
 from ducklake.cli.checks import chosen, chosen_one
 from ducklake.cli.progress import bar
 from lake.config import Config, TableRef
-from lake.errors import ConfigError, LedgerError
+from lake.errors import ConfigError
 from lake.ledger import NOW
 from lake.opening import open_lake
-from lake.recovery import delete_replaced
 from lake.storage.session import session_is_alive
 
 REBUILDERS = 2
@@ -239,22 +238,10 @@ def remove_generation(config: Config, table: str, generation: int, yes: bool) ->
     """
     ref, _ = chosen_one(config, table)
     with open_lake(config, for_writing=True) as lake:
-        ledger, paths = lake.ledger, lake.paths
-        run = ledger.runs.last()
-        shown = run and ledger.tables.generation_at(ref.topic, run.last_commit)
-        if run is not None and shown == generation:
-            raise LedgerError(
-                f"{paths.lake_db} still shows generation {generation} of {ref.topic}.",
-                "Run `ducklake batch --once` first.",
-            )
+        must_not_be_shown(lake, ref, generation)
         if not yes:
             typer.confirm(f"Delete generation {generation} of {ref.topic} for good?", abort=True)
-        ledger.generations.drop(ref.topic, generation, partial(session_is_alive, paths))
-        delete_replaced(ledger)
-    folder = paths.raw(ref, generation)
-    left = [path for path in folder.rglob("*") if path.is_file()]
-    if not left:
-        shutil.rmtree(folder, ignore_errors=True)
+        left = remove_old(lake, ref, generation)
     print(f"{ref.topic}: generation {generation} is gone")
     for path in left:
         print(f"not the lake's, left alone: {path}")

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ducklake.cli.condition_text import (
     cost_lines,
+    disk_lines,
     freshness_lines,
     left_lines,
     problem_lines,
@@ -27,6 +28,7 @@ from ducklake.supervision.condition import Condition, look
 from lake.config import Config, load_config
 from lake.errors import StackError
 from lake.processes.status_file import HEALTHY
+from lake.storage.disk_use import disk_use
 from lake.storage.paths import LakePaths
 from producers.registry import embedded_services
 from stack import lifecycle
@@ -99,6 +101,7 @@ def _status(settings: Config, as_json: bool) -> int:
         _show_status(settings, seen, found.condition)
         lines = [*freshness_lines(found.freshness), *trust_lines(found), *cost_lines(found)]
         lines += left_lines(found.run.summary.left_columns) if found.run is not None else []
+        lines += disk_lines(disk_use(LakePaths(settings.data_dir)))
         for line in lines:
             print(line, flush=True)
     return _exit_code(settings, seen, found)
@@ -115,6 +118,7 @@ def _dumped(settings: Config, found: Observation) -> dict[str, Any]:
         "held_back": dict(found.held_back),
         "failing_tests": [_failing(failure) for failure in found.failures],
         "alerts": _alerts(settings),
+        "disk": disk_use(LakePaths(settings.data_dir)).dump(),
         "last_cycle": None if found.run is None else asdict(CycleView.of(found.run)),
     }
 

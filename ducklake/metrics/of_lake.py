@@ -11,6 +11,7 @@ from ducklake.monitoring.light import COLOURS
 from ducklake.monitoring.snapshot import Snapshot
 from lake.config import Config
 from lake.processes.status_file import HEALTHY
+from lake.storage.disk_use import DAY
 
 
 def _info(config: Config, found: Snapshot) -> Iterator[Sample]:
@@ -54,6 +55,15 @@ def _alert_messages(config: Config, found: Snapshot) -> Iterator[Sample]:
 
 def _free(config: Config, found: Snapshot) -> Iterator[Sample]:
     yield (), found.free_bytes
+
+
+def _used(config: Config, found: Snapshot) -> Iterator[Sample]:
+    yield from (((part,), size) for part, size in found.disk.parts.items())
+
+
+def _full_in(config: Config, found: Snapshot) -> Iterator[Sample]:
+    if found.disk.days_left is not None:
+        yield (), found.disk.days_left * DAY
 
 
 def _look_seconds(config: Config, found: Snapshot) -> Iterator[Sample]:
@@ -210,6 +220,20 @@ LAKE = (
         _alert_messages,
     ),
     Definition("ducklake_disk_free_bytes", "gauge", (), "Room on the disk of the lake.", _free),
+    Definition(
+        "ducklake_disk_used_bytes",
+        "gauge",
+        ("part",),
+        "What each entry of the data folder takes, as of the compactor's last look (hourly).",
+        _used,
+    ),
+    Definition(
+        "ducklake_disk_full_in_seconds",
+        "gauge",
+        (),
+        "When the disk is full at the rate of the last day; absent where it does not fill up.",
+        _full_in,
+    ),
     Definition(
         "ducklake_look_seconds", "gauge", (), "How long the look at the lake took.", _look_seconds
     ),

@@ -20,6 +20,7 @@ from ducklake.supervision.kafka_ends import topic_ends
 from lake.config import Config
 from lake.errors import DuckLakeError
 from lake.ledger import LedgerReader
+from lake.storage.disk_use import NO_LOOK, DiskUse, disk_use
 from lake.storage.paths import LakePaths
 
 KAFKA_SECONDS = 2.0
@@ -51,6 +52,7 @@ class Snapshot:
         free_bytes: Of the disk on which the lake lies.
         seconds: How long the look took.
         alerts: What has begun, and what waits to be told.
+        disk: What the lake takes of its disk.
     """
 
     seen: Observation
@@ -61,6 +63,7 @@ class Snapshot:
     free_bytes: int = 0
     seconds: float = 0.0
     alerts: AlertState = NO_ALERTS
+    disk: DiskUse = NO_LOOK
 
 
 class Looker:
@@ -113,6 +116,7 @@ class Looker:
                     free,
                     time.monotonic() - began,
                     alert_state(self._paths),
+                    disk_use(self._paths),
                 )
         except DuckLakeError:
             return Snapshot(seen, free_bytes=free)  # replaced at this moment

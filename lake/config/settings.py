@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lake.config.connections import ConnectionEntry
@@ -88,6 +88,22 @@ class TopicDefaults(Section):
     retention_mb: Positive = 1024
 
 
+Span = Annotated[
+    str,
+    # as YAML reads the word
+    BeforeValidator(lambda value: "off" if value is False else value),
+    Field(pattern=r"^([1-9][0-9]*[smhd]|off)$"),
+]
+"""A span of time: a number with `s`, `m`, `h` or `d`, or `off`."""
+
+
+def seconds_of(span: str) -> float | None:
+    """The seconds of a span of time; None: off."""
+    if span == "off":
+        return None
+    return float(span[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[span[-1]]
+
+
 class Reconcile(Section):
     """How often the current rows of a table are compared with its source.
 
@@ -95,19 +111,12 @@ class Reconcile(Section):
         every: A number with `s`, `m`, `h` or `d`, or `off`.
     """
 
-    every: Annotated[str, Field(pattern=r"^([1-9][0-9]*[smhd]|off)$")] = "24h"
-
-    @field_validator("every", mode="before")
-    @classmethod
-    def _off(cls, value: Any) -> Any:
-        return "off" if value is False else value  # as YAML reads the word
+    every: Span = "24h"
 
     @property
     def seconds(self) -> float | None:
         """The seconds between two comparisons; None: never."""
-        if self.every == "off":
-            return None
-        return float(self.every[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[self.every[-1]]
+        return seconds_of(self.every)
 
 
 class DeadLetterPolicy(Section):
@@ -216,6 +225,18 @@ class Logs(Section):
     keep: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+class Retention(Section):
+    """How long the lake keeps what nothing of it needs any more.
+
+    Attributes:
+        quarantine: Files in `orphans/`, since they were moved there.
+        generations: Generations that a rebuild has replaced, since then.
+    """
+
+    quarantine: Span = "30d"
+    generations: Span = "off"
+
+
 class Settings(Masked, BaseSettings):
     """The file's contents; `DUCKLAKE_SECTION__KEY` in the environment overrides a key."""
 
@@ -233,6 +254,7 @@ class Settings(Masked, BaseSettings):
     consumer: Consumer = Consumer()
     batch: Batch = Batch()
     logs: Logs = Logs()
+    retention: Retention = Retention()
     metrics: Metrics = Metrics()
     alerts: Alerts = Alerts()
     live: Live | None = None

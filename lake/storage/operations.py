@@ -112,6 +112,15 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_empty(folder: Path) -> bool:
+    """Remove a folder in which there is nothing; gives whether it is gone."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
 # Files -------------------------------------------------------------------------------------------
 
 
