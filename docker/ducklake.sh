@@ -11,4 +11,5 @@ export_password() {
 export_password mysql DUCKLAKE_CONNECTIONS__SHOP_DB__PASSWORD
 export_password sftp DUCKLAKE_CONNECTIONS__SUPPLIERS__PASSWORD
 export_password postgres DUCKLAKE_POSTGRES_PASSWORD
+export_password dashboard DUCKLAKE_DASHBOARD_TOKEN
 exec python -m ducklake.cli.container "$@"

@@ -27,7 +27,7 @@ from lake.errors import ConfigError
 from lake.storage.operations import write_atomically
 from techstore import place_files
 
-NAMES = ("mysql_root", "mysql", "postgres", "sftp")
+NAMES = ("mysql_root", "mysql", "postgres", "sftp", "dashboard")
 SFTP_USER = "techstore"
 _SHOP_TIME = ZoneInfo("America/Argentina/Buenos_Aires")
 _FORBIDDEN = set(":'\"\\$ \t\r\n")

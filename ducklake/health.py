@@ -1,7 +1,7 @@
 """What a container's health check asks: `python -m ducklake.health`.
 
 Healthy is a role whose process is neither stopped nor dead, and whose nearest service answers; the
-API server answers itself. Only the standard library, since it runs every few seconds.
+API server and the page answer themselves. Only the standard library, since it runs every few seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TIMEOUT = 3.0
-API_PORT = 8080
+_ANSWER = {"techstore.api_server": (8080, "the API"), "dashboard": (18200, "the page")}
 _KAFKA = "DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS"
 _POSTGRES = ("DUCKLAKE_SERVICES__POSTGRES__HOST", "DUCKLAKE_SERVICES__POSTGRES__PORT")
 _SHOP = ("DUCKLAKE_CONNECTIONS__SHOP_DB__HOST", "DUCKLAKE_CONNECTIONS__SHOP_DB__PORT")
@@ -24,6 +24,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "consume": (_KAFKA,),
     "live": (_KAFKA,),
     "run": (_KAFKA,),
+    "monitor": (_KAFKA,),
     "batch": _POSTGRES,
     "simulate": _SHOP,
 }
@@ -40,12 +41,13 @@ def problem(words: Sequence[str], state: str, environment: Mapping[str, str]) ->
     """
     if state in "TtZX":
         return f"the process does not run (state {state})"
-    if "techstore.api_server" in words:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{API_PORT}/health", timeout=TIMEOUT):
-                return None
-        except OSError as error:
-            return f"the API does not answer: {error}"
+    for word, (port, what) in _ANSWER.items():
+        if word in words:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=TIMEOUT):
+                    return None
+            except OSError as error:
+                return f"{what} does not answer: {error}"
     role = next((word for word in words if word in _NEEDS), None)
     address = _address(_NEEDS[role], environment) if role else None
     if address is None:

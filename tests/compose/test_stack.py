@@ -68,7 +68,8 @@ def test_no_password_can_be_seen_from_outside(project: Project) -> None:
 
 
 def test_our_roles_are_nobody_on_a_file_system_that_they_cannot_write(project: Project) -> None:
-    for service in ("producers", "consumer", "compactor", "batch", "live", "simulator", "api"):
+    roles = ("producers", "consumer", "compactor", "batch", "live", "monitor", "dashboard")
+    for service in (*roles, "simulator", "api"):
         for container in project.inspect(*project.containers(service)):
             assert container["HostConfig"]["ReadonlyRootfs"]
             assert container["Config"]["User"] == "10001:10001"
@@ -90,6 +91,20 @@ def test_kafka_ui_comes_by_its_profile_alone(project: Project) -> None:
     assert not project.containers("kafka-ui")
     asked = project.compose("--profile", "kafka-ui", "config", "--services").split()
     assert "kafka-ui" in asked
+
+
+def test_the_page_answers_whoever_has_its_token_and_knows_all_roles(project: Project) -> None:
+    address = f"http://127.0.0.1:{project.ports['DASHBOARD_PORT']}"
+    token = project.shell("dashboard", "cat /run/ducklake/dashboard_password")
+
+    def asked(path: str, who: str) -> requests.Response:
+        bearer = {"authorization": f"Bearer {who}"}
+        return requests.get(f"{address}/api/{path}", headers=bearer, timeout=30)
+
+    assert asked("state", "x" * 24).status_code == 401
+    tables = asked("trust", token).json()["tables"]
+    assert {one["table"] for one in tables} >= {"mysql.orders", "sftp.inventory"}
+    assert all("does not run" not in one["fresh"]["reason"] for one in tables), "all roles are seen"
 
 
 def test_live_figures_are_in_their_topic(project: Project) -> None:
@@ -190,7 +205,7 @@ def test_the_lake_is_exact_and_postgres_has_what_mysql_has(project: Project) -> 
 
 def test_a_stop_is_heard_within_its_grace_period(project: Project) -> None:
     began = time.monotonic()
-    roles = ("producers", "consumer", "compactor", "batch", "live")
+    roles = ("producers", "consumer", "compactor", "batch", "live", "monitor", "dashboard")
     project.compose("stop", *roles)
     print(f"stopped in {time.monotonic() - began:.0f} s")
     for service in roles:
