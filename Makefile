@@ -9,7 +9,7 @@ READY := .venv/.ready
 PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests .ci/sqlfluff
 SQL := $(addprefix dbt_techstore/,models macros tests) dbt_ducklake
 
-.PHONY: help demo test check check-pythons lint soak sabotage bench lock clean install compose-demo compose-down test-compose
+.PHONY: help demo test check check-pythons lint soak sabotage screenshots bench lock clean install compose-demo compose-down test-compose
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1] [LIVE_APIS=1]  the whole pipeline on real services; ONCE=1 stops after one pass"
@@ -18,6 +18,7 @@ help:
 	@echo "make check-pythons           unit tests on every other Python from 3.11 to 3.13 that is installed"
 	@echo "make soak MINUTES=60         long test: random kills under load"
 	@echo "make sabotage                mutation tests: each deliberate break must fail a test"
+	@echo "make screenshots             pictures of the page over the demo's data, in docs/images (needs chromium)"
 	@echo "make compose-demo            everything in containers: docker compose up"
 	@echo "make compose-down            stop the containers, delete their data and the image"
 	@echo "make test-compose            the container tests only: the compose file from up to down"
@@ -92,6 +93,9 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/sqlfluff lint --nocolor --disable-progress-bar --processes 1 $(SQL) >&2
+
+screenshots: $(READY)
+	@$(BIN)/python -m tests.e2e.screenshots
 
 bench: $(READY)
 	@test -n "$(NAME)" || { echo "which? make bench NAME={$$(cd benchmarks && ls *.py | grep -v -e __init__ -e broker -e postgres -e shop_lake | sed 's/\.py//' | paste -sd,)}" >&2; exit 1; }

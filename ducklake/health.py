@@ -1,7 +1,7 @@
 """What a container's health check asks: `python -m ducklake.health`.
 
 Healthy is a role whose process is neither stopped nor dead, and whose nearest service answers; the
-API server and the page answer themselves. Only the standard library, since it runs every few seconds.
+API server and the page answer themselves. Only the standard library: it runs every few seconds.
 """
 
 from __future__ import annotations

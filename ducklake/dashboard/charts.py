@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720.0, 180.0
 MARK = 14.0
+LEAST_STACKS = 20
 """Room above the bars of a `StackChart` for a mark."""
 
 
@@ -123,7 +124,7 @@ def stacks(
     """A bar of parts for each value; names keep the order in which they first occur."""
     names = tuple(dict.fromkeys(name for value in values for name in value))
     most = max((sum(value.values()) for value in values), default=0.0) or 1.0
-    step = WIDTH / max(1, len(values))
+    step = WIDTH / max(LEAST_STACKS, len(values))
     drawn = []
     for at, value in enumerate(values):
         y, segments = height, []
