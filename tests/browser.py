@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from ducklake.dashboard.access import COOKIE, Access
 from ducklake.dashboard.app import create_app
 from lake.config import Config
 from lake.storage.paths import LakePaths
 
+expect.set_options(timeout=60_000)  # a busy machine is slower, and no test asserts a time
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",

@@ -45,7 +45,7 @@ def confirmed(page: Page) -> str:
     """Do what the dry run has said; what it says."""
     page.click("#outcome button")
     expect(page.locator("#outcome button")).to_have_count(0, timeout=PATIENCE)
-    expect(page.locator("#outcome")).not_to_have_text("…")
+    expect(page.locator("#outcome")).not_to_have_text("…", timeout=PATIENCE)
     return page.inner_text("#outcome")
 
 
