@@ -16,6 +16,7 @@ from batcher.dbt_graph import TRACKED, ModelGraph, model_graph
 from batcher.model_scripts import ModelScript, asked, scripts
 from batcher.templates import keep_compiled_templates
 from lake.config import Config
+from lake.config.trust import assert_believed
 from lake.errors import BatchError
 from lake.storage.paths import LakePaths
 
@@ -46,6 +47,9 @@ class DbtProject:
             raise BatchError(
                 f"{self._project} is no dbt project.", "Set batch.dbt_project in ducklake.yml."
             )
+        for path in (self._project, self._project / "dbt_project.yml"):
+            remedy = "Set batch.dbt_project to one of your own."
+            assert_believed(path, "the dbt project", remedy, config.path)
         self._runner: Any = None
         self._graph: tuple[object, ModelGraph] | None = None
         self._manifest: Any = None

@@ -24,6 +24,7 @@ from lake.errors import ConfigError
 from lake.storage.declared_types import declared_type
 from producers.base import Connector
 from producers.connections import ConnectionUse, connect
+from producers.modules import assert_module_believed
 
 KINDS: Mapping[str, str] = {
     MYSQL_CDC: "producers.mysql.cdc:MysqlCdcConnector",
@@ -54,6 +55,7 @@ def connector_class(config: Config, name: str) -> type[Connector]:
         )
     importlib.invalidate_caches()  # the class may have been written since the last try
     module, _, attribute = target.partition(":")
+    assert_module_believed(module, config.path)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever somebody's module raises while it is imported

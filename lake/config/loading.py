@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lake.config.secrecy import names_a_secret
 from lake.config.settings import Settings
 from lake.config.suggestions import Place, explain, place_of, sentence
 from lake.config.table_names import WrongName, name_tables
+from lake.config.trust import assert_believed
 from lake.errors import ConfigError
 
 CONFIG_NAME = "ducklake.yml"
@@ -28,16 +30,21 @@ _INTERPOLATION = re.compile(
 def find_config(start: Path | None = None) -> Path:
     """Find `ducklake.yml`: `DUCKLAKE_CONFIG`, else here or in a folder above.
 
+    One that is named is believed; one that is found must be of this user or of root.
+
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or the nearest one is another user's.
     """
     named = os.environ.get("DUCKLAKE_CONFIG")
     if named:
         return Path(named).expanduser().absolute()
     here = (start or Path.cwd()).absolute()
     for folder in (here, *here.parents):
-        if (folder / CONFIG_NAME).is_file():
-            return folder / CONFIG_NAME
+        found = folder / CONFIG_NAME
+        if found.is_file():
+            remedy = f"If you trust it, name it: `--config {shlex.quote(str(found))}`."
+            assert_believed(found, "the configuration", remedy)
+            return found
     raise ConfigError(
         f"No {CONFIG_NAME} in {here} or above.",
         "Make one with `ducklake init`, or name one with --config or DUCKLAKE_CONFIG.",

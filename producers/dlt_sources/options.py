@@ -10,6 +10,7 @@ from pydantic import Field
 from lake.config import Section
 from lake.errors import SourceError
 from lake.installation import install_extra
+from producers.modules import assert_module_believed
 
 
 class DltOptions(Section):
@@ -61,6 +62,7 @@ def load(target: str) -> Any:
     """
     module, _, name = target.partition(":")
     importlib.invalidate_caches()
+    assert_module_believed(module)
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
