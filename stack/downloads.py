@@ -14,6 +14,8 @@ from pathlib import Path
 
 import requests
 
+from lake.certificates import UNTRUSTED
+from lake.config import without_login
 from lake.errors import StackError
 from stack.jars import Jar
 from stack.progress import Reporter
@@ -144,6 +146,12 @@ def _download(session: requests.Session, jar: Jar, folder: Path, meter: _Meter) 
             return
         try:
             _transfer(session, url, jar, part, meter)
+        except requests.exceptions.SSLError:
+            raise StackError(
+                f"{jar.name} could not be downloaded from {without_login(url)}: the certificate"
+                " of that server, or of a proxy before it, is not trusted.",
+                UNTRUSTED,
+            ) from None
         except requests.RequestException as error:
             reason = type(error).__name__
             if error.response is not None:
@@ -164,7 +172,7 @@ def _download(session: requests.Session, jar: Jar, folder: Path, meter: _Meter) 
         if wrong == 2:  # once may be a damaged transfer
             break
     raise StackError(
-        f"{jar.name} could not be downloaded from {url} ({reason}).",
+        f"{jar.name} could not be downloaded from {without_login(url)} ({reason}).",
         "Check the network, or set DUCKLAKE_MAVEN_URL to a mirror that has it.",
     )
 

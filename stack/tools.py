@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from lake.certificates import use_system_certificates
 from lake.errors import StackError
 from lake.installation import install_extra
 from stack.converter import converter_jar, converter_needs, provide_converter
@@ -128,6 +129,7 @@ def write_converter(output: Path, reporter: Reporter) -> None:
         made = provide_converter(_java(), jars, cache)
     try:
         shutil.copyfile(made, output)
+        output.chmod(0o644)  # another user, Connect's, reads it
     except OSError as error:
         raise StackError(
             f"{output} cannot be written ({error.strerror}).",
@@ -184,4 +186,5 @@ def _unpack_mysql(jar: Jar, cache: Path) -> Path:
 
 
 if __name__ == "__main__":
+    use_system_certificates()
     write_converter(Path(sys.argv[1]), PlainLines())

@@ -26,6 +26,7 @@ from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption, OfflineOption
 from ducklake.cli.output import note
 from ducklake.exit_codes import FENCED, INTERRUPTED
+from lake.certificates import use_system_certificates
 from lake.config import CONFIG_NAME, json_schema
 from lake.errors import DuckLakeError, ProducerFenced, UnexpectedError
 
@@ -159,6 +160,7 @@ def _set_up_logging() -> None:
 def main() -> None:
     """The entry point: a named failure is one sentence and an exit code, never a traceback."""
     _set_up_logging()
+    use_system_certificates()
     os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning")
     try:
         app()

@@ -10,7 +10,7 @@ HIDDEN = "***"
 _SECRET_KEY = re.compile(
     r"passw|passphrase|secret|jaas|credential|api[._-]?key|(?:^|[._-])token$", re.IGNORECASE
 )
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
+_USER_INFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _REFERENCE = re.compile(r"\$\{[A-Za-z0-9_-]+:[^}]+\}")
 
 

@@ -11,6 +11,7 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
+from lake.certificates import UNTRUSTED
 from producers.http.answer import (
     Answer,
     Body,
@@ -187,6 +188,8 @@ class HttpClient:
                 allow_redirects=False,
             ) as response:
                 body = self._received(response)
+        except requests.exceptions.SSLError:
+            raise NotAnswered(f"{shown}: its certificate is not trusted.", UNTRUSTED) from None
         except (requests.RequestException, HTTPError, OSError) as error:
             why = type(error).__name__
             if self._gate.expired:
