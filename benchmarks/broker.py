@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -78,9 +79,9 @@ def make_lake(config: Config, folder: Path, source: str, flush_seconds: float = 
         data=source, partitions=PARTITIONS, source=source, flush_seconds=flush_seconds
     )
     text = text.replace("name: bench", f"name: bench_{source}")
-    text = text.replace(
-        "bootstrap_servers: embedded", f'bootstrap_servers: "{config.endpoints().kafka}"'
-    )
+    at = config.endpoints()
+    kafka = json.dumps({"bootstrap_servers": at.kafka, "options": at.kafka_options})
+    text = text.replace("{bootstrap_servers: embedded}", kafka)
     path = folder / f"{source}.yml"
     path.write_text(text)
     made = load_config(path)

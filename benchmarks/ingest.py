@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from benchmarks.broker import PARTITIONS, broker, fill, make_lake, note, peak_rss_mb, topic_of
 from benchmarks.commits import measure
 from lake.config import Config
+from lake.kafka.java_client import java_client
 from lake.kafka.topics import admin
 from stack.downloads import cache_dir, fetch
 from stack.jars import read_lock
@@ -127,6 +128,8 @@ def spark(lake: Config, count: int) -> Measured | None:
     jars = read_lock(Path(__file__).with_name("spark.lock"))
     folder = cache_dir() / "spark"
     fetch(jars, folder, PlainLines())
+    login = java_client(lake.endpoints().kafka_options)
+    login = {f"kafka.{key}": value for key, value in login.items()}
     note("Spark, warm, local[2] ...")
     done = subprocess.run(
         [
@@ -134,6 +137,7 @@ def spark(lake: Config, count: int) -> Measured | None:
             *(topic_of(lake), str(lake.root / "spark" / topic_of(lake))),
             ",".join(str(folder / jar.name) for jar in jars),
         ],
+        env={**os.environ, "KAFKA_LOGIN": json.dumps(login)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -67,7 +67,10 @@ def make_config(config: Config, folder: Path, connection: dict[str, object]) -> 
         "name": "bench_sftp",
         "data_dir": "data_sftp",
         "services": {
-            "kafka": {"bootstrap_servers": config.endpoints().kafka},
+            "kafka": {
+                "bootstrap_servers": config.endpoints().kafka,
+                "options": config.endpoints().kafka_options,
+            },
             "connect": {"url": "http://127.0.0.1:1"},
             "postgres": {"host": "127.0.0.1"},
         },

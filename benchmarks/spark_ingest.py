@@ -8,6 +8,7 @@ A program of its own, started by `benchmarks.ingest` where pyspark is installed:
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,7 @@ def run(spark: Any, bootstrap: str, topic: str, folder: Path, ends: str) -> floa
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", bootstrap)
         .option("kafka.isolation.level", "read_committed")
+        .options(**json.loads(os.environ.get("KAFKA_LOGIN", "{}")))
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", ends)

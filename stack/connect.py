@@ -5,20 +5,45 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import requests
 
 from lake.config import EMBEDDED, MYSQL_CDC, MysqlConnection
 from lake.errors import StackError
+from lake.kafka.java_client import LOGIN_VARIABLE, java_client
 from lake.kafka.topics import MAX_MESSAGE_BYTES
+from lake.storage.operations import write_atomically
 from producers.mysql.cdc import MysqlCdcConnector
+from stack.converter import REST_POLICY
 from stack.java import CONNECT, java, write_properties
+from stack.kafka import client_options
 from stack.mysql import PASSWORD_VARIABLE
 from stack.ports import LOOPBACK
 from stack.service import Service, on_loopback
 
 CONNECTOR = "io.debezium.connector.mysql.MySqlConnector"
+USER = "ducklake"
+"""Who logs in to REST."""
+CLIENT_SETTINGS = (
+    "acks",
+    "batch.size",
+    "buffer.memory",
+    "compression.type",
+    "delivery.timeout.ms",
+    "linger.ms",
+    "max.block.ms",
+    "max.request.size",
+    "request.timeout.ms",
+    "retries",
+)
+"""What a connector may set of its own Kafka clients: no file, class or host."""
+CURL = "curl.conf"
+"""Curl's settings with user and password, for people."""
+_JAAS = "jaas.conf"
+_LOGIN = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
+_LOGIN_MODULE = "org.apache.kafka.connect.rest.basic.auth.extension.PropertyFileLoginModule"
 _ENVIRONMENT = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
 _IN_ENVIRONMENT = re.compile(r"\$\{env:(\w+)\}")
 _CLIENTS = ("", "producer.", "consumer.", "admin.")
@@ -32,8 +57,13 @@ class Connect(Service):
     stops_first: ClassVar[bool] = True
 
     def prepare(self) -> None:
-        """Write the worker's settings."""
+        """Write the worker's settings, and who may use its REST."""
         (self.folder / "tmp").mkdir(exist_ok=True)
+        users = self.folder / "users.properties"
+        write_properties(users, {USER: self.site.secrets.get("connect")})
+        write_atomically(self.folder / _JAAS, login_file(users))
+        login = f"{USER}:{self.site.secrets.get('connect')}"
+        write_atomically(self.folder / CURL, f'user = "{login}"\n')
         write_properties(self.folder / "worker.properties", self.settings())
 
     def settings(self) -> dict[str, str | int | bool]:
@@ -41,6 +71,7 @@ class Connect(Service):
         services = self.site.config.settings.services
         own_broker = services.kafka.bootstrap_servers != EMBEDDED
         broker = services.kafka.bootstrap_servers
+        security = java_client(self._kafka_options())
         replicas = self.site.config.settings.topics.replication_factor if own_broker else 1
         settings: dict[str, str | int | bool] = {
             "bootstrap.servers": broker if own_broker else on_loopback(self.site.ports["kafka"]),
@@ -51,7 +82,9 @@ class Connect(Service):
             "exactly.once.source.support": "enabled",
             # no scan of every jar: 35 s less on two cores
             "plugin.discovery": "service_load",
-            "connector.client.config.override.policy": "All",
+            "connector.client.config.override.policy": "Allowlist",
+            "connector.client.config.override.allowlist": ",".join(CLIENT_SETTINGS),
+            "rest.extension.classes": f"{_LOGIN},{REST_POLICY}",
             "config.storage.topic": "ducklake.connect.configs",
             "config.storage.replication.factor": replicas,
             "offset.storage.topic": "ducklake.connect.offsets",
@@ -79,11 +112,15 @@ class Connect(Service):
                 f"{side}.converter.schemas.enable": False,
                 f"{side}.converter.decimal.format": "NUMERIC",
             }
-        if own_broker:
-            for prefix in _CLIENTS:
-                security = java_client(services.kafka.options)
-                settings |= {f"{prefix}{key}": value for key, value in security.items()}
+        for prefix in _CLIENTS:
+            settings |= {f"{prefix}{key}": value for key, value in security.items()}
         return settings
+
+    def _kafka_options(self) -> dict[str, str]:
+        kafka = self.site.config.settings.services.kafka
+        if kafka.bootstrap_servers != EMBEDDED:
+            return kafka.options
+        return kafka.options | client_options(self.site.secrets)
 
     def command(self) -> list[str]:
         """The worker's main class."""
@@ -92,12 +129,15 @@ class Connect(Service):
             self.folder / "tmp",
             CONNECT,
             str(self.folder / "worker.properties"),
+            properties={"java.security.auth.login.config": str(self.folder / _JAAS)},
         )
 
     def environment(self) -> dict[str, str]:
         """The class path, and the password of each MySQL server for its connector."""
         jars = (self.site.tools.classpath, str(self.site.tools.converter))
-        return {"CLASSPATH": os.pathsep.join(jars), **self._passwords()}
+        login = java_client(self._kafka_options()).get("sasl.jaas.config")
+        kafka = {LOGIN_VARIABLE: login} if login else {}
+        return {"CLASSPATH": os.pathsep.join(jars), **kafka, **self._passwords()}
 
     def _passwords(self) -> dict[str, str]:
         """Variable to password, for every MySQL server that Debezium follows.
@@ -139,40 +179,30 @@ class Connect(Service):
             for value in values.values()
             for variable in _IN_ENVIRONMENT.findall(str(value))
         }
-        return {PASSWORD_VARIABLE, *self._passwords(), *named}
+        return {PASSWORD_VARIABLE, LOGIN_VARIABLE, *self._passwords(), *named}
 
     def healthy(self) -> bool:
         """Whether the worker has started (REST answers before) and knows Debezium."""
-        if not requests.get(f"{self.address()}/health", timeout=5).ok:
+        login = (USER, self.site.secrets.get("connect"))
+        if not requests.get(f"{self.address()}/health", auth=login, timeout=5).ok:
             return False
-        answer = requests.get(f"{self.address()}/connector-plugins", timeout=5)
+        answer = requests.get(f"{self.address()}/connector-plugins", auth=login, timeout=5)
         return answer.ok and any(plugin["class"] == CONNECTOR for plugin in answer.json())
 
     def endpoint(self) -> dict[str, Any]:
-        """REST's address."""
-        return {"url": self.address()}
+        """REST's address, user and password."""
+        return {
+            "url": self.address(),
+            "user": USER,
+            "password": self.site.secrets.get("connect"),
+        }
 
     def address(self) -> str:
         """REST's address."""
         return f"http://{on_loopback(self.port)}"
 
 
-def java_client(options: dict[str, str]) -> dict[str, str]:
-    """Librdkafka's security settings as Java clients spell them (PLAIN and SCRAM; TLS by PEM)."""
-    same = ("security.protocol", "ssl.endpoint.identification.algorithm")
-    settings = {key: options[key] for key in same if key in options}
-    if mechanism := options.get("sasl.mechanism") or options.get("sasl.mechanisms"):
-        settings["sasl.mechanism"] = mechanism
-        module = "plain.Plain" if mechanism == "PLAIN" else "scram.Scram"
-        user, password = (
-            options.get(key, "").replace("\\", "\\\\").replace('"', '\\"')
-            for key in ("sasl.username", "sasl.password")
-        )
-        settings["sasl.jaas.config"] = (
-            f"org.apache.kafka.common.security.{module}LoginModule required"
-            f' username="{user}" password="{password}";'
-        )
-    if "ssl.ca.location" in options:
-        settings["ssl.truststore.type"] = "PEM"
-        settings["ssl.truststore.location"] = options["ssl.ca.location"]
-    return settings
+def login_file(users: Path) -> str:
+    """The JAAS file by which Connect's REST asks for one of these users."""
+    path = str(users).replace("\\", "\\\\").replace('"', '\\"')
+    return f'KafkaConnect {{\n  {_LOGIN_MODULE} required file="{path}";\n}};\n'

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pydantic import ValidationError
+
 from lake.config import (
     EMBEDDED,
     FOREIGN,
@@ -25,6 +27,8 @@ from producers.connections import connect
 from producers.http.connection import RestConnection
 from producers.registry import connector_class
 from producers.rest.options import RestTable, placeholders
+from stack.connect import CURL
+from stack.kafka import CLIENT
 from stack.tools import Tools
 
 LAKE = "lake.duckdb"
@@ -50,9 +54,17 @@ def connection_hints(config: Config) -> list[ConnectionHint]:
         *_duckdb(config),
         _postgres(config, endpoints),
         *_sources(config),
-        ConnectionHint("kafka", endpoints.kafka, "the bootstrap address, for any client"),
-        _connect(endpoints),
+        _kafka(config, endpoints),
+        _connect(config, endpoints),
     ]
+
+
+def _kafka(config: Config, endpoints: Endpoints) -> ConnectionHint:
+    remark = "the bootstrap address, for any client"
+    if config.settings.services.kafka.bootstrap_servers == EMBEDDED:
+        login = shlex.quote(str(config.stack_dir / "kafka" / CLIENT))
+        remark = f"the bootstrap address; Kafka's tools log in by --command-config {login}"
+    return ConnectionHint("kafka", endpoints.kafka, remark)
 
 
 def _sources(config: Config) -> Iterator[ConnectionHint]:
@@ -80,18 +92,24 @@ def _sources(config: Config) -> Iterator[ConnectionHint]:
 def _first_address(api: RestConnection, source: Source) -> str:
     """An address of the API that can be opened as it is; the API itself where there is none."""
     for spec in source.tables.values():
-        for request in RestTable.model_validate(spec.options).all_requests().values():
+        try:
+            requests = RestTable.model_validate(spec.options).all_requests()
+        except ValidationError:
+            continue  # whoever runs the source says what is wrong
+        for request in requests.values():
             url = request.url or ""
             if request.connection is None and "://" not in url and not placeholders(url):
                 return shlex.quote(f"{api.base_url}/{url.lstrip('/')}")
     return shlex.quote(api.base_url)
 
 
-def _connect(endpoints: Endpoints) -> ConnectionHint:
-    """Without the password that may stand in the address: curl asks for it."""
+def _connect(config: Config, endpoints: Endpoints) -> ConnectionHint:
+    """Without the password: the embedded one's is in a file, and curl asks for another."""
     parts = urlsplit(endpoints.connect)
     host = parts.netloc.rpartition("@")[2]
     login = f" -u {shlex.quote(unquote(parts.username))}" if parts.username else ""
+    if config.settings.services.connect.url == EMBEDDED:
+        login = f" -K {shlex.quote(str(config.stack_dir / 'connect' / CURL))}"
     address = f"{parts.scheme}://{host}{parts.path}/connectors?expand=status"
     return ConnectionHint("connect", f"curl -s{login} '{address}'")
 

@@ -18,6 +18,7 @@ from stack.jars import COMPILER, PROJECT, Jar
 
 SOURCE = PROJECT / "connect" / "converter"
 CONNECTOR = "ducklake.MysqlConnector"
+REST_POLICY = "ducklake.RestPolicy"
 _RELEASE = "17"  # the oldest Java on which Debezium 3 runs
 _USED = (
     "antlr4-runtime",
@@ -30,7 +31,10 @@ _USED = (
     "debezium-connector-mysql",
     "debezium-ddl-parser",
     "debezium-util",
+    "jackson-annotations",
     "jackson-core",
+    "jackson-databind",
+    "jakarta.ws.rs-api",
     "kafka-clients",
     "mysql-binlog-connector-java",
     "slf4j-api",
@@ -39,6 +43,7 @@ _USED = (
 _SERVICES = (
     ("META-INF/services/org.apache.kafka.connect.source.SourceConnector", CONNECTOR),
     ("META-INF/services/org.apache.kafka.connect.storage.Converter", "ducklake.BoundedJson"),
+    ("META-INF/services/org.apache.kafka.connect.rest.ConnectRestExtension", REST_POLICY),
 )
 _COMPILE_SECONDS = 120
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)

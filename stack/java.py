@@ -22,11 +22,14 @@ _OPTIONS = (
     # JDBC reads a DATETIME in the zone of the process, and an hour that a zone skips is none there
     "-Duser.timezone=UTC",
 )
+NONE: Mapping[str, str] = {}
 CONNECT = "org.apache.kafka.connect.cli.ConnectDistributed"
 MEMORY = ("-Xms256m", "-Xmx768m")
 
 
-def java(tools: Tools, temporary: Path, main: str, *arguments: str) -> list[str]:
+def java(
+    tools: Tools, temporary: Path, main: str, *arguments: str, properties: Mapping[str, str] = NONE
+) -> list[str]:
     """The command that runs a main class.
 
     Args:
@@ -34,10 +37,12 @@ def java(tools: Tools, temporary: Path, main: str, *arguments: str) -> list[str]
         temporary: For native libraries that jars unpack; the system's may forbid programs.
         main: The class.
         arguments: Its arguments.
+        properties: More system properties of the virtual machine.
     """
     tier = () if main == CONNECT else (ONE_TIER,)  # Connect computes for as long as it runs
     settings = (f"-Djava.io.tmpdir={temporary}", f"-Dlog4j2.configurationFile={LOGGING.as_uri()}")
-    return [str(tools.java), *_OPTIONS, *tier, *MEMORY, *settings, main, *arguments]
+    more = (f"-D{key}={value}" for key, value in properties.items())
+    return [str(tools.java), *_OPTIONS, *tier, *MEMORY, *settings, *more, main, *arguments]
 
 
 def write_properties(path: Path, settings: Mapping[str, str | int | bool]) -> None:

@@ -7,10 +7,17 @@ import shutil
 import uuid
 from typing import Any
 
+from lake.kafka.java_client import java_client, login_line
 from lake.kafka.topics import MAX_MESSAGE_BYTES
 from stack.java import java, write_properties
+from stack.secrets import Secrets
 from stack.service import Service, on_loopback
 
+USER = "ducklake"
+"""Who logs in to the broker; it is itself that user, too."""
+SECRET = "kafka"
+CLIENT = "client.properties"
+"""The settings with which Kafka's own tools log in (`--command-config`)."""
 _MB = 1024 * 1024
 
 
@@ -24,6 +31,8 @@ class Kafka(Service):
         settings, temporary = self.folder / "server.properties", self.folder / "tmp"
         temporary.mkdir(exist_ok=True)
         write_properties(settings, self.settings())
+        client = java_client(client_options(self.site.secrets))
+        write_properties(self.folder / CLIENT, client)
         data = self.folder / "data"
         # written last by the format, so an interrupted one starts again
         if (data / "meta.properties").exists():
@@ -44,14 +53,23 @@ class Kafka(Service):
     def settings(self) -> dict[str, str | int | bool]:
         """The broker's settings."""
         broker, controller = on_loopback(self.port), on_loopback(self.site.ports["controller"])
+        users = {f"user_{USER}": self.site.secrets.get(SECRET)}
+        login = login_line("PLAIN", USER, users[f"user_{USER}"], users)
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{controller}",
-            "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{broker}",
+            # other users of this machine reach both, too
+            "listeners": f"CLIENT://{broker},CONTROLLER://{controller}",
+            "advertised.listeners": f"CLIENT://{broker}",
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "CLIENT",
+            "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "sasl.mechanism.controller.protocol": "PLAIN",
+            "listener.name.client.plain.sasl.jaas.config": login,
+            "listener.name.controller.plain.sasl.jaas.config": login,
             "log.dirs": str(self.folder / "data"),
             # a topic that somebody misspells must be an error
             "auto.create.topics.enable": False,
@@ -96,13 +114,28 @@ class Kafka(Service):
         from confluent_kafka.admin import AdminClient
 
         quiet = {"log_level": 0, "error_cb": lambda _error: None}
-        admin = AdminClient({"bootstrap.servers": on_loopback(self.port), **quiet})
+        login = client_options(self.site.secrets)
+        admin = AdminClient({"bootstrap.servers": on_loopback(self.port), **login, **quiet})
         return bool(admin.list_topics(timeout=3).brokers)
 
     def endpoint(self) -> dict[str, Any]:
-        """The bootstrap address."""
-        return {"bootstrap_servers": on_loopback(self.port)}
+        """The bootstrap address, and how clients log in."""
+        own = self.site.config.settings.services.kafka.options
+        return {
+            "bootstrap_servers": on_loopback(self.port),
+            "options": own | client_options(self.site.secrets),
+        }
 
     def address(self) -> str:
         """The bootstrap address."""
         return on_loopback(self.port)
+
+
+def client_options(secrets: Secrets) -> dict[str, str]:
+    """Librdkafka's settings for a login."""
+    return {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": USER,
+        "sasl.password": secrets.get(SECRET),
+    }

@@ -21,6 +21,7 @@ from lake.errors import StackError
 from lake.processes import lock
 from lake.processes.child import end_process
 from lake.processes.status_file import HEALTHY, Report
+from lake.storage.privacy import close_data_folder
 from producers.registry import embedded_services
 from stack.ports import PortBook
 from stack.progress import Reporter, for_stderr
@@ -224,10 +225,11 @@ def _await_stop(config: Config) -> None:
 
 def _start(config: Config, reporter: Reporter) -> None:
     logs = config.stack_dir / "logs"
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.stack_dir.mkdir(mode=0o700, exist_ok=True)
+    close_data_folder(config.data_dir)
     logs.mkdir(exist_ok=True)
-    log = (logs / LOG).open("ab")
+    log = os.fdopen(os.open(logs / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
     reading, writing = os.pipe()
     try:
         with log:

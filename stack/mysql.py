@@ -132,8 +132,9 @@ class Mysql(Service):
         ]
 
     def environment(self) -> dict[str, str]:
-        """Where the libraries are that the system may lack."""
-        return {"LD_LIBRARY_PATH": str(self.site.tools.libraries)}
+        """Where the libraries are that the system may lack, and files for this user alone."""
+        modes = {"UMASK": "0600", "UMASK_DIR": "0700"}  # the server has a umask of its own
+        return {"LD_LIBRARY_PATH": str(self.site.tools.libraries), **modes}
 
     def _root(self, **options: Any) -> pymysql.Connection[Any]:
         return pymysql.connect(

@@ -50,7 +50,8 @@ class Postgres(Service):
             return "same"
         if _can_be("namespace", self.folder):
             return "namespace"
-        self.site.folder.chmod(0o711)  # may be passed through, not listed
+        for folder in (self.site.config.data_dir, self.site.folder):
+            folder.chmod(0o711)  # may be passed through, not listed
         if _can_be("nobody", self.folder):
             return "nobody"
         raise StackError(

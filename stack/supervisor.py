@@ -23,6 +23,7 @@ from lake.processes.managed_process import RestartPolicy
 from lake.processes.status_file import StatusFile
 from lake.processes.supervisor import ProcessSupervisor
 from lake.storage.json_files import write_json
+from lake.storage.privacy import keep_private
 from producers.registry import embedded_services
 from stack.downloads import cache_dir
 from stack.ports import PortBook
@@ -148,6 +149,7 @@ def main() -> int:
         os._exit(0)
     os.setsid()
     config = load_config(arguments.config)
+    keep_private(config.data_dir)
     config.stack_dir.joinpath("logs").mkdir(parents=True, exist_ok=True)
     if lock.take(config.stack_dir / LOCK) is None:
         return 0  # another supervisor has this stack; whoever waits will read its status file

@@ -24,6 +24,13 @@ def connect(config: Config, endpoints: Endpoints) -> Iterator[Finding]:
     try:
         yield from _asked(config, endpoints.connect, sources)
     except (requests.RequestException, ValueError) as error:
+        if _is_refused(error):
+            what, remedy = (
+                f"{shown} refuses the login",
+                "Mend user and password of services.connect",
+            )
+            yield wrong("DL-305", "connect", what, remedy)
+            return
         what = f"{shown} does not answer as Kafka Connect does ({type(error).__name__})"
         remedy = (
             "ducklake up"
@@ -31,6 +38,12 @@ def connect(config: Config, endpoints: Endpoints) -> Iterator[Finding]:
             else "Start it, or mend services.connect.url in ducklake.yml"
         )
         yield wrong("DL-301", "connect", what, remedy)
+
+
+def _is_refused(error: Exception) -> bool:
+    answer = error.response if isinstance(error, requests.RequestException) else None
+    codes = (requests.codes.unauthorized, requests.codes.forbidden)
+    return answer is not None and answer.status_code in codes
 
 
 def _asked(config: Config, url: str, sources: list[str]) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ CODES: Mapping[str, str] = {
     "DL-302": "Kafka Connect does not write exactly once",
     "DL-303": "Kafka Connect lacks the project's connector",
     "DL-304": "A connector has failed or is paused",
+    "DL-305": "Kafka Connect refuses the login",
     "DL-401": "A MySQL server does not answer",
     "DL-402": "A MySQL server refuses the user",
     "DL-403": "The binlog has statements instead of rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 
@@ -15,6 +16,7 @@ from lake.kafka.topics import TopicSpec, admin, wanted_topics
 from lake.ledger import LedgerReader
 from lake.ledger.entries import TableState
 from lake.storage.paths import LakePaths
+from stack.kafka import CLIENT
 
 SECONDS = 8.0
 SOON = 0.5
@@ -89,9 +91,18 @@ def _settings(
             remedy = (
                 f"kafka-configs.sh --bootstrap-server {endpoints.kafka} --alter"
                 f" --entity-type topics --entity-name {spec.name}"
-                " --add-config min.insync.replicas=1"
+                f" --add-config min.insync.replicas=1{_login(config, endpoints)}"
             )
             yield wrong("DL-205", "kafka", what, remedy)
+
+
+def _login(config: Config, endpoints: Endpoints) -> str:
+    """How Kafka's own tools log in: by a file, which of one's own broker one has to have."""
+    if "security.protocol" not in endpoints.kafka_options:
+        return ""
+    embedded = config.stack_dir / "kafka" / CLIENT
+    named = str(embedded) if "kafka" in config.settings.services.embedded() else CLIENT
+    return f" --command-config {shlex.quote(named)}"
 
 
 def _states(config: Config) -> dict[str, TableState]:

@@ -18,6 +18,7 @@ from lake.errors import DuckLakeError
 from lake.installation import install_extra
 from lake.ledger import LedgerReader
 from lake.storage.paths import LakePaths
+from lake.storage.privacy import data_folder_mode
 from producers.registry import embedded_services
 from stack import lifecycle
 from stack.supervisor import SECRETS
@@ -78,12 +79,11 @@ def _folder(folder: Path) -> Iterator[Finding]:
     mode = _mode(folder)
     if not mode & _GROUP_AND_OTHERS:
         return
-    is_passed = folder.stat().st_uid == 0 and _mode(folder / "stack") & 0o001
-    closed = "711" if is_passed else "700"  # PostgreSQL of root runs as nobody, and has to get in
-    if mode & _GROUP_AND_OTHERS == int(closed, 8) & _GROUP_AND_OTHERS:
+    closed = data_folder_mode(folder)
+    if not mode & _GROUP_AND_OTHERS & ~closed:
         return
     what = f"other users of this machine can read {folder} (mode {mode:o})"
-    remedy = f"chmod {closed} {shlex.quote(str(folder))}"
+    remedy = f"chmod {closed:o} {shlex.quote(str(folder))}"
     if mode & 0o022:
         what = f"other users of this machine can change {folder} (mode {mode:o})"
         yield wrong("DL-104", "data folder", what, remedy)

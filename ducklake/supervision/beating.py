@@ -10,6 +10,7 @@ from lake.config import Config
 from lake.processes.heartbeat import ROLE, SILENT, Heartbeat, RoleHeartbeat
 from lake.processes.instruments import InstrumentsFile
 from lake.storage.paths import LakePaths
+from lake.storage.privacy import keep_private
 
 
 @contextmanager
@@ -21,6 +22,7 @@ def beating(config: Config, role: str, once: bool = False) -> Iterator[Heartbeat
         role: What the process is; a supervisor may have given it another name.
         once: A command that ends by itself tells nobody but its caller.
     """
+    keep_private(config.data_dir)
     if once:
         yield SILENT
         return

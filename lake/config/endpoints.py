@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -101,6 +102,15 @@ def resolve_services(services: Services, state: StackState) -> Endpoints:
     return Endpoints(
         kafka=kafka["bootstrap_servers"],
         kafka_options=kafka["options"],
-        connect=connect["url"].rstrip("/"),
+        connect=_with_login(connect["url"].rstrip("/"), connect["user"], connect["password"]),
         postgres=PostgresEndpoint(**postgres),
     )
+
+
+def _with_login(url: str, user: str, password: str) -> str:
+    """The address with user and password in it, as `requests` logs in with them."""
+    parts = urlsplit(url)
+    if not user or "@" in parts.netloc:
+        return url
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))

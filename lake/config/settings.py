@@ -30,9 +30,11 @@ class KafkaService(Section):
 
 
 class ConnectService(Section):
-    """Kafka Connect's REST address; it may carry user and password."""
+    """Kafka Connect's REST address, and who logs in there; the address may carry both as well."""
 
     url: str = EMBEDDED
+    user: str = ""
+    password: SecretStr = SecretStr("")
 
 
 class PostgresService(Section):

@@ -121,6 +121,23 @@ def remove_empty(folder: Path) -> bool:
     return True
 
 
+def close_folder(folder: Path, mode: int) -> int | None:
+    """Take from a folder what other users may do in it beyond `mode`.
+
+    Returns:
+        The mode that it had, where that was wider and it is ours to change; None where not.
+    """
+    try:
+        found = folder.stat()
+        had = found.st_mode & 0o777
+        if not had & 0o077 & ~mode or found.st_uid != os.geteuid():
+            return None
+        folder.chmod(had & mode)
+    except OSError:
+        return None  # `ducklake doctor` says what is wrong with it
+    return had
+
+
 # Files -------------------------------------------------------------------------------------------
 
 

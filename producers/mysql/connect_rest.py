@@ -17,6 +17,8 @@ CONFLICT_SECONDS = 0.2
 REASON_CHARACTERS = 500
 # What Debezium's validation says when the database does not answer, rather than refuses.
 _NO_ANSWER = ("Failed to establish connection", "Communications link failure")
+POLICY = re.compile(r"Refused by the policy of this Connect: ([^\"]+)")
+"""How connect/converter's RestPolicy says that a setting is not allowed."""
 NO_JAR = re.compile(
     r"ClassNotFoundException: ducklake\.|Class ducklake\.\w+ could not be found"
     r"|Failed to find any class that implements"
@@ -159,7 +161,7 @@ class ConnectRest:
     def _unexpected(self, method: str, path: str, status: int) -> DuckLakeError:
         what = f"Kafka Connect at {self._shown}: {method} {path} answered {status}."
         if status in {requests.codes.unauthorized, requests.codes.forbidden}:
-            return SourceError(what, "Check services.connect.url; it may carry user and password.")
+            return SourceError(what, "Check user and password of services.connect.")
         return ServiceUnreachable(what, "It is retried.")
 
     def _explain(self, wanted: Mapping[str, str], response: requests.Response) -> DuckLakeError:
@@ -170,6 +172,13 @@ class ConnectRest:
         """
         if NO_JAR.search(response.text):
             return no_jar(self.connector)
+        if refusal := POLICY.search(response.text):
+            return SourceError(
+                f"Kafka Connect's policy refuses the connector {self.connector}:"
+                f" {self.clean(refusal[1])}",
+                "Take it out of the source's options: it could read files or secrets"
+                " (docs/CONFIGURATION.md).",
+            )
         path = f"/connector-plugins/{wanted['connector.class'].rpartition('.')[2]}/config/validate"
         answer = self._request("PUT", path, {**wanted, "name": self.connector})
         if not answer.ok:

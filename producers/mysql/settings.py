@@ -8,9 +8,15 @@ from pathlib import Path
 
 from lake.config import Config, Endpoints, MysqlConnection
 from lake.errors import SourceError
+from lake.kafka.java_client import LOGIN_VARIABLE, java_client
 from producers.mysql.neighbours import server_id
 from producers.mysql.tables import MysqlTable, table_settings
 
+_CLIENTS = (
+    "schema.history.internal.producer.",
+    "schema.history.internal.consumer.",
+    "signal.consumer.",
+)
 TEMPLATE = Path("connect") / "mysql.json"
 
 
@@ -51,7 +57,15 @@ def connector_settings(
         for name, value in values.items():
             text = text.replace(f"<{name}>", value)
         filled[key] = text
-    return filled
+    return filled | kafka_logins(endpoints)
+
+
+def kafka_logins(endpoints: Endpoints) -> dict[str, str]:
+    """How the connector's own Kafka clients log in; Connect's environment has the password."""
+    security = java_client(endpoints.kafka_options)
+    if "sasl.jaas.config" in security:
+        security["sasl.jaas.config"] = f"${{env:{LOGIN_VARIABLE}}}"
+    return {f"{client}{key}": value for client in _CLIENTS for key, value in security.items()}
 
 
 def _template(path: Path) -> dict[str, str]:

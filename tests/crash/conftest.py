@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ class Broker:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.bootstrap = config.endpoints().kafka
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        at = config.endpoints()
+        self.bootstrap = {"bootstrap.servers": at.kafka, **at.kafka_options}
+        self.admin = AdminClient({**self.bootstrap, "log_level": 0})
 
     def pid(self) -> int:
         from stack import lifecycle
@@ -80,7 +81,7 @@ def forks() -> Iterator[ForkServer]:
 class LakeMaker:
     """Makes lakes on one broker, and ends their processes."""
 
-    def __init__(self, folder: Path, bootstrap: str, forks: ForkServer) -> None:
+    def __init__(self, folder: Path, bootstrap: Mapping[str, str], forks: ForkServer) -> None:
         self._folder, self._bootstrap, self._forks = folder, bootstrap, forks
         self.made: list[LakeUnderTest] = []
         self._readers: tuple[type[Reader], ...] = ()

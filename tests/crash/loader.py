@@ -26,9 +26,9 @@ DATABASE = "shop"
 """Of the tables whose types are announced, as Debezium names it in every record."""
 
 
-def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
+def announce_types(bootstrap: Mapping[str, str], topic: str, tables: list[str]) -> None:
     """Write the source's own types where Debezium does: its topic of schema changes."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = AdminClient({**bootstrap, "log_level": 0})
     if topic not in admin.list_topics(timeout=30).topics:
         admin.create_topics([NewTopic(topic, 1, 1)], operation_timeout=30)[topic].result(30)
     types = {"id": "BIGINT", "text": "VARCHAR", "amount": "DECIMAL", "flag": "TINYINT"}
@@ -36,7 +36,7 @@ def announce_types(bootstrap: str, topic: str, tables: list[str]) -> None:
         {"name": n, "typeName": t, "length": 12 if t == "DECIMAL" else None, "scale": 2}
         for n, t in types.items()
     ]
-    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    producer = Producer({**bootstrap, "log_level": 0})
     changes = [{"id": f'"{DATABASE}"."{t}"', "table": {"columns": columns}} for t in tables]
     producer.produce(topic, json.dumps({"tableChanges": changes}).encode(), DATABASE)
     assert producer.flush(30) == 0
@@ -74,12 +74,12 @@ class Loader:
     """Writes to some topics, with and without transactions.
 
     Args:
-        bootstrap: Where Kafka is.
+        bootstrap: Where Kafka is, and how to log in: settings of any client.
         topics: Topic to kind.
         seed: Makes the records repeatable.
     """
 
-    def __init__(self, bootstrap: str, topics: dict[str, Kind], seed: int) -> None:
+    def __init__(self, bootstrap: Mapping[str, str], topics: dict[str, Kind], seed: int) -> None:
         self.truths = {topic: Truth() for topic in topics}
         self._kinds = dict(topics)
         self._random = random.Random(seed)
@@ -88,9 +88,7 @@ class Loader:
         self._unplaced: list[tuple[str, dict[str, Any] | None, bytes]] = []
         quiet = {"log_level": 0, "linger.ms": 1}
         # Idempotent: a retry after a broker's death must not write a record twice, unremembered.
-        self._plain = Producer(
-            {"bootstrap.servers": bootstrap, "enable.idempotence": True, **quiet}
-        )
+        self._plain = Producer({**bootstrap, "enable.idempotence": True, **quiet})
         self._name = f"crash-{secrets.token_hex(6)}"
         self._in_transactions = self.transactional(name=self._name)
 
@@ -98,7 +96,7 @@ class Loader:
         """A producer of its own transactions; what one of the same name left open is aborted."""
         producer = Producer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **self._bootstrap,
                 "transactional.id": name or f"crash-{secrets.token_hex(6)}",
                 "transaction.timeout.ms": timeout_ms,
                 "log_level": 0,
@@ -258,7 +256,7 @@ class Loader:
     def _everything(self, topic: str) -> Iterator[Message]:
         reader = Consumer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **self._bootstrap,
                 "group.id": "settle",
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,

@@ -81,7 +81,7 @@ class LakeUnderTest:
 
     Args:
         folder: Where its configuration and its data go.
-        bootstrap: Where Kafka is.
+        bootstrap: Where Kafka is, and how to log in: settings of any client.
         server: Starts its processes.
         name: Unique; topics begin with it.
         tables: Table to kind.
@@ -92,7 +92,7 @@ class LakeUnderTest:
     def __init__(
         self,
         folder: Path,
-        bootstrap: str,
+        bootstrap: Mapping[str, str],
         server: ForkServer,
         name: str,
         tables: Mapping[str, Kind],
@@ -329,7 +329,7 @@ def utc(text: str) -> int:
 
 def _configure(
     folder: Path,
-    bootstrap: str,
+    bootstrap: Mapping[str, str],
     name: str,
     tables: Mapping[str, Kind],
     consumer: Mapping[str, object] | None,
@@ -342,14 +342,15 @@ def _configure(
     for table, kind in tables.items():
         source = sources.setdefault(f"{name}_{kind}", {"type": types[kind], "tables": {}})
         source["tables"][table] = {"columns": columns if kind == "plain" else {}}
+    login = {key: text for key, text in bootstrap.items() if key != "bootstrap.servers"}
     quick = {"flush_seconds": 0.05, "seal_max_age_seconds": 1.0, **(consumer or {})}
     settings = {
         "name": name,
         "data_dir": "data",
         "services": {
             "kafka": {
-                "bootstrap_servers": bootstrap,
-                "options": {"reconnect.backoff.max.ms": "500", **(options or {})},
+                "bootstrap_servers": bootstrap["bootstrap.servers"],
+                "options": {**login, "reconnect.backoff.max.ms": "500", **(options or {})},
             },
             "connect": {"url": "http://127.0.0.1:9"},
             "postgres": {"host": "127.0.0.1"},

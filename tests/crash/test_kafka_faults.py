@@ -185,7 +185,7 @@ def test_a_worker_whose_name_another_takes_joins_anew(
     [member] = _members(lake, broker)
     thief = Consumer(
         {
-            "bootstrap.servers": broker.bootstrap,
+            **broker.bootstrap,
             "group.id": _group(lake),
             "log_level": 0,
             "group.instance.id": member.group_instance_id,
@@ -385,7 +385,7 @@ def _positions(lake: LakeUnderTest, topic: str) -> dict[int, int]:
 def _high(broker: Broker, topic: str, partition: int) -> int:
     from confluent_kafka import Consumer
 
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "ends"})
+    consumer = Consumer({**broker.bootstrap, "group.id": "ends"})
     try:
         return int(consumer.get_watermark_offsets(TopicPartition(topic, partition), 30)[1])
     finally:

@@ -115,9 +115,7 @@ def test_a_backlog_of_large_records_passes_in_bounded_memory(
     records, size = 8_000, 100_000
     chance = random.Random(lake.seed)
     texts = [chance.randbytes(size // 2).hex() for _ in range(20)]
-    producer = Producer(
-        {"bootstrap.servers": broker.bootstrap, "compression.type": "lz4", "log_level": 0}
-    )
+    producer = Producer({**broker.bootstrap, "compression.type": "lz4", "log_level": 0})
     for number in range(records):
         value = f'{{"id": {number}, "text": "{texts[number % len(texts)]}"}}'
         producer.produce(topic, value.encode(), partition=number % 2)

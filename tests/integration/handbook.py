@@ -131,7 +131,7 @@ def own_servers(config: Config, database: str) -> dict[str, object]:
     connections["shop_db"]["connect_password"] = "$${env:DUCKLAKE_MYSQL_PASSWORD}"
     return {
         "services": {
-            "kafka": {"bootstrap_servers": at.kafka},
+            "kafka": {"bootstrap_servers": at.kafka, "options": at.kafka_options},
             "connect": {"url": at.connect},
             "postgres": {
                 "host": at.postgres.host,

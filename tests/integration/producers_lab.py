@@ -191,7 +191,7 @@ def make_lab(
     source = like.source if like else unique("s")
     lake = like.config.settings.name if like else unique("t")
     services: dict[str, dict[str, Any]] = {
-        "kafka": {"bootstrap_servers": at.kafka},
+        "kafka": {"bootstrap_servers": at.kafka, "options": at.kafka_options},
         "connect": {"url": at.connect},
         "postgres": {"host": at.postgres.host, "port": at.postgres.port},
     }

@@ -192,6 +192,13 @@ def test_a_service_that_is_away_or_refuses(
         assert patient.has(code)["remedy"]
 
 
+def test_a_login_that_connect_refuses(patient: Patient) -> None:
+    bare = patient.lab.endpoints.connect.rpartition("@")[2]
+    login = {"url": f"http://{bare}", "user": "ducklake", "password": "wrong" + PASSWORD}
+    with patient.changed(closed("services", "connect", to=login)):
+        assert "services.connect" in patient.has("DL-305")["remedy"]
+
+
 def test_an_api_and_a_folder_that_are_not_there(patient: Patient) -> None:
     def change(said: dict[str, Any]) -> None:
         rest = said["sources"][kind_of(patient, "rest")]
@@ -292,7 +299,8 @@ def test_topics_that_cannot_be_written_or_lose_rows(patient: Patient) -> None:
     patient.has("DL-204", "DL-205")
     found = patient.examined()
     words = found["DL-205"]["remedy"].split()
-    assert words[0] == "kafka-configs.sh"
+    assert words[0] == "kafka-configs.sh" and words[-1] == "client.properties"
+    words[-1] = str(patient.stack.stack_dir / "kafka" / "client.properties")
     tools = Tools.locate()
     main = java(tools, patient.config.root, "kafka.admin.ConfigCommand", *words[1:])
     done = subprocess.run(

@@ -6,6 +6,7 @@ import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -129,8 +130,8 @@ def test_a_decoder_that_was_wrong(lake: Handbook, stack_config: Config) -> None:
 def test_a_new_table_from_an_old_topic_whose_retention_was_too_short(
     lake: Handbook, stack_config: Config
 ) -> None:
-    kafka = stack_config.endpoints().kafka
-    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    kafka = stack_config.endpoints().kafka_client(log_level=0)
+    admin = AdminClient(kafka)
     admin.create_topics([NewTopic("legacy.visits", 1, 1)])["legacy.visits"].result(30)
     send(kafka, 0)
     printed = "".join(lake.follow(PAGE, "A new table from old topics"))
@@ -149,8 +150,8 @@ def test_a_new_table_from_an_old_topic_whose_retention_was_too_short(
     assert lake.lake("SELECT count(*) FROM raw.visits") == [(VISITS + VISITS // 2,)]
 
 
-def send(kafka: str, first: int) -> None:
-    producer = Producer({"bootstrap.servers": kafka, "enable.idempotence": True})
+def send(kafka: dict[str, Any], first: int) -> None:
+    producer = Producer({**kafka, "enable.idempotence": True})
     for number in range(first, first + VISITS):
         value = json.dumps({"visit_id": number, "page": f"/{number}"})
         producer.produce("legacy.visits", value.encode(), str(number), partition=0)

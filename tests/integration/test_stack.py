@@ -28,6 +28,7 @@ from lake.config import Config, Endpoints, load_config
 from lake.errors import StackError
 from lake.processes.status_file import Report
 from producers.http.connection import RestConnection
+from producers.mysql.settings import kafka_logins
 from producers.registry import source_connection
 from stack import lifecycle
 from stack.connection_hints import connection_hints
@@ -222,6 +223,7 @@ def connector(config: Config, endpoints: Endpoints) -> Iterator[dict[str, str]]:
         for name, text in values.items():
             value = value.replace(f"<{name}>", text)
         settings[key] = value
+    settings |= kafka_logins(endpoints)
     with mysql(config) as connection, connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE words (id BIGINT UNSIGNED PRIMARY KEY, text VARCHAR(40),"

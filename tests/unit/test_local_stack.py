@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import StackError
+from lake.kafka.java_client import java_client
 from lake.processes import lock
 from lake.processes.child import CappedLog, LogLimits, end_process
 from lake.storage.operations import write_atomically
 from stack import tools
-from stack.connect import java_client
 from stack.java import escape
 from stack.libraries import missing_libraries
 from stack.ports import LOOPBACK, PortBook
