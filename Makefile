@@ -9,11 +9,12 @@ READY := .venv/.ready
 PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests .ci/sqlfluff
 SQL := $(addprefix dbt_techstore/,models macros tests) dbt_ducklake
 
-.PHONY: help demo test check check-pythons lint soak sabotage screenshots bench lock clean install compose-demo compose-down test-compose
+.PHONY: help demo test e2e-init check check-pythons lint soak sabotage screenshots bench lock clean install compose-demo compose-down test-compose
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1] [LIVE_APIS=1]  the whole pipeline on real services; ONCE=1 stops after one pass"
 	@echo "make test                    all tests: the embedded stack, then containers"
+	@echo "make e2e-init                own data: from an installed wheel to tested tables in PostgreSQL"
 	@echo "make check                   lint, types and unit tests"
 	@echo "make check-pythons           unit tests on every other Python from 3.11 to 3.13 that is installed"
 	@echo "make soak MINUTES=60         long test: random kills under load"
@@ -59,6 +60,9 @@ demo:
 test: check
 	@$(BIN)/pytest -q -n 2 --dist loadfile tests/integration tests/crash tests/e2e
 	@$(BIN)/python -m tests.compose
+
+e2e-init: $(READY)
+	@$(BIN)/pytest -q tests/e2e/test_init.py
 
 check: $(READY) lint
 	@$(BIN)/pytest -q tests/unit

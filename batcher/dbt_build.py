@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +19,16 @@ from batcher.templates import keep_compiled_templates
 from lake.config import Config
 from lake.config.trust import assert_believed
 from lake.errors import BatchError
+from lake.installation import PROJECT
 from lake.storage.paths import LakePaths
 
 TESTED_ROWS = "DUCKLAKE_TESTED_ROWS"
 """Tells dbt_ducklake's macros, while tests are compiled, which rows they shall read."""
 SCRIPTS = "DUCKLAKE_SCRIPTS"
 """Tells them to say how models are changed, and to change nothing."""
+
+PACKAGE = "DUCKLAKE_DBT_PACKAGE"
+"""By this a project finds the package `dbt_ducklake` of the release that runs it."""
 
 
 class DbtProject:
@@ -216,7 +221,7 @@ class DbtProject:
             found = yaml.safe_load((self._project / "packages.yml").read_text(encoding="utf-8"))
             for package in found["packages"]:
                 if "local" in package:
-                    folder = self._project / package["local"]
+                    folder = self._project / _without_variable(package["local"])
                     about = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
                     if _contents(folder) != _contents(self._packages / about["name"]):
                         return True
@@ -232,6 +237,7 @@ class DbtProject:
         where = f"--project-dir {project} --profiles-dir {project}"
         packages = shlex.quote(str(self._packages))
         environment = f"DUCKLAKE_WAREHOUSE={warehouse} DUCKLAKE_DBT_PACKAGES={packages}"
+        environment += f" {PACKAGE}={shlex.quote(os.environ[PACKAGE])}"
         return f"{environment} {program} build {where}"
 
     def _environment(self) -> None:
@@ -241,6 +247,7 @@ class DbtProject:
             "DUCKLAKE_DBT_THREADS": str(self._threads),
             "DUCKLAKE_DBT_TARGET": str(work / "dbt"),
             "DUCKLAKE_DBT_PACKAGES": str(self._packages),
+            PACKAGE: str(PROJECT / "dbt_ducklake"),
             "DBT_LOG_PATH": str(work / "dbt"),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
         }
@@ -257,6 +264,11 @@ def _close_connections() -> Any:
     environment = DuckDBConnectionManager._ENV
     DuckDBConnectionManager.close_all_connections()
     return None if environment is None else environment.creds
+
+
+def _without_variable(path: str) -> str:
+    """The folder of a package that is named by the variable of this release's own."""
+    return re.sub(rf"\{{\{{\s*env_var\(['\"]{PACKAGE}['\"]\)\s*\}}\}}", os.environ[PACKAGE], path)
 
 
 def _contents(package: Path) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Installed:
         return self.folder / "lib" / version / "site-packages"
 
     def run(
-        self, cwd: Path, *words: str, code: int = 0, seconds: float = 300, **environment: str
+        self, cwd: Path, *words: str, code: int = 0, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """`ducklake` with some words, in a folder; its exit code is asserted."""
         program = self.folder / "bin" / "ducklake"
@@ -34,10 +35,10 @@ class Installed:
         done = subprocess.run(
             [str(program), *words],
             cwd=cwd,
-            env=kept | environment,
+            env={**kept, **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=300,
             stdin=subprocess.DEVNULL,
         )
         assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"

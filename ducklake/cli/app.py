@@ -20,6 +20,7 @@ from ducklake.cli import (
     lake_commands,
     monitor_commands,
     pipeline_commands,
+    project_commands,
 )
 from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
@@ -80,6 +81,7 @@ for _command in (
     stack_commands.status,
     doctor.doctor,
     stack_commands.reset,
+    project_commands.init,
     stack_commands.converter,
     pipeline_commands.produce,
     connector_commands.backfill,

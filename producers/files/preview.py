@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO
@@ -44,6 +44,7 @@ class Preview:
         rejects: Number and reason of the rows that cannot be parsed.
         looked_at: How many rows were looked at.
         notes: What stands in it besides the table, and what reads that.
+        distinct: Columns that have another value in each of the rows, so that one may be a key.
     """
 
     file: str
@@ -54,6 +55,7 @@ class Preview:
     rejects: list[tuple[int, str]] = field(default_factory=list)
     looked_at: int = 0
     notes: list[str] = field(default_factory=list)
+    distinct: list[str] = field(default_factory=list)
 
 
 def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -> Preview:
@@ -97,6 +99,7 @@ def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -
         rejects[:SHOWN_ROWS],
         looked,
         notes,
+        list(distinct_columns(rows)),
     )
 
 
@@ -144,6 +147,14 @@ def guessed_encoding(sample: bytes) -> str:
     if nuls.count(0) > len(nuls) // 4:
         return "utf-16-le" if nuls[1:2] == b"\0" else "utf-16-be"
     return "utf-8-sig"
+
+
+def distinct_columns(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Columns that have a value in each row, and in no two the same."""
+    for column in dict.fromkeys(name for row in rows for name in row):
+        values = {str(row[column]) for row in rows if row.get(column) not in (None, "")}
+        if 1 < len(rows) == len(values):
+            yield column
 
 
 def column_types(rows: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lake.config import Config, Endpoints, MysqlConnection
 from lake.errors import SourceError
+from lake.installation import PROJECT
 from lake.kafka.java_client import LOGIN_VARIABLE, java_client
 from producers.mysql.neighbours import server_id
 from producers.mysql.tables import MysqlTable, table_settings
@@ -52,8 +53,10 @@ def connector_settings(
         "password": mysql.connect_reference,
         **table_settings(tables),
     }
+    own = config.root / TEMPLATE
+    template = own if own.exists() else PROJECT / TEMPLATE
     filled = {}
-    for key, text in _template(config.root / TEMPLATE).items():
+    for key, text in _template(template).items():
         for name, value in values.items():
             text = text.replace(f"<{name}>", value)
         filled[key] = text

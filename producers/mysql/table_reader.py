@@ -79,7 +79,7 @@ class TableReader:
                 host=at.host,
                 port=at.port,
                 user=at.user,
-                password=at.plain_password,
+                password=at.plain_password.encode(),  # a text would become Latin-1
                 database=at.database,
                 charset="utf8mb4",
                 connect_timeout=CONNECT_SECONDS,

@@ -54,7 +54,7 @@ def test_modules_of_the_same_name_are_not_in_the_way(installed: Installed, tmp_p
     for name in BUNDLED:
         (tmp_path / f"{name}.py").write_text("raise ImportError('another one')\n")
     (tmp_path / "ducklake.yml").write_text(MINIMAL, encoding="utf-8")
-    installed.run(tmp_path, "config", "check", PYTHONPATH=str(tmp_path))
+    installed.run(tmp_path, "config", "check", environment={"PYTHONPATH": str(tmp_path)})
 
 
 def test_a_child_process_finds_its_modules(installed: Installed, tmp_path: Path) -> None:
