@@ -5,3 +5,5 @@ from __future__ import annotations
 INTERRUPTED = 130
 FENCED = 3
 """Exit code of a process that another one has replaced: it must not be started again."""
+PLANNED = 6
+"""Exit code of `ducklake plan` where something will be done."""

@@ -82,6 +82,7 @@ for _command in (
     doctor.doctor,
     stack_commands.reset,
     project_commands.init,
+    project_commands.plan,
     stack_commands.converter,
     pipeline_commands.produce,
     connector_commands.backfill,

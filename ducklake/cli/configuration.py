@@ -62,6 +62,7 @@ def check(path: Path | None, offline: bool) -> None:
         print(f"connections.{name}: no source uses it, so nothing of it was checked")
     if not offline:
         _ask_servers(config)
+    print("`ducklake plan` says what running with it will do")
 
 
 def _ask_servers(config: Config) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ducklake.cli.options import ConfigOption, JsonOption
+from ducklake.exit_codes import PLANNED
 from lake.errors import ConfigError
 
 
@@ -47,3 +48,16 @@ def init(
 
     patterns = tuple(name.strip() for text in tables or () for name in text.split(",") if name)
     make_project(directory, Wanted(mysql, sftp, api, files, patterns, yes, history), as_json)
+
+
+def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say what the configuration will do once the roles start with it; nothing is changed.
+
+    Topics that are created or get other settings, connectors that are updated, tables that are
+    read whole, files that are read again, and models that are built. Exit code 0: nothing will be
+    done; 6: something will.
+    """
+    from ducklake.cli.plan import show_plan
+
+    if show_plan(config, as_json):
+        raise typer.Exit(PLANNED)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from ducklake.projects.folders import guessed_key
-from ducklake.projects.found import FoundSource, FoundTable
+from ducklake.projects.found import FoundSource, FoundTable, password_variable
 from ducklake.projects.mysql import Ask
 from ducklake.projects.names import Reference, free_name
 from lake.config import names_a_secret
@@ -24,7 +24,7 @@ from producers.http.connection import RestConnection
 from producers.rest.options import RestRequest
 from producers.rest.pages import Walk
 
-_NAME = "api"
+_NAME, _CONNECTION = "api", "api_server"
 _MOST_BYTES = 16 * 1024 * 1024
 _DEEPEST = 3
 
@@ -49,7 +49,7 @@ def api_source(url: str, ask_password: Ask) -> FoundSource:
     server: dict[str, Any] = {"base_url": base_url}
     real: dict[str, Any] = dict(server)
     if parts.username:
-        variable, user = "DUCKLAKE_API_SERVER_PASSWORD", unquote(parts.username)
+        variable, user = password_variable(_CONNECTION), unquote(parts.username)
         given = unquote(parts.password or "")
         secret = given or os.environ.get(variable) or ask_password(variable)
         login = {"type": "basic", "user": user}
@@ -57,7 +57,7 @@ def api_source(url: str, ask_password: Ask) -> FoundSource:
         real["auth"] = {**login, "password": secret}
         variables[variable] = f"The password of {user} at {base_url}."
     params, hidden = _params(parts.query, variables, base_url)
-    connection = RestConnection.model_validate(real).placed("api_server", "--api")
+    connection = RestConnection.model_validate(real).placed(_CONNECTION, "--api")
     table = _ask(connection, parts.path or "/", params | hidden)
     options: dict[str, Any] = {"url": parts.path or "/"}
     shown: dict[str, Any] = params | {k: Reference("${" + _variable(k) + "}") for k in hidden}
@@ -68,9 +68,7 @@ def api_source(url: str, ask_password: Ask) -> FoundSource:
         table.name, base_url + parts.path, entry, table.fields, table.key, size=table.size,
         notes=table.notes,
     )  # fmt: skip
-    return FoundSource(
-        _NAME, "rest", "api_server", server, {"poll_seconds": 60}, [known], variables
-    )
+    return FoundSource(_NAME, "rest", _CONNECTION, server, {"poll_seconds": 60}, [known], variables)
 
 
 def _params(

@@ -69,8 +69,9 @@ def _staging_sql(table: FoundTable, relation: str) -> str:
 
 
 def _key_argument(table: FoundTable) -> str:
-    """The key as an argument of `latest_version`: columns, which it quotes where SQL needs it."""
-    return in_jinja(", ".join(table.key_columns))
+    """The key as an argument of `latest_version`: SQL, in which names are quoted."""
+    quoted = ('"' + name.replace('"', '""') + '"' for name in table.key_columns)
+    return in_jinja(", ".join(quoted))
 
 
 def _listed(columns: Sequence[str]) -> str:

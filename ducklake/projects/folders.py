@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from ducklake.projects.found import FoundSource, FoundTable
+from ducklake.projects.found import FoundSource, FoundTable, password_variable
 from ducklake.projects.mysql import Ask
 from ducklake.projects.names import Reference, free_name
 from lake.config import DEAD_LETTERS, SftpConnection, Table
@@ -25,6 +25,7 @@ from producers.formats import FORMATS, UnreadableFile
 from producers.sftp.folder import SftpFolder
 from producers.sftp.session import open_session
 
+_CONNECTION = "files_drop"
 _DIGITS = re.compile(r"\d+")
 _KEY_LIKE = re.compile(
     r"(^|_|\b)(id|key|code|codigo|clave|sku|nro|numero|number|uuid)(_|\b|$)", re.I
@@ -75,18 +76,18 @@ def sftp_source(url: str, ask_password: Ask) -> FoundSource:
         raise ConfigError(
             "--sftp is not the address of an SFTP server.", "Write sftp://USER@HOST:22/FOLDER."
         )
-    variable, user = "DUCKLAKE_FILES_DROP_PASSWORD", unquote(parts.username)
+    variable, user = password_variable(_CONNECTION), unquote(parts.username)
     known = unquote(parts.password or "") or os.environ.get(variable) or ask_password(variable)
     at = SftpConnection(host=host, port=port, user=user, password=SecretStr(known))
     directory = unquote(parts.path) or "/"
-    with open_session(at.placed("files_drop", "--sftp")) as sftp:
+    with open_session(at.placed(_CONNECTION, "--sftp")) as sftp:
         tables = folder_tables(SftpFolder(sftp, directory), url_without_password(url))
     server: dict[str, Any] = {"host": host, **({"port": port} if port != 22 else {}), "user": user}
     server["password"] = Reference("${" + variable + "}")
     return FoundSource(
         "sftp",
         "sftp",
-        "files_drop",
+        _CONNECTION,
         server,
         {"directory": directory},
         tables,
@@ -159,7 +160,8 @@ def _table(folder: Folder, pattern: str, members: Sequence[str], taken: set[str]
         what = "its options have to be written" if isinstance(error, ValidationError) else error
         note = f"{shown(newest)}: {what}"
         return FoundTable(name, pattern, entry, (), (), "files", size, (note,))
-    key = guessed_key(seen.distinct)
+    # what tells the rows of one file apart may come again in the next one
+    key = guessed_key(seen.distinct) if len(members) == 1 else ()
     if key:
         entry["key"] = list(key)
     typed = {column: kind for column, kind in seen.columns.items() if kind != "VARCHAR"}

@@ -9,6 +9,11 @@ from typing import Any
 from lake.storage.column_names import UniqueNames, column_name
 
 
+def password_variable(connection: str) -> str:
+    """The variable that holds the password of a connection; Kafka Connect asks for the same."""
+    return f"DUCKLAKE_{connection.upper()}_PASSWORD"
+
+
 @dataclass(frozen=True, slots=True)
 class FoundTable:
     """A table, a file, or an answer.

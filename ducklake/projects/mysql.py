@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from ducklake.projects.found import FoundSource, FoundTable
+from ducklake.projects.found import FoundSource, FoundTable, password_variable
 from ducklake.projects.names import Reference, free_name
 from lake.config import DEAD_LETTERS, MYSQL_CDC, MysqlConnection, Source, Table
 from lake.config.suggestions import sentence
@@ -69,7 +69,7 @@ def mysql_source(url: str, ask_password: Ask, wanted: Sequence[str] = ()) -> Fou
     """
     at, database = _address(url)
     connection = f"{lake_name(database)}_db" if database else "mysql_db"
-    variable = f"DUCKLAKE_{connection.upper()}_PASSWORD"
+    variable = password_variable(connection)
     password = at.plain_password or os.environ.get(variable) or ask_password(variable)
     at = at.model_copy(update={"password": SecretStr(password)}).placed(connection, OPTION)
     try:

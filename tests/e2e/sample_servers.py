@@ -25,13 +25,13 @@ sources:
 """
 # After northwind, with more of what SQL, YAML and Jinja would trip over.
 NORTHWIND = (
-    "CREATE TABLE `Order Details` (OrderID INT NOT NULL, ProductID INT NOT NULL,"
-    " `Unit Price` DECIMAL(10,4) NOT NULL, Discount DOUBLE, PRIMARY KEY (OrderID, ProductID))",
+    "CREATE TABLE `Order Details` (OrderID INT NOT NULL, `Product ID` INT NOT NULL,"
+    " UnitPrice DECIMAL(10,4) NOT NULL, Discount DOUBLE, PRIMARY KEY (OrderID, `Product ID`))",
     "INSERT INTO `Order Details` VALUES (1, 1, 14.5, 0), (1, 2, 9.8, 0.05), (2, 1, 14.5, 0)",
-    "CREATE TABLE `order` (Id INT PRIMARY KEY, `select` INT, `año` INT, `year` YEAR, `2nd` VARCHAR(9),"
-    ' `yes` BOOLEAN, `null` VARCHAR(9), `a:b` VARCHAR(9), `it\'s "so"` VARCHAR(9),'
-    " `{{ x }}` VARCHAR(9), `_id` INT) CHARACTER SET latin1",
-    "INSERT INTO `order` VALUES (1, 1, 2024, 2024, 'b', TRUE, 'null', 'a: b', 'q', '{{ y }}', 7)",
+    "CREATE TABLE `order` (`select` INT PRIMARY KEY, `año` INT, `year` YEAR,"
+    " `2nd` VARCHAR(9), `yes` BOOLEAN, `null` VARCHAR(9), `a:b` VARCHAR(9),"
+    ' `it\'s "so"` VARCHAR(9), `{{ x }}` VARCHAR(9), `_id` INT) CHARACTER SET latin1',
+    "INSERT INTO `order` VALUES (1, 2024, 2024, 'b', TRUE, 'null', 'a: b', 'q', '{{ y }}', 7)",
     "CREATE TABLE `2020-Ñandúes` (`no` VARCHAR(20) PRIMARY KEY, `on` DATETIME(6))",
     "INSERT INTO `2020-Ñandúes` VALUES ('off', '2020-01-01 00:00:00.123456'), ('~', NULL)",
     "CREATE TABLE `yes` (a INT)",

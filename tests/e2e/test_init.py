@@ -22,6 +22,9 @@ pytestmark = pytest.mark.stack
 VARIABLE, SAKILA = "DUCKLAKE_MYSQL_DB_PASSWORD", "DUCKLAKE_SAKILA_DB_PASSWORD"
 
 
+SALES = "Nro;artículo;order\n1;ñandú;2,5\n2;yerba;1,0\n"
+
+
 @dataclass(frozen=True)
 class Newcomer:
     """Somebody with the wheel, and a server."""
@@ -48,7 +51,10 @@ def project(newcomer: Newcomer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("my lake")
     made = newcomer.installed
     environment = {VARIABLE: PASSWORD}
-    server = ("--mysql", newcomer.address())
+    drops = tmp_path_factory.mktemp("drops")
+    (drops / "Ventas_2026-01.csv").write_bytes(SALES.encode("cp1252"))
+    (drops / "Ventas_2026-02.csv").write_bytes(SALES.replace("ñandú", "mate").encode("cp1252"))
+    server = ("--mysql", newcomer.address(), "--files", str(drops))
     done = made.run(
         folder, "init", *server, "--yes", "--history", "--json", environment=environment
     )
@@ -105,8 +111,18 @@ def test_names_that_sql_and_yaml_trip_over_arrive_as_they_are(project: Path) -> 
         ' "field_id" FROM staging.stg_order',
     )
     assert row == (1, 2024, 2024, "b", True, "null", "a: b", "q", "{{ y }}", 7)
-    assert len(ask(project, 'SELECT "OrderID", "Unit Price" FROM staging.stg_order_details')) == 3
+    assert len(ask(project, 'SELECT "OrderID", "Product ID" FROM staging.stg_order_details')) == 3
     assert len(ask(project, 'SELECT "no", "on" FROM staging.stg_t_2020_nandues')) == 2
+
+
+def test_files_that_differ_in_digits_are_one_table(project: Path) -> None:
+    query = 'SELECT "Nro", "artículo", "order" FROM staging.stg_ventas ORDER BY _file, _file_row'
+    assert ask(project, query) == [
+        (1, "ñandú", "2,5"),
+        (2, "yerba", "1,0"),
+        (1, "mate", "2,5"),
+        (2, "yerba", "1,0"),
+    ]
 
 
 def test_no_file_holds_the_password(project: Path) -> None:
@@ -176,10 +192,49 @@ def test_a_table_that_is_added_is_read_beside_the_others(project: Path, newcomer
         made = "CREATE TABLE sakila.invoices (id INT PRIMARY KEY, total DECIMAL(9,2))"
         run(cursor, [made, "INSERT INTO sakila.invoices VALUES (1, 9.90), (2, 0.10)"])
     environment = {VARIABLE: PASSWORD}
+    assert planned(newcomer, project, code=0) == {}
     newcomer.installed.run(project, "init", "--add", "mysql.invoices", environment=environment)
+    steps = planned(newcomer, project)
+    assert set(steps) == {
+        ("topic", "mysql.invoices"),
+        ("connector", f"{load_name(project)}-mysql"),
+        ("table", "mysql.invoices"),
+        ("model", "stg_invoices"),
+    }
+    assert "incremental snapshot" in steps["table", "mysql.invoices"]
     for role in ("produce", "consume", "batch"):
         newcomer.installed.run(project, role, "--once", environment=environment)
     assert ask(project, "SELECT sum(total) FROM staging.stg_invoices") == [(Decimal("10.00"),)]
+    assert planned(newcomer, project, code=0) == {}
+
+
+def test_a_plan_says_which_files_are_read_again(project: Path, newcomer: Newcomer) -> None:
+    config = project / "ducklake.yml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(
+        text.replace("delimiter: ;", "delimiter: ;, nulls: [yerba]"), encoding="utf-8"
+    )
+    try:
+        steps = planned(newcomer, project)
+    finally:
+        config.write_text(text, encoding="utf-8")
+    assert "2 files are read again" in steps["files", "files.ventas"]
+    assert ("model", "staging.stg_ventas") in steps
+    assert planned(newcomer, project, code=0) == {}
+
+
+def planned(newcomer: Newcomer, project: Path, code: int = 6) -> dict[tuple[str, str], str]:
+    """What `ducklake plan` says, by kind and name."""
+    environment = {VARIABLE: PASSWORD}
+    done = newcomer.installed.run(project, "plan", "--json", code=code, environment=environment)
+    return {(step["kind"], step["name"]): step["what"] for step in json.loads(done.stdout)["steps"]}
+
+
+def load_name(project: Path) -> str:
+    """The lake's name."""
+    found = re.search(r"^name: (\w+)$", (project / "ducklake.yml").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
 
 
 def test_a_change_closes_a_version_of_the_history(project: Path, newcomer: Newcomer) -> None:
