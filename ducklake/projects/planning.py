@@ -95,7 +95,8 @@ def _current(
         return
     resources = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in known]
     try:
-        answers = admin(endpoints).describe_configs(resources, request_timeout=SECONDS)
+        client = admin(endpoints)  # the answers come for as long as it is there
+        answers = client.describe_configs(resources, request_timeout=SECONDS)
         found = {at.name: answer.result(SECONDS) for at, answer in answers.items()}
     except KafkaException as error:
         raise _no_kafka(endpoints, error) from None
