@@ -7,9 +7,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table as Grid
-
 from ducklake.cli.configuration import load_checked
 from ducklake.projects.planning import plan
 
@@ -30,10 +27,8 @@ def show_plan(path: Path | None, as_json: bool) -> bool:
     if not steps:
         print(f"{config.path.name} changes nothing")
         return False
-    grid = Grid(box=None, show_header=False)
     for step in steps:
-        grid.add_row(step.kind, step.name, step.what)
-    Console(soft_wrap=True).print(grid)
+        print(f"{step.kind} {step.name} {step.what}")
     counts = Counter(step.kind for step in steps)
     told = ", ".join(
         f"{count} {kind if count == 1 else _plural(kind)}" for kind, count in counts.items()

@@ -15,6 +15,7 @@ from lake.config import FOREIGN, MYSQL_CDC, Config, Endpoints, MysqlConnection, 
 from lake.errors import ServiceUnreachable
 from lake.kafka.topics import TopicSpec, admin, wanted_topics
 from lake.ledger import LedgerReader
+from lake.records import REJECTS_TOPIC
 from lake.storage.paths import LakePaths
 from producers.cursors import committed_cursors
 from producers.files.checks import changed_options
@@ -168,7 +169,8 @@ def _left(config: Config) -> Iterator[Step]:
         return
     with LedgerReader(paths) as ledger:
         known = ledger.tables.topics()
-    for topic in sorted(set(known) - {ref.topic for ref, _ in config.tables()}):
+    mine = {REJECTS_TOPIC, *(ref.topic for ref, _ in config.tables())}
+    for topic in sorted(set(known) - mine):
         yield Step(TABLE, topic, "is read no longer; its files stay, and raw no longer shows it")
 
 
