@@ -183,6 +183,13 @@ class Table(Section):
     dead_letters: DeadLetterPolicy = DeadLetterPolicy()
     export: TableExport = TableExport()
 
+    @field_validator("key")
+    @classmethod
+    def _each_column_once(cls, key: list[str]) -> list[str]:
+        if len(set(key)) < len(key):
+            raise ValueError("it names a column twice")
+        return key
+
 
 class Source(Section):
     """One connector. `type` is a built-in kind or `package.module:Class` of your own.

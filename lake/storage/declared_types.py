@@ -21,13 +21,21 @@ def declared_type(table: str, column: str, type_: str) -> str:
         ConfigError: It is not a type that raw tables can have.
     """
     spelled = _ALIASES.get(type_.upper(), type_.upper())
-    if not _DECLARABLE.fullmatch(spelled):
+    if not _DECLARABLE.fullmatch(spelled) or not _fits(spelled):
         raise ConfigError(
             f"Table {table}, column {column}: {type_!r} is not a type.",
-            "Use VARCHAR, JSON, BOOLEAN, INTEGER, BIGINT, DECIMAL(p,s), DOUBLE, DATE, TIMESTAMP or"
-            " TIMESTAMPTZ.",
+            "Use VARCHAR, JSON, BOOLEAN, INTEGER, BIGINT, DECIMAL(p,s) of up to 38 digits, DOUBLE,"
+            " DATE, TIMESTAMP or TIMESTAMPTZ.",
         )
     return spelled
+
+
+def _fits(type_: str) -> bool:
+    """Whether a DECIMAL has at most 38 digits, and no more behind its point than in all."""
+    if not type_.startswith("DECIMAL"):
+        return True
+    digits, scale = map(int, re.findall(r"\d+", type_))
+    return 1 <= digits <= 38 and scale <= digits
 
 
 def inferred_type(json_type: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -67,11 +68,19 @@ def layout(text: str, delimiter: str, quote: str, escape: str | None) -> dict[st
     return found
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their ends, as a reader and an editor count them.
+
+    `splitlines` also ends one at a form feed and at U+2028, which may stand in a cell.
+    """
+    return list(io.StringIO(text, newline=""))
+
+
 def csv_reader(text: str, delimiter: str, quote: str, escape: str | None) -> Any:
     """A `csv.reader` of a text in a dialect; an empty `quote`: no cell is in quotes."""
     quoting: dict[str, Any] = {"quotechar": quote} if quote else {}
     return csv.reader(
-        text.splitlines(keepends=True),
+        lines_of(text),
         delimiter=delimiter,
         escapechar=escape,
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -13,6 +15,7 @@ from charset_normalizer import from_bytes
 
 from lake.config import Table
 from producers.files.checks import options_model
+from producers.files.layout import lines_of
 from producers.files.reading import FileForm, file_rows, suffixes
 from producers.files.several_tables import described
 from producers.files.spool import unpacked
@@ -21,6 +24,15 @@ from producers.formats import FORMATS, BadRow, FileOptions
 SAMPLE_BYTES = 256 * 1024
 SAMPLE_ROWS = 1000
 SHOWN_ROWS = 10
+_USUAL = frozenset(",;|\t")
+"""What divides the fields of nearly all files."""
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Those of four bytes first: one of them begins with one of two."""
 _DIALECT = ("delimiter", "quote", "escape")
 _WESTERN = frozenset(
     "áéíóúüñÁÉÍÓÚÜÑ¿¡ºª°€çÇàèìòùâêîôûãõäöëïÄÖßÀÈ«»\u2013\u2014\u2018\u2019\u201c\u201d…·\xb4\xa0"
@@ -108,7 +120,7 @@ def _guessed(sample: bytes, suffix: str) -> tuple[dict[str, Any], list[str]]:
     encoding = guessed_encoding(sample)
     text = sample.decode(encoding, errors="replace")
     found: dict[str, Any] = {} if encoding == "utf-8-sig" else {"encoding": encoding}
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     text = "".join(lines[:-1] if len(sample) >= SAMPLE_BYTES and len(lines) > 1 else lines)
     defaults = FORMATS[suffix].options.model_fields
     try:
@@ -118,7 +130,7 @@ def _guessed(sample: bytes, suffix: str) -> tuple[dict[str, Any], list[str]]:
     if dialect is None:
         return found, []
     for option, value in (
-        ("delimiter", dialect.delimiter),
+        ("delimiter", _delimiter(dialect.delimiter, lines, suffix)),
         ("quote", dialect.quotechar or defaults["quote"].default),
         ("escape", dialect.escapechar or None),
     ):
@@ -130,11 +142,38 @@ def _guessed(sample: bytes, suffix: str) -> tuple[dict[str, Any], list[str]]:
     return {**found, **more}, notes
 
 
+def _delimiter(guessed: str, lines: Sequence[str], suffix: str) -> str:
+    """What divides fields; empty, which means the default one, where that is another sign.
+
+    A column of names, addresses or times has blanks, at signs and colons in each row: what divides
+    fields stands in the header as well.
+    """
+    header = next((line for line in lines if line.strip()), "")
+    if guessed in _USUAL:
+        doubled = 2 * guessed
+        rows = [line for line in lines if line.strip()]
+        if guessed != "\t" and rows and all(_only_doubled(line, guessed) for line in rows):
+            return doubled
+        return guessed
+    if guessed.isalnum() or guessed not in header or (guessed == " " and suffix != ".txt"):
+        return ""
+    return guessed
+
+
+def _only_doubled(line: str, sign: str) -> bool:
+    """Whether a sign stands in a line in pairs alone."""
+    runs = re.findall(rf"{re.escape(sign)}+", line)
+    return bool(runs) and all(run == 2 * sign for run in runs)
+
+
 def guessed_encoding(sample: bytes) -> str:
     """Python's name of an encoding in which a text makes sense."""
-    for mark, name in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+    for mark, name in _MARKS:
         if sample.startswith(mark):
             return name
+    start = sample[:4096]
+    if start.count(0) > len(start) // 4:
+        return "utf-16-le" if start[1::2].count(0) >= start[0::2].count(0) else "utf-16-be"
     try:
         sample[: -3 if len(sample) >= SAMPLE_BYTES else None].decode("utf-8")
     except UnicodeDecodeError:
@@ -143,9 +182,6 @@ def guessed_encoding(sample: bytes) -> str:
             return "cp1252"  # which is mistaken for Polish or Turkish where there is little text
         best = from_bytes(sample[:65_536]).best()
         return str(best.encoding) if best is not None else "latin-1"
-    nuls = sample[:4096]
-    if nuls.count(0) > len(nuls) // 4:
-        return "utf-16-le" if nuls[1:2] == b"\0" else "utf-16-be"
     return "utf-8-sig"
 
 
@@ -184,11 +220,20 @@ def _type_of(values: Sequence[Any]) -> str:
     if all(map(_WHOLE.fullmatch, texts)):
         return "BIGINT"
     for pattern, type_ in ((_DATE, "DATE"), (_TIMESTAMP, "TIMESTAMP")):
-        if all(map(pattern.fullmatch, texts)):
+        if all(pattern.fullmatch(text) and _is_moment(text) for text in texts):
             return type_
     matches = [_DECIMAL.fullmatch(text) or _WHOLE.fullmatch(text) for text in texts]
     if all(matches):
         scale = max(len(text.partition(".")[2]) for text in texts)
         digits = max(len(text.lstrip("-").partition(".")[0]) for text in texts)
-        return f"DECIMAL({min(38, max(18, digits + scale))},{scale})"
+        if digits + scale <= 38:
+            return f"DECIMAL({max(18, digits + scale)},{scale})"
     return "VARCHAR"
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers.files.layout import csv_reader, is_data, layout
+from producers.files.layout import csv_reader, is_data, layout, lines_of
 
 MOST_FOOTER_ROWS = 1000
 _NAMED_COLUMNS = 6
@@ -39,7 +39,7 @@ def described(
     if len(tables) < 2:
         found = layout(text, delimiter, quote, escape)
         return found, _above(found)
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     options: list[dict[str, Any]] = []
     notes = [f"It holds {len(tables)} tables; of one file, one is read. Keep the others apart."]
 

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from producers.formats.row import UnreadableFile
 
 Duplicates = Literal["rename", "reject"]
 MOST_COLUMNS = 4_096
 """As many as a table of the lake has: each query over all of them takes seconds."""
+
+
+def _given(names: list[str]) -> list[str]:
+    """Names of columns that are given in place of a header's.
+
+    Raises:
+        ValueError: Rows could not be told by them.
+    """
+    found = [name.strip() for name in names]
+    if not all(found):
+        raise ValueError("each column needs a name, and there must be one at least")
+    if any("\0" in name for name in found):
+        raise ValueError("a name has a NUL character")
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise ValueError(f"a name stands there twice: {twice[0]}")
+    if len(found) > MOST_COLUMNS:
+        raise ValueError(f"{len(found):,} names, and {MOST_COLUMNS:,} are the most")
+    return found
+
+
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_given)]
+"""Columns of a file without a header."""
 
 
 def joined_header(rows: Sequence[Sequence[str]]) -> list[str]:

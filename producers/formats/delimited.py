@@ -11,7 +11,7 @@ from typing import Annotated, Any, BinaryIO, Literal, Self
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from producers.formats.columns import Duplicates, column_names, joined_header
+from producers.formats.columns import Duplicates, Names, column_names, joined_header
 from producers.formats.file_options import FileOptions
 from producers.formats.lines import STAND_IN, Lines, check_encoding, undecodable
 from producers.formats.row import ROW_BYTES, BadRow, Row, UnreadableFile
@@ -47,7 +47,7 @@ class DelimitedOptions(FileOptions):
     quote: Annotated[str, Field(max_length=1)] = '"'
     escape: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     encoding: str = "utf-8-sig"
-    names: list[str] | None = None
+    names: Names | None = None
     header_rows: Annotated[int, Field(ge=1, le=10)] = 1
     skip_top: Annotated[int, Field(ge=0)] = 0
     skip_bottom: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -66,6 +66,10 @@ class DelimitedOptions(FileOptions):
     def _characters_fit_together(self) -> Self:
         if {"\r", "\n"} & {*self.delimiter, self.quote, self.escape}:
             raise ValueError("a line break separates rows, not fields")
+        if self.comment is not None and self.comment[0] in {*self.delimiter, self.quote, *"\r\n"}:
+            raise ValueError("a comment must not begin as a field, a quote or a line does")
+        if self.names is not None and self.header_rows != 1:
+            raise ValueError("`names` is for a file without a header, and `header_rows` is for one")
         if self.quote and self.quote in self.delimiter:
             raise ValueError("the quote must not be a part of the delimiter")
         try:
@@ -158,18 +162,25 @@ class _Form:
             if not self._header:
                 self._read_header(cells, lines)
             width, taken, number = len(self._header), lines.taken, 0
+            is_first = options.names is not None
             skips_blank = options.blank_rows == "skip"
             while True:
                 taken.clear()
                 try:
                     row = next(cells, None)
                 except csv.Error as error:
+                    if is_first:
+                        lines.refuse_other_formats(of_rows=True)
+                        is_first = False
                     number += 1
                     line = lines.line
                     yield number, line, BadRow(number, lines.give_back(), str(error), line)
                     continue
                 if row is None:
                     return
+                if is_first:
+                    lines.refuse_other_formats(of_rows=True)
+                    is_first = not row
                 if not row or (skips_blank and not any(map(str.strip, row))):
                     continue  # an empty line is no row
                 number += 1

@@ -9,7 +9,7 @@ from typing import Annotated, BinaryIO, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from producers.formats.columns import column_names
+from producers.formats.columns import Names, column_names
 from producers.formats.file_options import FileOptions
 from producers.formats.lines import Lines, check_encoding, undecodable
 from producers.formats.row import BadRow, Row
@@ -30,7 +30,7 @@ class FixedWidthOptions(FileOptions):
     """
 
     widths: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    names: list[str] | None = None
+    names: Names | None = None
     encoding: str = "utf-8-sig"
     skip_top: Annotated[int, Field(ge=0)] = 0
     skip_bottom: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -88,6 +88,8 @@ def _rows(lines: Lines, options: FixedWidthOptions) -> Iterator[Row | BadRow]:
         line = line.rstrip("\r\n")
         if not line.strip():
             continue
+        if number == 0 and options.names is not None:
+            lines.refuse_other_formats(of_rows=True)
         if names is None:
             lines.refuse_other_formats()
             names = column_names(_cut(line, options), "rename")

@@ -21,6 +21,10 @@ STAND_IN = "\ue000"
 """Stands for a delimiter of several characters: a character that nobody assigned."""
 
 
+_NO_TEXTS = {"idna", "punycode", "undefined"}
+"""Names of encodings in which no file is written, but host names."""
+
+
 def check_encoding(encoding: str) -> str:
     """An encoding that Python knows.
 
@@ -29,8 +33,11 @@ def check_encoding(encoding: str) -> str:
     """
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=encoding).detach()
+        is_of_texts = codecs.lookup(encoding).name not in _NO_TEXTS
     except (LookupError, ValueError):
-        raise ValueError(f"Python knows no text encoding {encoding!r}") from None
+        is_of_texts = False
+    if not is_of_texts:
+        raise ValueError(f"Python knows no text encoding {encoding!r}")
     return encoding
 
 
@@ -207,10 +214,13 @@ class Lines:
         text = "".join(self.taken).rstrip("\r\n")
         return text.encode(self._plain, errors="surrogateescape")
 
-    def refuse_other_formats(self) -> None:
+    def refuse_other_formats(self, of_rows: bool = False) -> None:
         """Refuse a header that is the first line of something else, such as the page of an error.
 
         Of one line it would be a file without rows, which empties the table.
+
+        Args:
+            of_rows: Whether it is a row, in a file without a header; a row may be JSON.
 
         Raises:
             UnreadableFile: It is.
@@ -218,6 +228,7 @@ class Lines:
         start = "".join(self.taken).removeprefix("\ufeff").lstrip()[:20].lower()
         content = self.raw()[:8]
         found = [name for sign, name in _OTHER_TEXTS if start.startswith(sign)]
+        found = [name for name in found if not (of_rows and name == "JSON")]
         found += [name for sign, name in _OTHER_BYTES if content.startswith(sign)]
         if found:
             raise UnreadableFile(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, BinaryIO
 import orjson
 from pydantic import Field
 
-from producers.formats.columns import Duplicates, column_names
+from producers.formats.columns import Duplicates, Names, column_names
 from producers.formats.file_options import FileOptions
 from producers.formats.isolation import isolated_lines
 from producers.formats.row import BadRow, Row, UnreadableFile
@@ -29,7 +29,7 @@ class SpreadsheetOptions(FileOptions):
 
     sheet: Annotated[int, Field(ge=1)] | str = 1
     header_row: Annotated[int, Field(ge=1)] = 1
-    names: list[str] | None = None
+    names: Names | None = None
     skip_bottom: Annotated[int, Field(ge=0, le=1000)] = 0
     nulls: tuple[str, ...] = ()
     duplicates: Duplicates = "rename"

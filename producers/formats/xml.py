@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO, Literal
 
 from lxml import etree
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from producers.formats.file_options import FileOptions
 from producers.formats.row import BadRow, Row, UnfinishedFile, UnreadableFile
@@ -31,6 +31,23 @@ class XmlOptions(FileOptions):
 
     row_element: Annotated[str, Field(min_length=1)] = "row"
     nested: Literal["json", "reject"] = "json"
+
+    @field_validator("row_element")
+    @classmethod
+    def _names_elements(cls, path: str) -> str:
+        parts = [part for part in path.split("/") if part]
+        if not parts:
+            raise ValueError("it names no element")
+        for part in parts:
+            if ":" in part or "{" in part:
+                raise ValueError(
+                    f"namespaces do not count: name it without its prefix, not {part!r}"
+                )
+            try:
+                etree.QName(part)
+            except ValueError:
+                raise ValueError(f"{part!r} is no name of an element") from None
+        return path
 
 
 def read(stream: BinaryIO, options: XmlOptions) -> Iterator[Row | BadRow]:
@@ -190,13 +207,15 @@ def _row(number: int, element: Any, tag: str, nested: str) -> Row | BadRow:
 
 def _nested(element: Any) -> Any:
     """An element as JSON: its text, or an object; what stands several times is an array."""
-    own = {f"@{_local(name)}": text for name, text in element.attrib.items()}
+    found = [(f"@{_local(name)}", text) for name, text in element.attrib.items()]
     if not len(element):
-        return {**own, "#text": element.text or ""} if own else element.text or ""
-    made: dict[str, Any] = own
+        if not found:
+            return element.text or ""
+        found.append(("#text", element.text or ""))
+    found += [(_local(child.tag), _nested(child)) for child in element]
+    made: dict[str, Any] = {}
     several: set[str] = set()
-    for child in element:
-        name, value = _local(child.tag), _nested(child)
+    for name, value in found:
         if name not in made:
             made[name] = value
         elif name in several:

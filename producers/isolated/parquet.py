@@ -31,11 +31,11 @@ def read(stream: BinaryIO, options: dict[str, Any]) -> None:
             if len(set(schema.names)) < len(schema.names):
                 raise Refused("it names a column twice", "")
             found = 0
-            casts = [(n, _as_text(pa, field.type)) for n, field in enumerate(schema)]
+            casts = [(n, _texts(pa, field.type)) for n, field in enumerate(schema)]
             for batch in file.iter_batches(ROWS, use_threads=False):
                 columns = list(batch.columns)
                 for n, as_text in casts:
-                    columns[n] = columns[n].cast(pa.string()) if as_text else columns[n]
+                    columns[n] = columns[n] if as_text is None else columns[n].cast(as_text)
                 found += batch.num_rows
                 for cells in zip(*map(_values, columns), strict=True):
                     row = dict(zip(schema.names, cells, strict=True))
@@ -53,14 +53,38 @@ def read(stream: BinaryIO, options: dict[str, Any]) -> None:
         raise Refused(f"it is not Parquet, or damaged ({type(error).__name__})", "") from None
 
 
-def _as_text(pa: Any, type_: Any) -> bool:
-    """Whether Arrow itself has to write it: Python's own types hold no nanoseconds."""
+def _texts(pa: Any, type_: Any) -> Any:
+    """A type in which Arrow itself writes what Python's types do not hold; None: they hold all.
+
+    Python's times have no nanoseconds, and its dates end with the year 9999.
+    """
     types = pa.types
-    return bool(
-        (types.is_timestamp(type_) and type_.tz is None)
-        or types.is_time(type_)
-        or types.is_date(type_)  # Python's own end with the year 9999
-    )
+    if types.is_time(type_) or types.is_date(type_):
+        return pa.string()
+    if types.is_timestamp(type_):
+        return pa.string() if type_.tz is None else None
+    return _of_texts(pa, type_)
+
+
+def _of_texts(pa: Any, type_: Any) -> Any:
+    """The same for what values are made of, where that has times of nanoseconds."""
+    types = pa.types
+    if "time64" not in str(type_):
+        return None
+    if types.is_time64(type_):
+        return pa.string()
+    if types.is_struct(type_):
+        inner = [(field.name, _of_texts(pa, field.type) or field.type) for field in type_]
+        made = pa.struct(inner)
+    elif types.is_map(type_):
+        key, item = type_.key_type, type_.item_type
+        made = pa.map_(_of_texts(pa, key) or key, _of_texts(pa, item) or item)
+    elif types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_):
+        inner_type = _of_texts(pa, type_.value_type) or type_.value_type
+        made = pa.large_list(inner_type) if types.is_large_list(type_) else pa.list_(inner_type)
+    else:
+        return None
+    return made
 
 
 def _values(column: Any) -> list[Any]:

@@ -6,9 +6,9 @@ import io
 from typing import Any, BinaryIO
 
 import xlrd
-from openpyxl.styles.numbers import is_timedelta_format
 from openpyxl.utils.cell import get_column_letter
 
+from producers.isolated.number_formats import shown_as
 from producers.isolated.output import UNCALCULATED, Found, NoValue, Refused, chosen, plain
 from producers.isolated.serial_dates import elapsed, moment
 
@@ -67,11 +67,12 @@ class _Cells:
                 if not cell.value and not self._is_calculated:
                     raise NoValue(UNCALCULATED)  # only formulas have an empty text
                 return cell.value or None
-            case xlrd.XL_CELL_NUMBER:
-                return plain(cell.value)
-            case xlrd.XL_CELL_DATE:
+            case xlrd.XL_CELL_NUMBER | xlrd.XL_CELL_DATE:
                 style = self._book.xf_list[cell.xf_index]
-                if is_timedelta_format(self._book.format_map[style.format_key].format_str):
+                shown = shown_as(self._book.format_map[style.format_key].format_str)
+                if shown == "number":
+                    return plain(cell.value)
+                if shown == "duration":
                     return elapsed(cell.value)
                 return moment(cell.value, self._book.datemode == 1)
             case xlrd.XL_CELL_BOOLEAN:

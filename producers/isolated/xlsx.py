@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from openpyxl.reader.excel import ExcelReader
+from openpyxl.styles.numbers import BUILTIN_FORMATS, BUILTIN_FORMATS_MAX_SIZE
 from openpyxl.utils import datetime as dates
 from openpyxl.utils.cell import coordinate_to_tuple, get_column_letter
 from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
 from openpyxl.xml.functions import iterparse
 
+from producers.isolated.number_formats import shown_as
 from producers.isolated.output import UNCALCULATED, Found, NoValue, Refused, chosen, plain
 from producers.isolated.serial_dates import elapsed, moment
 
@@ -92,8 +94,7 @@ class _Cells:
     def __init__(self, book: _Book) -> None:
         styles: Any = book.wb
         self._book = book
-        self._dates = styles._date_formats
-        self._durations = styles._timedelta_formats
+        self._shown = [shown_as(_format_of(styles, style)) for style in styles._cell_styles]
         self._since_1904 = styles.epoch == _DATES.CALENDAR_MAC_1904
 
     def rows(self, part: str) -> Found:
@@ -152,11 +153,10 @@ class _Cells:
             raise NoValue("is a number, and holds none") from None
         if isinstance(number, float) and not math.isfinite(number):
             raise NoValue("is a number that is too large for a spreadsheet")
-        if style not in self._dates:
+        shown = self._shown[style] if style < len(self._shown) else "number"
+        if shown == "number":
             return plain(number)
-        if style in self._durations:
-            return elapsed(number)
-        return moment(number, self._since_1904)
+        return elapsed(number) if shown == "duration" else moment(number, self._since_1904)
 
     def _other(self, kind: str, text: str) -> Any:
         try:
@@ -170,6 +170,14 @@ class _Cells:
         except (ValueError, LookupError, OverflowError):
             raise NoValue(f"is of the type {kind!r}, and holds no such value") from None
         return _unescaped(text)  # a formula's text, or an error such as #N/A
+
+
+def _format_of(book: Any, style: Any) -> str | None:
+    """The number format of a style, as a text."""
+    number = style.numFmtId
+    own = book._number_formats
+    at = number - BUILTIN_FORMATS_MAX_SIZE
+    return own[at] if 0 <= at < len(own) else BUILTIN_FORMATS.get(number)
 
 
 def _text(node: Any) -> str:

@@ -145,18 +145,17 @@ def _sorted(
     entries: list[_Entry] = []
     rejects: dict[str, Reject] = {}
     ahead: dict[Order, Counter[str]] = {}
-    kinds = {floor[0]} if floor is not None else set()
+    kind = floor[0] if floor is not None else None
     at = skipped = 0
     for row in form.read(walk):
         payload = row.encoded if isinstance(row, GoodRow) else row.payload
-        digest = hashlib.blake2b(payload, digest_size=8).hexdigest()
+        digest = _digest(payload)
         if not isinstance(row, GoodRow):
             rejects[digest] = form.reject(row)
             continue
         order = order_of(row.values.get(column))
-        kinds |= {order[0]} if order is not None else set()
-        if order is None:
-            reason = f"{row.about['url']}: a record has no {column}, by which it is asked for"
+        if order is None or kind not in (None, order[0]):
+            reason = _why_not(row.about["url"], column, order, kind)
             rejects[digest] = form.reject(Rejected(payload, reason, row.about))
         elif floor is not None and order < floor:
             skipped += 1
@@ -166,20 +165,52 @@ def _sorted(
                 ahead.setdefault(order, Counter())[digest] += 1
         else:
             spool.write(payload)
-            value = row.values[column]
-            entries.append(_Entry(order, value, at, len(payload), digest, row.about))
-            at += len(payload)
+            size = len(payload)
+            entries.append(_Entry(order, row.values[column], at, size, digest, row.about))
+            at += size
     if skipped and entries:
         _tell_skipped(form.table, skipped)
-    if len(kinds) > 1:
-        found = " and ".join(KINDS[kind] for kind in sorted(kinds))
-        raise SourceError(
-            f"Table {form.table}: {column} has {found}, which have no common order.",
-            "Name another column in `incremental.cursor`.",
-        )
+    usual = _usual_kind(form.table, column, entries)
+    for entry in entries:
+        if entry.order[0] != usual:
+            reason = _why_not(entry.about["url"], column, entry.order, usual)
+            odd = Rejected(_payload(entry, spool), reason, entry.about)
+            rejects[entry.digest] = form.reject(odd)
+    entries = [entry for entry in entries if entry.order[0] == usual]
     entries.sort(key=lambda entry: (entry.order, entry.start))
     new = [reject for digest, reject in rejects.items() if digest not in before]
     return _Found(entries, new, list(rejects)[:MOST_REJECTED], ahead)
+
+
+def _usual_kind(table: str, column: str, entries: list[_Entry]) -> int | None:
+    """The kind that most values of a cursor have; what is of another one has no place in order.
+
+    Raises:
+        SourceError: No kind is that of most.
+    """
+    counts = Counter(entry.order[0] for entry in entries).most_common()
+    if len(counts) > 1 and counts[0][1] == counts[1][1]:
+        found = " and ".join(sorted(KINDS[kind] for kind, _ in counts))
+        raise SourceError(
+            f"Table {table}: {column} has {found}, which have no common order.",
+            "Name another column in `incremental.cursor`.",
+        )
+    return counts[0][0] if counts else None
+
+
+def _why_not(url: str, column: str, order: Order | None, kind: int | None) -> str:
+    if order is None or kind is None:
+        return f"{url}: a record has no {column}, by which it is asked for"
+    return f"{url}: its {column} is among {KINDS[order[0]]}, and that of the others {KINDS[kind]}"
+
+
+def _digest(payload: bytes) -> str:
+    return hashlib.blake2b(payload, digest_size=8).hexdigest()
+
+
+def _payload(entry: _Entry, spool: BinaryIO) -> bytes:
+    spool.seek(entry.start)
+    return spool.read(entry.size)
 
 
 def _tell_skipped(table: str, count: int) -> None:
@@ -192,6 +223,5 @@ def _tell_skipped(table: str, count: int) -> None:
 
 
 def _record(form: RowForm, entry: _Entry, spool: BinaryIO) -> Record:
-    spool.seek(entry.start)
-    encoded = spool.read(entry.size)
+    encoded = _payload(entry, spool)
     return form.record(GoodRow(orjson.loads(encoded), encoded, entry.about))

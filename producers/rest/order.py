@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from lake.errors import SourceError
@@ -13,6 +13,9 @@ Order = tuple[int, Any, str]
 KINDS = {0: "numbers", 1: "dates", 2: "texts"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _BEYOND_MICROS = re.compile(r"\.\d{6}(\d+)")
+_DIGITS = 400
+"""Of a number, before or behind its point: a double has no more."""
+_EXACT = Context(prec=2 * _DIGITS)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -22,7 +25,7 @@ def order_of(value: Any) -> Order | None:
         return None
     text = str(value)
     if not isinstance(value, str) or _NUMBER.fullmatch(text):
-        return 0, Decimal(text), ""
+        return _number(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -30,6 +33,14 @@ def order_of(value: Any) -> Order | None:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     beyond = _BEYOND_MICROS.search(text)
     return 1, moment, beyond[1].rstrip("0") if beyond else ""
+
+
+def _number(text: str) -> Order | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent of twenty digits, or NaN
+        return None
+    return (0, number, "") if number.is_finite() and abs(number.adjusted()) < _DIGITS else None
 
 
 def before(value: Any, lag: int | str) -> Any:
@@ -47,7 +58,7 @@ def before(value: Any, lag: int | str) -> Any:
         return value
     kind, place, _ = order
     if kind == 0 and isinstance(lag, int):
-        found = place - lag
+        found = _EXACT.subtract(place, Decimal(lag))
         return str(found) if isinstance(value, str) else int(found) if found % 1 == 0 else found
     if kind == 1 and isinstance(lag, str):
         return _earlier(str(value), timedelta(seconds=int(lag[:-1]) * _UNITS[lag[-1]]))
@@ -68,9 +79,14 @@ def later(value: Any, other: Any) -> Any:
 def _earlier(text: str, lag: timedelta) -> str:
     """A date or time, in the same form; a date by whole days, rounded to the earlier one."""
     try:
-        return (date.fromisoformat(text) - timedelta(days=-(-lag // timedelta(days=1)))).isoformat()
-    except ValueError:
-        moment = datetime.fromisoformat(text) - lag
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            moment = datetime.fromisoformat(text) - lag
+        else:
+            return (day - timedelta(days=-(-lag // timedelta(days=1)))).isoformat()
+    except OverflowError:
+        return text  # before the year 1 there is nothing
     digits = len(text.partition(".")[2].rstrip("Z").partition("+")[0].partition("-")[0])
     timespec = "seconds" if not digits else "milliseconds" if digits == 3 else "microseconds"
     made = moment.isoformat(text[10] if len(text) > 10 else "T", timespec)

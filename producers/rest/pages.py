@@ -231,7 +231,13 @@ class Walk:
         if not isinstance(found, str | int):
             raise PagingFailed(f"GET {answer.url}: what should name the next page is no text.")
         is_cursor = isinstance(paging, PageCursors)
-        token = str(found) if is_cursor else urljoin(answer.address, str(found))
+        try:
+            token = str(found) if is_cursor else urljoin(answer.address, str(found))
+        except ValueError:
+            raise PagingFailed(
+                f"GET {answer.url}: what should name the next page is no address.",
+                "Mend `paging.next`, or tell whoever runs the API.",
+            ) from None
         if token in self._seen or (not is_cursor and token == answer.address):
             raise PagingFailed(
                 f"GET {answer.url}: the next page is one that was read already: a loop.",

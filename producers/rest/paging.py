@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -100,7 +101,7 @@ def next_value(page: PageContent, paging: PageCursors | NextUrl, is_first: bool)
 
 
 def last_page(page: PageContent, paging: PageNumbers, is_first: bool) -> int | None:
-    """The number of pages that a page tells; None where it does not.
+    """The number of pages that a page tells; None where it does not, as by 0 or -1.
 
     Raises:
         PagingFailed: `pages` leads to something else.
@@ -110,14 +111,13 @@ def last_page(page: PageContent, paging: PageNumbers, is_first: bool) -> int | N
     is_there, value = value_in(page.section(), paging.pages)
     if value is None and (is_there or not is_first):
         return None
-    try:
-        return int(value)
-    except (TypeError, ValueError):
+    if isinstance(value, bool) or not re.fullmatch(r"\s*[-+]?\d{1,18}\s*", str(value)):
         what = "no whole number at" if is_there else "no"
         raise PagingFailed(
             f"GET {page.url}: it has {what} {paging.pages}, which `paging.pages` names.",
             "Mend the path, or leave it out.",
-        ) from None
+        )
+    return max(int(value), 0) or None
 
 
 def warn_where_full(page: PageContent, params: Mapping[str, str]) -> None:

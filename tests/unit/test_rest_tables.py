@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +28,13 @@ from producers.rest.units import units_of
 from tests.unit.rest_lab import Asked, Reply, RestLab, Server, serving, table
 
 TODAY = datetime.now(UTC).date()
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A JSON value that Python would write in another way."""
+
+    text: str
 
 
 @pytest.fixture
@@ -208,6 +217,9 @@ def test_pages_that_differ_in_all_but_their_records_are_a_loop(
         ({"pages": 2}, {"type": "page", "pages": "page"}, "no page, which `paging.pages` names"),
         ({"pages": "two"}, {"type": "page", "pages": "pages"}, "no whole number at pages"),
         ({"pages": {"n": 2}}, {"type": "page", "pages": "pages"}, "no whole number at pages"),
+        ({"pages": True}, {"type": "page", "pages": "pages"}, "no whole number at pages"),
+        ({"pages": 2.5}, {"type": "page", "pages": "pages"}, "no whole number at pages"),
+        ({"next": "http://[::1"}, {"type": "next_url", "next": "next"}, "is no address"),
     ],
 )
 def test_a_path_of_paging_that_leads_nowhere_is_named(
@@ -280,6 +292,11 @@ def test_links_of_the_header_are_found() -> None:
     assert next_link('<b>; rel="prev next"') == "b"
     assert next_link('<b>; rel="nexts"') is None
     assert next_link("") is None
+    assert next_link('</x?p=2>; rel="next-archive"') is None
+    assert next_link('</x?p=2>; rel="prev"; title="rel=next"') is None
+    assert next_link('<?p=2&a=1,2>; title="a,<b>"; rel="next"') == "?p=2&a=1,2"
+    assert next_link("<a>; REL=Next") == "a"
+    assert next_link('<a>; rel="prev"; rel="next", <b>;anchor="#x";rel="next"') == "b"
 
 
 # What is new -------------------------------------------------------------------------------------
@@ -505,9 +522,61 @@ def test_a_cursor_without_order_is_named_and_a_record_without_one_is_rejected_on
     assert made.poll() == []
     assert len(made.rejects) == 2
     assert "a record has no at" in made.rejects[0].reason
-    server.say("/things", [{"id": 4, "at": 17}])
+    server.say("/things", [{"id": 4, "at": 17}, {"id": 5, "at": "2026-01-03"}])
+    assert ids(made.poll()) == [5]
+    assert "its at is among numbers, and that of the others dates" in made.rejects[2].reason
+
+
+@pytest.mark.parametrize(
+    "odd", ["n/a", "NaN", "2026-01-01", Raw("1e99999999999999999999"), None, ""]
+)
+def test_one_record_whose_cursor_has_no_place_costs_itself_alone(
+    tmp_path: Path, server: Server, odd: Any
+) -> None:
+    spec = {"parameter": "since", "cursor": "u"}
+
+    def say(*cursors: Any) -> None:
+        records = [
+            f'{{"id": {n}, "u": {cursor.text if isinstance(cursor, Raw) else json.dumps(cursor)}}}'
+            for n, cursor in enumerate(cursors, 1)
+        ]
+        server.say("/things", f"[{','.join(records)}]".encode())
+
+    say(10, 11, odd)
+    made = of(tmp_path, server, incremental=spec)
+    assert sorted(ids(made.poll())) == [1, 2] and len(made.rejects) == 1
+    say(10, 11, odd, 12)
+    assert ids(made.poll()) == [4] and "things" not in made.states()
+    assert len(made.rejects) == 1
+    say(12, odd, 13) if odd is None else say(12, f"{odd}", 13)
+    assert 3 in ids(made.poll())
+
+
+def test_a_first_answer_of_two_kinds_of_cursors_is_named(tmp_path: Path, server: Server) -> None:
+    server.say("/things", [{"id": 1, "u": 17}, {"id": 2, "u": "2026-01-01"}])
+    made = of(tmp_path, server, incremental={"parameter": "since", "cursor": "u"})
     assert made.poll() == []
-    assert "at has numbers and dates" in made.states()["things"][1]
+    assert "u has dates and numbers, which have no common order" in made.states()["things"][1]
+
+
+def test_a_lag_before_the_first_year_is_the_value_itself(tmp_path: Path, server: Server) -> None:
+    server.say("/things", [{"id": 1, "u": "0001-01-01T00:00:00"}])
+    spec = {"parameter": "since", "cursor": "u", "lag": "2d"}
+    made = of(tmp_path, server, incremental=spec)
+    assert ids(made.poll()) == [1] and made.poll() == []
+    assert "things" not in made.states()
+
+
+@pytest.mark.parametrize(("pages", "read"), [(-1, 3), (0, 3), ("-1", 3), ("3", 3), (2, 2)])
+def test_a_number_of_pages_below_one_says_nothing(
+    tmp_path: Path, server: Server, pages: Any, read: int
+) -> None:
+    server.says["/things"] = lambda asked: Reply(
+        {"pages": pages, "d": [{"id": n} for n in [int(asked.query["page"])] if n <= 3]}
+    )
+    paging = {"type": "page", "parameter": "page", "pages": "pages"}
+    made = of(tmp_path, server, records="d", paging=paging)
+    assert ids(made.poll()) == list(range(1, read + 1))
 
 
 def test_cursors_are_compared_as_what_they_are() -> None:
