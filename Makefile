@@ -24,6 +24,8 @@ help:
 	@echo "make compose-down            stop the containers, delete their data and the image"
 	@echo "make test-compose            the container tests only: the compose file from up to down"
 	@echo "make lock                    resolve requirements.lock again"
+	@echo "make audit                   look the image's locked packages up among known vulnerabilities"
+	@echo "make sbom                    sbom.json: what the image is made of, in CycloneDX's format"
 	@echo "make clean                   stop the stack, delete data and .venv"
 
 # $(call install,FOLDER,PYTHON): a virtual environment of the locked packages; made anew where the
@@ -114,6 +116,20 @@ lock: $(READY)
 	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --extra dlt --extra dashboard --constraints requirements.lock \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file docker/requirements.lock
+
+# $(call tool,NAME,VERSION): a program of its own, in an environment of its own
+define tool
+	@test -x .venv/$(1)/bin/$(1) || { $(PYTHON) -m venv .venv/$(1) && .venv/$(1)/bin/pip install --quiet --disable-pip-version-check $(2); }
+endef
+
+audit: $(READY)
+	$(call tool,pip-audit,pip-audit==2.10.1)
+	@.venv/pip-audit/bin/pip-audit --disable-pip --require-hashes --strict --requirement docker/requirements.lock
+
+sbom: $(READY)
+	$(call tool,cyclonedx-py,cyclonedx-bom==7.3.0)
+	@.venv/cyclonedx-py/bin/cyclonedx-py requirements docker/requirements.lock --output-reproducible --of JSON --output-file sbom.json
+	@echo "sbom.json: $$($(BIN)/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]))') packages"
 
 clean:
 	@test ! -x $(BIN)/ducklake || $(BIN)/ducklake reset --yes
