@@ -29,6 +29,7 @@ from ducklake.cli.output import note
 from ducklake.exit_codes import FENCED, INTERRUPTED
 from lake.certificates import use_system_certificates
 from lake.config import CONFIG_NAME, json_schema
+from lake.config.secrecy import without_login
 from lake.errors import DuckLakeError, ProducerFenced, UnexpectedError
 
 app = typer.Typer(
@@ -171,7 +172,7 @@ def main() -> None:
         note(f"ducklake: {error}")
         sys.exit(FENCED)
     except DuckLakeError as error:
-        note(f"ducklake: {error}")
+        note(f"ducklake: {without_login(str(error))}")
         sys.exit(1)
     except Exception as error:  # its message may quote a row: its type and place are enough
         remedy = "This is a defect; what was committed is safe. Run it again, and report this line."

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from lake.config.endpoints import Endpoints, StackState, resolve_services
 from lake.config.relations import TableRef
+from lake.config.secrecy import without_login
 from lake.config.settings import MYSQL, Settings, Table
 from lake.config.suggestions import Place, explain, place_of, sentence
 from lake.errors import ConfigError
@@ -98,7 +99,8 @@ class Config:
     def problem(self, at: Iterable[str], what: str) -> str:
         """A line that says what is wrong with a key, and where it stands."""
         keys = tuple(at)
-        return sentence(f"{self.place_of(keys)}: {'.'.join(keys)}: {what}")
+        said = f"{self.place_of(keys)}: {'.'.join(keys)}: {without_login(what)}"
+        return sentence(said)
 
     def error(self, at: Iterable[str], what: str, remedy: str = "") -> ConfigError:
         """A named error about one key."""
