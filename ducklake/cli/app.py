@@ -21,6 +21,7 @@ from ducklake.cli import (
     monitor_commands,
     pipeline_commands,
     project_commands,
+    service,
 )
 from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
@@ -72,6 +73,10 @@ dead_letters_app.command("list")(lake_commands.list_dead_letters)
 dead_letters_app.command("show")(lake_commands.show_dead_letter)
 dead_letters_app.command("redrive")(lake_commands.redrive_dead_letters)
 dead_letters_app.command("drop")(lake_commands.drop_dead_letters)
+service_app = typer.Typer(cls=Commands, no_args_is_help=True, help="The roles as systemd's units.")
+app.add_typer(service_app, name="service")
+service_app.command("install")(service.install)
+service_app.command("remove")(service.remove)
 alerts_app = typer.Typer(cls=Commands, no_args_is_help=True, help="Try the targets of alerts.")
 app.add_typer(alerts_app, name="alerts")
 alerts_app.command("test")(monitor_commands.alerts_test)
