@@ -130,7 +130,7 @@ def test_a_decoder_that_was_wrong(lake: Handbook, stack_config: Config) -> None:
 def test_a_new_table_from_an_old_topic_whose_retention_was_too_short(
     lake: Handbook, stack_config: Config
 ) -> None:
-    kafka = stack_config.endpoints().kafka_client(log_level=0)
+    kafka = {**stack_config.endpoints().kafka_client(), "log_level": 0}
     admin = AdminClient(kafka)
     admin.create_topics([NewTopic("legacy.visits", 1, 1)])["legacy.visits"].result(30)
     send(kafka, 0)
