@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.shop_lake import ShopLake
 from ducklake.cli import app as cli
@@ -118,6 +119,17 @@ def interrupted(folder: Path) -> int:
         return process.wait(60)
 
 
+def something_to_do(folder: Path) -> int:
+    """What will be done, the e2e test of `plan` asks real services; here somebody has."""
+    from ducklake.cli import plan
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "show_plan", lambda config, as_json: True)
+        found = CliRunner().invoke(cli.app, ["plan"])
+    assert CliRunner().invoke(cli.app, ["plan", "--help"]).exit_code == 0
+    return found.exit_code
+
+
 CASES: dict[tuple[str, str], Callable[[Path], int]] = {
     ("0", "Done"): done,
     ("1", "A named error"): named_error,
@@ -126,6 +138,7 @@ CASES: dict[tuple[str, str], Callable[[Path], int]] = {
     ("3", "Another process"): replaced,
     ("4", "Nothing was started"): nothing_started,
     ("5", "Everything runs"): held_back,
+    ("6", "The configuration will"): something_to_do,
     ("130", "Ctrl-C twice"): interrupted,
 }
 

@@ -205,6 +205,7 @@ def test_nobody_opens_a_lake_in_another_way() -> None:
         "ducklake/doctor/kafka.py",  # only asks, as do the next ones
         "ducklake/doctor/machine.py",  # says whether it can be opened
         "ducklake/monitoring/observation.py",
+        "ducklake/projects/planning.py",
         "ducklake/supervision/freshness.py",  # only asks, also where a remedy is needed first
     }
     opens = re.compile(

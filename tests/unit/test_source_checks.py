@@ -487,6 +487,7 @@ def test_config_check_says_what_may_surprise(tmp_path: Path) -> None:
         "b.a_b is `x`.`a-b` in MySQL, and raw.a_b",
         f"d.{'e' * 70} is raw.{fitting('e' * 70)}: PostgreSQL's names have at most 63 bytes",
         "connections.spare: no source uses it, so nothing of it was checked",
+        "`ducklake plan` says what running with it will do",
     ]
 
 
