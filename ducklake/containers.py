@@ -21,13 +21,15 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_ssh_private_key,
 )
 
 from lake.errors import ConfigError
 from lake.storage.operations import write_atomically
 from techstore import place_files
 
-NAMES = ("mysql_root", "mysql", "postgres", "sftp", "dashboard")
+NAMES = ("mysql_root", "mysql", "postgres_admin", "postgres", "sftp", "connect", "dashboard")
+CONNECT_USER = "ducklake"
 SFTP_USER = "techstore"
 _SHOP_TIME = ZoneInfo("America/Argentina/Buenos_Aires")
 _FORBIDDEN = set(":'\"\\$ \t\r\n")
@@ -37,7 +39,7 @@ def make_passwords(folder: Path, environment: Mapping[str, str]) -> dict[str, st
     """The passwords: as they are in the folder, else from the environment, else random.
 
     Args:
-        folder: Where each gets a file; readable for the services' users, who all differ.
+        folder: Where each gets a file, which no other container sees.
         environment: May name them (`MYSQL_PASSWORD`, …).
 
     Raises:
@@ -62,20 +64,42 @@ def make_passwords(folder: Path, environment: Mapping[str, str]) -> dict[str, st
                 )
             continue
         found[name] = wish or secrets.token_urlsafe(18)
-        write_atomically(file, found[name], 0o444)
+        write_atomically(file, found[name])
     return found
 
 
-def make_sftp(folder: Path, secrets_folder: Path, password: str) -> None:
-    """The SFTP server's user and host key, and what clients have to know of it."""
+def hand_out(passwords: Mapping[str, str], folder: Path) -> None:
+    """Give each password a folder of its own, a volume that only who needs it mounts.
+
+    Args:
+        passwords: By name.
+        folder: Holds the volumes; their files are readable for the services' users, who all differ.
+    """
+    for name, password in passwords.items():
+        (folder / name).mkdir(exist_ok=True)
+        write_atomically(folder / name / "password", password, 0o444)
+    connect, password = folder / "connect", passwords["connect"]
+    write_atomically(connect / "users.properties", f"{CONNECT_USER}: {password}\n", 0o444)
+    write_atomically(connect / "jaas.conf", login_file("/run/ducklake/connect"), 0o444)
+    write_atomically(connect / "curl.conf", f'user = "{CONNECT_USER}:{password}"\n', 0o444)
+
+
+def login_file(folder: str) -> str:
+    """The JAAS file by which Connect's REST asks for one of its users."""
+    module = "org.apache.kafka.connect.rest.basic.auth.extension.PropertyFileLoginModule"
+    return f'KafkaConnect {{\n  {module} required file="{folder}/users.properties";\n}};\n'
+
+
+def make_sftp(folder: Path, known_hosts: Path, password: str) -> None:
+    """The SFTP server's user and host key, and the file by which clients know that."""
     key_file = folder / "ssh_host_ed25519_key"
     if not key_file.exists():
         made = Ed25519PrivateKey.generate()
         pem = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        public = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        known_hosts = secrets_folder / "known_hosts"
-        write_atomically(known_hosts, f"sftp {public.decode()}\n", 0o444)
         write_atomically(key_file, pem.decode())
+    key = load_ssh_private_key(key_file.read_bytes(), None).public_key()
+    public = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    write_atomically(known_hosts, f"sftp {public.decode()}\n", 0o444)
     write_atomically(folder / "users.conf", f"{SFTP_USER}:{password}:1001:100:upload\n")
 
 
@@ -89,9 +113,11 @@ def place_converter(jar: Path, folder: Path) -> None:
 
 def main() -> None:
     """Make everything in the volumes of docker-compose.yml."""
-    kept, sftp, files = Path("/run/ducklake"), Path("/etc/sftp"), Path("/upload")
+    kept, handed = Path("/run/kept"), Path("/run/ducklake")
+    sftp, files = Path("/etc/sftp"), Path("/upload")
     passwords = make_passwords(kept, os.environ)
-    make_sftp(sftp, kept, passwords["sftp"])
+    hand_out(passwords, handed)
+    make_sftp(sftp, handed / "sftp" / "known_hosts", passwords["sftp"])
     if not (files / "support_tickets.txt").exists():
         place_files(Path("/project/docker/sftp"), files, datetime.now(_SHOP_TIME).date())
     for file in files.iterdir():

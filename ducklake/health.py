@@ -1,14 +1,17 @@
 """What a container's health check asks: `python -m ducklake.health`.
 
-Healthy is a role whose process is neither stopped nor dead, and whose nearest service answers; the
-API server and the page answer themselves. Only the standard library: it runs every few seconds.
+Healthy is a role whose process is neither stopped nor dead, whose main loop moves (its heartbeat),
+and whose nearest service answers; the API server and the page answer themselves. Only the standard
+library: it runs every few seconds.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +31,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "batch": _POSTGRES,
     "simulate": _SHOP,
 }
+_COMPACTOR = "compact"  # it needs no service but the lake
 _PORTS = {_POSTGRES[0]: "5432", _SHOP[0]: "3306"}
 
 
@@ -48,8 +52,10 @@ def problem(words: Sequence[str], state: str, environment: Mapping[str, str]) ->
                     return None
             except OSError as error:
                 return f"{what} does not answer: {error}"
-    role = next((word for word in words if word in _NEEDS), None)
-    address = _address(_NEEDS[role], environment) if role else None
+    role = next((word for word in words if word in _NEEDS or word == _COMPACTOR), None)
+    if role and (still := _stands_still(role, environment)):
+        return still
+    address = _address(_NEEDS[role], environment) if role and role in _NEEDS else None
     if address is None:
         return None
     try:
@@ -57,6 +63,26 @@ def problem(words: Sequence[str], state: str, environment: Mapping[str, str]) ->
     except OSError as error:
         return f"{address[0]}:{address[1]} does not answer: {error}"
     return None
+
+
+def _stands_still(role: str, environment: Mapping[str, str]) -> str | None:
+    """What the heartbeat of this container's role says against it; None where all is well."""
+    folder = environment.get("DUCKLAKE_DATA_DIR")
+    if not folder or role == "run":
+        return None  # of a supervisor, which looks after its roles itself
+    host = socket.gethostname()
+    for file in Path(folder, "run").glob(f"{role}*.json"):
+        try:
+            told, beat = json.loads(file.read_text()), file.stat().st_mtime
+        except (OSError, ValueError):
+            continue  # replaced at this moment
+        if told.get("host") != host:
+            continue  # of another container on the same lake
+        limit, silent = told.get("within"), time.time() - beat
+        if limit is not None and silent > limit:
+            return f"the main loop has not moved for {silent:.0f} s, while {told.get('doing')}"
+        return None
+    return "it has no heartbeat"
 
 
 def _address(variables: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ which no remembered process id could: the kernel lets go of it however the role 
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,7 @@ class RoleHeartbeat(Heartbeat):
         self._told: dict[str, Any] = {
             "role": self.name,
             "pid": os.getpid(),
+            "host": socket.gethostname(),
             "state": RUNNING,
             "since": time.time(),
             "doing": STARTING,
@@ -247,6 +249,7 @@ class RoleReport:
         except OSError:
             return None
         raw = read_json(path)
+        raw.pop("host", None)  # for whoever asks within a container
         try:
             parts = {name: Part(**part) for name, part in raw.pop("parts").items()}
             alive = lock.holder(path.with_suffix(".lock")) is not None

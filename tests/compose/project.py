@@ -121,12 +121,12 @@ class Project:
 
     def postgres(self, query: str) -> str:
         client = "psql -h 127.0.0.1 -U ducklake -d techstore -At"
-        password = 'PGPASSWORD="$(cat /run/ducklake/postgres_password)"'
+        password = 'PGPASSWORD="$(cat /run/ducklake/postgres/password)"'
         return self.shell("postgres", f'{password} {client} -c "{query}"', check=False)
 
     def mysql(self, query: str) -> str:
         client = "mysql -h 127.0.0.1 -u techstore techstore -N"
-        password = 'MYSQL_PWD="$(cat /run/ducklake/mysql_password)"'
+        password = 'MYSQL_PWD="$(cat /run/ducklake/mysql/password)"'
         return self.shell("mysql", f'{password} {client} -e "{query}"', check=False)
 
     def exact(self) -> bool:

@@ -69,12 +69,13 @@ def container_services(project: Path) -> Iterator[Config]:
 
 
 def _prepare(project: Path, folder: Path, gateway: str, port: int) -> dict[str, str]:
-    for name in ("secrets", "sftp", "upload", "converter"):
+    for name in ("kept", "secrets", "sftp", "upload", "converter"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_converter(folder / "converter" / "ducklake-mysql-values.jar", PlainLines())
-    passwords = containers.make_passwords(folder / "secrets", {})
-    containers.make_sftp(folder / "sftp", folder / "secrets", passwords["sftp"])
-    known = folder / "secrets" / "known_hosts"
+    passwords = containers.make_passwords(folder / "kept", {})
+    containers.hand_out(passwords, folder / "secrets")
+    known = folder / "secrets" / "sftp" / "known_hosts"
+    containers.make_sftp(folder / "sftp", known, passwords["sftp"])
     key = known.read_text().split(maxsplit=1)[1]
     known.unlink()
     known.write_text(f"[{gateway}]:{port} {key}")
@@ -112,8 +113,9 @@ def _container(
 ) -> Iterator[str]:
     from testcontainers.core.container import DockerContainer
 
+    handed = {f"secret-{s.replace('_', '-')}": folder / "secrets" / s for s in containers.NAMES}
     named = {
-        "secrets": folder / "secrets",
+        **handed,
         "sftp-config": folder / "sftp",
         "sftp-files": folder / "upload",
         "converter": folder / "converter",
@@ -135,7 +137,8 @@ def _container(
 
 def _wait_healthy(engine: Engine, container: str, test: list[str]) -> None:
     """As compose would, by the service's own health command; one that ends does not get healthy."""
-    command = ["docker", "exec", container, *test[1:]]
+    words = [word.replace("$$", "$") for word in test[1:]]  # as compose reads them
+    command = ["docker", "exec", container, *words]
     deadline = time.monotonic() + START_SECONDS
     while engine.run(command, check=False, timeout=30).returncode != 0:
         state = engine.docker("inspect", "--format", "{{.State.Status}}", container)
@@ -158,7 +161,11 @@ def _services(
 ) -> dict[str, Any]:
     return {
         "kafka": {"bootstrap_servers": f"{gateway}:{ports['kafka']}"},
-        "connect": {"url": f"http://{gateway}:{ports['connect']}"},
+        "connect": {
+            "url": f"http://{gateway}:{ports['connect']}",
+            "user": containers.CONNECT_USER,
+            "password": passwords["connect"],
+        },
         "postgres": {
             "host": gateway,
             "port": ports["postgres"],
@@ -182,7 +189,7 @@ def _connections(
     variable = "$${env:DUCKLAKE_MYSQL_PASSWORD}"
     return {
         "shop_db": {**logins["mysql"], "database": "techstore", "connect_password": variable},
-        "suppliers": {**logins["sftp"], "known_hosts": str(folder / "secrets/known_hosts")},
+        "suppliers": {**logins["sftp"], "known_hosts": str(folder / "secrets/sftp/known_hosts")},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -57,14 +58,61 @@ def test_rows_of_all_eleven_sources_are_in_the_answers(project: Project) -> None
 
 
 def test_no_password_can_be_seen_from_outside(project: Project) -> None:
-    made = project.shell("postgres", "cat /run/ducklake/*_password && echo").split("\n")
+    made = {
+        project.shell(service, "for f in /run/ducklake/*/password; do cat $f; echo; done")
+        for service in ("postgres", "mysql", "connect", "producers")
+    }
+    words = {word for text in made for word in text.split()}
     shown = str(project.everything())
-    connector = (
-        f"http://127.0.0.1:{project.ports['CONNECT_PORT']}/connectors/techstore-mysql/config"
-    )
-    answer = requests.get(connector, timeout=30).json()
-    assert answer["database.password"] == "${dir:/run/ducklake:mysql_password}"
-    assert made[0] and all(word not in shown for word in made if word)
+    assert len(words) >= 5 and all(word not in shown for word in words)
+    ask = "curl --silent http://127.0.0.1:8083/connectors/techstore-mysql/config"
+    login = "--config /run/ducklake/connect/curl.conf"
+    answer = json.loads(project.shell("connect", f"{ask} {login}"))
+    assert answer["database.password"] == "${dir:/run/ducklake/mysql:password}"
+    refused = project.shell("connect", f"{ask} --output /dev/null --write-out '%{{http_code}}'")
+    assert refused == "401"
+
+
+def test_each_service_has_the_secrets_that_it_needs_and_no_others(project: Project) -> None:
+    wanted = {
+        "connect": {"mysql", "connect"},
+        "mysql": {"mysql", "mysql_root"},
+        "postgres": {"postgres", "postgres_admin"},
+        "producers": {"mysql", "sftp", "connect"},
+        "batch": {"postgres"},
+        "simulator": {"mysql", "sftp"},
+        "dashboard": {"mysql", "connect", "dashboard"},
+        **{
+            key: set()
+            for key in ("kafka", "sftp", "api", "consumer", "compactor", "live", "monitor")
+        },
+    }
+    for service, secrets in wanted.items():
+        for container in project.inspect(*project.containers(service)):
+            there = {mount["Destination"] for mount in container["Mounts"]}
+            held = {at.rpartition("/")[2] for at in there if at.startswith("/run/")}
+            assert held - {"converter"} == secrets, service
+
+
+def test_the_role_in_postgres_owns_its_schemas_and_nothing_else(project: Project) -> None:
+    rights = "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = user"
+    assert project.postgres(rights) == "f"
+    owned = "SELECT string_agg(nspname, ',' ORDER BY nspname) FROM pg_namespace"
+    owned += " WHERE nspowner = (SELECT oid FROM pg_roles WHERE rolname = user)"
+    assert project.postgres(owned) == "consume,ducklake,raw,staging"
+
+
+def test_nobody_reaches_whom_it_has_nothing_to_say_to(project: Project) -> None:
+    knock = "exec 3<>/dev/tcp/{}"
+    for service, there, away in (
+        ("consumer", "kafka/9092", ("mysql/3306", "connect/8083", "postgres/5432", "sftp/22")),
+        ("batch", "postgres/5432", ("mysql/3306", "connect/8083", "sftp/22")),
+        ("simulator", "mysql/3306", ("kafka/9092", "connect/8083", "postgres/5432")),
+    ):
+        for address, reached in ((there, True), *((at, False) for at in away)):
+            words = f"timeout 5 bash -c '{knock.format(address)}' 2>/dev/null && echo reached"
+            said = project.shell(service, words, check=False)
+            assert (said == "reached") == reached, (service, address)
 
 
 def test_our_roles_are_nobody_on_a_file_system_that_they_cannot_write(project: Project) -> None:
@@ -83,6 +131,8 @@ def test_every_service_is_bounded_watched_and_published_on_loopback_alone(
         name = container["Name"]
         assert container["HostConfig"]["Memory"] > 0, name
         assert container["Config"].get("Healthcheck"), name
+        assert container["HostConfig"]["CapDrop"] == ["ALL"], name
+        assert "no-new-privileges:true" in container["HostConfig"]["SecurityOpt"], name
         for bindings in (container["HostConfig"]["PortBindings"] or {}).values():
             assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}, name
 
@@ -95,7 +145,7 @@ def test_kafka_ui_comes_by_its_profile_alone(project: Project) -> None:
 
 def test_the_page_answers_whoever_has_its_token_and_knows_all_roles(project: Project) -> None:
     address = f"http://127.0.0.1:{project.ports['DASHBOARD_PORT']}"
-    token = project.shell("dashboard", "cat /run/ducklake/dashboard_password")
+    token = project.shell("dashboard", "cat /run/ducklake/dashboard/password")
 
     def asked(path: str, who: str) -> requests.Response:
         bearer = {"authorization": f"Bearer {who}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,10 @@ import yaml
 from ducklake import containers, health
 from lake.config import MysqlConnection, SftpConnection, load_config
 from lake.errors import ConfigError
+from lake.processes.heartbeat import RoleHeartbeat
 from producers.registry import embedded_services, source_connection
+from stack.connect import CLIENT_SETTINGS
+from stack.converter import REST_POLICY
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -36,8 +40,11 @@ def test_a_service_is_bounded_and_listens_on_loopback_alone(name: str) -> None:
     assert spec["mem_limit"]
     for port in spec.get("ports", ()):
         assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+", port), port
+    assert spec["cap_drop"] == ["ALL"]
+    assert spec["security_opt"] == ["no-new-privileges:true"]
+    assert name == "init" or spec.get("networks") or spec["network_mode"] == "none"
     if name in OURS:
-        assert spec["read_only"] and spec["cap_drop"] == ["ALL"]
+        assert spec["read_only"] and "cap_add" not in spec
     else:
         assert spec["healthcheck"]["test"][0] == "CMD"
 
@@ -77,7 +84,7 @@ def test_only_addresses_differ_in_a_container(monkeypatch: pytest.MonkeyPatch) -
     shop, files = (source_connection(config, name) for name in ("mysql", "sftp"))
     assert isinstance(shop, MysqlConnection) and isinstance(files, SftpConnection)
     assert (config.endpoints().kafka, shop.host, files.port) == ("kafka:9092", "mysql", 22)
-    assert shop.connect_reference == "${dir:/run/ducklake:mysql_password}"
+    assert shop.connect_reference == "${dir:/run/ducklake/mysql:password}"
     assert (shop.plain_password, files.plain_password) == ("", "")
 
 
@@ -93,7 +100,8 @@ def test_what_is_mounted_is_there_and_what_is_run_can_be() -> None:
         for volume in spec.get("volumes") or ():
             source = volume.partition(":")[0]
             assert (ROOT / source).exists() if source[0] == "." else source in COMPOSE["volumes"]
-    for script in ("docker/ducklake.sh", "docker/sftp-server/host-key.sh"):
+    scripts = ("docker/ducklake.sh", "docker/sftp-server/host-key.sh", "docker/postgres/role.sh")
+    for script in scripts:
         assert os.access(ROOT / script, os.X_OK)
 
 
@@ -116,13 +124,62 @@ def test_a_password_that_a_service_could_not_take_is_refused(tmp_path: Path) -> 
         containers.make_passwords(tmp_path, {"MYSQL_PASSWORD": "two words"})
 
 
+def test_each_password_has_a_folder_of_its_own_and_connect_its_login(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    passwords = containers.make_passwords(tmp_path / "kept", {})
+    for file in (tmp_path / "kept").iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+    containers.hand_out(passwords, tmp_path)
+    for name, password in passwords.items():
+        assert (tmp_path / name / "password").read_text() == password
+    users = (tmp_path / "connect" / "users.properties").read_text()
+    assert users == f"ducklake: {passwords['connect']}\n"
+    assert "/run/ducklake/connect/users.properties" in (tmp_path / "connect/jaas.conf").read_text()
+
+
+def test_the_rights_of_connects_clients_are_those_of_the_embedded_stack() -> None:
+    environment = SERVICES["connect"]["environment"]
+    allowed = environment["CONNECT_CONNECTOR_CLIENT_CONFIG_OVERRIDE_ALLOWLIST"]
+    assert tuple(allowed.split(",")) == CLIENT_SETTINGS
+    assert environment["CONNECT_REST_EXTENSION_CLASSES"].endswith(f",{REST_POLICY}")
+
+
+def test_a_secret_is_mounted_by_those_who_need_it_alone() -> None:
+    held = {
+        name: {v.partition(":")[0] for v in spec.get("volumes") or () if v.startswith("secret")}
+        for name, spec in SERVICES.items()
+        if name != "init"
+    }
+    assert not [name for name, volumes in held.items() if "secrets" in volumes]
+    assert [n for n, volumes in held.items() if "secret-mysql-root" in volumes] == ["mysql"]
+    assert [n for n, volumes in held.items() if "secret-postgres-admin" in volumes] == ["postgres"]
+    assert held["connect"] == {"secret-mysql", "secret-connect"}
+    assert not any(held[name] for name in ("kafka", "consumer", "compactor", "live", "api"))
+    assert "ports" not in SERVICES["connect"]
+
+
 def test_the_host_key_stays_the_same(tmp_path: Path) -> None:
-    containers.make_sftp(tmp_path, tmp_path, "word")
+    containers.make_sftp(tmp_path, tmp_path / "known_hosts", "word")
     known = (tmp_path / "known_hosts").read_text()
     assert known.startswith("sftp ssh-ed25519 ")
-    containers.make_sftp(tmp_path, tmp_path, "word")
+    containers.make_sftp(tmp_path, tmp_path / "known_hosts", "word")
     assert (tmp_path / "known_hosts").read_text() == known
     assert (tmp_path / "users.conf").read_text() == "techstore:word:1001:100:upload\n"
+
+
+def test_a_role_whose_main_loop_stands_still_is_not_healthy(tmp_path: Path) -> None:
+    command, lake = ["ducklake", "compact"], {"DUCKLAKE_DATA_DIR": str(tmp_path)}
+    assert health.problem(command, "S", lake) == "it has no heartbeat"
+    heartbeat = RoleHeartbeat(tmp_path / "run", "compact")
+    heartbeat.beat("compacting", 60)
+    assert health.problem(command, "S", lake) is None
+    file = tmp_path / "run" / "compact.json"
+    os.utime(file, (0, 0))
+    assert "the main loop has not moved" in (health.problem(command, "S", lake) or "")
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({**told, "host": "another"}))
+    assert health.problem(command, "S", lake) == "it has no heartbeat"
+    heartbeat.close()
 
 
 def test_a_stopped_process_and_an_absent_service_are_not_healthy() -> None:

@@ -89,6 +89,9 @@ def postgres(options: list[str]) -> None:
         client = [f"{tools}/psql", "-h", "/tmp", "-U", user, "-d", "postgres", "-c"]
         until(lambda: subprocess.run([*client, "SELECT 1"], capture_output=True).returncode)
         subprocess.run([*client, f"CREATE DATABASE {database}"], check=True)
+        os.environ["PGHOST"] = "/tmp"
+        for script in sorted(SCRIPTS.glob("*.sh")):
+            subprocess.run([script], check=True)
         first.terminate()
         first.wait()
         (data / "loaded").touch()

@@ -14,7 +14,7 @@ LOGGING = "-Dlog4j2.configurationFile=file:///opt/log4j2.properties"
 
 def settings(prefix: str) -> dict[str, str]:
     """`PREFIX_SOME_KEY` as `some.key`."""
-    skip = {"KAFKA_HEAP_OPTS"}
+    skip = {"KAFKA_HEAP_OPTS", "KAFKA_OPTS"}
     return {
         name.removeprefix(prefix).lower().replace("_", "."): value
         for name, value in os.environ.items()
@@ -58,4 +58,4 @@ def connect() -> list[str]:
 
 os.environ["CLASSPATH"] = "/opt/jars/*:/kafka/connect/debezium-connector-mysql/ducklake/*"
 arguments = {"kafka": kafka, "connect": connect}[sys.argv[1]]()
-os.execv(JAVA[0], [*JAVA, *arguments])
+os.execv(JAVA[0], [*JAVA, *os.environ.get("KAFKA_OPTS", "").split(), *arguments])
