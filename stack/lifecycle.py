@@ -52,6 +52,7 @@ _OURS = (
     "project_docs.json",
     "failures.json",
     "alerts.json",
+    "disk_use.json",
     "dead_letters.db*",
     "reconciliation",
     "schemas",

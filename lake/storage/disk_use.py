@@ -69,7 +69,7 @@ def look_at_disk(paths: LakePaths, now: float) -> None:
         look.pop("bytes", None)  # only the newest says of what
     parts = {entry.name: _size(Path(entry.path)) for entry in os.scandir(paths.root)}
     free = shutil.disk_usage(paths.root).free
-    write_json(_file(paths), {"looks": [*looks, {"at": now, "free": free, "bytes": parts}]})
+    write_json(paths.disk_use, {"looks": [*looks, {"at": now, "free": free, "bytes": parts}]})
 
 
 def disk_use(paths: LakePaths) -> DiskUse:
@@ -89,12 +89,8 @@ def disk_use(paths: LakePaths) -> DiskUse:
 
 
 def _looks(paths: LakePaths) -> list[dict[str, Any]]:
-    looks = read_json(_file(paths)).get("looks", [])
+    looks = read_json(paths.disk_use).get("looks", [])
     return [look for look in looks if isinstance(look, dict) and {"at", "free"} <= look.keys()]
-
-
-def _file(paths: LakePaths) -> Path:
-    return paths.root / "disk_use.json"
 
 
 def _size(path: Path) -> int:

@@ -137,6 +137,11 @@ class LakePaths:
         return self.root / "alerts.json"
 
     @property
+    def disk_use(self) -> Path:
+        """What the lake took of its disk when somebody looked."""
+        return self.root / "disk_use.json"
+
+    @property
     def lake_db(self) -> Path:
         """The DuckDB file that people open."""
         return self.root / "lake.duckdb"

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lake.config import load_config
 from lake.errors import ConfigError
 from lake.storage.disk_use import DAY, DiskUse, disk_use, look_at_disk
 from lake.storage.paths import LakePaths
+from stack import lifecycle
 
 ORDERS = "SELECT i AS order_id FROM range({}) t(i)"
 
@@ -126,3 +128,12 @@ def test_an_age_that_is_none_is_refused(lake: ShopLake) -> None:
     lake.config.path.write_text(text)
     with pytest.raises(ConfigError, match="quarantine"):
         load_config(lake.config.path)
+
+
+def test_a_reset_knows_every_file_of_the_lake(tmp_path: Path) -> None:
+    """One that it does not know would be left, as somebody else's."""
+    paths = LakePaths(tmp_path)
+    names = [n for n, value in vars(LakePaths).items() if isinstance(value, property)]
+    found = {getattr(paths, name).relative_to(tmp_path).parts[0] for name in names}
+    assert "disk_use.json" in found and len(found) > 10
+    assert not [name for name in found if not any(fnmatch(name, own) for own in lifecycle._OURS)]
