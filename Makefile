@@ -9,7 +9,7 @@ READY := .venv/.ready
 PATHS := ducklake techstore producers consumers batcher stack lake benchmarks tests .ci/sqlfluff
 SQL := $(addprefix dbt_techstore/,models macros tests) dbt_ducklake
 
-.PHONY: help demo test e2e-init check check-pythons lint soak sabotage screenshots bench lock clean install compose-demo compose-down test-compose
+.PHONY: help demo test e2e-init check check-pythons lint soak sabotage screenshots bench lock audit sbom clean install compose-demo compose-down test-compose
 
 help:
 	@echo "make demo [ONCE=1] [JSON=1] [LIVE_APIS=1]  the whole pipeline on real services; ONCE=1 stops after one pass"
@@ -117,7 +117,7 @@ lock: $(READY)
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file docker/requirements.lock
 
-# $(call tool,NAME,VERSION): a program of its own, in an environment of its own
+# $(call tool,PROGRAM,REQUIREMENT): a program in an environment of its own
 define tool
 	@test -x .venv/$(1)/bin/$(1) || { $(PYTHON) -m venv .venv/$(1) && .venv/$(1)/bin/pip install --quiet --disable-pip-version-check $(2); }
 endef
