@@ -12,21 +12,6 @@ from lake.storage.paths import LakePaths
 
 
 @dataclass(frozen=True, slots=True)
-class ModelDocs:
-    """The documentation of a model.
-
-    Attributes:
-        text: What it is; empty where nobody says.
-        columns: What each described column is, by its name.
-        primary_key: The columns of its key; empty where it names none.
-    """
-
-    text: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    primary_key: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Exposure:
     """Something outside the project that reads its models.
 
@@ -58,7 +43,7 @@ class ProjectDocs:
         exposures: By name.
     """
 
-    models: Mapping[str, ModelDocs] = field(default_factory=dict)
+    models: Mapping[str, ModelDescription] = field(default_factory=dict)
     exposures: tuple[Exposure, ...] = ()
 
 
@@ -72,10 +57,10 @@ def project_docs(manifest: Any, relations: Mapping[str, str]) -> ProjectDocs:
         manifest: What `dbtRunner` returns for `parse`.
         relations: Unique id of each model to its relation.
     """
-    models = {}
-    for unique_id, relation in relations.items():
-        said = ModelDescription.of_node(manifest.nodes[unique_id])
-        models[relation] = ModelDocs(said.text, dict(said.columns), said.primary_key)
+    models = {
+        relation: ModelDescription.of_node(manifest.nodes[unique_id])
+        for unique_id, relation in relations.items()
+    }
     found = (_exposure(each, relations) for each in manifest.exposures.values())
     return ProjectDocs(models, tuple(sorted(found, key=lambda one: one.name)))
 
@@ -103,7 +88,7 @@ def read_docs(paths: LakePaths) -> ProjectDocs:
     found = read_json(paths.project_docs)
     return ProjectDocs(
         {
-            relation: ModelDocs(one["text"], one["columns"], tuple(one["primary_key"]))
+            relation: ModelDescription(tuple(one["primary_key"]), one["text"], one["columns"])
             for relation, one in found.get("models", {}).items()
         },
         tuple(_kept(found.get("exposures", ()))),

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lake.errors import ConfigError
+from lake.kafka.java_client import rest_login_file
 from lake.storage.operations import write_atomically
 from techstore import place_files
 
@@ -80,14 +81,10 @@ def hand_out(passwords: Mapping[str, str], folder: Path) -> None:
         write_atomically(folder / name / "password", password, 0o444)
     connect, password = folder / "connect", passwords["connect"]
     write_atomically(connect / "users.properties", f"{CONNECT_USER}: {password}\n", 0o444)
-    write_atomically(connect / "jaas.conf", login_file("/run/ducklake/connect"), 0o444)
+    write_atomically(
+        connect / "jaas.conf", rest_login_file("/run/ducklake/connect/users.properties"), 0o444
+    )
     write_atomically(connect / "curl.conf", f'user = "{CONNECT_USER}:{password}"\n', 0o444)
-
-
-def login_file(folder: str) -> str:
-    """The JAAS file by which Connect's REST asks for one of its users."""
-    module = "org.apache.kafka.connect.rest.basic.auth.extension.PropertyFileLoginModule"
-    return f'KafkaConnect {{\n  {module} required file="{folder}/users.properties";\n}};\n'
 
 
 def make_sftp(folder: Path, known_hosts: Path, password: str) -> None:

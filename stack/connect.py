@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import requests
 
 from lake.config import EMBEDDED, MYSQL_CDC, MysqlConnection
 from lake.errors import StackError
-from lake.kafka.java_client import LOGIN_VARIABLE, java_client
+from lake.kafka.java_client import LOGIN_VARIABLE, java_client, rest_login_file
 from lake.kafka.topics import MAX_MESSAGE_BYTES
 from lake.storage.operations import write_atomically
 from producers.mysql.cdc import MysqlCdcConnector
@@ -43,7 +42,6 @@ CURL = "curl.conf"
 """Curl's settings with user and password, for people."""
 _JAAS = "jaas.conf"
 _LOGIN = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
-_LOGIN_MODULE = "org.apache.kafka.connect.rest.basic.auth.extension.PropertyFileLoginModule"
 _ENVIRONMENT = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
 _IN_ENVIRONMENT = re.compile(r"\$\{env:(\w+)\}")
 _CLIENTS = ("", "producer.", "consumer.", "admin.")
@@ -61,7 +59,7 @@ class Connect(Service):
         (self.folder / "tmp").mkdir(exist_ok=True)
         users = self.folder / "users.properties"
         write_properties(users, {USER: self.site.secrets.get("connect")})
-        write_atomically(self.folder / _JAAS, login_file(users))
+        write_atomically(self.folder / _JAAS, rest_login_file(str(users)))
         login = f"{USER}:{self.site.secrets.get('connect')}"
         write_atomically(self.folder / CURL, f'user = "{login}"\n')
         write_properties(self.folder / "worker.properties", self.settings())
@@ -200,9 +198,3 @@ class Connect(Service):
     def address(self) -> str:
         """REST's address."""
         return f"http://{on_loopback(self.port)}"
-
-
-def login_file(users: Path) -> str:
-    """The JAAS file by which Connect's REST asks for one of these users."""
-    path = str(users).replace("\\", "\\\\").replace('"', '\\"')
-    return f'KafkaConnect {{\n  {_LOGIN_MODULE} required file="{path}";\n}};\n'

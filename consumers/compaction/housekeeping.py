@@ -52,7 +52,6 @@ class Housekeeping:
     def __init__(
         self, config: Config, lake: WritableLake, ages: Mapping[str, float | None] | None = None
     ) -> None:
-        self._config = config
         self._lake = lake
         retention = config.settings.retention
         self._ages = ages or {

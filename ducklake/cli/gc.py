@@ -13,7 +13,7 @@ import typer
 from consumers.compaction.housekeeping import GENERATION, QUARANTINE, Housekeeping, Leftover
 from ducklake.cli.output import note
 from lake.config import Config
-from lake.config.settings import seconds_of
+from lake.config.settings import AGE, seconds_of
 from lake.errors import ConfigError, DuckLakeError
 from lake.opening import open_lake
 
@@ -68,7 +68,7 @@ def _ages(config: Config, older_than: str | None) -> dict[str, str]:
     if older_than is None:
         retention = config.settings.retention
         return {QUARANTINE: retention.quarantine, GENERATION: retention.generations}
-    if not re.fullmatch(r"0|[1-9][0-9]*[smhd]", older_than):
+    if not re.fullmatch(rf"0|{AGE}", older_than):
         raise ConfigError(
             f"--older-than {older_than!r} is no age.",
             "Give a number with s, m, h or d, such as 7d.",

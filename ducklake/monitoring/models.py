@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batcher.project_docs import Exposure, ModelDocs, read_docs
+from batcher.description import NOT_DESCRIBED, ModelDescription
+from batcher.project_docs import Exposure, read_docs
 from ducklake.monitoring.lineage import Lineage
 from ducklake.monitoring.observation import Observation
 from ducklake.monitoring.trust import ModelTrust
@@ -29,7 +30,7 @@ class ModelView:
     reads: tuple[str, ...]
     read_by: tuple[str, ...]
     exposures: tuple[str, ...]
-    docs: ModelDocs
+    docs: ModelDescription
     trust: ModelTrust | None = None
 
 
@@ -48,7 +49,7 @@ def model_views(paths: LakePaths, seen: Observation) -> tuple[ModelView, ...]:
             lineage.parents[model],
             lineage.children(model),
             tuple(one.label for one in docs.exposures if model in one.reads),
-            docs.models.get(model, ModelDocs()),
+            docs.models.get(model, NOT_DESCRIBED),
             trust.get(model),
         )
         for model in sorted(lineage.parents)

@@ -11,7 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from ducklake.projects.found import FoundSource, FoundTable, password_variable
+from ducklake.projects.found import (
+    FoundSource,
+    FoundTable,
+    password_variable,
+    server_address,
+)
 from ducklake.projects.mysql import Ask
 from ducklake.projects.names import Reference, free_name
 from lake.config import DEAD_LETTERS, SftpConnection, Table
@@ -67,16 +72,13 @@ def sftp_source(url: str, ask_password: Ask) -> FoundSource:
         SourceError: The server refuses the user, its key is not known, or no file can be read.
         ServiceUnreachable: It does not answer.
     """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 22
-    except ValueError:
-        host = None
-    if host is None or parts.scheme != "sftp" or not parts.username:
+    parts = server_address(url, "sftp")
+    if parts is None:
         raise ConfigError(
             "--sftp is not the address of an SFTP server.", "Write sftp://USER@HOST:22/FOLDER."
         )
-    variable, user = password_variable(_CONNECTION), unquote(parts.username)
+    host, port = parts.hostname or "", parts.port or 22
+    variable, user = password_variable(_CONNECTION), unquote(parts.username or "")
     known = unquote(parts.password or "") or os.environ.get(variable) or ask_password(variable)
     at = SftpConnection(host=host, port=port, user=user, password=SecretStr(known))
     directory = unquote(parts.path) or "/"

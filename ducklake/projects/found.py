@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from lake.storage.column_names import UniqueNames, column_name
 
@@ -12,6 +13,16 @@ from lake.storage.column_names import UniqueNames, column_name
 def password_variable(connection: str) -> str:
     """The variable that holds the password of a connection; Kafka Connect asks for the same."""
     return f"DUCKLAKE_{connection.upper()}_PASSWORD"
+
+
+def server_address(url: str, scheme: str) -> SplitResult | None:
+    """The parts of `scheme://USER@HOST:PORT/…`; None for what is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at only when it is asked for
+    except ValueError:
+        return None
+    return parts if parts.hostname and parts.scheme == scheme and parts.username else None
 
 
 @dataclass(frozen=True, slots=True)

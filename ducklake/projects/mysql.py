@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from ducklake.projects.found import FoundSource, FoundTable, password_variable
+from ducklake.projects.found import (
+    FoundSource,
+    FoundTable,
+    password_variable,
+    server_address,
+)
 from ducklake.projects.names import Reference, free_name
 from lake.config import DEAD_LETTERS, MYSQL_CDC, MysqlConnection, Source, Table
 from lake.config.suggestions import sentence
@@ -103,18 +108,14 @@ def is_wanted(table: FoundTable, patterns: Sequence[str]) -> bool:
 
 def _address(url: str) -> tuple[MysqlConnection, str]:
     form = "mysql://USER@HOST:3306/DATABASE (the password can come from the environment)"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 3306
-    except ValueError:
-        host = None
-    if host is None or parts.scheme != "mysql" or not parts.username:
+    parts = server_address(url, "mysql")
+    if parts is None:
         raise ConfigError(f"{OPTION} is not the address of a MySQL server.", f"Write {form}.")
     database = unquote(parts.path.strip("/"))
     at = MysqlConnection(
-        host=host,
-        port=port,
-        user=unquote(parts.username),
+        host=parts.hostname or "",
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
         password=SecretStr(unquote(parts.password or "")),
         database=database or "information_schema",
     )

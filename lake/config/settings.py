@@ -90,11 +90,13 @@ class TopicDefaults(Section):
     retention_mb: Positive = 1024
 
 
+AGE = r"[1-9][0-9]*[smhd]"
+"""A number with `s`, `m`, `h` or `d`."""
 Span = Annotated[
     str,
     # as YAML reads the word
     BeforeValidator(lambda value: "off" if value is False else value),
-    Field(pattern=r"^([1-9][0-9]*[smhd]|off)$"),
+    Field(pattern=rf"^({AGE}|off)$"),
 ]
 """A span of time: a number with `s`, `m`, `h` or `d`, or `off`."""
 

@@ -1,4 +1,4 @@
-"""Kafka's security settings as clients in Java spell them."""
+"""Logins and security settings as Kafka's Java programs spell them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def java_client(options: Mapping[str, str]) -> dict[str, str]:
         settings["ssl.truststore.type"] = "PEM"
         settings["ssl.truststore.location"] = options["ssl.ca.location"]
     return settings
+
+
+def rest_login_file(users: str) -> str:
+    """The JAAS file by which Kafka Connect's REST asks for one of the users of a file.
+
+    Args:
+        users: The file: a line `name: password` for each.
+    """
+    module = "org.apache.kafka.connect.rest.basic.auth.extension.PropertyFileLoginModule"
+    path = users.replace("\\", "\\\\").replace('"', '\\"')
+    return f'KafkaConnect {{\n  {module} required file="{path}";\n}};\n'
 
 
 def login_line(mechanism: str, user: str, password: str, more: Mapping[str, str] = {}) -> str:

@@ -10,12 +10,12 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg2
 import pytest
 
 from lake.config import Config, MysqlConnection, load_config
 from tests.e2e.sample_servers import PASSWORD, USER, sample_server
 from tests.integration.following import as_root, run
+from tests.integration.postgres_lab import answer
 from tests.wheel import Installed, install_wheel
 
 pytestmark = pytest.mark.stack
@@ -83,15 +83,7 @@ def ask(folder: Path, query: str) -> list[tuple[object, ...]]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(VARIABLE, PASSWORD)
         at = load_config(folder / "ducklake.yml").endpoints().postgres
-    database = psycopg2.connect(
-        host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
-    )
-    try:
-        with database, database.cursor() as cursor:
-            cursor.execute(query)
-            return list(cursor.fetchall())
-    finally:
-        database.close()
+    return answer(at, query)
 
 
 def test_every_table_with_a_key_is_current_and_tested_in_postgresql(project: Path) -> None:

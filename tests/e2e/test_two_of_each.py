@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import psycopg2
 import pytest
 import requests
 import yaml
@@ -21,6 +20,7 @@ from lake.config import Config, MysqlConnection, load_config
 from stack import lifecycle
 from stack.progress import Silent
 from tests.conftest import ROOT
+from tests.integration.postgres_lab import answer
 from tests.integration.producers_lab import file_server, keys_of, shop_server, sql
 
 pytestmark = pytest.mark.stack
@@ -119,16 +119,7 @@ class Pair:
 
     def postgres(self, query: str) -> list[tuple[object, ...]]:
         """Ask PostgreSQL."""
-        at = self.config.endpoints().postgres
-        database = psycopg2.connect(
-            host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
-        )
-        try:
-            with database, database.cursor() as cursor:
-                cursor.execute(query)
-                return list(cursor.fetchall())
-        finally:
-            database.close()
+        return answer(self.config.endpoints().postgres, query)
 
 
 @pytest.fixture(scope="module")

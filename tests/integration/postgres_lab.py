@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,13 @@ def connection(at: PostgresEndpoint) -> Any:
     )
     opened.autocommit = True
     return opened
+
+
+def answer(at: PostgresEndpoint, query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    with closing(connection(at)) as opened, opened.cursor() as cursor:
+        cursor.execute(query)
+        return list(cursor.fetchall())
 
 
 class Lake:

@@ -71,6 +71,11 @@ models:
               arguments: {most: 1000}
 """,
 }
+WARNED_ORDERS = (
+    "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
+    "{values: [1], quote: false}, config: {severity: warn}}}]}]}"
+)
+"""The source, with a test that warns of every order but one."""
 AT_MOST = """
 {% test at_most(model, column_name, most) %}
 select * from {{ model }} where {{ column_name }} > {{ most }}
@@ -328,10 +333,8 @@ def test_an_edited_test_reads_all_rows_though_nothing_was_committed(shop: SmallS
 
 def test_an_edited_test_of_a_source_reads_all_of_raw(shop: SmallShop) -> None:
     about = shop.models / "schema.yml"
-    tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
-    tested += "{values: [1], quote: false}, config: {severity: warn}}}]}]}"
     with restored(about) as text:
-        about.write_text(text.replace("{name: orders}", tested))
+        about.write_text(text.replace("{name: orders}", WARNED_ORDERS))
         result = shop.cycle()
         assert result.plan.why["staging.stg_orders"] == "tests changed"
         assert result.outcome.warned == 1
@@ -930,10 +933,8 @@ def test_variables_of_packages_and_of_the_environment_are_part_of_a_model(
 
 def test_a_failing_test_that_is_removed_is_forgotten(shop: SmallShop) -> None:
     about = shop.models / "schema.yml"
-    tested = "{name: orders, columns: [{name: order_id, data_tests: [{accepted_values: {arguments: "
-    tested += "{values: [1], quote: false}, config: {severity: warn}}}]}]}"
     with restored(about) as text:
-        about.write_text(text.replace("{name: orders}", tested))
+        about.write_text(text.replace("{name: orders}", WARNED_ORDERS))
         assert shop.cycle().state.failing
     assert not shop.cycle().state.failing
 

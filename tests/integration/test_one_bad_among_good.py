@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,6 +36,7 @@ from lake.kafka.topics import admin
 from lake.ledger import NOW, Ledger
 from lake.storage.paths import LakePaths
 from producers.runner import SourceRunner
+from tests.integration.postgres_lab import answer
 from tests.integration.producers_lab import Lab, make_lab, unique
 from tests.unit import workbooks
 from tests.unit.rest_lab import serving
@@ -179,16 +179,7 @@ class Lake:
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """What PostgreSQL answers."""
-        at = self.stack.endpoints().postgres
-        opened = psycopg2.connect(
-            host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
-        )
-        try:
-            with opened, opened.cursor() as cursor:
-                cursor.execute(query)
-                return list(cursor.fetchall())
-        finally:
-            opened.close()
+        return answer(self.stack.endpoints().postgres, query)
 
     def reasons(self, topic: str) -> Counter[str]:
         """The reasons of a table's dead letters."""

@@ -27,8 +27,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from batcher.description import ModelDescription
 from batcher.failures import Failure
-from batcher.project_docs import Exposure, ModelDocs, ProjectDocs, keep_docs
+from batcher.project_docs import Exposure, ProjectDocs, keep_docs
 from consumers.ingest.flush import Flush, commit_flush
 from ducklake.cli.dashboard import free_port
 from ducklake.dashboard.access import Access
@@ -138,7 +139,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     write_json(paths.root / "failures.json", {"unique": asdict(failing)})
     write_json(paths.lineage, {"staging.stg_orders": ["raw.orders"]})
-    described = ModelDocs(HOSTILE, {"order_id": HOSTILE}, ("order_id",))
+    described = ModelDescription(("order_id",), HOSTILE, {"order_id": HOSTILE})
     reader = Exposure(
         "sheet", HOSTILE, "dashboard", HOSTILE, "Ana", "javascript:alert(1)", (MODEL,)
     )

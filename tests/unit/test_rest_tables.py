@@ -548,7 +548,7 @@ def test_one_record_whose_cursor_has_no_place_costs_itself_alone(
     say(10, 11, odd, 12)
     assert ids(made.poll()) == [4] and "things" not in made.states()
     assert len(made.rejects) == 1
-    say(12, odd, 13) if odd is None else say(12, f"{odd}", 13)
+    say(12, odd, 13)
     assert 3 in ids(made.poll())
 
 

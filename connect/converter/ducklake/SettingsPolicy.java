@@ -41,7 +41,7 @@ final class SettingsPolicy {
     /** Connect itself says of one that is missing that this jar is another release's. */
     private static final String OWN = "ducklake.";
     private static final String STOCK = "org.apache.kafka.connect.transforms.";
-    /** Settings whose value names code, and the only value that each may have. */
+    /** Settings whose value names code, and what each may name beside the project's own classes. */
     private static final Map<String, Set<String>> CODE = Map.of(
             "connector.class", Set.of("ducklake.MysqlConnector", "MysqlConnector"),
             "key.converter", CONVERTERS,
