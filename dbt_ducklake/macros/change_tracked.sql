@@ -5,6 +5,9 @@
     columns by which a build that is not whole computes it: groups of which nothing changed before
     it are left as they are. A model that names no touched groups and reads no versions is computed
     whole each time, and its changes are found by comparison.
+
+    A build that is whole writes rows in the order of `cluster_by` (`group_by`, if it is not given):
+    DuckDB skips the row groups in which none of the touched groups can be.
 -#}
 {% materialization change_tracked, adapter='duckdb' %}
     {%- set target = this.incorporate(type='table') -%}
@@ -46,7 +49,10 @@
         {%- else -%}
             {%- do dbt_ducklake.forget_changes(target) -%}
         {%- endif -%}
-        {%- do dbt_ducklake.run('create or replace table ' ~ target ~ ' as from ducklake_rows') -%}
+        {%- do dbt_ducklake.run(
+            'create or replace table ' ~ target ~ ' as from ducklake_rows'
+            ~ (dbt_ducklake.clustered() if versions or dbt_ducklake.computes_groups() else '')
+        ) -%}
         {%- if versions -%}{%- do dbt_ducklake.keep_all_positions(versions, key) -%}{%- endif -%}
         {%- do dbt_ducklake.run('drop table if exists temp.ducklake_rows') -%}
     {%- else -%}
@@ -79,6 +85,15 @@
         ) -%}
     {%- endif -%}
     {{ return(dbt_ducklake.names(key)) }}
+{%- endmacro %}
+
+
+{% macro clustered() -%}
+    {%- set columns = config.get('cluster_by') or config.get('group_by') -%}
+    {{ return(
+        ' order by ' ~ (dbt_ducklake.names(columns) if columns else dbt_ducklake.key_columns())
+            | join(', ')
+    ) }}
 {%- endmacro %}
 
 
@@ -384,6 +399,6 @@
         'create or replace table ' ~ dbt_ducklake.versions_table(this) ~ ' as select '
         ~ dbt_ducklake.renamed(key) ~ ', _topic_epoch as epoch, _offset as position,'
         ~ ' _is_deleted as is_deleted from (' ~ dbt_ducklake.newest_versions(source, key | join(', '))
-        ~ ') as newest'
+        ~ ') as newest order by ' ~ dbt_ducklake.numbered(key)
     ) -%}
 {%- endmacro %}

@@ -1005,6 +1005,22 @@ def test_a_large_model_is_published_in_layers(
     assert snapshot.changes("0" * 16 + ".1") is None
 
 
+def test_a_whole_build_writes_rows_in_the_order_of_their_groups(shop: SmallShop) -> None:
+    """Row groups whose keys cannot match are skipped in later cycles, in published files too."""
+    shop.orders((9620, 3, 1), (9610, 1, 1), (9630, 2, 1), (9625, 9, 1))
+    shop.cycle()
+    text = (shop.models / "by_customer.sql").read_text()
+    clustered = text.replace("}) }}", "}, cluster_by='orders') }}", 1)
+    with written({shop.models / "clustered.sql": clustered}):
+        shop.cycle(("stg_orders", "by_customer", "clustered"))
+        orders = {"stg_orders": "order_id", "by_customer": "customer_id", "clustered": "orders"}
+        with duckdb.connect(str(shop.lake.ledger.paths.warehouse), read_only=True) as warehouse:
+            for model, column in orders.items():
+                [*stored] = warehouse.execute(f"SELECT {column} FROM staging.{model}").fetchall()
+                assert len(stored) > 3 and stored == sorted(stored), model
+    shop.cycle()
+
+
 def test_a_copy_of_the_published_file_needs_no_other_file(shop: SmallShop, tmp_path: Path) -> None:
     paths, target = shop.lake.ledger.paths, tmp_path / "copy.duckdb"
     told: list[str] = []

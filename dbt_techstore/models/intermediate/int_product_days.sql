@@ -1,3 +1,5 @@
+{{ config(cluster_by=['order_date', 'product_id']) }}
+
 {% call dbt_ducklake.touched() %}
 select product_id, order_date from {{ dbt_ducklake.changes(ref('int_order_lines')) }}
 {% endcall %}
