@@ -15,11 +15,13 @@ from charset_normalizer import from_bytes
 
 from lake.config import Table
 from producers.files.checks import options_model
+from producers.files.fixed_widths import guessed_widths
 from producers.files.layout import lines_of
 from producers.files.reading import FileForm, file_rows, suffixes
 from producers.files.several_tables import described
 from producers.files.spool import unpacked
 from producers.formats import FORMATS, BadRow, FileOptions
+from producers.formats.fixed_width import FixedWidthOptions
 
 SAMPLE_BYTES = 256 * 1024
 SAMPLE_ROWS = 1000
@@ -85,7 +87,7 @@ def preview(name: str, content: BinaryIO, size: int, spec: Table, guess: bool) -
     """
     suffix, packing = suffixes(spec)
     said, notes = dict(spec.options), list[str]()
-    if guess and FORMATS[suffix].is_text and FORMATS[suffix].count is not None:
+    if guess and FORMATS[suffix].is_text and FORMATS[suffix].has_lines:
         [*samples] = islice(unpacked(content, packing, size, "*"), 1)
         if samples:
             found, notes = _guessed(samples[0][1].read(SAMPLE_BYTES), suffix)
@@ -121,7 +123,10 @@ def _guessed(sample: bytes, suffix: str) -> tuple[dict[str, Any], list[str]]:
     text = sample.decode(encoding, errors="replace")
     found: dict[str, Any] = {} if encoding == "utf-8-sig" else {"encoding": encoding}
     lines = lines_of(text)
-    text = "".join(lines[:-1] if len(sample) >= SAMPLE_BYTES and len(lines) > 1 else lines)
+    whole = lines[:-1] if len(sample) >= SAMPLE_BYTES and len(lines) > 1 else lines
+    if FORMATS[suffix].options is FixedWidthOptions:
+        return {**found, **guessed_widths(whole)}, []
+    text = "".join(whole)
     defaults = FORMATS[suffix].options.model_fields
     try:
         dialect = clevercsv.Sniffer().sniff(text[:65_536], verbose=False)

@@ -73,6 +73,31 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> 
         run("preview", str(path))
 
 
+FIXED = {
+    "header": (
+        "id  name          price\n 1  Juan Pérez     1.50\n12  Ana           12.25\n",
+        {"widths": [4, 14, 5]},
+        {"id": "BIGINT", "name": "VARCHAR", "price": "DECIMAL(18,2)"},
+    ),
+    "no header, with a margin": (
+        "  1 AB 2026-01-02\n 22 C  2026-01-03\n",
+        {"widths": [4, 3, 10], "names": ["column_1", "column_2", "column_3"]},
+        {"column_1": "BIGINT", "column_2": "VARCHAR", "column_3": "DATE"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_widths_are_proposed_where_blanks_stand_in_every_line(tmp_path: Path, name: str) -> None:
+    text, options, columns = FIXED[name]
+    path = tmp_path / "a.fwf"
+    path.write_bytes(text.encode("cp1252"))
+    found = previewed(path)
+    said = {name: value for name, value in found["options"].items() if name != "encoding"}
+    assert (said, found["columns"]) == (options, columns) and not found["rejects"]
+    assert "widths" in found["yaml"]
+
+
 def test_a_table_is_previewed_as_it_is_configured(tmp_path: Path) -> None:
     lab = files_lab(tmp_path, {"t": {"file": "*.csv", "options": {"delimiter": "|"}}})
     lab.drop("a.csv", b"id|n\n1|a\n", at=1)
