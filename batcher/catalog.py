@@ -31,6 +31,8 @@ DEAD_LETTERS = pa.schema(
         ("state", pa.string()),
     ]
 )
+ROW_GROUP_ROWS = 20_480
+"""As in the project's profile: a key is looked for in the row groups that may have it."""
 BATCH_ROWS = 1_000
 SHOWN_BYTES = 4_096
 """What raw.dead_letters shows of a key or a value; `ducklake dead-letters show` has the rest."""
@@ -47,6 +49,22 @@ def opened(path: Path, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConne
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def opened_warehouse(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, to be written, as the project's profile opens it (`profiles.yml`).
+
+    Whoever opens it in another way merges its row groups as they change.
+    """
+    make_scratch_folder(path.parent)
+    with opened(Path(":memory:")) as database:
+        database.execute(f"SET temp_directory = {literal(f'{path}.tmp')}")
+        database.execute(
+            f"ATTACH {literal(str(path))} AS warehouse (ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+        )
+        database.execute("USE warehouse")
+        yield database
 
 
 def raw_columns(
@@ -79,7 +97,7 @@ def refresh_raw(config: Config, ledger: LedgerReader, commit: int) -> dict[str, 
     Returns:
         Rows of each raw table by its topic.
     """
-    with opened(ledger.paths.warehouse) as database:
+    with opened_warehouse(ledger.paths.warehouse) as database:
         create_raw_views(config, ledger, commit, database)
         refresh_dead_letters(database, ledger, commit)
     return {ref.topic: ledger.offsets.row_count(ref.topic, commit) for ref, _ in config.tables()}

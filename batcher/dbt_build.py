@@ -177,8 +177,8 @@ class DbtProject:
         if self._cursor is None:
             from dbt.adapters.duckdb import environments
 
-            self._handle = environments.create(self._credentials).handle()
-            self._cursor = self._handle.cursor()
+            self._handle = environments.create(self._credentials)
+            self._cursor = self._handle.handle().cursor()
         return self._cursor
 
     def ask(self, query: str) -> Sequence[Any]:

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import structlog
 
-from batcher.catalog import opened
+from batcher.catalog import opened_warehouse
 from lake.config import Config, TableRef
 from lake.errors import CommitsJoined
 from lake.lags import bucket_sql
@@ -139,7 +139,7 @@ def write_source_freshness(config: Config, ledger: LedgerReader) -> None:
     """
     known = {s.topic: s.kafka_at for s in ledger.freshness.all() if s.hop == "raw"}
     rows = [(config.relation(ref), known.get(ref.topic)) for ref, _ in config.tables()]
-    with opened(ledger.paths.warehouse) as warehouse:
+    with opened_warehouse(ledger.paths.warehouse) as warehouse:
         warehouse.execute("CREATE SCHEMA IF NOT EXISTS ducklake")
         warehouse.execute("BEGIN")
         warehouse.execute(

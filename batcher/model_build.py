@@ -15,7 +15,7 @@ import duckdb
 from batcher.catalog import (
     create_new_views,
     create_raw_views,
-    opened,
+    opened_warehouse,
     refresh_dead_letters,
 )
 from batcher.changed_models import ChangedModels
@@ -120,7 +120,7 @@ class ModelBuild:
         day = self._today()
         raw = RawInputs(self._config, self._ledger, commit)
         inputs = raw.current()
-        with opened(self._ledger.paths.warehouse) as warehouse:
+        with opened_warehouse(self._ledger.paths.warehouse) as warehouse:
             state = raw.without_forgotten(read_state(warehouse))
             wanted = _named(graph, rebuild)
             plan = select(graph, state, inputs, day, raw.has_new, wanted)
@@ -167,7 +167,7 @@ class ModelBuild:
             outside = [published[model.relation]] if model.relation in published else []
             tested = known.tested if known.tested >= 0 else known.seen
             readers[model.relation] = min([tested, *children, *outside])
-        with opened(self._ledger.paths.warehouse) as warehouse:
+        with opened_warehouse(self._ledger.paths.warehouse) as warehouse:
             end_cycle(warehouse, result.state, readers)
 
     def is_due(self, result: BuildResult | None) -> bool:
