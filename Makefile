@@ -67,7 +67,7 @@ e2e-init: $(READY)
 	@$(BIN)/pytest -q tests/e2e/test_init.py
 
 check: $(READY) lint
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q -n 2 --dist loadfile tests/unit
 
 check-pythons: $(READY)
 	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); ran=; absent=; \
@@ -75,7 +75,7 @@ check-pythons: $(READY)
 		if [ $$version = $$own ]; then continue; fi; \
 		if ! .ci/pythons | grep -q "^$$version "; then absent="$$absent $$version"; continue; fi; \
 		$(MAKE) --no-print-directory .venv-$$version/.ready && \
-		.venv-$$version/bin/pytest -q tests/unit || { echo "unit tests failed on Python $$version" >&2; exit 1; }; \
+		.venv-$$version/bin/pytest -q -n 2 --dist loadfile tests/unit || { echo "unit tests failed on Python $$version" >&2; exit 1; }; \
 		ran="$$ran $$(.venv-$$version/bin/python -c 'import platform; print(platform.python_version())')"; \
 	done; \
 	echo "unit tests passed on Python:$${ran:- none but $$own, see make check}$${absent:+; not on this machine:$$absent}"
