@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from batcher.catalog import ROW_GROUP_ROWS, opened, opened_warehouse
+
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_techstore"
 PACKAGE = ROOT / "dbt_ducklake"
@@ -173,3 +175,22 @@ def test_there_is_one_today_and_money_never_floats() -> None:
             assert not re.search(clock, code), path
         assert not re.search(r"\b(double|float|real)\b", code, flags=re.I), path
         assert " -> " not in code, f"{path}: DuckDB 2 has no arrow functions"
+
+
+@pytest.mark.parametrize(
+    "profile", ["dbt_techstore/profiles.yml", "ducklake/projects/template/profiles.yml"]
+)
+def test_a_profile_opens_the_warehouse_as_the_batch_does(profile: str, tmp_path: Path) -> None:
+    """Whoever wrote it with larger row groups would merge those that are there."""
+    [about] = yaml.safe_load((ROOT / profile).read_text()).values()
+    [(database, target)] = about["outputs"].items()
+    [attached] = target["attach"]
+    assert (database, attached["alias"]) == (target["database"], "warehouse")
+    assert attached["options"] == {"row_group_size": ROW_GROUP_ROWS}
+    rows = 4 * ROW_GROUP_ROWS
+    for text in (f"CREATE TABLE t AS FROM range({rows})", "DELETE FROM t WHERE range % 3 = 0"):
+        with opened_warehouse(tmp_path / "warehouse.duckdb") as warehouse:
+            warehouse.execute(text)
+    with opened(tmp_path / "warehouse.duckdb", read_only=True) as warehouse:
+        sizes = warehouse.execute("SELECT max(count) FROM pragma_storage_info('t')").fetchone()
+    assert sizes is not None and sizes[0] <= ROW_GROUP_ROWS
