@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from functools import wraps
+from inspect import signature
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 
 KEPT = 64
@@ -18,6 +19,7 @@ ASKED_BY = ("accept-language", "cookie", "authorization")
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Draw = Callable[..., HTMLResponse]
+Drawn = Callable[..., Awaitable[HTMLResponse]]
 
 
 @dataclass(slots=True)
@@ -54,8 +56,15 @@ class SharedAnswers(Generic[Key, Value]):
                 kept.values, kept.state = (make(),), state
             return kept.values[0]
 
+    def known(self, key: Key, state: object) -> Value | None:
+        """The answer to a question, if it is there and still stands."""
+        kept = self._known.get(key)
+        if kept is None or kept.mutex.locked() or kept.state != state:
+            return None
+        return next(iter(kept.values), None)
 
-def drawn_once(shown: Callable[[], object]) -> Callable[[Draw], Draw]:
+
+def drawn_once(shown: Callable[[], object]) -> Callable[[Draw], Drawn]:
     """For routes that draw the same for all who are signed in and speak the same language.
 
     Args:
@@ -63,14 +72,18 @@ def drawn_once(shown: Callable[[], object]) -> Callable[[Draw], Draw]:
     """
     drawings: SharedAnswers[tuple[str, ...], HTMLResponse] = SharedAnswers()
 
-    def once(draw: Draw) -> Draw:
-        @wraps(draw)
-        def drawn(request: Request, **values: Any) -> HTMLResponse:
+    def once(draw: Draw) -> Drawn:
+        async def drawn(request: Request, **values: Any) -> HTMLResponse:
             asked = (request.headers.get(name, "") for name in ASKED_BY)
-            key = (request.url.path, request.url.query, *asked)
-            found = drawings.get(key, shown(), lambda: draw(request, **values))
+            key, state = (request.url.path, request.url.query, *asked), shown()
+            found = drawings.known(key, state)
+            if found is None:
+                found = await run_in_threadpool(
+                    drawings.get, key, state, lambda: draw(request, **values)
+                )
             return HTMLResponse(found.body, headers=dict(found.headers))
 
+        drawn.__signature__ = signature(draw, eval_str=True)  # type: ignore[attr-defined]
         return drawn
 
     return once

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ducklake.dashboard.app import Dashboard
 
 EVENT_SECONDS = 0.5
+PACE_SECONDS = 0.03
+"""For each open page: fifty of them are told of changes every 1.5 s, not each second."""
 BEAT_SECONDS = 15.0
 MOST_OFFSET = 2**63 - 1
 _MEDIA = {
@@ -194,31 +197,46 @@ def _letters(router: APIRouter, shared: Dashboard) -> None:
         return found
 
 
+@dataclass(slots=True)
+class _OpenPages:
+    """How many listen."""
+
+    count: int = 0
+
+
 def _events(router: APIRouter, shared: Dashboard) -> None:
+    pages = _OpenPages()
+
     @router.get(
         "/api/events",
         summary="Server-sent events: a number, whenever something has changed",
         include_in_schema=False,
     )
     async def events(request: Request) -> StreamingResponse:
-        return StreamingResponse(_changes(request, shared), media_type="text/event-stream")
+        changes = _changes(request, shared, pages)
+        return StreamingResponse(changes, media_type="text/event-stream")
 
 
-async def _changes(request: Request, shared: Dashboard) -> AsyncIterator[str]:
+async def _changes(request: Request, shared: Dashboard, pages: _OpenPages) -> AsyncIterator[str]:
     told, shown, quiet = -1, shared.live.latest().version, 0.0
-    while not await request.is_disconnected():
-        if (live := shared.live.latest().version) != shown:
-            shown = live
-            yield f"event: live\ndata: {json.dumps(live)}\n\n"
-        version = shared.watcher.latest().version
-        if version != told:
-            told, quiet = version, 0.0
-            yield f"event: change\ndata: {json.dumps(version)}\n\n"
-        elif quiet >= BEAT_SECONDS:
-            quiet = 0.0
-            yield ": still here\n\n"
-        await asyncio.sleep(EVENT_SECONDS)
-        quiet += EVENT_SECONDS
+    pages.count += 1
+    try:
+        while not await request.is_disconnected():
+            is_news = False
+            if (live := shared.live.latest().version) != shown:
+                shown, is_news = live, True
+                yield f"event: live\ndata: {json.dumps(live)}\n\n"
+            if (version := shared.watcher.latest().version) != told:
+                told, is_news = version, True
+                yield f"event: change\ndata: {json.dumps(version)}\n\n"
+            if not is_news and quiet >= BEAT_SECONDS:
+                quiet = 0.0
+                yield ": still here\n\n"
+            pause = max(EVENT_SECONDS, PACE_SECONDS * pages.count) if is_news else EVENT_SECONDS
+            await asyncio.sleep(pause)
+            quiet = 0.0 if is_news else quiet + pause
+    finally:
+        pages.count -= 1
 
 
 def _missing(what: str) -> dict[int | str, dict[str, Any]]:

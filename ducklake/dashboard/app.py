@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,8 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ducklake.dashboard.access import Access
 from ducklake.dashboard.api import api_routes
@@ -72,27 +74,47 @@ def create_app(config: Config, access: Access) -> FastAPI:
     app.include_router(api_routes(shared))
     app.include_router(Pages(shared).router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    _guard(app, access)
+    app.add_middleware(_Guard, access=access)
+    app.add_exception_handler(DuckLakeError, _named)
     return app
 
 
-def _guard(app: FastAPI, access: Access) -> None:
-    """What holds for every request."""
+class _Guard:
+    """What holds for every request: who may ask, and what each answer's headers allow.
 
-    @app.middleware("http")
-    async def guard(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        response = _refusal(request, access) or await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        if not request.url.path.startswith("/static/"):
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
+    Args:
+        app: What answers.
+        access: Who may do what.
+    """
 
-    @app.exception_handler(DuckLakeError)
-    async def named(request: Request, error: DuckLakeError) -> JSONResponse:
-        return JSONResponse({"detail": error.what, "remedy": error.remedy}, 409)
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse to."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        is_static = request.url.path.startswith("/static/")
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if not is_static:
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        answer = _refusal(request, self._access) or self._app
+        await answer(scope, receive, guarded)
+
+
+async def _named(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DuckLakeError)
+    return JSONResponse({"detail": error.what, "remedy": error.remedy}, 409)
 
 
 def _refusal(request: Request, access: Access) -> Response | None:
