@@ -26,7 +26,9 @@ WITH RECURSIVE standing (oid, depth) AS (
 )
 SELECT c.oid, n.nspname, c.relname, c.relkind = 'm', c.relispopulated, pg_get_viewdef(c.oid),
        pg_get_userbyid(c.relowner), coalesce(c.reloptions, '{}'),
-       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)
+       EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid UNION ALL
+               SELECT FROM pg_rewrite WHERE ev_class = c.oid AND rulename <> '_RETURN' UNION ALL
+               SELECT FROM pg_attrdef WHERE adrelid = c.oid)
 FROM (SELECT oid, max(depth) AS depth FROM standing GROUP BY oid) f
 JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY f.depth, n.nspname, c.relname
@@ -109,14 +111,14 @@ def _run(cursor: Any, view: View, statements: Sequence[sql.Composable], what: st
 def _saved(
     cursor: Any, oid: int, schema: str, name: str, *about: Any
 ) -> View:  # the columns of _FOUND
-    is_materialized, is_populated, definition, owner, options, has_trigger = about
+    is_materialized, is_populated, definition, owner, options, has_more = about
     identifier = sql.Identifier(schema, name)
     shown = f"{quoted_name(schema)}.{quoted_name(name)}"
     kind = sql.SQL("MATERIALIZED VIEW" if is_materialized else "VIEW")
-    if has_trigger:
+    if has_more:
         raise BatchError(
-            f"PostgreSQL: the view {shown} has triggers and depends on a column that gets"
-            " a new type.",
+            f"PostgreSQL: the view {shown} has triggers, rules or defaults and depends on a column"
+            " that gets a new type.",
             f"Drop it (`DROP VIEW {shown} CASCADE`); the next cycle exports the table, and"
             " the view can be made again.",
         )

@@ -315,12 +315,22 @@ def test_views_come_back_with_owner_grants_options_and_comments(lake: Lake, serv
     lake.ask(f"REFRESH MATERIALIZED VIEW CONCURRENTLY raw.{one}_m")
 
 
+WRITABLE = (
+    "CREATE OR REPLACE FUNCTION raw.{one}_f() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN RETURN NULL; END'; CREATE VIEW raw.{one}_v AS SELECT id, v FROM raw.{one}"
+)
+
+
 @pytest.mark.parametrize(
     "obstacle",
     [
         "CREATE VIEW raw.{one}_v AS SELECT v + 1 AS w FROM raw.{one}",
         "CREATE MATERIALIZED VIEW raw.{one}_v AS SELECT abs(v) AS w FROM raw.{one}",
         "ALTER TABLE raw.{one} ADD w INT GENERATED ALWAYS AS (v + 1) STORED",
+        f"{WRITABLE}; CREATE TRIGGER t INSTEAD OF INSERT ON raw.{{one}}_v FOR EACH ROW"
+        " EXECUTE FUNCTION raw.{one}_f()",
+        f"{WRITABLE}; CREATE RULE r AS ON DELETE TO raw.{{one}}_v DO INSTEAD NOTHING",
+        f"{WRITABLE}; ALTER VIEW raw.{{one}}_v ALTER v SET DEFAULT 7",
     ],
 )
 def test_what_does_not_fit_a_new_type_holds_the_table_back_until_the_remedy(
@@ -333,11 +343,14 @@ def test_what_does_not_fit_a_new_type_holds_the_table_back_until_the_remedy(
     lake.commit(one, {**ID, "v": "VARCHAR"}, (2, "'x'"))
     lake.commit(two, ID, (1,))
     said = lake.held_back(f"raw.{one}")
+    assert ("has triggers, rules or defaults" in said) == (WRITABLE in obstacle)
     assert lake.ids(two) == [1]
     assert lake.ids(one) == [1]
     carry_out(lake, said)
     assert not lake.export().held_back
     assert lake.is_as_in_the_lake(one)
+    if WRITABLE in obstacle:
+        lake.ask(obstacle.format(one=one))  # the view can be made again
 
 
 # Columns that the rows have no longer -----------------------------------------------------------
