@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 
 import structlog
 
-from batcher.cycle_result import Cycle
+from batcher.cycle_lineage import CycleFacts, tell_cycle, tell_failed
+from batcher.cycle_lock import WAIT_SECONDS, cycle_lock
+from batcher.cycle_result import Cycle, log_cycle
 from batcher.dbt_build import DbtProject
 from batcher.failures import keep_failures
 from batcher.freshness import FreshnessMeter, write_source_freshness
@@ -23,11 +24,16 @@ from batcher.publish import Publisher
 from batcher.raw_loop import RawLoop
 from batcher.waiting_rows import waiting_rows
 from lake.config import Config, Endpoints
-from lake.errors import BatchError, DuckLakeError, ServiceUnreachable, UnexpectedError
+from lake.errors import (
+    AlreadyRunning,
+    BatchError,
+    DuckLakeError,
+    ServiceUnreachable,
+    UnexpectedError,
+)
 from lake.ledger.freshness import Arrivals
 from lake.opening import open_lake
 from lake.processes.heartbeat import RETRYING, SILENT, Heartbeat, Part
-from lake.processes.instruments import CYCLE_SECONDS, EXPORT_SECONDS
 from lake.storage.operations import make_scratch_folder
 
 log = structlog.get_logger()
@@ -109,6 +115,8 @@ class Batch:
                 pace.begins(now)
                 try:
                     self._run_one(pace, stop, is_due)
+                except AlreadyRunning:
+                    pass  # somebody else's cycle: the next one takes what that one left
                 except Exception as error:  # the next cycle is a new try, whatever it was
                     pace.failed(time.monotonic())
                     self._failed(error)
@@ -124,7 +132,7 @@ class Batch:
         stop.wait(SETTLE_SECONDS)
         cycle = self.cycle()
         self._export_error = cycle.export_error
-        _log(cycle)
+        log_cycle(cycle)
         self._tell_export(cycle.export_error)
         is_exported = cycle.export_error is None and not self._held.relations
         pace.ended(cycle.commit, is_exported, time.monotonic())
@@ -178,17 +186,29 @@ class Batch:
         outcome = built.outcome
         keep_failures(self._lake.paths, outcome.failures, outcome.asked, built.tests, commit)
 
-    def cycle(self, full: bool = False, rebuild: Iterable[str] | None = ()) -> Cycle:
+    def cycle(
+        self, full: bool = False, rebuild: Iterable[str] | None = (), wait: float = 0.0
+    ) -> Cycle:
         """Run one cycle.
 
         Args:
             full: Also run dbt's unit tests.
             rebuild: Models to be built from nothing; None: all.
+            wait: Seconds to wait for the end of a cycle that somebody else runs.
 
         Raises:
             BatchError: dbt could not run.
+            AlreadyRunning: Somebody else runs a cycle.
         """
-        started = time.time()
+        with cycle_lock(self._lake.paths, wait):
+            started = time.time()
+            try:
+                return self._cycle(started, full, rebuild)
+            except Exception as error:
+                tell_failed(started, time.time(), error)
+                raise
+
+    def _cycle(self, started: float, full: bool, rebuild: Iterable[str] | None) -> Cycle:
         seconds: dict[str, float] = {}
         previous = self._ledger.runs.last()
         with self._lake.pinned() as commit:
@@ -224,6 +244,8 @@ class Batch:
         first = previous.last_commit if previous else 0
         self._lake.runs.record(started, time.time() - started, first, cycle.summary(), arrivals)
         write_source_freshness(self._config, self._ledger)
+        facts = CycleFacts(built, started, seconds, exported, error is None)
+        tell_cycle(self._config, self._ledger, facts)
         return cycle
 
     def _arrived(
@@ -253,29 +275,11 @@ def once(batch: Batch, rebuild: Iterable[str] | None = ()) -> Cycle:
     Raises:
         ServiceUnreachable: PostgreSQL could not be brought up to date.
         BatchError: Some relations could not be exported; the others are.
+        AlreadyRunning: Somebody else's cycle does not end.
     """
-    cycle = batch.cycle(full=False, rebuild=rebuild)
+    cycle = batch.cycle(full=False, rebuild=rebuild, wait=WAIT_SECONDS)
     if cycle.export_error is not None:
         raise ServiceUnreachable(cycle.export_error)
     if cycle.not_exported:
         raise BatchError("\n".join(cycle.not_exported.values()))
     return cycle
-
-
-def _log(cycle: Cycle) -> None:
-    CYCLE_SECONDS.observe(sum(cycle.seconds.values()))
-    EXPORT_SECONDS.labels("models").observe(cycle.seconds["export"])
-    summary = asdict(cycle.summary())
-    held = summary.pop("held_back")
-    del summary["not_exported"], summary["left_columns"]  # each has a line of its own, once
-    del summary["since"]
-    log.info("cycle_completed", message="A cycle is complete.", **summary)
-    for relation, reason in held.items():
-        log.warning(
-            "model_held_back",
-            message="Its last good state stays published.",
-            relation=relation,
-            reason=reason,
-            query=cycle.failing_query(relation),
-            remedy="`ducklake failures` shows the rows that failed.",
-        )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+import structlog
 
 from batcher.outcome import Outcome
 from batcher.selection import Plan
 from lake.formats import RunSummary
+from lake.processes.instruments import CYCLE_SECONDS, EXPORT_SECONDS
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +67,24 @@ class Cycle:
             rows_written=dict(self.rows),
             whole=tuple(sorted(m.relation for m in self.plan.models if m.is_computed_whole)),
             left_columns=dict(self.left_columns),
+        )
+
+
+def log_cycle(cycle: Cycle) -> None:
+    """Say in the log, and in the metrics, what a cycle came to."""
+    CYCLE_SECONDS.observe(sum(cycle.seconds.values()))
+    EXPORT_SECONDS.labels("models").observe(cycle.seconds["export"])
+    summary = asdict(cycle.summary())
+    held = summary.pop("held_back")
+    del summary["not_exported"], summary["left_columns"]  # each has a line of its own, once
+    del summary["since"]
+    log.info("cycle_completed", message="A cycle is complete.", **summary)
+    for relation, reason in held.items():
+        log.warning(
+            "model_held_back",
+            message="Its last good state stays published.",
+            relation=relation,
+            reason=reason,
+            query=cycle.failing_query(relation),
+            remedy="`ducklake failures` shows the rows that failed.",
         )

@@ -19,6 +19,7 @@ import orjson
 from lake.config import Config, Endpoints, Section, Source, Table
 from lake.config import Connection as ConnectionBase
 from lake.errors import ConfigError
+from lake.openlineage.datasets import Dataset
 from lake.records import Record, Reject
 from producers.connections import ConnectionUse, NoConnection, connect
 
@@ -218,6 +219,10 @@ class Connector(ABC):
     @abstractmethod
     def count(self) -> dict[str, int]:
         """Ask the source itself how many rows each table has now."""
+
+    def origin(self, table: str) -> Sequence[Dataset]:
+        """What a table is at its source, as OpenLineage names it."""
+        return (Dataset(f"{self.source.type}://{self.name}", table),)
 
     def settled(self) -> bool:
         """Whether everything that the source held at the last poll is in Kafka."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from lake.config import TableRef
 from lake.errors import (
     BinlogLost,
     DuckLakeError,
@@ -20,6 +21,7 @@ from lake.errors import (
     TransientError,
     UnexpectedError,
 )
+from lake.openlineage.recording import produced, stopped
 from lake.processes.backoff import Backoff
 from lake.processes.heartbeat import PAUSED, RETRYING, RUNNING, STOPPED, Heartbeat, Part
 from lake.processes.instruments import SOURCE_FAILURES
@@ -111,6 +113,7 @@ class SourceLoop:
             self._writer = self._open_writer()
         self._write_batches(source, stop)
         states = source.table_states()
+        self._tell_lineage(source, states)
         self._progress_told = source.progress()
         self._tell_tables(states)
         self._tell_troubles(source)
@@ -144,11 +147,15 @@ class SourceLoop:
                 self._tell(within=MOVES_WITHIN)
                 if batch.records:
                     self._progress(f"{source.name}.{batch.table}", len(batch.records))
+                    ref = TableRef(source.name, batch.table)
+                    produced(ref, lambda ref: source.origin(ref.table), len(batch.records))
                 del batch  # or it stays in memory while the next one is read
 
     def _failed(self, error: Exception, once: bool) -> float | None:
         """Note an error; the seconds to wait before the next try, or None if there is none."""
         named = self._error = self._named(error)
+        for table in self._source.source.tables if self._source else ():
+            stopped(f"produce.{self.name}.{table}", named)
         SOURCE_FAILURES.labels(self.name).inc()
         transient = isinstance(named, TransientError)
         fenced = isinstance(named, ProducerFenced)
@@ -202,6 +209,16 @@ class SourceLoop:
         told = self._progress_told
         part = Part("source", state, 0.0, reason, remedy, next_attempt, 0.0, within, told)
         self._heartbeat.part(self.name, part)
+
+    def _tell_lineage(self, source: Connector, states: Sequence[TableState]) -> None:
+        """Each table has been read, but for those that have stopped."""
+        halted = {s.table: s for s in states if s.state == STOPPED}
+        for table in source.source.tables:
+            ref = TableRef(source.name, table)
+            if table in halted:
+                stopped(f"produce.{ref.topic}", SourceError(halted[table].reason))
+            else:
+                produced(ref, lambda ref: source.origin(ref.table))
 
     def _tell_tables(self, states: Sequence[TableState]) -> None:
         """The worst of each table, and nothing any more of a table that is well again."""

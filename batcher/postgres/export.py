@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -12,6 +13,7 @@ import duckdb
 from batcher.catalog import opened
 from batcher.postgres.copying import Source
 from batcher.postgres.database import PostgresDatabase, connected
+from batcher.postgres.export_steps import raw_export_step
 from batcher.postgres.exports import Exports, count_rows
 from batcher.postgres.model_export import ModelExport
 from batcher.postgres.model_rows import ModelRows
@@ -22,6 +24,7 @@ from batcher.postgres.staged_rows import Difference
 from lake.config import Config, PostgresEndpoint
 from lake.errors import DuckLakeError
 from lake.ledger import LedgerReader
+from lake.openlineage.recording import exported_raw, stopped
 
 __all__ = ["ExportResult", "PostgresExport"]
 
@@ -98,12 +101,14 @@ class PostgresExport:
                     if writer.has_news(known.get(relation)):
                         rows = writer.write(postgres, self._exports, source)
                         written[relation] = Difference(added=rows)
+                        exported_raw(partial(raw_export_step, writer=writer), rows)
                     self._purge(postgres, writer, goes_on)
                 except Exception as error:  # whatever it is, it is this relation's alone
                     failure = named(relation, error)
                     if postgres.is_lost:
                         raise failure from None
                     held[relation] = failure
+                    stopped(f"export.{relation}", failure)
         return ExportResult(len(written), held, written)
 
     def repair_model(self, model: ModelRows) -> Difference:

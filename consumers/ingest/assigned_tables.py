@@ -9,6 +9,7 @@ import structlog
 from consumers.ingest.buffer import TableBuffer
 from lake.errors import TerminalError
 from lake.ledger import Ledger
+from lake.openlineage.recording import stopped
 from lake.processes.heartbeat import STOPPED, Heartbeat, Part
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class AssignedTables:
     def note_reason(self, topic: str, error: TerminalError) -> None:
         """Why a table is halted: it may be for another reason by now, with another remedy."""
         self.halted[topic] = error
+        stopped(f"consume.{topic}", error)
         self._heartbeat.part(topic, Part("table", STOPPED, reason=error.what, remedy=error.remedy))
 
     def resume(self, topic: str) -> None:

@@ -16,6 +16,7 @@ from lake.errors import DiskFull, DuckLakeError
 from lake.failpoints import failpoint
 from lake.formats import Footer
 from lake.ledger import Ledger, LedgerReader, TableState
+from lake.openlineage.recording import consumed
 from lake.processes.instruments import FLUSH_SECONDS, FLUSHED, FLUSHED_BYTES
 from lake.records import DeadLetter, OffsetRange
 from lake.storage.operations import move_into_place, remove_file
@@ -103,6 +104,7 @@ def commit_flush(ledger: Ledger, session: Session, ref: TableRef, flush: Flush) 
     if file is not None:
         FLUSHED.labels(ref.topic).inc(file.rows)
         FLUSHED_BYTES.labels(ref.topic).inc(file.size)
+        consumed(ref, flush.schema, file.rows, file.size)
     return number
 
 

@@ -22,6 +22,7 @@ from ducklake.cli.steps import Steps
 from ducklake.supervision.roles import RoleSupervisor, all_roles
 from lake.config import Config, Endpoints
 from lake.errors import TerminalError
+from lake.openlineage.recording import lineage_told
 from producers.runner import SourceRunner
 from stack import lifecycle
 from stack.progress import PlainLines, for_stderr
@@ -42,7 +43,8 @@ def demo_once(config: Config, stop: threading.Event, as_json: bool) -> None:
         with steps.step("stack", "Starting the stack"):
             lifecycle.up(config, PlainLines() if as_json else for_stderr())
         endpoints = config.endpoints()
-        _one_pass(config, endpoints, steps, stop)
+        with lineage_told(config):
+            _one_pass(config, endpoints, steps, stop)
         _check(stop)
         report = gather(config, endpoints)
         steps.seconds["total"] = time.monotonic() - began

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 from lake.config import Config
+from lake.openlineage.recording import lineage_told
 from lake.processes.heartbeat import ROLE, SILENT, Heartbeat, RoleHeartbeat
 from lake.processes.instruments import InstrumentsFile
 from lake.storage.paths import LakePaths
 from lake.storage.privacy import keep_private
+
+MOVING_ROWS = frozenset({"produce", "consume", "batch"})
+"""Roles that tell lineage, where the section `lineage` names a target."""
 
 
 @contextmanager
@@ -24,12 +28,13 @@ def beating(config: Config, role: str, once: bool = False) -> Iterator[Heartbeat
     """
     keep_private(config.data_dir)
     if once:
-        yield SILENT
+        with _lineage(config, role, SILENT):
+            yield SILENT
         return
     run = LakePaths(config.data_dir).run
     heartbeat = RoleHeartbeat(run, os.environ.get(ROLE, role))
     try:
-        with closing(InstrumentsFile(run, heartbeat.name)):
+        with closing(InstrumentsFile(run, heartbeat.name)), _lineage(config, role, heartbeat):
             yield heartbeat
     except Exception as error:
         heartbeat.close(error)
@@ -38,3 +43,7 @@ def beating(config: Config, role: str, once: bool = False) -> Iterator[Heartbeat
         heartbeat.close()
         raise
     heartbeat.close()
+
+
+def _lineage(config: Config, role: str, heartbeat: Heartbeat) -> AbstractContextManager[None]:
+    return lineage_told(config, heartbeat) if role in MOVING_ROWS else nullcontext()

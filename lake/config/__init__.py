@@ -26,13 +26,14 @@ from lake.config.settings import (
     Consumer,
     DeadLetterPolicy,
     EmbeddedPorts,
+    Logs,
     Services,
     Settings,
     Source,
     Table,
 )
 from lake.config.suggestions import nearest
-from lake.config.watching import AlertCommand, seconds_of
+from lake.config.watching import AlertCommand, Lineage, seconds_of
 
 __all__ = [
     "CONFIG_NAME",
@@ -51,8 +52,10 @@ __all__ = [
     "DeadLetterPolicy",
     "EmbeddedPorts",
     "Endpoints",
+    "Lineage",
     "Live",
     "LoginConnection",
+    "Logs",
     "MysqlConnection",
     "Name",
     "Port",

@@ -13,7 +13,7 @@ from lake.config.connections import ConnectionEntry
 from lake.config.live import Live
 from lake.config.relations import TableRef, relation_names
 from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section, TimeZone
-from lake.config.watching import Alerts, Metrics
+from lake.config.watching import Alerts, Lineage, Metrics
 
 FOREIGN = "kafka"
 """The type of a source whose topics others write."""
@@ -268,6 +268,7 @@ class Settings(Masked, BaseSettings):
     retention: Retention = Retention()
     metrics: Metrics = Metrics()
     alerts: Alerts = Alerts()
+    lineage: Lineage = Lineage()
     live: Live | None = None
 
     @cached_property

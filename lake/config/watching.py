@@ -1,10 +1,12 @@
-"""How the lake is watched: where its metrics are served, and who is told what is wrong."""
+"""How the lake is watched: where metrics and lineage go, and who is told what is wrong."""
 
 from __future__ import annotations
 
 import ipaddress
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
@@ -81,6 +83,43 @@ class Alerts(Section):
     tests: Switch = "on"
     dead_letters: Annotated[Annotated[int, Field(ge=1)] | Literal["off"], BeforeValidator(_off)] = 1
     differences: Switch = "on"
+
+
+class Lineage(Section):
+    """Where OpenLineage events go: nowhere, unless a target is named.
+
+    Attributes:
+        file: One event a line; relative to the project.
+        url: The address of a server that takes them, such as Marquez.
+        endpoint: The path below it.
+        api_key: Sent as a bearer token.
+        namespace: Of the jobs; the lake's name by default.
+        every: How often a job is told that goes on as before.
+    """
+
+    file: Path | None = None
+    url: str | None = None
+    endpoint: str = "api/v1/lineage"
+    api_key: SecretStr = SecretStr("")
+    namespace: Annotated[str, Field(min_length=1)] | None = None
+    every: Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)[smhd]$")] = "60s"
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected an http:// or https:// address")
+        if "@" in parts.netloc or parts.query:
+            raise ValueError("it holds a login or a query: what is secret belongs into `api_key`")
+        return url.rstrip("/") + "/"
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of `every`."""
+        return float(self.every[:-1]) * _UNITS[self.every[-1]]
 
 
 def seconds_of(duration: str) -> float | None:

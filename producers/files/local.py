@@ -6,13 +6,14 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import watchfiles
 
 from lake.errors import SourceError
+from lake.openlineage.datasets import Dataset, local_file
 from producers.files.connector import FileConnector
 from producers.files.folder import Entry, FileMissing, FileState, FileUnavailable, Folder, shown
 
@@ -32,6 +33,10 @@ class FilesConnector(FileConnector):
                 f"Make it, or mend sources.{self.name}.directory.",
             )
         yield LocalFolder(root)
+
+    def origin(self, table: str) -> Sequence[Dataset]:
+        """The file, or the pattern of its files."""
+        return (local_file(self._root / str(self.source.tables[table].file)),)
 
     @property
     def _root(self) -> Path:

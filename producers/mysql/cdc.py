@@ -22,6 +22,7 @@ from lake.config import (
     names_a_secret,
 )
 from lake.errors import SourceError
+from lake.openlineage.datasets import Dataset
 from lake.processes.heartbeat import STOPPED
 from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
@@ -138,6 +139,10 @@ class MysqlCdcConnector(Connector):
         state = server_state(at, tables.values())
         for problem in server_problems(state, source, tables, server_id(config, name)):
             yield Problem(problem.at, problem.what, problem.remedy, problem.level != NOTE)
+
+    def origin(self, table: str) -> Sequence[Dataset]:
+        """The table on its server."""
+        return (self.tables[table].dataset(self.connection),)
 
     def close(self) -> None:
         """Close the connections; the connector goes on in Connect."""

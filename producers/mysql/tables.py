@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from lake.config import Source
+from lake.config import MysqlConnection, Source
+from lake.openlineage.datasets import Dataset, mysql_table
 
 _WORD = re.compile(r"[A-Za-z0-9_]")
 TABLES = "table.include.list"
@@ -33,6 +34,10 @@ class MysqlTable:
     def sql(self) -> str:
         """The table as an identifier of MySQL's SQL."""
         return f"{quoted(self.database)}.{quoted(self.table)}"
+
+    def dataset(self, at: MysqlConnection) -> Dataset:
+        """The table as OpenLineage names it."""
+        return mysql_table(at.host, at.port, self.database, self.table)
 
     @property
     def identifier(self) -> str:

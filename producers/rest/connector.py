@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from lake.config import NOWHERE, Config, Endpoints, Source, Table
 from lake.errors import DuckLakeError, ServiceUnreachable
+from lake.openlineage.datasets import Dataset, web_address
 from producers.base import Batch, Cursors, Problem
 from producers.connections import ConnectionUse, connect_as
 from producers.cursors import committed_cursors
@@ -22,7 +23,7 @@ from producers.rest.parameters import mysql_use, values_of
 from producers.rest.reader import TableReader, UnitProblem
 from producers.rest.requests import backfills
 from producers.rest.rows import GoodRow
-from producers.rest.units import Unit, units_of
+from producers.rest.units import Unit, below, units_of
 
 _SERVICE = "api"
 _FAILURES = 3
@@ -89,6 +90,14 @@ class RestConnector(PacedConnector):
         for reader in self._readers.values():
             reader.close()
 
+    def origin(self, table: str) -> Sequence[Dataset]:
+        """The addresses of its requests, with their placeholders."""
+        found = []
+        for name, request in self._spec(table).all_requests().items():
+            _, base_url = self._client(self._place(table, name), request)
+            found.append(web_address(below(base_url, str(request.url))))
+        return found
+
     # Polling -------------------------------------------------------------------------------
 
     def _table_batches(self, table: str, cursors: Cursors) -> Generator[Batch | None]:
@@ -132,12 +141,15 @@ class RestConnector(PacedConnector):
     def _units(self, table: str) -> Iterator[_Asked]:
         today = datetime.now(UTC).date()
         for name, request in self._spec(table).all_requests().items():
-            place = f"sources.{self.name}.tables.{table}.options"
-            place += f".requests.{name}" if name else ""
+            place = self._place(table, name)
             values = values_of(self.config, place, request)
             client, base_url = self._client(place, request)
             for unit in units_of(name, request, values, today):
                 yield _Asked(unit, client, base_url)
+
+    def _place(self, table: str, request: str) -> str:
+        place = f"sources.{self.name}.tables.{table}.options"
+        return f"{place}.requests.{request}" if request else place
 
     def _client(self, place: str, request: RestRequest) -> tuple[HttpClient, str]:
         key = request.connection or ""

@@ -46,8 +46,7 @@ class Unit:
         url: str = filled(
             request.url or "", {name: quote(text, safe="") for name, text in names.items()}
         )
-        if "://" not in url:
-            url = f"{base_url}/{url.lstrip('/')}"
+        url = below(base_url, url)
         params = {name: _text(filled(value, names)) for name, value in request.params.items()}
         params |= self.params
         incremental = request.incremental
@@ -141,3 +140,8 @@ def _range_params(spec: Ranges, span: tuple[date, date]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def below(base_url: str, url: str) -> str:
+    """A whole address: a path lies below that of the connection."""
+    return url if "://" in url else f"{base_url}/{url.lstrip('/')}"

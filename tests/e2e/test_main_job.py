@@ -33,6 +33,12 @@ ROOT = Path(__file__).parents[2]
 ZONE = ZoneInfo("America/Argentina/Buenos_Aires")
 TABLES = 11
 CONSUME_MODELS = 9
+Name = tuple[str, str]
+LINEAGE = """
+lineage:
+  file: data/lineage.ndjson
+  url: http://127.0.0.1:9            # nobody listens there, and nobody waits for it
+"""
 NUMERIC = ("INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "DECIMAL", "SMALLINT", "TINYINT", "FLOAT")
 
 
@@ -65,6 +71,8 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = copy_project(tmp_path_factory.mktemp("the main job"))
+    with (folder / "ducklake.yml").open("a") as config:
+        config.write(LINEAGE)
     yield folder
     run(folder, "down")
     shutil.rmtree(folder, ignore_errors=True)
@@ -77,6 +85,7 @@ def passes(shop: Path) -> list[dict[str, Any]]:
     for _ in range(2):
         done = run(shop, "demo", "--once", "--json")
         assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stderr.count("lineage_not_sent") == 1, "a dead address is said once"
         lines = done.stdout.splitlines()
         assert len(lines) == 1, "exactly one line stands on standard output"
         summaries.append(json.loads(lines[0]))
@@ -159,6 +168,79 @@ def test_the_published_file_does_not_lock_out_the_batch(
         assert all(str(shop / "data") in text for (text,) in relations if "read_parquet" in text)
         with duckdb.connect(str(shop / "data" / "work" / "warehouse.duckdb")):
             assert lake.execute("SELECT count(*) FROM consume.daily_sales").fetchone()
+
+
+def walked(edges: dict[Name, set[Name]], start: Name) -> set[Name]:
+    """All that is reached from a dataset by way of jobs."""
+    found, pending = {start}, [start]
+    while pending:
+        new = edges.get(pending.pop(), set()) - found
+        found |= new
+        pending += new
+    return found
+
+
+def test_the_lineage_leads_from_each_source_to_its_table_in_postgres(
+    shop: Path, passes: list[dict[str, Any]]
+) -> None:
+    lines = (shop / "data" / "lineage.ndjson").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    edges: dict[Name, set[Name]] = {}
+    reads: dict[str, set[Name]] = {}
+    for event in events:
+        if event.get("eventType") == "COMPLETE":
+            outputs = {(each["namespace"], each["name"]) for each in event["outputs"]}
+            for each in event["inputs"]:
+                name = each["namespace"], each["name"]
+                edges[name] = edges.get(name, set()) | outputs
+                reads.setdefault(event["job"]["name"], set()).add(name)
+    assert not [event for event in events if event.get("eventType") == "FAIL"]
+    for topic in passes[0]["source"]:
+        table = topic.partition(".")[2]
+        origins = reads[f"produce.{topic}"]
+        assert origins and not any(space.startswith("kafka:") for space, _ in origins)
+        for origin in origins:
+            there = {name for space, name in walked(edges, origin) if space.startswith("postgres:")}
+            wanted = {f"techstore.raw.{table}", f"techstore.staging.stg_{table}"}
+            assert wanted <= there, origin
+    revenue = [name for _, name in walked(edges, next(iter(reads["produce.mysql.orders"])))]
+    assert "techstore.consume.daily_sales" in revenue
+    spaces = {space.partition(":")[0] for space in {space for space, _ in edges}}
+    assert spaces == {"mysql", "file", "http", "kafka", "duckdb"}
+
+
+def test_the_lineage_has_schemas_parents_and_neither_rows_nor_secrets(
+    shop: Path, passes: list[dict[str, Any]]
+) -> None:
+    text = (shop / "data" / "lineage.ndjson").read_text()
+    events = [json.loads(line) for line in text.splitlines()]
+    ended = [event for event in events if event.get("eventType") == "COMPLETE"]
+    for event in ended:
+        facets = event["run"]["facets"]
+        name = event["job"]["name"]
+        of_cycles = ("dbt.", "export.staging.", "export.consume.", "export.raw.dead_letters")
+        assert ("parent" in facets) == name.startswith(of_cycles), name
+    last = {output["name"]: output for e in ended for output in e["outputs"]}
+    orders = {
+        f["name"]: f["type"]
+        for f in last["techstore.staging.stg_orders"]["facets"]["schema"]["fields"]
+    }
+    assert orders["total_ars"] == "numeric(12,2)"
+    raw = last["techstore.raw.orders"]
+    assert set(raw["facets"]["columnLineage"]["fields"]) >= {"order_id", "_offset"}
+    rows = [
+        e["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"]
+        for e in ended
+        if e["job"]["name"] == "consume.mysql.orders"
+    ]
+    assert rows == [passes[0]["raw"]["mysql.orders"]], "the second pass reads nothing"
+    described = {event["job"]["name"] for event in events if "eventType" not in event}
+    assert {"consume.mysql.orders", "export.raw.orders", "dbt.staging.stg_orders"} <= described
+    with duckdb.connect(str(shop / "data" / "lake.duckdb"), read_only=True) as lake:
+        people = lake.execute("SELECT email FROM raw.customers LIMIT 50").fetchall()
+    secrets = json.loads((shop / "data" / "stack" / "secrets.json").read_text())
+    assert not [word for (word,) in people if word in text]
+    assert not [word for word in secrets.values() if str(word) in text]
 
 
 @pytest.fixture

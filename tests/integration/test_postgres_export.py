@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 import ducklake.cli  # noqa: F401 - what it imports needs it to be first
-from batcher.cycle import Batch, _log, once
+from batcher.cycle import Batch, once
+from batcher.cycle_result import log_cycle
 from batcher.held_back import HeldBack
 from batcher.postgres import ExportResult, PostgresExport, primary_keys
 from batcher.postgres.staged_rows import Difference
@@ -613,7 +614,7 @@ def test_a_table_is_as_fresh_as_the_models_that_read_it(
     cycle = batch.cycle()
     reason = "main.one is held back: test few: fail"
     assert stalled() == {"consume": reason, "postgres": reason}
-    _log(cycle)
+    log_cycle(cycle)
     [line] = [x for x in capsys.readouterr().out.splitlines() if "model_held_back" in x]
     assert "where id > 1" in line and "`ducklake failures`" in line
     (project / "tests" / "few.sql").unlink()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from lake.config import Config, Endpoints, MysqlConnection, Source, Table
 from lake.config.suggestions import sentence
 from lake.errors import DuckLakeError, SourceError, TransientError
+from lake.openlineage.datasets import Dataset
 from lake.processes.heartbeat import DIFFERS, MISCONFIGURED, STOPPED
 from producers.base import Batch, Connector, Cursors, Problem, TableState
 from producers.connections import connect_as
@@ -105,6 +106,10 @@ class MysqlPollConnector(Connector):
             f" {name}.TABLE` or `--repair` removes them.",
             is_error=False,
         )
+
+    def origin(self, table: str) -> Sequence[Dataset]:
+        """The table on its server."""
+        return (self.tables[table].dataset(self.connection),)
 
     # Polling -------------------------------------------------------------------------------
 
