@@ -13,8 +13,9 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from lake.config import Config, Endpoints
-from lake.errors import ConfigError, CursorMissing, ProducerFenced, ServiceUnreachable
+from lake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
 from lake.failpoints import failpoint
+from lake.kafka.clients import kafka_client
 from lake.kafka.logs import log_consumer
 from lake.processes.instruments import PRODUCED
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
@@ -43,6 +44,7 @@ class TransactionalWriter:
     Raises:
         ServiceUnreachable: The broker does not answer.
         CursorMissing: A topic has rows and no cursor.
+        ConfigError: An option of `services.kafka` is none.
     """
 
     def __init__(self, config: Config, endpoints: Endpoints, source: str) -> None:
@@ -50,7 +52,9 @@ class TransactionalWriter:
         self.usable = True
         self._endpoints = endpoints
         # As the topics and the cursors are named: who writes to them fences all others.
-        client = endpoints.kafka_client(
+        self._producer = kafka_client(
+            Producer,
+            endpoints,
             transactional_id=f"ducklake.{source}",
             transaction_timeout_ms=15_000,
             compression_type="lz4",
@@ -58,12 +62,6 @@ class TransactionalWriter:
             message_max_bytes=MESSAGE_BYTES - 1024,
             linger_ms=5,
         )
-        try:
-            self._producer = Producer(client)
-        except KafkaException as error:
-            raise ConfigError(
-                f"services.kafka: {error.args[0].str()}.", "Fix its options in ducklake.yml."
-            ) from None
         try:
             # First: it ends what a predecessor left open, so that its cursor is decided.
             self._call(lambda: self._producer.init_transactions(INIT_SECONDS))
@@ -182,7 +180,9 @@ class TransactionalWriter:
                 raise CursorMissing(
                     f"Topic {self.source}.{table} has rows, but {CURSORS_TOPIC} has no cursor for"
                     " it: reading the source again would repeat them.",
-                    f"Restore {CURSORS_TOPIC}, or start over with `ducklake reset`.",
+                    f"Restore {CURSORS_TOPIC} (`ducklake restore` has it from a backup), or start"
+                    " over with `ducklake reset`, and in a broker of your own delete topic"
+                    f" {self.source}.{table}, too.",
                 )
 
     def _read_cursors(self) -> dict[str, dict[str, Any]]:

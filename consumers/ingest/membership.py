@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from lake.config import Config, Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.kafka.topics import identify
 from lake.records import REJECTS_TOPIC
 
@@ -90,22 +91,22 @@ class Membership:
         self._rejects = self._consumer("rejects", member)
 
     def _consumer(self, group: str, member: Mapping[str, str]) -> Consumer:
-        return Consumer(
-            self._endpoints.kafka_client(
-                group_id=f"{self._name}.{group}",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=10_000,
-                # With a heartbeat a member hears that partitions move; they do in two rounds.
-                heartbeat_interval_ms=1_000,
-                queued_max_messages_kbytes=16_384,
-                # The default of a second would let the queue run dry while we write.
-                fetch_queue_backoff_ms=10,
-                **member,
-            )
+        return kafka_client(
+            Consumer,
+            self._endpoints,
+            group_id=f"{self._name}.{group}",
+            enable_auto_commit=False,
+            enable_partition_eof=True,
+            isolation_level="read_committed",
+            auto_offset_reset="error",
+            partition_assignment_strategy="cooperative-sticky",
+            session_timeout_ms=10_000,
+            # With a heartbeat a member hears that partitions move; they do in two rounds.
+            heartbeat_interval_ms=1_000,
+            queued_max_messages_kbytes=16_384,
+            # The default of a second would let the queue run dry while we write.
+            fetch_queue_backoff_ms=10,
+            **member,
         )
 
     def _static_name(self, slot: int) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
+
 from ducklake.alerts.targets import targets
-from lake.config import FOREIGN, Config, load_config
+from lake.config import FOREIGN, NOWHERE, Config, load_config
 from lake.errors import ConfigError, ServiceUnreachable, SourceError, StackNotRunning
+from lake.kafka.clients import kafka_client
 from producers.mysql.tables import quoted
 from producers.registry import check_sources, server_problems, unused_connections
 
@@ -58,6 +62,9 @@ def check(path: Path | None, offline: bool) -> None:
     wrong = targets(config)[1]
     if wrong:
         raise ConfigError("\n".join(str(error) for error in wrong))
+    # of one that takes them; nobody is asked
+    options = config.settings.services.kafka.options
+    kafka_client(AdminClient, replace(NOWHERE, kafka_options=options))
     for name in unused_connections(config):
         print(f"connections.{name}: no source uses it, so nothing of it was checked")
     if not offline:

@@ -17,6 +17,7 @@ from consumers.maintenance.ledger_rebuild import Restored, restore_ledger
 from consumers.replay.range_reader import KafkaReader
 from lake.config import Config
 from lake.errors import DuckLakeError, ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.kafka.topics import TopicIdentity, admin, identify, make_topics
 from lake.opening import open_lake
 from lake.records import CURSORS_TOPIC
@@ -132,7 +133,7 @@ def _restore_cursors(config: Config, wanted: dict[str, str]) -> None:
         print(f"cursors are not restored: {error}", file=sys.stderr)
         return
     missing = {key: value for key, value in wanted.items() if key not in present}
-    producer = Producer(endpoints.kafka_client(enable_idempotence=True))
+    producer = kafka_client(Producer, endpoints, enable_idempotence=True)
     for key, value in missing.items():
         producer.produce(CURSORS_TOPIC, key=key.encode(), value=value.encode(), partition=0)
     if producer.flush(SEND_SECONDS):

@@ -61,8 +61,8 @@ class Repair:
         if not comparison.table.key:
             raise SourceError(
                 f"{ref.topic}: a row of a table without a key cannot be mended.",
-                "Give the table a primary key, or replace the table in the lake: see"
-                " `ducklake reset`.",
+                "Give it one, such as ALTER TABLE … ADD COLUMN id BIGINT AUTO_INCREMENT PRIMARY"
+                " KEY, and compare again.",
             )
         with closing(connector(self._config, self._endpoints, ref.source)) as source:
             assert isinstance(source, MysqlCdcConnector | MysqlPollConnector), "compared"
@@ -93,7 +93,8 @@ class Repair:
             if failed is not None:
                 raise SourceError(
                     f"{topic} could not be read again: {failed.reason}.",
-                    f"`ducklake backfill {topic}` asks again, and says more.",
+                    f"`ducklake backfill {topic}` reads the whole table again; Kafka Connect's log"
+                    " says more.",
                 )
             if len(mine) == len(ids) and all(state.done for state in mine):
                 return

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from lake.config import Config, Endpoints, TableRef
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.kafka.topics import admin, identify
 from lake.ledger import LedgerReader
 from producers.mysql.cdc import BACKFILL_DELAY_SECONDS, MysqlCdcConnector
@@ -29,7 +30,7 @@ class CaughtUp:
         endpoints: Where the services are.
         ledger: Says where each table stands.
         wait: Sleeps; raises to stop.
-        patience: Seconds without progress after which it gives up.
+        patience: Seconds without progress after which it gives up; `PATIENCE` by default.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class CaughtUp:
         endpoints: Endpoints,
         ledger: LedgerReader,
         wait: Callable[[float], object] = time.sleep,
-        patience: float = PATIENCE,
+        patience: float | None = None,
     ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._ledger = ledger
         self._wait = wait
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
 
     def wait_for(self, ref: TableRef) -> None:
         """Wait until the lake has everything of a table that its source has committed by now.
@@ -87,10 +88,11 @@ class CaughtUp:
         found = identify(admin(self._endpoints), [topic]).get(topic)
         if found is None:
             return {}
-        client = Consumer(
-            self._endpoints.kafka_client(
-                group_id="ducklake.reconciliation", isolation_level="read_committed"
-            )
+        client = kafka_client(
+            Consumer,
+            self._endpoints,
+            group_id="ducklake.reconciliation",
+            isolation_level="read_committed",
         )
         try:
             marks = {

@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from lake.config import Endpoints
+from lake.kafka.clients import kafka_client
 
 
 def log_consumer(endpoints: Endpoints, group_id: str, **options: Any) -> Consumer:
@@ -23,4 +24,4 @@ def log_consumer(endpoints: Endpoints, group_id: str, **options: Any) -> Consume
         "auto_offset_reset": "earliest",
         "isolation_level": "read_committed",
     }
-    return Consumer(endpoints.kafka_client(group_id=group_id, **{**usual, **options}))
+    return kafka_client(Consumer, endpoints, group_id=group_id, **{**usual, **options})

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
 
 from lake.config import FOREIGN, MYSQL, MYSQL_CDC, Config, Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, notices_topic
 
 TIMEOUT = 30.0
@@ -85,7 +86,7 @@ def connector_topic(config: Config, source: str, what: str) -> str:
 
 def admin(endpoints: Endpoints) -> AdminClient:
     """An admin client for the configured broker, quiet about connection attempts."""
-    return AdminClient(endpoints.kafka_client(log_connection_close=False))
+    return kafka_client(AdminClient, endpoints, log_connection_close=False)
 
 
 def make_topics(config: Config, endpoints: Endpoints) -> None:

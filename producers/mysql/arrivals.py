@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 
 _SNAPSHOT_ROW = b'"op":"r"'  # quotes within a row's texts are escaped
 _TIMEOUT = 20.0
@@ -29,13 +30,13 @@ class SnapshotArrivals:
     def __init__(self, endpoints: Endpoints, topic: str, since: float) -> None:
         self.rows = 0
         self._topic = topic
-        self._consumer = Consumer(
-            endpoints.kafka_client(
-                group_id=f"ducklake.{topic}.arrivals",
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                auto_offset_reset="latest",
-            )
+        self._consumer = kafka_client(
+            Consumer,
+            endpoints,
+            group_id=f"ducklake.{topic}.arrivals",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="latest",
         )
         try:
             known = self._consumer.list_topics(topic, _TIMEOUT).topics[topic].partitions

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException, Producer
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.kafka.sending import Outgoing, send
 from producers.mysql.tables import MysqlTable
 
@@ -45,7 +46,7 @@ def tell_emptied(
     value = {"before": None, "after": None, "source": about, "op": "t", "ts_ms": moment}
     record = Outgoing(f"{source}.{table.name}", orjson.dumps(value))
     try:
-        send(Producer(endpoints.kafka_client(enable_idempotence=True)), [record])
+        send(kafka_client(Producer, endpoints, enable_idempotence=True), [record])
     except KafkaException as error:
         raise ServiceUnreachable(
             f"Kafka at {endpoints.kafka} has not taken a record of {record.topic}:"

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.kafka.logs import log_consumer
 from lake.kafka.sending import Outgoing, send
 from lake.processes.heartbeat import DIFFERS, STOPPED
@@ -211,7 +212,7 @@ class Notices:
         self.settle("*", min(places, key=lambda place: _binlog_order(*place)))
 
     def _write(self, records: Sequence[Outgoing]) -> None:
-        producer = Producer(self._endpoints.kafka_client(acks="all"))
+        producer = kafka_client(Producer, self._endpoints, acks="all")
         try:
             send(producer, records)
         except KafkaException as error:

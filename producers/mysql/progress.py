@@ -7,7 +7,7 @@ from collections import deque
 
 from lake.config import MysqlConnection
 from producers.mysql.connect_rest import ConnectRest
-from producers.mysql.query import ask, binlog_status
+from producers.mysql.query import ask, binlog_end
 from producers.mysql.server_log import check_log
 
 Place = tuple[str, int]
@@ -79,15 +79,14 @@ class DebeziumProgress:
         """For how many seconds a change has waited in the binlog; None before the snapshot's end.
 
         Raises:
+            SourceError: The server writes no binlog.
             ServiceUnreachable: MySQL or Connect does not answer.
         """
         streaming = [o for o in self._connect.offsets() if o.get("file") and not o.get("snapshot")]
         if not streaming:
             return None
         read = max((str(o["file"]), int(o.get("pos") or 0)) for o in streaming)
-        [version] = ask(self._server, "SELECT VERSION()")
-        file, position = ask(self._server, binlog_status(str(version)))[:2]
-        return self._clock.behind(read, (str(file), int(position)), time.monotonic())
+        return self._clock.behind(read, binlog_end(self._server), time.monotonic())
 
     def _is_at_the_end(self) -> bool:
         """Whether Debezium has read the server's log to its end.
@@ -96,8 +95,7 @@ class DebeziumProgress:
         table's definition, at the very end of the log, may wait there for ever. An offset at the
         end of the log is a heartbeat's, which Connect sends after all rows before it.
         """
-        [version] = ask(self._server, "SELECT VERSION()")
-        end = ask(self._server, binlog_status(str(version)))[:2]
+        end = binlog_end(self._server)
         return any((o.get("file"), o.get("pos")) == end for o in self._connect.offsets())
 
     def delivered(self) -> str | None:

@@ -155,6 +155,28 @@ def binlog_status(version: str) -> str:
     return "SHOW BINARY LOG STATUS" if is_renamed else "SHOW MASTER STATUS"
 
 
+def binlog_end(at: MysqlConnection) -> tuple[str, int]:
+    """The binlog's file that is written now, and the place at which it ends.
+
+    Raises:
+        SourceError: The server writes no binlog, or the user may not see it.
+        ServiceUnreachable: It does not answer.
+    """
+    [version] = ask(at, "SELECT VERSION()")
+    found = ask(at, binlog_status(str(version)))
+    if not found:
+        raise no_binlog(at)
+    return str(found[0]), int(found[1])
+
+
+def no_binlog(at: MysqlConnection) -> SourceError:
+    """The server was told to write no binlog, or has ceased to write one after an error."""
+    return SourceError(
+        f"MySQL {at.host}:{at.port} writes no binlog.",
+        "Set log_bin and binlog_format=ROW, and restart the server.",
+    )
+
+
 def named_error(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:
     """What a failure of the server is called here: without the password, and with its remedy."""
     code = error.args[0] if error.args else 0

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException, Producer
 
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.storage.canonical import Form, SourceColumn, SourceTable
 from producers.mysql.table_reader import Position
 from producers.mysql.tables import MysqlTable
@@ -49,12 +50,12 @@ class RepairWriter:
 
     def __init__(self, endpoints: Endpoints, source: str) -> None:
         self._source = source
-        self._producer = Producer(
-            endpoints.kafka_client(
-                transactional_id=f"ducklake.repair.{source}",
-                transaction_timeout_ms=int(SECONDS * 1000),
-                compression_type="lz4",
-            )
+        self._producer = kafka_client(
+            Producer,
+            endpoints,
+            transactional_id=f"ducklake.repair.{source}",
+            transaction_timeout_ms=int(SECONDS * 1000),
+            compression_type="lz4",
         )
         self._named(lambda: self._producer.init_transactions(SECONDS))
 

@@ -37,7 +37,8 @@ def reset_source(source: MysqlCdcConnector) -> None:
     if settings is None:
         raise SourceError(
             f"Source {source.name} has no connector in Kafka Connect.",
-            f"`ducklake produce {source.name}` makes one, which reads all tables.",
+            f"`ducklake produce {source.name}` makes one: the first reads all tables; one that was"
+            " removed goes on where it was, and then can begin anew with this command.",
         )
     source.rest.stop()
     _wait_for_stop(source)

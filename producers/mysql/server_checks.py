@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lake.config import Source
+from producers.mysql.column_lists import unknown_columns
 from producers.mysql.server_state import ALL, ServerState, TableState, everything_in, grant
 from producers.mysql.tables import MysqlTable
 
 LOCKING = "snapshot.locking.mode"
-_COLUMN_LISTS = re.compile(
-    r"column\.(include|exclude)\.list|column\.(mask|truncate|propagate)\..+|message\.key\.columns"
-)
 _RDS = "/rdsdbbin"
 STOPS, WRONG, NOTE = "stops", "wrong", "note"
 """Levels: the source or table is not read; it is read, and something is to be corrected; a note."""
@@ -70,6 +67,12 @@ def _binlog(state: ServerState) -> Iterator[ServerProblem]:
     if found.get("log_bin", "ON") == "OFF":
         what = "the server has log_bin=OFF, so that there are no changes to follow"
         remedy = "Start it with `--log-bin` (log_bin in my.cnf)."
+        yield ServerProblem((), what, remedy, code="DL-409")
+    elif not state.writes_binlog:
+        what = "the server has ceased to write its binlog, as after an error while it has"
+        what += " binlog_error_action=IGNORE_ERROR: changes are made that nobody can follow"
+        remedy = "Remove the cause, which its error log names, and restart it. What has changed"
+        remedy += " meanwhile, `ducklake verify --against-source --repair` finds and mends."
         yield ServerProblem((), what, remedy, code="DL-409")
     wanted = {
         "binlog_format": ("ROW", "statements instead of rows", "DL-403"),
@@ -257,37 +260,13 @@ def _column_lists(
     known = [
         f"{table.database}.{table.table}.{column}"
         for table in tables
-        for column in _columns(state, table)
+        if (found := state.tables.get((table.database, table.table)))
+        for column in found.columns
     ]
-    for key, value in source.options.items():
-        if not _COLUMN_LISTS.fullmatch(key):
-            continue
-        for pattern in _patterns(key, str(value)):
-            if not any(_matches(pattern, name) for name in known):
-                what = f"no column of this source's tables is {pattern!r}"
-                remedy = "Write database.table.column; it is a regular expression."
-                yield ServerProblem(("options", key), what, remedy, level=WRONG)
-
-
-def _columns(state: ServerState, table: MysqlTable) -> tuple[str, ...]:
-    found = state.tables.get((table.database, table.table))
-    return found.columns if found else ()
-
-
-def _patterns(key: str, value: str) -> Iterator[str]:
-    if key != "message.key.columns":
-        yield from (entry.strip() for entry in re.split(r"(?<!\\),", value) if entry.strip())
-        return
-    for entry in value.split(";"):
-        table, _, columns = entry.strip().rpartition(":")
-        yield from (f"{table}.{re.escape(name.strip())}" for name in columns.split(",") if table)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    try:
-        return re.fullmatch(pattern, name, re.IGNORECASE) is not None
-    except re.error:
-        return True  # one of Java's own kind
+    for key, pattern in unknown_columns(source.options, known):
+        what = f"no column of this source's tables is {pattern!r}"
+        remedy = "Write database.table.column; it is a regular expression."
+        yield ServerProblem(("options", key), what, remedy, level=WRONG)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -63,6 +63,7 @@ class ServerState:
         rights: Privileges on all databases.
         local_rights: Privileges on one database, by its name, or a pattern of LIKE.
         sees_position: Whether the user may ask for the position in the binlog.
+        writes_binlog: Whether it does, as far as the user may see that.
         sees_replicas: Whether the user may read the binlog as a replica does.
         replica_ids: Server ids of the replicas that are connected.
         databases: The databases that the user sees.
@@ -75,6 +76,7 @@ class ServerState:
     rights: frozenset[str]
     local_rights: Mapping[str, frozenset[str]] = field(default_factory=dict)
     sees_position: bool = True
+    writes_binlog: bool = True
     sees_replicas: bool = True
     replica_ids: frozenset[int] = frozenset()
     databases: frozenset[str] = frozenset()
@@ -114,6 +116,7 @@ def server_state(at: MysqlConnection, tables: Iterable[MysqlTable]) -> ServerSta
             rights=rights,
             local_rights=local_rights,
             sees_position=position is not None,
+            writes_binlog=position is None or bool(position),
             sees_replicas=replicas is not None,
             replica_ids=frozenset(int(row[0]) for row in replicas or ()),
             databases=databases,

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from lake.config import Config, Endpoints
 from lake.errors import ServiceUnreachable
+from lake.kafka.clients import kafka_client
 from lake.kafka.logs import log_consumer
 from lake.kafka.sending import Outgoing, send
 from lake.kafka.topics import NOTIFICATIONS, SIGNALS, connector_topic
@@ -91,8 +92,8 @@ class SignalLog:
             ServiceUnreachable: Kafka has not taken it.
         """
         if self._producer is None:
-            self._producer = Producer(
-                self._endpoints.kafka_client(enable_idempotence=True, message_timeout_ms=20_000)
+            self._producer = kafka_client(
+                Producer, self._endpoints, enable_idempotence=True, message_timeout_ms=20_000
             )
         topic = next(topic for topic, kind in self._kinds.items() if kind == SIGNALS)
         try:

@@ -27,7 +27,13 @@ from producers.mysql.canonical_sql import (
     place,
     quoted,
 )
-from producers.mysql.query import ANSWER_SECONDS, CONNECT_SECONDS, binlog_status, named_error
+from producers.mysql.query import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    binlog_status,
+    named_error,
+    no_binlog,
+)
 from producers.mysql.tables import MysqlTable
 
 CHUNK_ROWS = 10_000
@@ -112,10 +118,7 @@ class TableReader:
             found = self._ask(binlog_status(version or ""))
             [(gtids,)] = self._ask("SELECT @@GLOBAL.gtid_executed")
         if not found:
-            raise SourceError(
-                f"MySQL {self._at.host}:{self._at.port} writes no binlog.",
-                "Set log_bin and binlog_format=ROW, and restart the server.",
-            )
+            raise no_binlog(self._at)
         return Position(found[0][0] or "", int(found[0][1] or 0), (gtids or "").replace("\n", ""))
 
     def table(self, named: MysqlTable) -> SourceTable:

@@ -19,10 +19,13 @@ class SlowWire:
     Attributes:
         to: The server's address.
         delay: Seconds for which each packet to the server is kept back; may be changed any time.
+        dead: How many of the connections, the first ones, pass nothing on any more.
     """
 
     to: tuple[str, int]
     delay: float = 0.0
+    dead: int = 0
+    _made: int = 0
     _door: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -37,7 +40,8 @@ class SlowWire:
                 client, _ = self._door.accept()
             except OSError:
                 break
-            thread = threading.Thread(target=self._connect, args=(client,))
+            self._made += 1
+            thread = threading.Thread(target=self._connect, args=(client, self._made))
             thread.start()
             passing.append(thread)
         for thread in passing:
@@ -49,14 +53,21 @@ class SlowWire:
             self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
 
-    def _connect(self, client: socket.socket) -> None:
-        with suppress(ConnectionError):  # one end was killed: the other one sees its end
-            self._pass_on(client)
+    def go_dead(self) -> None:
+        """Have all connections of now pass nothing on any more; nobody is told."""
+        self.dead = self._made
 
-    def _pass_on(self, client: socket.socket) -> None:
+    def _connect(self, client: socket.socket, number: int) -> None:
+        with suppress(ConnectionError):  # one end was killed: the other one sees its end
+            self._pass_on(client, number)
+
+    def _pass_on(self, client: socket.socket, number: int) -> None:
         with client, socket.create_connection(self.to, PATIENCE) as server:
             ends = [client, server]
             while not self._ended.is_set():
+                if number <= self.dead:
+                    self._ended.wait()
+                    return
                 for end in select.select(ends, [], [], 0.2)[0]:
                     data = end.recv(65536)
                     if not data:

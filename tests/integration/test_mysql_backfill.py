@@ -17,9 +17,10 @@ import requests
 import yaml
 
 from lake.config import Config, load_config
-from lake.errors import DuckLakeError, SourceError
+from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 from lake.kafka.topics import make_topics
 from lake.storage.canonical import SourceColumn
+from producers.mysql import stall
 from producers.mysql.backfill_state import BackfillState, Phase
 from producers.mysql.canonical_sql import condition
 from producers.mysql.cdc import MysqlCdcConnector
@@ -284,6 +285,33 @@ def test_the_reader_of_the_binlog_does_not_disturb_the_chunk_that_is_read(
     assert (found[0].phase, found[0].reason) == (Phase.COMPLETED, "")
     again = [row["id"] for op, row in mysql.changes(table)[before:] if op == "r" and row]
     assert again == [1, 2, 3]
+
+
+def test_a_connector_that_reads_nothing_more_is_restarted_and_loses_nothing(
+    distant: tuple[MysqlLab, str, SlowWire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mysql, table, wire = distant
+    monkeypatch.setattr(stall, "STALL_SECONDS", 1.0)
+    mysql.deliver()
+    source = mysql.lab.connector()
+    before = len(mysql.changes(table))
+    wire.go_dead()
+    mysql.root(f"INSERT INTO {table} VALUES (4)")
+    told: list[ServiceUnreachable] = []
+
+    def stalled() -> bool:
+        try:
+            list(source.poll({}))
+        except ServiceUnreachable as error:
+            told.append(error)
+        return bool(told)
+
+    wait_until(stalled, "it is noticed")
+    assert "lagged and made no progress" in told[0].what, told
+    assert told[0].remedy == "It was restarted; no row is lost or sent twice."
+    source.close()
+    mysql.deliver()
+    assert mysql.changes(table)[before:] == [("c", {"id": 4})]
 
 
 def test_connect_killed_in_the_middle_reads_every_row_again(reread: Reread) -> None:

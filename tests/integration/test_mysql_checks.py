@@ -100,6 +100,11 @@ def carry_out(checked: Checked, lines: list[str]) -> None:
             checked.run(statement)
 
 
+def remove_connector(lab: Lab) -> None:
+    name = f"{lab.config.settings.name}-{lab.source}"
+    requests.delete(f"{lab.endpoints.connect}/connectors/{name}", timeout=30)
+
+
 ORDERS = {"orders": {"key": ["id"]}}
 
 
@@ -287,11 +292,34 @@ def test_tables_that_cannot_be_read_stop_alone_and_come_by_themselves(checked: C
         stop.set()
         thread.join()
         heartbeat.close()
-        name = f"{config.settings.name}-{lab.source}"
-        requests.delete(f"{lab.endpoints.connect}/connectors/{name}", timeout=30)
+        remove_connector(lab)
     done = lab.produce_once()
     assert done.returncode != 0
     assert "seen` is a view" in done.stderr
+
+
+def test_a_comma_in_a_name_is_named_until_the_table_has_another(checked: Checked) -> None:
+    checked.grant_all()
+    checked.run(
+        "CREATE TABLE `com,ma` (id INT PRIMARY KEY, d DATETIME)",
+        "INSERT INTO `com,ma` VALUES (1, '1582-10-10 01:02:03')",
+    )
+    lab = checked.lab({"named": {"table": "com,ma", "key": ["id"]}})
+    source = lab.connector()
+    with pytest.raises(SourceError, match="`com,ma`: Debezium takes no comma") as error:
+        list(source.poll({}))
+    source.close()
+    assert error.value.remedy == "Rename the table in MySQL, or leave it out."
+    checked.run("RENAME TABLE `com,ma` TO comma")
+    path = lab.config.path
+    path.write_text(path.read_text().replace("com,ma", "comma"))
+    try:
+        done = lab.produce_once()
+        assert done.returncode == 0, done.stderr
+        [seen] = lab.rows("named")
+        assert seen.row["after"]["d"] == "1582-10-10 01:02:03"
+    finally:
+        remove_connector(lab)
 
 
 def test_a_polled_source_needs_select_alone_and_its_watermarks_are_checked(

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pymysql
 import pytest
 
 from consumers.ingest.lake_writer import LakeWriter
+from ducklake.reconciliation import repair as repair_module
 from ducklake.reconciliation.reconciler import Reconciler
 from ducklake.reconciliation.result import TableResult
 from lake.config import Config, TableRef
@@ -359,6 +360,21 @@ def test_a_watermark_to_come_hides_nothing(shop: Polled) -> None:
     assert shop.values() == Counter([(1, "to come"), (2, "now")])
 
 
+def test_too_many_rows_to_come_stop_the_table_until_they_are_set_right(
+    shop: Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursor_module, "MOST_UNSETTLED", 3)
+    rows = ", ".join(f"({n}, 'a', '2037-01-01')" for n in range(5))
+    shop.run(f"INSERT INTO {{0}} VALUES {rows}")
+    [state] = shop.poll()
+    assert state.state == "stopped"
+    assert state.reason == "More than 3 rows have a at that is still to come."
+    assert "Set it to the moment at which the row was changed" in state.remedy
+    shop.run("UPDATE {0} SET at = NOW(6)")
+    assert shop.poll() == []
+    assert shop.values() == Counter((n, "a") for n in range(5))
+
+
 def test_added_rows_are_read_by_their_number_and_a_table_that_begins_anew_as_a_whole(
     tmp_path: Path, stack_config: Config
 ) -> None:
@@ -431,6 +447,34 @@ def test_a_repair_mends_what_polling_cannot_see(shop: Polled) -> None:
         shop.run("DELETE FROM {0} WHERE id = 1")
         result = shop.reconcile(repair=True)
         assert (result.state, result.repaired, result.lake_rows) == ("equal", 1, 2), result
+
+
+def test_a_repair_that_nobody_serves_is_done_once_the_source_is_polled(
+    tmp_path: Path, stack_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair_module, "PATIENCE", 1.0)
+    marks = {"options": {"watermark": "at", "late_seconds": 1}}
+    with polled(tmp_path, stack_config, options=marks) as shop, ExitStack() as at_work:
+        shop.run("INSERT INTO {0} VALUES (1, 'a', NOW(6)), (2, 'a', NOW(6))")
+
+        def is_settled() -> bool:
+            shop.poll()
+            return shop.cursors()[0].at is not None
+
+        wait_until(is_settled, "the rows are not read again by themselves")
+        shop.run("INSERT INTO {0} VALUES (3, 'a', NOW(6))")
+        shop.poll()  # writes that down
+        shop.run("UPDATE {0} SET v = 'behind the watermark' WHERE id = 2")
+        at_work.enter_context(shop.running())
+        reconciler = Reconciler(
+            shop.lab.config, shop.lab.endpoints, tell=lambda text: at_work.close()
+        )
+        result = reconciler.reconcile(TableRef(shop.lab.source, shop.table), repair=True)
+        assert (result.state, result.differing) == ("different", 1), result
+        assert "nobody read the rows again within 1 s" in result.reason
+        assert f"`ducklake produce {shop.lab.source}`" in result.remedy
+        with shop.running():
+            assert shop.reconcile().state == "equal"
 
 
 @pytest.mark.parametrize("step", STEPS)

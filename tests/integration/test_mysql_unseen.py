@@ -269,7 +269,7 @@ def test_rows_of_a_definition_that_is_gone_are_left_out_and_counted(mysql: Mysql
     assert mysql.compare(table).state == "equal"
 
 
-@pytest.mark.parametrize("prefix", ["child", "parted"])
+@pytest.mark.parametrize("prefix", ["child", "parted", "image", "json"])
 def test_the_remedy_makes_the_table_equal(mysql: MysqlLab, prefix: str) -> None:
     table = T[prefix]
     assert mysql.notices(table)

@@ -271,7 +271,7 @@ def test_a_record_that_kafka_does_not_take_comes_once_it_may_be_as_large(shop: S
     source = shop.connector()
     settle_through_failures(source)
     before = len(shop.rows())
-    kept = set_largest(shop, "100")
+    kept = set_largest(shop.lab, shop.table, "100")
     shop.run(shop.insert)
     refused: list[SourceError] = []
 
@@ -287,16 +287,16 @@ def test_a_record_that_kafka_does_not_take_comes_once_it_may_be_as_large(shop: S
     wait_until(named, "it is named")
     assert "does not take (RecordTooLargeException" in refused[0].what
     assert "max.message.bytes of the table's topic" in refused[0].remedy
-    set_largest(shop, kept)
+    set_largest(shop.lab, shop.table, kept)
     settle_through_failures(source)
     source.close()
     assert len(shop.rows()) == before + 1
 
 
-def set_largest(shop: Shop, wanted: str) -> str:
-    """Let the table's topic take messages up to a size; what that was before."""
-    admin = AdminClient(shop.lab.endpoints.kafka_client())
-    topic, setting = f"{shop.lab.source}.{shop.table}", "max.message.bytes"
+def set_largest(lab: Lab, table: str, wanted: str) -> str:
+    """Let a table's topic take messages up to a size; what that was before."""
+    admin = AdminClient(lab.endpoints.kafka_client())
+    topic, setting = f"{lab.source}.{table}", "max.message.bytes"
     [known] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
     before = str(known.result(30)[setting].value)
     change = ConfigEntry(setting, wanted, incremental_operation=AlterConfigOpType.SET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -139,13 +141,83 @@ def test_a_hanging_transaction_never_makes_an_older_cursor_be_taken(
     assert numbers.writer().cursors == {"numbers:all": {"done": 2}}
 
 
-def test_rows_without_a_cursor_are_a_named_error(numbers: Lab) -> None:
+def command(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command on the lab's lake; none ends in a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ducklake.cli", *words, "--config", str(lab.config.path)],
+        env={**os.environ, **lab.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def lose_the_cursor(lab: Lab) -> None:
+    """Delete it, and see that it is missed."""
+    lost = Outgoing(CURSORS_TOPIC, None, f"{lab.source}:numbers:all")
+    send(Producer(lab.endpoints.kafka_client()), [lost])
+    with pytest.raises(CursorMissing, match=r"has rows, but ducklake.cursors has no cursor") as no:
+        lab.writer()
+    assert "`ducklake restore`" in no.value.remedy and "`ducklake reset`" in no.value.remedy
+    assert f"delete topic {lab.source}.numbers" in no.value.remedy
+
+
+def test_rows_without_a_cursor_are_a_named_error_whose_remedies_work(
+    numbers: Lab, tmp_path: Path
+) -> None:
     numbers.writer().write(batch(1, 1))
-    lose = Producer(numbers.endpoints.kafka_client())
-    lose.produce(CURSORS_TOPIC, key=f"{numbers.source}:numbers:all".encode(), value=None)
-    assert lose.flush(30) == 0
-    with pytest.raises(CursorMissing, match=r"has rows, but ducklake.cursors has no cursor"):
-        numbers.writer()
+    backup = str(tmp_path / "backup")
+    assert command(numbers, "consume", "--once").returncode == 0
+    assert command(numbers, "backup", backup).returncode == 0
+    lose_the_cursor(numbers)
+    done = command(numbers, "restore", backup, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert numbers.writer().cursors == {"numbers:all": {"done": 1}}
+
+    lose_the_cursor(numbers)
+    assert command(numbers, "reset", "--yes").returncode == 0
+    topic = f"{numbers.source}.numbers"
+    admin = AdminClient(numbers.endpoints.kafka_client())
+    admin.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in admin.list_topics(timeout=30).topics, "the topic is gone")
+    assert command(numbers, "produce", numbers.source, "--once").returncode == 0
+    assert command(numbers, "consume", "--once").returncode == 0
+    assert Counter(seen.row["n"] for seen in numbers.rows("numbers")) == Counter(range(50))
+    said = json.loads(command(numbers, "verify", "--json").stdout)
+    assert said["exact"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"no.such.option": "1"},
+        {"security.protocol": "carrier pigeon"},
+        {"enable.idempotence": "false"},
+        {"error_cb": "print"},
+    ],
+)
+def test_an_option_that_kafka_s_client_refuses_is_named_until_it_is_taken_out(
+    numbers: Lab, option: dict[str, str]
+) -> None:
+    [name] = option
+    path = numbers.config.path
+    well = path.read_text()
+    said = yaml.safe_load(well)
+    said["services"]["kafka"]["options"] |= option
+    path.write_text(yaml.safe_dump(said))
+    commands = [f"produce {numbers.source} --once"]
+    if name == "no.such.option":
+        commands += ["config check --offline", "consume --once", "doctor"]
+    for words in commands:
+        done = command(numbers, *words.split())
+        assert done.returncode in (1, 3), done.stderr
+        assert "services.kafka: " in done.stderr + done.stdout
+        assert name in done.stderr + done.stdout
+        assert "Fix its options in ducklake.yml" in done.stderr + done.stdout
+    path.write_text(well)
+    assert command(numbers, "produce", numbers.source, "--once").returncode == 0
 
 
 def test_aborted_rows_are_no_rows(numbers: Lab) -> None:

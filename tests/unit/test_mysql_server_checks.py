@@ -56,10 +56,17 @@ def test_a_server_that_is_as_it_should_be_has_nothing_against_it() -> None:
 def test_a_setting_that_loses_changes_is_named(
     name: str, value: str, said: str, level: str
 ) -> None:
-    [problem] = problems(replace(STATE, variables={**GOOD, name: value}))
+    state = replace(STATE, variables={**GOOD, name: value}, writes_binlog=name != "log_bin")
+    [problem] = problems(state)
     assert said in problem.what
     assert problem.level == level
     assert problem.remedy
+
+
+def test_a_server_that_has_ceased_to_write_its_binlog_is_named() -> None:
+    [problem] = problems(replace(STATE, writes_binlog=False))
+    assert "has ceased to write its binlog" in problem.what
+    assert (problem.level, problem.code) == (STOPS, "DL-409")
 
 
 def test_a_server_id_that_a_replica_has_is_refused() -> None:
