@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +32,7 @@ from lake.kafka.topics import make_topics
 from lake.opening import open_lake
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
+from producers.mysql import reset
 from producers.mysql.cdc import MysqlCdcConnector
 from producers.runner import SourceRunner
 from stack import lifecycle
@@ -111,13 +114,27 @@ class Life:
             heartbeat.close()
         return found[0]
 
-    def staged(self) -> dict[int, str]:
-        """The current rows as a staging model has them, built by dbt."""
+    def consume(self) -> None:
         writer = LakeWriter(self.config, self.lab.endpoints, once=True)
         try:
             writer.run(threading.Event())
         finally:
             writer.close()
+
+    def kill(self, name: str) -> None:
+        """Kill a service, and wait until its supervisor has it well again."""
+
+        def process() -> int:
+            [found] = [s for s in lifecycle.status(self.config).services if s.name == name]
+            return found.pid if found.healthy and found.pid is not None else 0
+
+        before = process()
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: process() not in (0, before), f"{name} is well again", 2 * PATIENCE)
+
+    def staged(self) -> dict[int, str]:
+        """The current rows as a staging model has them, built by dbt."""
+        self.consume()
         paths = LakePaths(self.config.data_dir)
         (paths.root / "work").mkdir(exist_ok=True)
         with open_lake(self.config, for_writing=False) as lake, lake.pinned() as commit:
@@ -226,6 +243,26 @@ def test_a_connector_is_paused_resumed_restarted_and_removed(life: Life) -> None
     life.deliver()  # makes it again
     assert len(life.lab.rows("life")) == len(before) + 1, "it continued where it was"
     assert life.newest() == life.truth()
+
+
+def test_a_source_without_a_connector_gets_one_and_can_begin_anew(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(life.lab.rows("life"))
+    assert life.done("connector", "remove", "shop", "--yes")["state"] == "MISSING"
+    refused = life.command("backfill", "shop", "--reset")
+    assert refused.returncode == 1 and "`ducklake produce shop` makes one" in refused.stderr
+    done = life.command("produce", "shop", "--once")
+    assert done.returncode == 0, done.stderr
+    assert len(life.lab.rows("life")) == before, "it goes on where it was"
+    monkeypatch.setattr(reset, "STOP_SECONDS", 0.0)
+    source = life.source()
+    with pytest.raises(SourceError, match="shop does not stop") as stuck:
+        reset.reset_source(source)
+    source.close()
+    assert stuck.value.remedy == "Restart Kafka Connect, and run this again."
+    life.kill("connect")
+    begin_anew(life)
 
 
 def lost(life: Life) -> BinlogLost:
