@@ -26,7 +26,7 @@ from producers.mysql.backfill_state import (
 from producers.mysql.connect_rest import ConnectRest
 from producers.mysql.emptying import tell_emptied
 from producers.mysql.notices import Notices
-from producers.mysql.query import ask, ask_where, check_condition, one_term
+from producers.mysql.query import GTIDS_ON, ask, ask_where, check_condition, one_term
 from producers.mysql.signals import GIVEN_UP, REQUEST, SETTLED, SignalLog
 from producers.mysql.tables import MysqlTable, captured
 
@@ -228,7 +228,7 @@ class Backfills:
         if mode != "ON":
             raise SourceError(
                 f"MySQL has gtid_mode={mode}: a table can be read again only by GTIDs.",
-                "Set gtid_mode=ON and enforce_gtid_consistency=ON.",
+                GTIDS_ON,
             )
         known = self._tables[table]
         [tables] = ask(

@@ -33,7 +33,7 @@ from producers.mysql.neighbours import server_id, server_id_problems, table_prob
 from producers.mysql.notices import Notices
 from producers.mysql.preflight import Preflight
 from producers.mysql.progress import DebeziumProgress
-from producers.mysql.query import ask
+from producers.mysql.query import GTIDS_ON, ask
 from producers.mysql.server_checks import NOTE, server_problems
 from producers.mysql.server_state import server_state
 from producers.mysql.settings import connector_settings
@@ -203,8 +203,7 @@ class MysqlCdcConnector(Connector):
             if mode != "ON":
                 raise SourceError(
                     f"MySQL has gtid_mode={mode}: the end of the changes cannot be determined.",
-                    "Set gtid_mode=ON and enforce_gtid_consistency=ON; without them produce"
-                    " works, but not --once.",
+                    GTIDS_ON,
                 )
             self._goal = str(executed).replace("\n", "")
         delivered = self._progress.delivered()

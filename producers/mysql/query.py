@@ -14,6 +14,11 @@ from pymysql.cursors import Cursor
 from lake.config import MysqlConnection
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
 
+GTIDS_ON = (
+    "Set enforce_gtid_consistency=ON, and gtid_mode=ON: while the server runs, step by step"
+    " (OFF_PERMISSIVE, ON_PERMISSIVE, ON)."
+)
+"""How a server comes to number its transactions."""
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 60
 _REFUSED = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from lake.config import Source
 from producers.mysql.column_lists import unknown_columns
+from producers.mysql.query import GTIDS_ON
 from producers.mysql.server_state import ALL, ServerState, TableState, everything_in, grant
 from producers.mysql.tables import MysqlTable
 
@@ -91,11 +92,9 @@ def _binlog(state: ServerState) -> Iterator[ServerProblem]:
     if found.get("gtid_mode", "ON") != "ON":
         yield ServerProblem(
             (),
-            f"the server has gtid_mode={found['gtid_mode']}: changes are followed, but"
-            " `ducklake produce --once` cannot tell their end, and after a failover to another"
-            " server nothing goes on",
-            "Set gtid_mode=ON and enforce_gtid_consistency=ON.",
-            level=NOTE,
+            f"the server has gtid_mode={found['gtid_mode']}, and without GTIDs Debezium's connector"
+            " does not start: nothing tells which changes a table that is read again has seen",
+            GTIDS_ON,
             code="DL-406",
         )
 

@@ -265,6 +265,33 @@ def test_a_source_without_a_connector_gets_one_and_can_begin_anew(
     begin_anew(life)
 
 
+GTIDS_OFF = ("ON_PERMISSIVE", "OFF_PERMISSIVE", "OFF")
+GTIDS_ON = ("OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
+
+
+def test_a_server_without_gtids_is_named_until_it_has_them(life: Life) -> None:
+    life.deliver()
+    life.root(*(f"SET GLOBAL gtid_mode = {mode}" for mode in GTIDS_OFF))
+    try:
+        for words, why in (
+            (("produce", "shop", "--once"), "The server has gtid_mode=OFF, and without GTIDs"),
+            (("backfill", "shop.life"), "a table can be read again only by GTIDs"),
+        ):
+            refused = life.command(*words)
+            assert refused.returncode == 1 and why in refused.stderr, refused.stderr
+        source = life.source()
+        with pytest.raises(SourceError, match="end of the changes cannot be determined") as error:
+            source.settled()
+        source.close()
+        assert "(OFF_PERMISSIVE, ON_PERMISSIVE, ON)" in error.value.remedy
+    finally:
+        life.root(*(f"SET GLOBAL gtid_mode = {mode}" for mode in GTIDS_ON))
+    life.root("REPLACE INTO life VALUES (9, 'with a number')")
+    life.deliver()
+    assert life.newest() == life.truth()
+    assert life.done("backfill", "shop.life")["state"] == "completed"
+
+
 def lost(life: Life) -> BinlogLost:
     """The named error of the next poll."""
     source = life.source()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lake.config import Source, Table
-from producers.mysql.server_checks import NOTE, STOPS, ServerProblem, server_problems
+from producers.mysql.server_checks import STOPS, ServerProblem, server_problems
 from producers.mysql.server_state import ServerState, TableState
 from producers.mysql.tables import MysqlTable
 
@@ -50,7 +50,7 @@ def test_a_server_that_is_as_it_should_be_has_nothing_against_it() -> None:
         ("binlog_format", "STATEMENT", "holds statements instead of rows", STOPS),
         ("binlog_row_image", "NOBLOB", "holds rows that lack columns", STOPS),
         ("binlog_row_value_options", "PARTIAL_JSON", "holds parts of JSON values", STOPS),
-        ("gtid_mode", "OFF", "cannot tell their end", NOTE),
+        ("gtid_mode", "OFF", "without GTIDs Debezium's connector does not start", STOPS),
     ],
 )
 def test_a_setting_that_loses_changes_is_named(

@@ -20,7 +20,7 @@ PLACES = (
 )
 BY_ITSELF = re.compile(r"It is retried\.|Is \w+ up\?|Is it up\?( `ducklake status` shows .*)?")
 """Remedies that need no page."""
-NOT_RUN = 5
+NOT_RUN = 3
 """How many remedies no test runs; never more than there were."""
 
 
