@@ -110,10 +110,10 @@ bench: $(READY)
 
 lock: $(READY)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --extra dlt --extra dashboard --extra lineage --universal \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --extra dlt --extra dashboard --extra lineage --extra dagster --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file requirements.lock
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --extra dlt --extra dashboard --extra lineage --constraints requirements.lock \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --extra dlt --extra dashboard --extra lineage --extra dagster --constraints requirements.lock \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file docker/requirements.lock
 
@@ -142,7 +142,7 @@ compose-demo:
 	@echo "look: $(COMPOSE) ps, $(COMPOSE) exec batch ducklake report"
 
 compose-down:
-	@$(COMPOSE) --profile kafka-ui down --volumes --remove-orphans
+	@$(COMPOSE) --profile kafka-ui --profile dagster down --volumes --remove-orphans
 	@own=$$(sed -n 's/^DUCKLAKE_IMAGE=//p' .env 2>/dev/null); own=$${DUCKLAKE_IMAGE:-$${own:-ducklake-stream:local}}; \
 	docker image rm --force "$$own" >/dev/null 2>&1 || true
 	@docker image prune --force --filter label=org.opencontainers.image.title=ducklake-stream >/dev/null

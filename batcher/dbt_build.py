@@ -94,6 +94,11 @@ class DbtProject:
         found: Mapping[str, Any] = self._manifest.nodes
         return found
 
+    def manifest(self) -> Mapping[str, Any]:
+        """The same graph's manifest, as dbt's `manifest.json` has it."""
+        found: Mapping[str, Any] = self._manifest.writable_manifest().to_dict(omit_none=False)
+        return found
+
     def moved(self) -> None:
         """Tell that something is being done."""
         self._moved()

@@ -17,7 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TIMEOUT = 3.0
-_ANSWER = {"techstore.api_server": (8080, "the API"), "dashboard": (18200, "the page")}
+_ANSWER = {
+    "techstore.api_server": (8080, "the API"),
+    "dashboard": (18200, "the page"),
+    "dagster": (3000, "Dagster"),
+}
 _KAFKA = "DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS"
 _POSTGRES = ("DUCKLAKE_SERVICES__POSTGRES__HOST", "DUCKLAKE_SERVICES__POSTGRES__PORT")
 _SHOP = ("DUCKLAKE_CONNECTIONS__SHOP_DB__HOST", "DUCKLAKE_CONNECTIONS__SHOP_DB__PORT")

@@ -13,6 +13,7 @@ import typer
 from ducklake import __version__
 from ducklake.cli import (
     connector_commands,
+    dagster_ui,
     doctor,
     export,
     failures,
@@ -111,6 +112,7 @@ for _command in (
     lake_commands.restore,
     pipeline_commands.batch,
     export.export,
+    dagster_ui.dagster,
     failures.failures,
     pipeline_commands.run,
     pipeline_commands.simulate,

@@ -78,7 +78,7 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
         os.nice(NICENESS)
         workers = wish.workers or min(REBUILDERS, os.cpu_count() or 1)
         with Helpers(workers - 1) as helpers:
-            scope = ReplayScope(ref, spec, _bounds(config, ref, wish))
+            scope = ReplayScope(ref, spec, bounds(config, ref, wish))
             with bar(f"rebuilding {ref.topic}", "offsets") as progress:
                 least = 0 if wish.workers else LARGE_SPAN
                 rebuild = Rebuild(config, endpoints, scope, helpers, least, progress)
@@ -87,7 +87,7 @@ def replay(config: Config, wish: Wish, as_json: bool, stop: threading.Event) -> 
         return True
     found = []
     for ref, spec in tables:
-        scope = ReplayScope(ref, spec, _bounds(config, ref, wish))
+        scope = ReplayScope(ref, spec, bounds(config, ref, wish))
         with bar(f"comparing {ref.topic}", "offsets") as progress:
             found.append(Replay(config, endpoints, scope, wish.dry, progress).run(stop))
         if not as_json:
@@ -107,7 +107,8 @@ def _as_json(found: Comparison) -> dict[str, object]:
     }
 
 
-def _bounds(config: Config, ref: TableRef, wish: Wish) -> Bounds:
+def bounds(config: Config, ref: TableRef, wish: Wish) -> Bounds:
+    """The offsets of each partition that a wish is about."""
     with open_lake(config, for_writing=False) as lake:
         numbers = sorted(known_table(lake.ledger, ref).positions)
     if wish.offsets:
