@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 _HELD = """
 import sys
@@ -63,6 +64,7 @@ def test_a_batch_is_let_go_before_the_next_one_is_read() -> None:
 
     class Source:
         name, writes_records = "s", True
+        source = SimpleNamespace(tables={})
 
         def poll(self, cursors: Any) -> Iterator[Batch]:
             seen: list[Any] = []
