@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+
 import truststore
 
+_OWN_STORE = ssl.SSLContext
+"""Before `truststore` replaces it, whose class believes the system, too, whatever is named."""
 UNTRUSTED = (
     "If a proxy of your company stands between, add its authority to the system's store: copy"
     " it as company.crt into /usr/local/share/ca-certificates and run `update-ca-certificates`"
@@ -19,3 +24,27 @@ def use_system_certificates() -> None:
     before the first connection.
     """
     truststore.inject_into_ssl()
+
+
+def context_of(authority: Path, checks_name: bool) -> ssl.SSLContext:
+    """A client's context that believes the authorities of one file, and no others.
+
+    Args:
+        authority: The file, in PEM format.
+        checks_name: Whether the certificate has to be for the host that is asked.
+
+    Raises:
+        OSError: The file cannot be read, or holds no certificate (`ssl.SSLError`).
+    """
+    context = _OWN_STORE(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = checks_name
+    context.load_verify_locations(cafile=str(authority))
+    return context
+
+
+def encrypting_context() -> ssl.SSLContext:
+    """A client's context that encrypts, and believes everybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

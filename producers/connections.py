@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from lake.config import EMBEDDED, Config, Connection, EmbeddedPorts, nearest
+from lake.config import EMBEDDED, Config, Connection, EmbeddedPorts, nearest, with_files_of
 from lake.errors import ConfigError
 
 Found = TypeVar("Found", bound=Connection)
@@ -83,7 +83,8 @@ class ConnectionUse:
         if self.model is NoConnection and self.entry is not None:
             raise config.error(self.at, "a source of this type has no connection")
         try:
-            return self.model.model_validate(entry).placed(name, ".".join(at))
+            found = self.model.model_validate(entry).placed(name, ".".join(at))
+            return with_files_of(config.root, found)
         except ValidationError as error:
             if self.entry is None:
                 what = (

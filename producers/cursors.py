@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
 from lake.kafka.logs import log_consumer
+from lake.kafka.refusals import unreachable
 from lake.records import CURSORS_TOPIC
 
 READ_SECONDS = 10.0
@@ -56,6 +57,6 @@ def committed_cursors(endpoints: Endpoints, source: str) -> dict[str, dict[str, 
             else:
                 found[key.removeprefix(prefix)] = orjson.loads(message.value())
     except KafkaException as error:
-        raise ServiceUnreachable(f"Kafka: {error.args[0].str()}.", "Is it up?") from None
+        raise unreachable(endpoints, error) from None
     finally:
         reader.close()

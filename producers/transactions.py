@@ -17,6 +17,7 @@ from lake.errors import CursorMissing, ProducerFenced, ServiceUnreachable
 from lake.failpoints import failpoint
 from lake.kafka.clients import kafka_client
 from lake.kafka.logs import log_consumer
+from lake.kafka.refusals import refusal
 from lake.processes.instruments import PRODUCED
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, Record, Reject
 from producers.base import REJECT_BYTES, Batch, Cursors
@@ -166,6 +167,9 @@ class TransactionalWriter:
                 f"Another producer of the source {self.source!r} has taken over.",
                 "Run one `ducklake produce` for each source.",
             )
+        if (found := refusal(self._endpoints, cause)) is not None:
+            at = self._endpoints.kafka
+            return ServiceUnreachable(f"Kafka at {at}: {found.what}.", found.remedy)
         return ServiceUnreachable(
             f"Kafka at {self._endpoints.kafka}, source {self.source}: {cause.str()}.",
             "Nothing of that batch is visible; it is sent again.",

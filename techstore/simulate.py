@@ -20,6 +20,7 @@ from pymysql.cursors import Cursor
 
 from lake.config import MYSQL, Config, MysqlConnection
 from lake.errors import ConfigError, ServiceUnreachable, SourceError
+from producers.mysql.encryption import connected, refused
 from producers.registry import source_connection
 from techstore.traffic import Happened, Traffic
 
@@ -93,6 +94,8 @@ def simulate(
             with _connected(endpoint) as connection:
                 _trade(Traffic(connection, rng), rate, stop, counts, on_change)
         except (pymysql.OperationalError, pymysql.InterfaceError, OSError) as error:
+            if isinstance(error, pymysql.MySQLError) and (no_tls := refused(error, endpoint)):
+                raise no_tls from None
             code = _refusal(error, endpoint)
             stop.wait(outage.next_wait(code, is_new=counts.transactions > before))
         except pymysql.MySQLError as error:
@@ -140,11 +143,8 @@ class _Outage:
 
 
 def _connected(endpoint: MysqlConnection) -> Connection[Cursor]:
-    return pymysql.connect(
-        host=endpoint.host,
-        port=endpoint.port,
-        user=endpoint.user,
-        password=endpoint.plain_password,
+    return connected(
+        endpoint,
         database=endpoint.database,
         charset="utf8mb4",
         autocommit=False,

@@ -179,11 +179,7 @@ def connected(endpoint: PostgresEndpoint) -> Iterator[PostgresDatabase]:
     """
     try:
         connection = psycopg2.connect(
-            host=endpoint.host,
-            port=endpoint.port,
-            user=endpoint.user,
-            password=endpoint.password,
-            dbname=endpoint.database,
+            **endpoint.login(),
             connect_timeout=CONNECT_SECONDS,
             keepalives_idle=10,
             keepalives_interval=5,

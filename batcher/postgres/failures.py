@@ -21,6 +21,10 @@ _NO_RIGHT = frozenset({errorcodes.INSUFFICIENT_PRIVILEGE})
 NEXT = "Its last state is kept; the next cycle retries."
 
 
+class NoTls(ServiceUnreachable):
+    """PostgreSQL and this side do not agree on TLS."""
+
+
 def split(relation: str) -> tuple[str, str]:
     """Schema and name in PostgreSQL of a `schema.name` of the lake."""
     schema, _, name = relation.partition(".")
@@ -40,10 +44,39 @@ def shown(relation: str) -> str:
 def unreachable(at: PostgresEndpoint, error: psycopg2.Error) -> ServiceUnreachable:
     """The database does not answer."""
     reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+    if (found := no_tls(at, str(error))) is not None:
+        return found
     return ServiceUnreachable(
         f"PostgreSQL at {at.host}:{at.port}, database {at.database}: {reason[0]}.",
         "Is it up, and may this user log in?",
     )
+
+
+def no_tls(at: PostgresEndpoint, said: str) -> NoTls | None:
+    """What libpq says of TLS; None if it says nothing of it."""
+    server = f"PostgreSQL at {at.host}:{at.port}"
+    if "certificate verify failed" in said:
+        return NoTls(
+            f"{server}: its certificate is not trusted.",
+            "Name the file of the authority that signed it in services.postgres.sslrootcert.",
+        )
+    if "does not match host name" in said:
+        return NoTls(
+            f"{server}: its certificate is for another host name.",
+            "Write a name that the certificate has into services.postgres.host.",
+        )
+    if "does not support SSL" in said:
+        return NoTls(
+            f"{server}: it offers no TLS, and sslmode is {at.sslmode}.",
+            "Set ssl=on at the server; nothing is sent in plain text unless"
+            " services.postgres.sslmode allows it.",
+        )
+    if "no encryption" in said and at.sslmode in ("disable", "allow", "prefer"):
+        return NoTls(
+            f"{server}: it takes connections with TLS only, and sslmode is {at.sslmode}.",
+            "Set services.postgres.sslmode to verify-full, with sslrootcert.",
+        )
+    return None
 
 
 def named(at: PostgresEndpoint, relation: str, error: psycopg2.Error) -> DuckLakeError:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,7 @@ from faust.transport.drivers import aiokafka as driver
 from consumers.live.catching_up import Progress
 from consumers.live.figures import LiveFigures
 from consumers.live.records import Reader
+from lake.certificates import context_of
 from lake.config import Config, Endpoints
 from lake.errors import ServiceUnreachable, TerminalError
 from lake.failpoints import failpoint
@@ -278,9 +280,16 @@ def _credentials(options: Mapping[str, str]) -> faust.Credentials | None:
     protocol = options.get("security.protocol", "plaintext").lower()
     context = None
     if protocol.endswith("ssl"):
-        context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
-        if options.get("ssl.endpoint.identification.algorithm", "https") == "none":
-            context.check_hostname = False
+        checks_name = options.get("ssl.endpoint.identification.algorithm", "https") != "none"
+        if authority := options.get("ssl.ca.location"):
+            context = context_of(Path(authority), checks_name)
+        else:
+            context = ssl.create_default_context()
+            context.check_hostname = checks_name
+        if certificate := options.get("ssl.certificate.location"):
+            context.load_cert_chain(
+                certificate, options.get("ssl.key.location"), options.get("ssl.key.password")
+            )
     if protocol.startswith("sasl"):
         return faust.SASLCredentials(
             username=options.get("sasl.username", ""),

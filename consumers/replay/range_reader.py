@@ -11,6 +11,7 @@ from consumers.ingest.memory import FetchSizer
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
 from lake.kafka.logs import log_consumer
+from lake.kafka.refusals import unreachable
 
 BATCH_MESSAGES, BATCH_BYTES = 50_000, 32 * 1024 * 1024
 FIRST_MESSAGES = 500
@@ -32,7 +33,7 @@ class KafkaReader:
     """
 
     def __init__(self, endpoints: Endpoints) -> None:
-        self._at = endpoints.kafka
+        self._endpoints = endpoints
         self._consumer = log_consumer(
             endpoints,
             group_id="ducklake.read-again",
@@ -72,9 +73,7 @@ class KafkaReader:
         try:
             low, high = self._consumer.get_watermark_offsets(wanted, WATERMARK_SECONDS)
         except KafkaException as error:
-            raise ServiceUnreachable(
-                f"Kafka at {self._at}: {error.args[0].str()}.", "Is it up?"
-            ) from None
+            raise unreachable(self._endpoints, error) from None
         return int(low), int(high)
 
     def at(self, topic: str, partition: int, moment: float) -> int | None:
@@ -89,9 +88,7 @@ class KafkaReader:
         try:
             [found] = self._consumer.offsets_for_times([wanted], WATERMARK_SECONDS)
         except KafkaException as error:
-            raise ServiceUnreachable(
-                f"Kafka at {self._at}: {error.args[0].str()}.", "Is it up?"
-            ) from None
+            raise unreachable(self._endpoints, error) from None
         return int(found.offset) if found.offset >= 0 else None
 
     def _gather(self, wanted: int) -> list[Message]:
@@ -149,7 +146,7 @@ class KafkaReader:
                 batch = []  # not kept while the next one comes
             if time.monotonic() - heard > STALL_SECONDS:
                 raise ServiceUnreachable(
-                    f"Kafka at {self._at}: {topic}, partition {partition} could be read to"
-                    f" offset {position} of {end} only.",
+                    f"Kafka at {self._endpoints.kafka}: {topic}, partition {partition} could be"
+                    f" read to offset {position} of {end} only.",
                     "Is it up? An open transaction times out within 15 s.",
                 )

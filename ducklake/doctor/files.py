@@ -11,6 +11,7 @@ from ducklake.doctor.findings import Finding, well, wrong
 from lake.config import Config, SftpConnection
 from lake.errors import DuckLakeError, ServiceUnreachable
 from producers.registry import source_connection
+from producers.sftp.private_key import KeyUnusable
 from producers.sftp.session import KNOWN_HOSTS, open_session
 
 
@@ -31,6 +32,8 @@ def sftp(config: Config, name: str) -> Iterator[Finding]:
     except ServiceUnreachable as error:
         remedy = "ducklake up" if _is_embedded(config, name) else "Start it, or mend its address"
         yield wrong("DL-601", subject, error.what, remedy)
+    except KeyUnusable as error:
+        yield wrong("DL-606", subject, error.what, error.remedy)
     except DuckLakeError as error:
         yield _refusal(subject, at, error)
 

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from ducklake.doctor.findings import NOTE, Finding, well, wrong
 from ducklake.supervision.freshness import can_be_read
 from lake.config import FOREIGN, Config, Endpoints
+from lake.kafka.refusals import refusal
 from lake.kafka.topics import TopicSpec, admin, wanted_topics
 from lake.ledger import LedgerReader
 from lake.ledger.entries import TableState
@@ -28,6 +29,10 @@ def kafka(config: Config, endpoints: Endpoints) -> Iterator[Finding]:
     try:
         yield from _asked(config, endpoints, admin(endpoints))
     except KafkaException as error:
+        if (found := refusal(endpoints, error.args[0])) is not None:
+            code = "DL-207" if found.is_login else "DL-208"
+            yield wrong(code, "kafka", f"{endpoints.kafka}: {found.what}", found.remedy)
+            return
         what = f"{endpoints.kafka} does not answer: {error.args[0].str()}"
         remedy = (
             "ducklake up"

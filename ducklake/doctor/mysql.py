@@ -10,6 +10,7 @@ from ducklake.doctor.findings import NOTE, Finding, well, wrong
 from lake.config import MYSQL_CDC, Config, Endpoints, MysqlConnection
 from lake.errors import BinlogLost, DuckLakeError, ServiceUnreachable, SourceError
 from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.encryption import TlsRefused
 from producers.mysql.neighbours import server_id
 from producers.mysql.query import ask
 from producers.mysql.server_checks import NOTE as IS_NOTED
@@ -32,6 +33,8 @@ def mysql(config: Config, endpoints: Endpoints, name: str) -> Iterator[Finding]:
         yield from _asked(config, endpoints, name, at)
     except ServiceUnreachable as error:
         yield wrong("DL-401", subject, error.what, error.remedy or "ducklake up")
+    except TlsRefused as error:
+        yield wrong("DL-415", subject, error.what, error.remedy)
     except SourceError as error:
         yield wrong("DL-402", subject, error.what, f"Mend user and password of {at.place}")
 

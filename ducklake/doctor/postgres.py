@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2
 
+from batcher.postgres.failures import no_tls
 from ducklake.doctor.clocks import clock
 from ducklake.doctor.findings import Finding, well, wrong
 from lake.config import Config, Endpoints, PostgresEndpoint
@@ -50,14 +51,7 @@ def postgres(config: Config, endpoints: Endpoints) -> Iterator[Finding]:
 
 
 def _ask(at: PostgresEndpoint) -> tuple[Any, ...]:
-    database = psycopg2.connect(
-        host=at.host,
-        port=at.port,
-        user=at.user,
-        password=at.password,
-        dbname=at.database,
-        connect_timeout=SECONDS,
-    )
+    database = psycopg2.connect(**at.login(), connect_timeout=SECONDS)
     try:
         with database.cursor() as cursor:
             cursor.execute(_QUESTION)
@@ -72,6 +66,8 @@ def _refusal(config: Config, at: PostgresEndpoint, error: psycopg2.Error) -> Fin
     text = " ".join(str(error).split())
     if at.password:
         text = text.replace(at.password, "***")
+    if (tls := no_tls(at, text)) is not None:
+        return wrong("DL-506", "postgres", tls.what, tls.remedy)
     if any(sign in text for sign in _REFUSALS):
         remedy = "Mend services.postgres (user, password, database) in ducklake.yml"
         return wrong("DL-502", "postgres", text, remedy)

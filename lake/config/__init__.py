@@ -12,12 +12,14 @@ from lake.config.connections import (
     SftpConnection,
 )
 from lake.config.endpoints import NOWHERE, Endpoints, PostgresEndpoint, StackState
+from lake.config.files import with_files_of
 from lake.config.live import Live
 from lake.config.loading import CONFIG_NAME, find_config, json_schema, load_config
 from lake.config.project import Config
 from lake.config.relations import DEAD_LETTERS, TableRef
 from lake.config.secrecy import is_reference, masked, names_a_secret, without_login
 from lake.config.section import EMBEDDED, Name, Port, Positive, Section
+from lake.config.services import Services
 from lake.config.settings import (
     FOREIGN,
     MYSQL,
@@ -27,7 +29,6 @@ from lake.config.settings import (
     DeadLetterPolicy,
     EmbeddedPorts,
     Logs,
-    Services,
     Settings,
     Source,
     Table,
@@ -77,5 +78,6 @@ __all__ = [
     "names_a_secret",
     "nearest",
     "seconds_of",
+    "with_files_of",
     "without_login",
 ]

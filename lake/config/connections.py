@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, PrivateAttr, SecretStr, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    PrivateAttr,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from lake.config.secrecy import is_reference
 from lake.config.section import EMBEDDED, Port, Section
@@ -54,11 +61,31 @@ class MysqlConnection(LoginConnection):
     Attributes:
         connect_password: How Kafka Connect itself finds the password: a reference to one of its
             config providers; by default `${env:DUCKLAKE_{NAME}_PASSWORD}`.
+        ssl_mode: As the `mysql` program has it; `required` and above never fall back to plain text.
+        ssl_ca: The file of the authorities that may have signed the server's certificate.
+        connect_truststore: Where Kafka Connect finds the same as a PKCS12 file, if it cannot read
+            the one that `ducklake produce` writes.
     """
 
     port: Port = 3306
     database: str
     connect_password: str | None = None
+    ssl_mode: Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"] = (
+        "preferred"
+    )
+    ssl_ca: Path | None = None
+    connect_truststore: str | None = None
+
+    @model_validator(mode="after")
+    def _known_authority(self) -> Self:
+        if self.ssl_mode.startswith("verify") and self.ssl_ca is None:
+            raise ValueError(f"ssl_mode {self.ssl_mode} needs ssl_ca: the server's authority")
+        if self.ssl_ca is not None and not self.ssl_mode.startswith("verify"):
+            raise ValueError(
+                f"ssl_mode {self.ssl_mode} does not look at ssl_ca: set it to verify_identity (or"
+                " verify_ca, whatever the host's name)"
+            )
+        return self
 
     @field_validator("connect_password")
     @classmethod
@@ -86,16 +113,28 @@ class MysqlConnection(LoginConnection):
 
 
 class SftpConnection(LoginConnection):
-    """An SFTP server; its host key must be in `known_hosts`."""
+    """An SFTP server; its host key must be in `known_hosts`.
+
+    Attributes:
+        private_key: The file of the key with which the user logs in.
+        passphrase: What decrypts it.
+        known_hosts: The file with the server's host key.
+    """
 
     port: Port = 22
     private_key: Path | None = None
+    passphrase: SecretStr = SecretStr("")
     known_hosts: Path | None = None
 
     @field_validator("private_key", "known_hosts")
     @classmethod
     def _of_this_user(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path is not None else None
+
+    @property
+    def plain_passphrase(self) -> str:
+        """The passphrase of the private key; the password, where none is given."""
+        return self.passphrase.get_secret_value() or self.plain_password
 
 
 def _name_or_mapping(value: Any) -> Any:

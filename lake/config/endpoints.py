@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from lake.config.section import EMBEDDED, Section
-from lake.config.settings import Services
+from lake.config.services import Services
 from lake.errors import StackNotRunning
 
 
@@ -24,6 +24,21 @@ class PostgresEndpoint:
     user: str
     password: str = field(repr=False)
     database: str
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+
+    def login(self) -> dict[str, Any]:
+        """What libpq needs to connect and log in."""
+        authority = {"sslrootcert": self.sslrootcert} if self.sslrootcert else {}
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.database,
+            "sslmode": self.sslmode,
+            **authority,
+        }
 
 
 @dataclass(frozen=True, slots=True)

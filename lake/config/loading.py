@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from lake.config.files import with_files_of_services
 from lake.config.project import Config
 from lake.config.relations import name_collisions
 from lake.config.secrecy import names_a_secret
@@ -72,7 +73,7 @@ def load_config(path: Path | None = None) -> Config:
         settings = Settings(**data)
     except ValidationError as error:
         raise ConfigError(explain(error, Settings, (), lines, path.name)) from None
-    config = Config(settings, path, lines)
+    config = Config(with_files_of_services(path.parent, settings), path, lines)
     for collision in name_collisions(settings.relations):
         at = ("sources", collision.ref.source, "tables", collision.ref.table)
         raise config.error(at, collision.what, "Give one of them another name.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from lake.config.endpoints import Endpoints, StackState, resolve_services
+from lake.config.files import missing_files
 from lake.config.relations import TableRef
 from lake.config.secrecy import without_login
 from lake.config.settings import MYSQL, Settings, Table
@@ -77,8 +78,20 @@ class Config:
 
         Raises:
             StackNotRunning: A service is `embedded` and the stack is not up.
+            ConfigError: A certificate or key that a service needs is not there.
         """
+        self.check_files()
         return resolve_services(self.settings.services, self.stack_state)
+
+    def check_files(self) -> None:
+        """See that the certificates and keys of the services are there.
+
+        Raises:
+            ConfigError: One is not; names the key.
+        """
+        for at, path in missing_files(self.settings.services):
+            remedy = "Put the file there, or correct the path."
+            raise self.error(at, f"there is no file {path}", remedy)
 
     # Errors --------------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lake.config.connections import ConnectionEntry
 from lake.config.live import Live
 from lake.config.relations import TableRef, relation_names
-from lake.config.section import EMBEDDED, Masked, Name, Port, Positive, Section, TimeZone
+from lake.config.section import Masked, Name, Port, Positive, Section, TimeZone
+from lake.config.services import Services
 from lake.config.watching import Alerts, Lineage, Metrics
 
 FOREIGN = "kafka"
@@ -20,48 +21,6 @@ FOREIGN = "kafka"
 MYSQL_CDC, MYSQL_POLL = "mysql_cdc", "mysql_poll"
 MYSQL = frozenset({MYSQL_CDC, MYSQL_POLL})
 """The types of sources whose tables are those of a MySQL server."""
-
-
-class KafkaService(Section):
-    """Where the broker is; `options` are librdkafka settings."""
-
-    bootstrap_servers: str = EMBEDDED
-    options: dict[str, str] = {}
-
-
-class ConnectService(Section):
-    """Kafka Connect's REST address, and who logs in there; the address may carry both as well."""
-
-    url: str = EMBEDDED
-    user: str = ""
-    password: SecretStr = SecretStr("")
-
-
-class PostgresService(Section):
-    """The PostgreSQL database that receives the schemas raw, staging and consume."""
-
-    host: str = EMBEDDED
-    port: Port = 5432
-    user: str = "ducklake"
-    password: SecretStr = SecretStr("")
-    database: str = "techstore"
-
-
-class Services(Section):
-    """The services that the whole lake shares: an address, or `embedded`."""
-
-    kafka: KafkaService = KafkaService()
-    connect: ConnectService = ConnectService()
-    postgres: PostgresService = PostgresService()
-
-    def embedded(self) -> tuple[str, ...]:
-        """Names of those that `ducklake up` has to start."""
-        wanted = {
-            "kafka": self.kafka.bootstrap_servers == EMBEDDED,
-            "postgres": self.postgres.host == EMBEDDED,
-            "connect": self.connect.url == EMBEDDED,
-        }
-        return tuple(name for name, yes in wanted.items() if yes)
 
 
 class EmbeddedPorts(Section):

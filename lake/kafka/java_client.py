@@ -29,6 +29,10 @@ def java_client(options: Mapping[str, str]) -> dict[str, str]:
     if "ssl.ca.location" in options:
         settings["ssl.truststore.type"] = "PEM"
         settings["ssl.truststore.location"] = options["ssl.ca.location"]
+    if "ssl.certificate.location" in options:
+        # one file with the key and the certificates, as Java wants them
+        settings["ssl.keystore.type"] = "PEM"
+        settings["ssl.keystore.location"] = options["ssl.certificate.location"]
     return settings
 
 

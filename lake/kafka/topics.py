@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 from lake.config import FOREIGN, MYSQL, MYSQL_CDC, Config, Endpoints
 from lake.errors import ServiceUnreachable
 from lake.kafka.clients import kafka_client
+from lake.kafka.refusals import unreachable
 from lake.records import CURSORS_TOPIC, REJECTS_TOPIC, notices_topic
 
 TIMEOUT = 30.0
@@ -85,7 +86,11 @@ def connector_topic(config: Config, source: str, what: str) -> str:
 
 
 def admin(endpoints: Endpoints) -> AdminClient:
-    """An admin client for the configured broker, quiet about connection attempts."""
+    """An admin client for the configured broker, quiet about connection attempts.
+
+    Raises:
+        ConfigError: An option of `services.kafka` is none, or names no certificate.
+    """
     return kafka_client(AdminClient, endpoints, log_connection_close=False)
 
 
@@ -124,10 +129,7 @@ def make_topics(config: Config, endpoints: Endpoints) -> None:
             for future in altered.values():
                 future.result(TIMEOUT)
     except KafkaException as error:
-        raise ServiceUnreachable(
-            f"Kafka at {endpoints.kafka}: {error.args[0].str()}.",
-            "Is it up? `ducklake status` shows the embedded one.",
-        ) from None
+        raise unreachable(endpoints, error) from None
 
 
 def _ignore_existing(future: object) -> None:

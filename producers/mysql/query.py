@@ -13,6 +13,7 @@ from pymysql.cursors import Cursor
 
 from lake.config import MysqlConnection
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+from producers.mysql.encryption import connected, refused
 
 GTIDS_ON = (
     "Set enforce_gtid_consistency=ON, and gtid_mode=ON: while the server runs, step by step"
@@ -81,11 +82,8 @@ def asking(at: MysqlConnection, database: str | None = None) -> Iterator[Cursor]
     """
     try:
         with (
-            pymysql.connect(
-                host=at.host,
-                port=at.port,
-                user=at.user,
-                password=at.plain_password.encode(),  # a text would become Latin-1
+            connected(
+                at,
                 database=database,
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=ANSWER_SECONDS,
@@ -184,6 +182,8 @@ def no_binlog(at: MysqlConnection) -> SourceError:
 
 def named_error(error: pymysql.MySQLError, at: MysqlConnection) -> DuckLakeError:
     """What a failure of the server is called here: without the password, and with its remedy."""
+    if (refusal := refused(error, at)) is not None:
+        return refusal
     code = error.args[0] if error.args else 0
     said = str(error.args[-1]) if error.args else type(error).__name__
     if at.plain_password:

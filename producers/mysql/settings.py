@@ -10,6 +10,7 @@ from lake.config import Config, Endpoints, MysqlConnection
 from lake.errors import SourceError
 from lake.installation import PROJECT
 from lake.kafka.java_client import LOGIN_VARIABLE, java_client
+from producers.mysql.encryption import debezium_settings
 from producers.mysql.neighbours import server_id
 from producers.mysql.tables import MysqlTable, table_settings
 
@@ -38,7 +39,7 @@ def connector_settings(
         tables: The tables that the connector follows.
 
     Raises:
-        SourceError: The template cannot be read.
+        SourceError: The template, or the server's authority, cannot be read.
     """
     values = {
         "name": config.settings.name,
@@ -60,7 +61,7 @@ def connector_settings(
         for name, value in values.items():
             text = text.replace(f"<{name}>", value)
         filled[key] = text
-    return filled | kafka_logins(endpoints)
+    return filled | debezium_settings(config, mysql) | kafka_logins(endpoints)
 
 
 def kafka_logins(endpoints: Endpoints) -> dict[str, str]:

@@ -27,6 +27,7 @@ from producers.mysql.canonical_sql import (
     place,
     quoted,
 )
+from producers.mysql.encryption import connected
 from producers.mysql.query import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -81,11 +82,8 @@ class TableReader:
     def __init__(self, at: MysqlConnection) -> None:
         self._at = at
         with self._named():
-            self._db = pymysql.connect(
-                host=at.host,
-                port=at.port,
-                user=at.user,
-                password=at.plain_password.encode(),  # a text would become Latin-1
+            self._db = connected(
+                at,
                 database=at.database,
                 charset="utf8mb4",
                 connect_timeout=CONNECT_SECONDS,

@@ -13,6 +13,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from lake.config import SftpConnection
 from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+from producers.sftp.private_key import private_key
 
 CONNECT_SECONDS = 15.0
 SILENT_SECONDS = 60.0
@@ -64,14 +65,12 @@ def _connect(client: paramiko.SSHClient, at: SftpConnection) -> None:
             f"{at.known_hosts or KNOWN_HOSTS} has a line whose key is not one.",
             "Delete that line; `ssh-keygen -l -f FILE` says which one it is.",
         ) from None
-    if at.private_key and not at.private_key.is_file():
-        raise SourceError(f"There is no {at.private_key}.", f"Mend {at.place}.private_key.")
     client.connect(
         at.host,
         at.port,
         at.user,
         at.plain_password or None,
-        key_filename=str(at.private_key) if at.private_key else None,
+        pkey=private_key(at),
         allow_agent=False,
         look_for_keys=False,
         timeout=CONNECT_SECONDS,
@@ -90,11 +89,6 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
                 " another server answers.",
                 "If it was changed on purpose, replace its line there.",
             )
-        case paramiko.PasswordRequiredException():
-            return SourceError(
-                f"{server}: {at.private_key} is encrypted.",
-                f"Put its passphrase into {at.place}.password.",
-            )
         case paramiko.AuthenticationException() if _is_lost(error):
             return ServiceUnreachable(
                 f"{server}: the connection was lost while logging in.", "It is retried."
@@ -102,7 +96,7 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
         case paramiko.AuthenticationException():
             return SourceError(
                 f"{server}: the server refuses the user {at.user!r}.",
-                f"Check {at.place}.user, and password or private_key.",
+                f"Check {at.place}.user, and password or private_key" f"{_offered(error)}.",
             )
         case paramiko.SSHException() if "not found in known_hosts" in str(error):
             return SourceError(
@@ -117,6 +111,13 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
             )
         case _:
             return ServiceUnreachable(f"{server}: {error or type(error).__name__}.", "Is it up?")
+
+
+def _offered(error: paramiko.AuthenticationException) -> str:
+    """What the server takes instead, where it says so."""
+    if isinstance(error, paramiko.BadAuthenticationType):
+        return f"; the server takes {' or '.join(error.allowed_types)} only"
+    return ""
 
 
 def _is_lost(error: Exception) -> bool:

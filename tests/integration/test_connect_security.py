@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,13 @@ import requests
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from batcher.postgres.database import connected
+from batcher.postgres.failures import NoTls
 from lake.config import Config, MysqlConnection
-from lake.errors import SourceError
+from lake.errors import ServiceUnreachable, SourceError
+from producers.cursors import committed_cursors
 from producers.mysql.connect_rest import ConnectRest
+from producers.mysql.query import ask
 from producers.registry import source_connection
 from stack.ports import PortBook
 from stack.supervisor import PORTS
@@ -164,6 +169,21 @@ def test_the_broker_and_its_controller_take_nobody_without_the_password(
             with pytest.raises(KafkaException):
                 AdminClient({**client, "log_level": 0}).list_topics(timeout=5)
     assert AdminClient(at.kafka_client()).list_topics(timeout=30).topics
+
+
+def test_servers_without_tls_are_not_spoken_to_in_plain_text(stack_config: Config) -> None:
+    with pytest.raises(SourceError, match="offers no TLS") as caught:
+        ask(shop(stack_config).model_copy(update={"ssl_mode": "required"}), "SELECT 1")
+    assert caught.value.remedy.count(".ssl_mode")
+    at = stack_config.endpoints()
+    with (
+        pytest.raises(NoTls, match="offers no TLS"),
+        connected(replace(at.postgres, sslmode="require")),
+    ):
+        pass
+    options = {**at.kafka_options, "security.protocol": "SASL_SSL"}
+    with pytest.raises(ServiceUnreachable, match="speaks no TLS"):
+        committed_cursors(replace(at, kafka_options=options), "nobody")
 
 
 def test_no_password_is_in_a_command_line(stack_config: Config) -> None:

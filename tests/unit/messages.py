@@ -17,7 +17,8 @@ ERRORS = {
     name
     for name, value in vars(errors).items()
     if inspect.isclass(value) and issubclass(value, errors.DuckLakeError)
-}
+} | {"KeyUnusable", "NoTls", "Refusal", "TlsRefused"}
+"""With those of single modules, and what says why Kafka takes no client."""
 
 
 @dataclass(frozen=True, order=True)

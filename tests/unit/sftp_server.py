@@ -25,6 +25,8 @@ class Faults:
     connections: list[Any] = field(default_factory=list)
     listed: list[bytes] = field(default_factory=list)
     """Names that a folder holds by what the server says, and by nothing else."""
+    keys: list[Any] = field(default_factory=list)
+    """Public keys; where there are any, they alone log a user in."""
     asked: list[bytes] = field(default_factory=list)
     """Paths whose state was asked for."""
 
@@ -42,7 +44,13 @@ class _Login(asyncssh.SSHServer):  # type: ignore[misc]
         return True
 
     def password_auth_supported(self) -> bool:
-        return True
+        return not self._faults.keys
+
+    def public_key_auth_supported(self) -> bool:
+        return bool(self._faults.keys)
+
+    def validate_public_key(self, username: str, key: Any) -> bool:
+        return key in self._faults.keys
 
     def validate_password(self, username: str, password: str) -> bool:
         self._faults.login(self._connection)

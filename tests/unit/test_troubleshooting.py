@@ -12,6 +12,7 @@ PAGE = ROOT / "docs" / "TROUBLESHOOTING.md"
 ROW = re.compile(r"^\| (.+?) \| (.+?) \| (.+?) \| (?:`([^`]+)`|-) \|$", re.MULTILINE)
 PLACES = (
     "producers/mysql",
+    "producers/sftp",
     "producers/cursors.py",
     "producers/transactions.py",
     "lake/kafka",
