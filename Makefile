@@ -142,7 +142,7 @@ compose-demo:
 	@echo "look: $(COMPOSE) ps, $(COMPOSE) exec batch ducklake report"
 
 compose-down:
-	@$(COMPOSE) --profile kafka-ui --profile dagster down --volumes --remove-orphans
+	@$(COMPOSE) --profile kafka-ui --profile dagster --profile observability down --volumes --remove-orphans
 	@own=$$(sed -n 's/^DUCKLAKE_IMAGE=//p' .env 2>/dev/null); own=$${DUCKLAKE_IMAGE:-$${own:-ducklake-stream:local}}; \
 	docker image rm --force "$$own" >/dev/null 2>&1 || true
 	@docker image prune --force --filter label=org.opencontainers.image.title=ducklake-stream >/dev/null

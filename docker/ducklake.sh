@@ -13,5 +13,6 @@ export_password mysql DUCKLAKE_CONNECTIONS__SHOP_DB__PASSWORD
 export_password sftp DUCKLAKE_CONNECTIONS__SUPPLIERS__PASSWORD
 export_password postgres DUCKLAKE_POSTGRES_PASSWORD
 export_password dashboard DUCKLAKE_DASHBOARD_TOKEN
+export_password metrics DUCKLAKE_METRICS__TOKEN
 export_password connect DUCKLAKE_SERVICES__CONNECT__PASSWORD
 exec python -m ducklake.cli.container "$@"

@@ -29,7 +29,17 @@ from lake.kafka.java_client import rest_login_file
 from lake.storage.operations import write_atomically
 from techstore import place_files
 
-NAMES = ("mysql_root", "mysql", "postgres_admin", "postgres", "sftp", "connect", "dashboard")
+NAMES = (
+    "mysql_root",
+    "mysql",
+    "postgres_admin",
+    "postgres",
+    "sftp",
+    "connect",
+    "dashboard",
+    "metrics",
+    "grafana",
+)
 CONNECT_USER = "ducklake"
 SFTP_USER = "techstore"
 _SHOP_TIME = ZoneInfo("America/Argentina/Buenos_Aires")

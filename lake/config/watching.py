@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from lake.config.section import Port, Section
 
+LEAST_TOKEN = 16
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -29,23 +30,33 @@ class Metrics(Section):
     """Where `ducklake monitor` serves metrics.
 
     Attributes:
-        host: An address of loopback: there is no login.
+        token: What whoever asks has to show; empty: nothing.
+        host: Where it listens; elsewhere than on loopback, it needs the token.
         port: The preferred port, or `off`.
     """
 
+    token: SecretStr = SecretStr("")  # before the host, which needs it
     host: str = "127.0.0.1"
     port: Annotated[Port | Literal["off"], BeforeValidator(_off)] = 18300
 
+    @field_validator("token")
+    @classmethod
+    def _long(cls, token: SecretStr) -> SecretStr:
+        if 0 < len(token.get_secret_value()) < LEAST_TOKEN:
+            raise ValueError(f"it has fewer than {LEAST_TOKEN} characters")
+        return token
+
     @field_validator("host")
     @classmethod
-    def _on_loopback(cls, host: str) -> str:
+    def _guarded(cls, host: str, known: ValidationInfo) -> str:
         try:
             is_own = ipaddress.ip_address(host).is_loopback
         except ValueError:
             is_own = host == "localhost"
-        if not is_own:
+        token: SecretStr | None = known.data.get("token")
+        if not is_own and token is not None and not token.get_secret_value():
             raise ValueError(
-                "it is no address of loopback, and metrics have no login: put a proxy in front"
+                "it is no address of loopback: set metrics.token, by which Prometheus logs in"
             )
         return host
 

@@ -80,11 +80,12 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_others(project: Proje
         "postgres": {"postgres", "postgres_admin"},
         "producers": {"mysql", "sftp", "connect"},
         "batch": {"postgres"},
+        "monitor": {"metrics"},
         "simulator": {"mysql", "sftp"},
         "dashboard": {"mysql", "connect", "dashboard"},
         **{
             key: set()
-            for key in ("kafka", "sftp", "api", "consumer", "compactor", "live", "monitor")
+            for key in ("kafka", "sftp", "api", "consumer", "compactor", "live")
         },
     }
     for service, secrets in wanted.items():
@@ -137,10 +138,21 @@ def test_every_service_is_bounded_watched_and_published_on_loopback_alone(
             assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}, name
 
 
-def test_kafka_ui_comes_by_its_profile_alone(project: Project) -> None:
-    assert not project.containers("kafka-ui")
-    asked = project.compose("--profile", "kafka-ui", "config", "--services").split()
-    assert "kafka-ui" in asked
+def test_what_is_optional_comes_by_its_profile_alone(project: Project) -> None:
+    optional = {"kafka-ui": {"kafka-ui"}, "observability": {"prometheus", "grafana"}}
+    for profile, services in optional.items():
+        assert not [name for name in services if project.containers(name)]
+        assert services <= {*project.compose("--profile", profile, "config", "--services").split()}
+
+
+def test_metrics_are_given_to_who_knows_the_token_alone(project: Project) -> None:
+    ask = (
+        "python -c 'import os, requests; print(requests.get(\"http://monitor:18300/metrics\","
+        " headers={\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]}).status_code)'"
+    )
+    known = 'TOKEN="$(cat /run/ducklake/metrics/password)"'
+    assert project.shell("monitor", f"{known} {ask}") == "200"
+    assert project.shell("monitor", f"TOKEN=wrong {ask}") == "401"
 
 
 def test_the_page_answers_whoever_has_its_token_and_knows_all_roles(project: Project) -> None:
