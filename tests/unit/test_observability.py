@@ -53,7 +53,7 @@ def exported() -> dict[str, set[str]]:
     found = {one.name: {*one.labels} for one in DEFINITIONS}
     found["up"] = set()
     for family in REGISTRY.collect():
-        collectors = REGISTRY._names_to_collectors  # type: ignore[attr-defined]
+        collectors = REGISTRY._names_to_collectors
         collector = collectors.get(family.name)  # none: of the process as a whole
         labels = {*getattr(collector, "_labelnames", ()), "role"}
         if family.type == "histogram":
@@ -257,7 +257,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         assert old in settings
         settings = settings.replace(old, new)
     (folder / "prometheus.yml").write_text(settings)
-    commands = (
+    commands: tuple[list[str | Path], ...] = (
         [sys.executable, "-m", "ducklake.cli", "monitor", "--config", folder / "ducklake.yml"],
         [
             "prometheus",
