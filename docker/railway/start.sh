@@ -16,9 +16,11 @@ say() { printf 'start.sh: %s\n' "$*" >&2; }
 
 # HOST:PORT of what the roles need; empty ones are not waited for
 services() {
+    local kafka=${DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS:-} connect=${DUCKLAKE_SERVICES__CONNECT__URL:-}
+    connect=${connect#*://}
     printf '%s\n' \
-        "kafka ${DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS%%,*}" \
-        "connect ${DUCKLAKE_SERVICES__CONNECT__URL#*://}" \
+        "kafka ${kafka%%,*}" \
+        "connect ${connect##*@}" \
         "postgres ${DUCKLAKE_SERVICES__POSTGRES__HOST:-}:${DUCKLAKE_SERVICES__POSTGRES__PORT:-5432}" \
         "mysql ${DUCKLAKE_CONNECTIONS__SHOP_DB__HOST:-}:${DUCKLAKE_CONNECTIONS__SHOP_DB__PORT:-3306}" \
         "sftp ${DUCKLAKE_CONNECTIONS__SUPPLIERS__HOST:-}:${DUCKLAKE_CONNECTIONS__SUPPLIERS__PORT:-22}"

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from lake.certificates import encrypting_context
+from lake.certificates import context_of, encrypting_context
 from lake.config import Endpoints
 from lake.errors import ServiceUnreachable
 
-LOOK_SECONDS = 4.0
+LOOK_SECONDS = 8.0
 """For so long a broker is asked why it does not answer."""
 OPTIONS = "services.kafka.options"
 _SILENT = frozenset(
     {
         KafkaError._TRANSPORT,
-        KafkaError._TIMED_OUT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._SSL,
         KafkaError._AUTHENTICATION,
     }
 )
-"""What a client says that got no answer, for whatever reason."""
-_UNREACHED = re.compile(r"Connect to \S+ failed|Failed to resolve")
+"""What a client says that could not connect; a broker that only hangs is not asked again."""
+_HUNG_UP = re.compile(r"Disconnected|(?:closed|reset) by peer")
 _UNTRUSTED = "certificate verify failed"
-_ANY_NAME = {"ssl.endpoint.identification.algorithm": "none"}
+_OTHER_NAME = ("Hostname mismatch", "IP address mismatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +58,32 @@ def refusal(endpoints: Endpoints, error: KafkaError) -> Refusal | None:
     """
     if error.code() not in _SILENT:
         return None
-    heard = _heard(endpoints, {})
-    text = "\n".join(error.str() for error in heard)
-    login = next((e.str() for e in heard if e.code() == KafkaError._AUTHENTICATION), "")
-    if _UNTRUSTED in text:
-        believed = "\n".join(error.str() for error in _heard(endpoints, _ANY_NAME))
-        return _untrusted(is_name=_UNTRUSTED not in believed)
-    if login:
-        return Refusal(
-            f"the broker refuses the login ({_plain(login)})",
-            f"Correct sasl.mechanism, sasl.username and sasl.password in {OPTIONS}.",
-            is_login=True,
-        )
     is_encrypted = endpoints.kafka_options.get("security.protocol", "").lower().endswith("ssl")
     if not is_encrypted and _speaks_tls(endpoints.kafka):
         return Refusal(
             "the broker speaks TLS, and security.protocol does not say so",
             f"Set security.protocol in {OPTIONS} to SSL or SASL_SSL, with ssl.ca.location.",
         )
+    heard = _heard(endpoints)
+    text = "\n".join(error.str() for error in heard)
+    login = next((e.str() for e in heard if e.code() == KafkaError._AUTHENTICATION), "")
+    if _UNTRUSTED in text:
+        return _untrusted(is_name=_is_other_name(endpoints))
+    if login:
+        return Refusal(
+            f"the broker refuses the login ({_plain(login)})",
+            f"Correct sasl.mechanism, sasl.username and sasl.password in {OPTIONS}.",
+            is_login=True,
+        )
     if is_encrypted and "PLAINTEXT broker listener" in text:
         return Refusal(
             "the broker speaks no TLS at this address, and nothing is sent in plain text",
             "Name the address of its TLS listener in services.kafka.bootstrap_servers.",
         )
-    if heard and not _UNREACHED.search(text) and "sasl.mechanism" not in endpoints.kafka_options:
+    # of a connection that is taken and closed, librdkafka says no more than that
+    only_down = bool(heard) and all(e.code() == KafkaError._ALL_BROKERS_DOWN for e in heard)
+    is_hung_up = only_down or _HUNG_UP.search(text) is not None
+    if is_hung_up and "sasl.mechanism" not in endpoints.kafka_options:
         return Refusal(
             "the broker ends the connection, as one does that asks for a login",
             f"Set security.protocol to SASL_SSL, sasl.mechanism, sasl.username and sasl.password in"
@@ -104,10 +106,10 @@ def _untrusted(is_name: bool) -> Refusal:
     )
 
 
-def _heard(endpoints: Endpoints, options: Mapping[str, str]) -> list[KafkaError]:
+def _heard(endpoints: Endpoints) -> list[KafkaError]:
     """What a client of its own hears while it connects; nothing where it succeeds."""
     heard: list[KafkaError] = []
-    settings = {"error_cb": heard.append, "log_level": 0, **options}
+    settings = {"error_cb": heard.append, "log_level": 0}
     client = AdminClient({**endpoints.kafka_client(), **settings})
     deadline = time.monotonic() + LOOK_SECONDS
     while time.monotonic() < deadline:
@@ -127,17 +129,36 @@ def _plain(text: str) -> str:
     return re.sub(r" \(after \d+ms.*", "", said)
 
 
-def _speaks_tls(servers: str) -> bool:
-    address = urlsplit(f"//{servers.split(',')[0].strip()}")
+def _is_other_name(endpoints: Endpoints) -> bool:
+    """Whether the certificate is trusted, but for its name; librdkafka says the same of both."""
+    authority = endpoints.kafka_options.get("ssl.ca.location")
     try:
-        at = (address.hostname or "", address.port or 9092)
-        with (
-            socket.create_connection(at, timeout=LOOK_SECONDS) as plain,
-            encrypting_context().wrap_socket(plain, server_hostname=address.hostname),
-        ):
-            return True
+        context = context_of(Path(authority), True) if authority else ssl.create_default_context()
+        _handshake(endpoints.kafka, context)
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message.startswith(_OTHER_NAME)
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def _speaks_tls(servers: str) -> bool:
+    try:
+        _handshake(servers, encrypting_context())
     except (OSError, ValueError):
         return False
+    return True
+
+
+def _handshake(servers: str, context: ssl.SSLContext) -> None:
+    """Connect to the first of the brokers by TLS, and close the connection."""
+    address = urlsplit(f"//{servers.split(',')[0].strip()}")
+    at = (address.hostname or "", address.port or 9092)
+    with (
+        socket.create_connection(at, timeout=LOOK_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=address.hostname),
+    ):
+        return
 
 
 def unreachable(endpoints: Endpoints, error: KafkaException, where: str = "") -> ServiceUnreachable:

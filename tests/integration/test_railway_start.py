@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -43,7 +44,6 @@ def environment(folder: Path, stack: Config, source: str, port: int) -> dict[str
         "name": unique("r"),
         "services": {
             "kafka": {"options": at.kafka_options},
-            "connect": {"url": at.connect},
             "postgres": {"host": at.postgres.host, "port": at.postgres.port},
         },
         "connections": {"suppliers": keys_of(files)},
@@ -70,7 +70,7 @@ def environment(folder: Path, stack: Config, source: str, port: int) -> dict[str
         "DUCKLAKE_DASHBOARD_TOKEN": TOKEN,
         "DUCKLAKE_METRICS__PORT": "off",
         "DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS": at.kafka,
-        "DUCKLAKE_SERVICES__CONNECT__URL": "",
+        "DUCKLAKE_SERVICES__CONNECT__URL": at.connect,  # with its login
         "DUCKLAKE_SERVICES__POSTGRES__HOST": at.postgres.host,
         "DUCKLAKE_SERVICES__POSTGRES__PORT": str(at.postgres.port),
         "DUCKLAKE_CONNECTIONS__SHOP_DB__HOST": shop.host,
@@ -98,8 +98,6 @@ def test_it_seeds_once_runs_the_roles_and_ends_with_the_first_that_dies(
 ) -> None:
     source, port = unique("s"), free_port()
     variables = environment(tmp_path, stack_config, source, port)
-    del variables["DUCKLAKE_SERVICES__CONNECT__URL"]
-    variables["DUCKLAKE_SERVICES__CONNECT__URL"] = stack_config.endpoints().connect
     (tmp_path / "lake").mkdir(mode=0o700)
     log = tmp_path / "log"
     first = started(variables, log)
@@ -120,6 +118,9 @@ def test_it_seeds_once_runs_the_roles_and_ends_with_the_first_that_dies(
     said = log.read_text()
     assert "the role consume ended with exit code 137, and the container with it" in said
     assert "Traceback" not in said and TOKEN not in said
+    login = urlsplit(stack_config.endpoints().connect)
+    assert f"connect answers at {login.hostname}:{login.port}" in said
+    assert login.password and login.password not in said
     second = started(variables, log)
     try:
         wait_until(lambda: is_healthy(port), "the health check answers again", 120)

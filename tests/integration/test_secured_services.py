@@ -90,7 +90,7 @@ def test_the_doctor_finds_nothing(lab: Secured) -> None:
         assert not found
 
 
-WRONG = [
+WRONG: list[tuple[dict[str, dict[str, object]], str, str, str]] = [
     (
         {"kafka": {"options": {"ssl.ca.location": "../certificates/stranger.pem"}}},
         "DL-208",
@@ -167,7 +167,8 @@ def test_what_does_not_fit_is_named_with_its_setting_and_nothing_falls_back(
 
 @pytest.mark.parametrize("name", ["kafka", "shop", "postgres"])
 def test_a_command_says_it_in_one_sentence(lab: Secured, name: str) -> None:
-    change, _, what, setting = next((w[name], *rest) for w, *rest in WRONG if name in w)
+    wrong, _, what, setting = next(row for row in WRONG if name in row[0])
+    change = wrong[name]
     if name == "kafka":
         change = kafka_change(lab, change)
     done = lab.run(*COMMANDS[name], config=lab.changed(**{name: change}))

@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from ducklake.seeding import seed
+from lake.config import load_config
+from tests.unit.sftp_server import Faults, sftp_server
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docker" / "railway"
 SERVICES = ("pipeline", "sftp", "mysql", "postgres", "kafka", "connect", "dashboard", "dagster")
@@ -199,6 +203,45 @@ def test_a_start_without_its_variables_names_them_and_where_they_come_from(name:
     )
     assert done.returncode != 0
     assert re.search(r"(PASSWORD|DOMAIN): ", done.stderr), done.stderr
+
+
+# Seeding -----------------------------------------------------------------------------------------
+
+
+def test_a_server_gets_the_sample_files_once_and_its_key_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "sftp").symlink_to(ROOT / "docker" / "sftp")
+    with sftp_server(tmp_path / "root", Faults()) as at:
+        keys = {**at, "known_hosts": "kept/known_hosts"}
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "ducklake.yml").write_text(
+            yaml.safe_dump(
+                {
+                    "name": "seeded",
+                    "services": {
+                        "kafka": {"bootstrap_servers": "127.0.0.1:9"},
+                        "postgres": {"host": "127.0.0.1"},
+                    },
+                    "sources": {
+                        "drops": {
+                            "type": "sftp",
+                            "connection": keys,
+                            "tables": {"suppliers": {"file": "suppliers.json"}},
+                        }
+                    },
+                }
+            )
+        )
+        config = load_config(tmp_path / "ducklake.yml")
+        noted, placed = seed(config, wants_samples=True)
+        fingerprint = re.search(r"is (SHA256:\S+): compare", noted)
+        assert fingerprint, noted
+        known = (tmp_path / "kept" / "known_hosts").read_text()
+        assert known.split()[1:] == Path(at["known_hosts"]).read_text().split()[1:]
+        there = {path.name for path in (tmp_path / "root").iterdir()}
+        assert "suppliers.json" in there and f"{len(there)} sample files" in placed
+        assert [*seed(config, wants_samples=True)] == ["source drops: 0 sample files were placed"]
+        assert [*seed(config, wants_samples=False)] == []
 
 
 # start.sh ----------------------------------------------------------------------------------------
