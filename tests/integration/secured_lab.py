@@ -237,6 +237,7 @@ def secured(folder: Path) -> Iterator[Secured]:
             lifecycle.down(made)
     finally:
         running.stop(20.0)
+        journal.close()
 
 
 def _keys(
