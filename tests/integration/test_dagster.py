@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+import requests
 from dagster import (
     AssetKey,
     DagsterInstance,
@@ -21,14 +22,17 @@ from dagster import (
     SensorResult,
     SkipReason,
 )
+from playwright.sync_api import expect
 
 from batcher.cycle_lock import cycle_lock
+from ducklake.cli.dashboard import free_port
 from ducklake.dagster_pipeline import cycles
 from ducklake.dagster_pipeline.definitions import look_for_commits, pipeline
 from lake.config import Config
 from lake.ledger import LedgerReader
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
+from tests.browser import chromium, needs_browser
 from tests.integration.producers_lab import make_lab, unique, wait_until
 from tests.integration.test_same_word import small_project, with_alerts
 
@@ -195,3 +199,38 @@ def test_cycles_beside_a_running_batch_take_turns(
             batch.send_signal(signal.SIGTERM)
     assert batch.returncode == 0
     assert b"cycle_failed" not in log.read_bytes(), log.read_text()
+
+
+@needs_browser
+def test_the_page_of_dagster_shows_each_step(lake: Config, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "ducklake.cli", "dagster", "--config", str(lake.path)]
+    with (tmp_path / "log").open("w") as told:
+        served = subprocess.Popen([*command, "--port", str(port)], stdout=told, stderr=told)
+    try:
+        wait_until(lambda: _answers(port), "Dagster's page", PATIENCE)
+        with chromium() as browser:
+            page = browser.new_page()
+            for asset in (
+                "raw_ingestion",
+                "duckdb_catalog",
+                "staging/stg_things",
+                "postgres_export",
+            ):
+                page.goto(f"http://127.0.0.1:{port}/assets/{asset}")
+                expect(page.get_by_text(asset.rpartition("/")[2], exact=True).first).to_be_visible()
+                expect(page.get_by_text("Materialize").first).to_be_visible()
+            page.screenshot(path=tmp_path / "dagster.png")
+    finally:
+        served.send_signal(signal.SIGINT)
+        try:
+            served.wait(60)
+        finally:
+            served.kill()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/server_info", timeout=5).ok
+    except requests.RequestException:
+        return False
