@@ -26,8 +26,8 @@ from playwright.sync_api import expect
 
 from batcher.cycle_lock import cycle_lock
 from ducklake.cli.dashboard import free_port
-from ducklake.dagster_pipeline import cycles
-from ducklake.dagster_pipeline.definitions import look_for_commits, pipeline
+from ducklake.dagster_assets import cycles
+from ducklake.dagster_assets.definitions import look_for_commits, pipeline
 from lake.config import Config
 from lake.ledger import LedgerReader
 from lake.processes.heartbeat import RoleHeartbeat

@@ -34,9 +34,9 @@ from batcher.cycle_result import Cycle
 from batcher.dbt_build import DbtProject
 from batcher.failures import Failure as FailedTest
 from batcher.failures import failures
-from ducklake.dagster_pipeline.failing import named
-from ducklake.dagster_pipeline.ingestion import INGESTION, role_at_work
-from ducklake.dagster_pipeline.translation import CATALOG, relation_of, translated
+from ducklake.dagster_assets.failing import named
+from ducklake.dagster_assets.ingestion import INGESTION, role_at_work
+from ducklake.dagster_assets.translation import CATALOG, relation_of, translated
 from lake.config import Config
 from lake.openlineage.recording import lineage_told
 from lake.storage.operations import make_scratch_folder

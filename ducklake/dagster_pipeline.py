@@ -5,7 +5,7 @@ itself calls, and one cycle runs at a time, whoever starts it. The configuration
 everywhere: `DUCKLAKE_CONFIG`, else `ducklake.yml` here or in a folder above.
 """
 
-from ducklake.dagster_pipeline.definitions import pipeline
+from ducklake.dagster_assets.definitions import pipeline
 from lake.config import load_config
 
 defs = pipeline(load_config())

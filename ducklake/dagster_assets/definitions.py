@@ -19,8 +19,8 @@ from dagster import (
 )
 
 from batcher.cycle_lock import is_cycle_running
-from ducklake.dagster_pipeline.cycles import cycle_assets
-from ducklake.dagster_pipeline.ingestion import INGESTION, ingestion_assets, role_at_work
+from ducklake.dagster_assets.cycles import cycle_assets
+from ducklake.dagster_assets.ingestion import INGESTION, ingestion_assets, role_at_work
 from lake.certificates import use_system_certificates
 from lake.config import Config
 from lake.errors import DuckLakeError

@@ -24,7 +24,7 @@ from consumers.ingest.lake_writer import LakeWriter
 from consumers.replay.backfill import Replay
 from consumers.replay.context import ReplayScope
 from ducklake.cli.replay import Wish, bounds
-from ducklake.dagster_pipeline.failing import named
+from ducklake.dagster_assets.failing import named
 from ducklake.supervision.condition import look
 from lake.config import Config
 from lake.ledger import LedgerReader
