@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -206,7 +207,8 @@ def test_the_page_of_dagster_shows_each_step(lake: Config, tmp_path: Path) -> No
     port = free_port()
     command = [sys.executable, "-m", "ducklake.cli", "dagster", "--config", str(lake.path)]
     with (tmp_path / "log").open("w") as told:
-        served = subprocess.Popen([*command, "--port", str(port)], stdout=told, stderr=told)
+        words = [*command, "--port", str(port)]
+        served = subprocess.Popen(words, stdout=told, stderr=told, start_new_session=True)
     try:
         wait_until(lambda: _answers(port), "Dagster's page", PATIENCE)
         with chromium() as browser:
@@ -222,11 +224,8 @@ def test_the_page_of_dagster_shows_each_step(lake: Config, tmp_path: Path) -> No
                 expect(page.get_by_text("Materialize").first).to_be_visible()
             page.screenshot(path=tmp_path / "dagster.png")
     finally:
-        served.send_signal(signal.SIGINT)
-        try:
-            served.wait(60)
-        finally:
-            served.kill()
+        os.killpg(served.pid, signal.SIGKILL)  # the page and the daemon are processes of their own
+        served.wait()
 
 
 def _answers(port: int) -> bool:
