@@ -153,7 +153,8 @@ class Life:
     def newest(self) -> dict[int, str]:
         """The newest version of each key, as staging chooses it: the greatest offset."""
         rows = [s.row for s in self.lab.rows("life")]
-        seen = {(r["after"] or r["before"])["id"]: r for r in rows}
+        # A source that begins anew may tell that its table was emptied: that has no row.
+        seen = {(r["after"] or r["before"])["id"]: r for r in rows if r["op"] != "t"}
         return {key: row["after"]["word"] for key, row in seen.items() if row["op"] != "d"}
 
     def truth(self) -> dict[int, str]:
