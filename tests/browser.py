@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from ducklake.dashboard.access import COOKIE, Access
 from ducklake.dashboard.app import create_app
@@ -43,6 +44,15 @@ def chromium() -> Iterator[Browser]:
             yield started
         finally:
             started.close()
+
+
+def serious_violations(page: Page) -> list[str]:
+    """What keeps somebody from reading or using a page as it is now, by axe's names.
+
+    axe adds a script of its own: the page's context has to bypass the policy that refuses it.
+    """
+    found = Axe().run(page).response["violations"]
+    return [v["id"] for v in found if v["impact"] in ("serious", "critical")]
 
 
 @dataclass(frozen=True)

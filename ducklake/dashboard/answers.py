@@ -30,6 +30,10 @@ class _Kept(Generic[Value]):
     state: object = None
     values: tuple[Value, ...] = ()
 
+    def stands(self, state: object) -> bool:
+        """Whether it was made, and from this."""
+        return bool(self.values) and self.state == state
+
 
 class SharedAnswers(Generic[Key, Value]):
     """Answers to questions, each made once for as long as what it is made from stays the same."""
@@ -52,16 +56,16 @@ class SharedAnswers(Generic[Key, Value]):
             while len(self._known) > KEPT:
                 del self._known[next(iter(self._known))]
         with kept.mutex:
-            if not kept.values or kept.state != state:
+            if not kept.stands(state):
                 kept.values, kept.state = (make(),), state
             return kept.values[0]
 
     def known(self, key: Key, state: object) -> Value | None:
         """The answer to a question, if it is there and still stands."""
         kept = self._known.get(key)
-        if kept is None or kept.mutex.locked() or kept.state != state:
+        if kept is None or kept.mutex.locked() or not kept.stands(state):
             return None
-        return next(iter(kept.values), None)
+        return kept.values[0]
 
 
 def drawn_once(shown: Callable[[], object]) -> Callable[[Draw], Drawn]:

@@ -13,7 +13,7 @@ from ducklake.monitoring.lineage import Lineage
 from ducklake.supervision.freshness import can_be_read
 from lake.config import FOREIGN, MYSQL_CDC, Config, Endpoints, MysqlConnection, TableRef
 from lake.errors import ServiceUnreachable
-from lake.kafka.refusals import refusal
+from lake.kafka.refusals import unreachable
 from lake.kafka.topics import TopicSpec, admin, wanted_topics
 from lake.ledger import LedgerReader
 from lake.records import REJECTS_TOPIC
@@ -70,10 +70,8 @@ def _existing_topics(endpoints: Endpoints) -> dict[str, int]:
 
 
 def _no_kafka(endpoints: Endpoints, error: KafkaException) -> ServiceUnreachable:
-    if (found := refusal(endpoints, error.args[0])) is not None:
-        return ServiceUnreachable(f"Kafka at {endpoints.kafka}: {found.what}.", found.remedy)
-    what = f"Kafka at {endpoints.kafka}: {error.args[0].str()}."
-    return ServiceUnreachable(what, "Is it up? `ducklake up` starts the embedded one.")
+    remedy = "Is it up? `ducklake up` starts the embedded one."
+    return unreachable(endpoints, error, remedy=remedy)
 
 
 def _topics(config: Config, endpoints: Endpoints, existing: Mapping[str, int]) -> Iterator[Step]:

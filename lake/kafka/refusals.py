@@ -161,18 +161,22 @@ def _handshake(servers: str, context: ssl.SSLContext) -> None:
         return
 
 
-def unreachable(endpoints: Endpoints, error: KafkaException, where: str = "") -> ServiceUnreachable:
+def unreachable(
+    endpoints: Endpoints,
+    error: KafkaException,
+    where: str = "",
+    remedy: str = "Is it up? `ducklake status` shows the embedded one.",
+) -> ServiceUnreachable:
     """The error of a client that got no answer, with what the broker has against it.
 
     Args:
         endpoints: Where the broker is.
         error: What the client says.
         where: What was asked for, such as `, topic shop.orders`.
+        remedy: What to do where the broker has nothing against the client.
     """
     at = f"Kafka at {endpoints.kafka}{where}"
     cause = error.args[0]
     if (found := refusal(endpoints, cause)) is not None:
         return ServiceUnreachable(f"{at}: {found.what}.", found.remedy)
-    return ServiceUnreachable(
-        f"{at}: {cause.str()}.", "Is it up? `ducklake status` shows the embedded one."
-    )
+    return ServiceUnreachable(f"{at}: {cause.str()}.", remedy)

@@ -31,7 +31,7 @@ def guessed_widths(lines: Sequence[str]) -> dict[str, Any]:
         starts = starts[1:]
     has_header = not any(map(is_data, texts[0].split()))
     if has_header:  # a gap in a name, such as of two words, divides no columns
-        starts = [at for at in starts if texts[0][at : _next(starts, at, length)].strip()]
+        starts = [at for at, end in pairwise([*starts, length]) if texts[0][at:end].strip()]
     if not starts:
         return {}
     edges = [0, *starts, length]
@@ -39,7 +39,3 @@ def guessed_widths(lines: Sequence[str]) -> dict[str, Any]:
     if has_header:
         return {"widths": widths}
     return {"widths": widths, "names": [f"column_{n}" for n in range(1, len(widths) + 1)]}
-
-
-def _next(starts: Sequence[int], at: int, length: int) -> int:
-    return min((start for start in starts if start > at), default=length)

@@ -8,11 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import requests
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from lake.ledger import Ledger
-from tests.browser import Served, chromium, needs_browser, served
+from tests.browser import Served, chromium, needs_browser, serious_violations, served
 from tests.crash.conftest import LakeMaker
 from tests.crash.oracle import LakeUnderTest
 from tests.crash.test_dead_letters import declare, offsets_of_dead_letters, prices
@@ -50,12 +49,6 @@ def confirmed(page: Page) -> str:
     return page.inner_text("#outcome")
 
 
-def serious(page: Page) -> list[str]:
-    """What keeps somebody from reading or using the page as it is now."""
-    found = Axe().run(page).response["violations"]
-    return [v["id"] for v in found if v["impact"] in ("serious", "critical")]
-
-
 @needs_browser
 def test_a_bad_record_is_seen_mended_tried_and_redriven_by_clicks(
     lake: LakeUnderTest, tmp_path: Path
@@ -77,7 +70,7 @@ def test_a_bad_record_is_seen_mended_tried_and_redriven_by_clicks(
         assert "price" in shown and '"n/a"' in shown, "reason and bytes"
         assert "<script>" in shown and "\x1b" not in shown and page.title() != "owned"
         assert "0 become rows, 1 still dead letters" in clicked(page, "redrive", bad)
-        assert serious(page) == [], "what a dry run says can be read by everybody"
+        assert serious_violations(page) == [], "what a dry run says can be read by everybody"
 
         declare(lake, price="VARCHAR")
         assert "1 become rows, 0 still dead letters" in clicked(page, "redrive", bad)

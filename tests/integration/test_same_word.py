@@ -19,19 +19,15 @@ from typing import Any
 import psutil
 import pytest
 import requests
-import uvicorn
 import yaml
 from playwright.sync_api import expect
 
-from ducklake.cli.dashboard import free_port
-from ducklake.dashboard.access import Access
-from ducklake.dashboard.app import create_app
 from ducklake.supervision.roles import RoleSupervisor
 from lake.config import Config, load_config
 from lake.ledger import LedgerReader
 from lake.storage.paths import LakePaths
 from stack import lifecycle
-from tests.browser import Served, chromium, needs_browser
+from tests.browser import Served, chromium, needs_browser, served
 from tests.hook import Hook
 from tests.integration.following import as_root, following, run
 from tests.integration.postgres_lab import superuser
@@ -69,7 +65,7 @@ class Watched:
     config: Config
     topic: str
     table: str
-    page: str
+    page: Served
     hook: Hook
     project: Path
     consumer: subprocess.Popen[bytes]
@@ -93,9 +89,8 @@ class Watched:
         return max(1.0, self.status_seconds / STATUS_SECONDS)
 
     def state(self) -> dict[str, Any]:
-        token = Access.of(LakePaths(self.config.data_dir), "127.0.0.1", None).token
-        who = {"authorization": f"Bearer {token}"}
-        answer = requests.get(f"{self.page}/api/state", headers=who, timeout=60)
+        at = f"{self.page.address}/api/state"
+        answer = requests.get(at, headers=self.page.bearer, timeout=60)
         said: dict[str, Any] = answer.json()
         return said
 
@@ -227,27 +222,6 @@ def with_alerts(made: Config, stack: Config, address: str) -> Config:
     return load_config(made.path)
 
 
-class served(ExitStack):  # noqa: N801 - used like a function
-    """The page of a lake, on a port of its own; gives its address."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self._config = config
-
-    def __enter__(self) -> str:  # type: ignore[override]
-        super().__enter__()
-        port = free_port()
-        access = Access.of(LakePaths(self._config.data_dir), "127.0.0.1", None)
-        options = uvicorn.Config(create_app(self._config, access), port=port, log_level="critical")
-        server = uvicorn.Server(options)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        self.callback(thread.join)
-        self.callback(setattr, server, "should_exit", True)
-        wait_until(lambda: server.started, "the page")
-        return f"http://127.0.0.1:{port}"
-
-
 def test_a_row_is_traced_through_insert_update_and_delete(watched: Watched) -> None:
     row = f"{watched.table} VALUES (7, 'new')"
     with as_root(watched.stack) as cursor:
@@ -281,11 +255,9 @@ def test_a_row_is_traced_through_insert_update_and_delete(watched: Watched) -> N
 
 @needs_browser
 def test_a_table_is_read_again_by_clicks_after_a_dry_run(watched: Watched) -> None:
-    access = Access.of(LakePaths(watched.config.data_dir), "127.0.0.1", None)
-    page_of = Served(access, watched.page)
     with chromium() as browser:
-        page = page_of.signed_in(browser.new_context(locale="en")).new_page()
-        page.goto(f"{watched.page}/tables/{watched.topic}")
+        page = watched.page.signed_in(browser.new_context(locale="en")).new_page()
+        page.goto(f"{watched.page.address}/tables/{watched.topic}")
         shown = page.inner_text("main")
         assert "binlog." in shown and "CREATE TABLE" in shown, "the history of its definition"
         before = rows_of(watched)
@@ -303,11 +275,9 @@ def test_a_table_is_read_again_by_clicks_after_a_dry_run(watched: Watched) -> No
 
 @needs_browser
 def test_an_open_page_shows_a_row_seconds_after_it_was_inserted(watched: Watched) -> None:
-    access = Access.of(LakePaths(watched.config.data_dir), "127.0.0.1", None)
     with chromium() as browser:
-        context = browser.new_context(locale="en")
-        page = Served(access, watched.page).signed_in(context).new_page()
-        page.goto(f"{watched.page}/tables/{watched.topic}")
+        page = watched.page.signed_in(browser.new_context(locale="en")).new_page()
+        page.goto(f"{watched.page.address}/tables/{watched.topic}")
         rows = page.locator("dt", has_text=re.compile("^Rows$")).locator("+ dd")
         shown = int(rows.inner_text())
         with as_root(watched.stack) as cursor:

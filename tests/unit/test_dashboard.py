@@ -18,7 +18,6 @@ import pytest
 import requests
 import schemathesis
 import uvicorn
-from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
 from playwright.sync_api import Browser, BrowserContext
 from schemathesis.checks import not_a_server_error
@@ -44,7 +43,7 @@ from lake.storage.json_files import write_json
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, source_column
 from lake.storage.session import Session
-from tests.browser import chromium, needs_browser
+from tests.browser import chromium, needs_browser, serious_violations
 
 MODEL = "staging.stg_orders"
 REF, ID = TableRef("shop", "orders"), "ab" * 16
@@ -196,8 +195,7 @@ def test_every_page_is_drawn_accessible_and_shows_hostile_values_as_text(
         page = served.signed_in(audited).new_page()
         for name in PAGES:
             page.goto(f"{served.address}/{name}")
-            found = Axe().run(page).response["violations"]
-            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == [], name
+            assert serious_violations(page) == [], name
         audited.close()
     assert said == [], "no console message"
 
