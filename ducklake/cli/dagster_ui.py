@@ -12,9 +12,11 @@ import typer
 
 from ducklake.cli.options import ConfigOption
 from ducklake.cli.output import note
+from ducklake.cli.signals import stop_on_signals
 from lake.config import load_config
-from lake.errors import ConfigError
+from lake.errors import ConfigError, ProcessFailed
 from lake.installation import install_extra
+from lake.processes.guarded import run_guarded
 from lake.storage.operations import make_scratch_folder, write_atomically
 from lake.storage.privacy import keep_private
 
@@ -22,6 +24,8 @@ SETTINGS = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 """What Dagster finds where nobody has written another one: it tells its makers nothing."""
 MODULE = "ducklake.dagster_pipeline"
 HOME = "DAGSTER_HOME"
+GRACE_SECONDS = 10.0
+"""What its page, daemon and runs are given to end; then they are killed."""
 
 
 def dagster(
@@ -47,7 +51,12 @@ def dagster(
     }
     note(f"Dagster: http://{host}:{port}/  (no login: whoever reaches it can start runs)")
     words = [sys.executable, "-m", "dagster", "dev", "-m", MODULE, "-h", host, "-p", str(port)]
-    os.execve(sys.executable, words, environment)
+    code = run_guarded(words, environment, stop_on_signals(), GRACE_SECONDS)
+    if code is not None:
+        raise ProcessFailed(
+            f"Dagster ended by itself (exit code {code}).",
+            "Its last lines above say why; a port that is taken is changed with --port.",
+        )
 
 
 def write_settings(home: Path) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import pytest
 import requests
@@ -26,6 +26,7 @@ from dagster import (
 from playwright.sync_api import expect
 
 from batcher.cycle_lock import cycle_lock
+from ducklake.cli.dagster_ui import GRACE_SECONDS
 from ducklake.cli.dashboard import free_port
 from ducklake.dagster_assets import cycles
 from ducklake.dagster_assets.definitions import look_for_commits, pipeline
@@ -202,30 +203,56 @@ def test_cycles_beside_a_running_batch_take_turns(
     assert b"cycle_failed" not in log.read_bytes(), log.read_text()
 
 
-@needs_browser
-def test_the_page_of_dagster_shows_each_step(lake: Config, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def served(lake: Config) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`ducklake dagster` and its port, once the page answers; the last test ends it."""
     port = free_port()
-    command = [sys.executable, "-m", "ducklake.cli", "dagster", "--config", str(lake.path)]
-    with (tmp_path / "log").open("w") as told:
-        words = [*command, "--port", str(port)]
-        served = subprocess.Popen(words, stdout=told, stderr=told, start_new_session=True)
+    words = [sys.executable, "-m", "ducklake.cli", "dagster", "--config", str(lake.path)]
+    with (lake.root / "dagster.log").open("w") as told:
+        program = subprocess.Popen([*words, "--port", str(port)], stdout=told, stderr=told)
     try:
         wait_until(lambda: _answers(port), "Dagster's page", PATIENCE)
-        with chromium() as browser:
-            page = browser.new_page()
-            for asset in (
-                "raw_ingestion",
-                "duckdb_catalog",
-                "staging/stg_things",
-                "postgres_export",
-            ):
-                page.goto(f"http://127.0.0.1:{port}/assets/{asset}")
-                expect(page.get_by_text(asset.rpartition("/")[2], exact=True).first).to_be_visible()
-                expect(page.get_by_text("Materialize").first).to_be_visible()
-            page.screenshot(path=tmp_path / "dagster.png")
+        yield program, port
     finally:
-        os.killpg(served.pid, signal.SIGKILL)  # the page and the daemon are processes of their own
-        served.wait()
+        program.kill()
+        program.wait()
+        wait_until(lambda: not _processes_of(lake), "the end of Dagster", GRACE_SECONDS + 10)
+
+
+def _processes_of(lake: Config) -> list[str]:
+    """Command lines of living processes that serve this lake's page, whoever their parent is."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            home = process.environ().get("DAGSTER_HOME", "")
+            if home.startswith(str(lake.data_dir)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@needs_browser
+def test_the_page_of_dagster_shows_each_step(
+    served: tuple[subprocess.Popen[bytes], int], tmp_path: Path
+) -> None:
+    _, port = served
+    with chromium() as browser:
+        page = browser.new_page()
+        for asset in ("raw_ingestion", "duckdb_catalog", "staging/stg_things", "postgres_export"):
+            page.goto(f"http://127.0.0.1:{port}/assets/{asset}")
+            expect(page.get_by_text(asset.rpartition("/")[2], exact=True).first).to_be_visible()
+            expect(page.get_by_text("Materialize").first).to_be_visible()
+        page.screenshot(path=tmp_path / "dagster.png")
+
+
+def test_one_sigterm_ends_the_page_the_daemon_and_the_code_server(
+    lake: Config, served: tuple[subprocess.Popen[bytes], int]
+) -> None:
+    program, _ = served
+    running = " ".join(_processes_of(lake))
+    assert "dagster_webserver" in running and "dagster._daemon" in running
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(GRACE_SECONDS + 5) == 0
+    assert _processes_of(lake) == []
 
 
 def _answers(port: int) -> bool:
