@@ -15,6 +15,7 @@ DuckLakeError
     │   └── ProcessFailed   a supervised process ended, or does not answer
     ├── AlreadyRunning      another process does the same for this data folder
     ├── SourceError         a source cannot be read as configured
+    │   ├── LoginRefused    a server knows no such user, or not with this password or key
     │   ├── CursorMissing   a topic has rows and its cursor is gone
     │   └── BinlogLost      MySQL's log no longer continues what was read
     ├── ProducerFenced      another producer took over this transactional id
@@ -109,6 +110,10 @@ class AlreadyRunning(TerminalError):
 
 class SourceError(TerminalError):
     """A source cannot be read as configured."""
+
+
+class LoginRefused(SourceError):
+    """A server knows no such user, or not with this password or key."""
 
 
 class CursorMissing(SourceError):

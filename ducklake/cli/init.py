@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ducklake.projects.apis import api_source
 from ducklake.projects.config_text import config_text, other_files
 from ducklake.projects.dbt_text import FOLDER, project_files, table_files
 from ducklake.projects.folders import files_source, sftp_source
-from ducklake.projects.found import FoundSource
+from ducklake.projects.found import FoundSource, FoundTable
 from ducklake.projects.mysql import is_wanted, mysql_source
 from ducklake.projects.names import free_name
 from ducklake.projects.writing import write_new
@@ -78,7 +79,19 @@ def ask_secret(variable: str) -> str:
     """Ask for a password; the variable was not set. Empty where nobody is there to be asked."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return ""
-    return str(typer.prompt(f"Password ({variable})", hide_input=True, default="", err=True))
+    question = f"Password ({variable})"
+    with _interrupted():
+        said = typer.prompt(question, hide_input=True, default="", show_default=False, err=True)
+    return str(said)
+
+
+@contextmanager
+def _interrupted() -> Iterator[None]:
+    """Ctrl-C at a question is one as at any other moment, not the answer no."""
+    try:
+        yield
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def _sources(folder: Path, wanted: Wanted) -> Iterator[FoundSource]:
@@ -103,20 +116,40 @@ def _chosen(
             "Nobody can be asked which tables to take.",
             "Name them with --tables, or --yes for all.",
         )
+    everything = [table for each in sources for table in each.tables]
     if asks:
         _show(sources)
-        said = typer.prompt("Which tables? (names or patterns; empty: all)", default="", err=True)
-        patterns = tuple(said.replace(",", " ").split())
-        history = history or typer.confirm("Also keep a history of each row?", err=True)
+        patterns = _asked(everything)
+    _check(everything, patterns)
     kept = [
         replace(each, tables=[t for t in each.tables if is_wanted(t, patterns)]) for each in sources
     ]
-    everything = [table for each in sources for table in each.tables]
-    for pattern in patterns:
-        if not any(is_wanted(table, (pattern,)) for table in everything):
-            there = ", ".join(table.name for table in everything[:20])
-            raise ConfigError(f"There is no table {pattern!r}.", f"There are: {there}.")
+    if asks and not history and any(table.has_history for each in kept for table in each.tables):
+        with _interrupted():
+            history = typer.confirm("Also keep a history of each row?", err=True)
     return [each for each in kept if each.tables], history
+
+
+def _asked(tables: Sequence[FoundTable]) -> tuple[str, ...]:
+    """The patterns that somebody answers; asked again while one of them names no table."""
+    while True:
+        question = "Which tables? (names or patterns; empty: all)"
+        with _interrupted():
+            said = str(typer.prompt(question, default="", show_default=False, err=True))
+        patterns = tuple(said.replace(",", " ").split())
+        try:
+            _check(tables, patterns)
+        except ConfigError as error:
+            note(str(error))
+        else:
+            return patterns
+
+
+def _check(tables: Sequence[FoundTable], patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not any(is_wanted(table, (pattern,)) for table in tables):
+            there = ", ".join(table.name for table in tables[:20])
+            raise ConfigError(f"There is no table {pattern!r}.", f"There are: {there}.")
 
 
 def _files(name: str, sources: Sequence[FoundSource], history: bool) -> Iterator[tuple[str, str]]:

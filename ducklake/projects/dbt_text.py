@@ -39,7 +39,7 @@ def table_files(table: FoundTable, relation: str, history: bool) -> Iterator[tup
     )
     if has_model:
         yield f"{staging}/{model}.sql", _staging_sql(table, relation)
-    if history and table.key and table.kind == "versions":
+    if history and table.has_history:
         name = f"{relation}_history"
         yield f"models/history/{name}.yml", _history_yaml(table, name)
         yield f"models/history/{name}.sql", history_sql(table, relation)

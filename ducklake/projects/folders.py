@@ -20,7 +20,7 @@ from ducklake.projects.found import (
 from ducklake.projects.mysql import Ask
 from ducklake.projects.names import Reference, free_name
 from lake.config import DEAD_LETTERS, SftpConnection, Table
-from lake.errors import ConfigError, SourceError
+from lake.errors import ConfigError, LoginRefused, SourceError
 from producers.files.folder import FileUnavailable, Folder, shown
 from producers.files.local import LocalFolder
 from producers.files.preview import SAMPLE_ROWS, preview
@@ -82,8 +82,15 @@ def sftp_source(url: str, ask_password: Ask) -> FoundSource:
     known = unquote(parts.password or "") or os.environ.get(variable) or ask_password(variable)
     at = SftpConnection(host=host, port=port, user=user, password=SecretStr(known))
     directory = unquote(parts.path) or "/"
-    with open_session(at.placed(_CONNECTION, "--sftp")) as sftp:
-        tables = folder_tables(SftpFolder(sftp, directory), url_without_password(url))
+    try:
+        with open_session(at.placed(_CONNECTION, "--sftp")) as sftp:
+            tables = folder_tables(SftpFolder(sftp, directory), url_without_password(url))
+    except LoginRefused as error:
+        raise SourceError(
+            error.what,
+            f"Check the user in --sftp, and the password in {variable}. With a private key, write"
+            " the connection yourself: docs/CONFIGURATION.md has its keys.",
+        ) from None
     server: dict[str, Any] = {"host": host, **({"port": port} if port != 22 else {}), "user": user}
     server["password"] = Reference("${" + variable + "}")
     return FoundSource(

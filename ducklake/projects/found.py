@@ -56,6 +56,11 @@ class FoundTable:
         return {name: names.take(column_name(name)) for name in self.fields}
 
     @property
+    def has_history(self) -> bool:
+        """Whether a model of its rows' versions can be made."""
+        return bool(self.key) and self.kind == "versions"
+
+    @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of the key; of a file without one, where a row stood."""
         if not self.key and self.kind == "files":

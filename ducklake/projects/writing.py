@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lake.errors import ConfigError
@@ -30,16 +31,29 @@ def write_new(folder: Path, files: Mapping[str, str]) -> list[str]:
             " adds a table to a project.",
         )
     written: list[Path] = []
+    made: list[Path] = []
     try:
         for path, text in files.items():
             target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            made += _made(target.parent)
             with target.open("x", encoding="utf-8") as file:
                 written.append(target)
                 file.write(text)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C as well
         for target in written:
             target.unlink(missing_ok=True)
+        for each in reversed(made):
+            with suppress(OSError):  # somebody else has put something there
+                each.rmdir()
+        if not isinstance(error, OSError):
+            raise
         what = f"{error.filename or folder}: {error.strerror}."
         raise ConfigError(what, "Name a folder that can be written.") from None
     return list(files)
+
+
+def _made(folder: Path) -> list[Path]:
+    """Make a folder; returns it and those above it that were not there, the outermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]

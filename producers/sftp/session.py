@@ -12,7 +12,7 @@ from paramiko.hostkeys import InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
 from lake.config import SftpConnection
-from lake.errors import DuckLakeError, ServiceUnreachable, SourceError
+from lake.errors import DuckLakeError, LoginRefused, ServiceUnreachable, SourceError
 from producers.sftp.private_key import private_key
 
 CONNECT_SECONDS = 15.0
@@ -94,15 +94,15 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
                 f"{server}: the connection was lost while logging in.", "It is retried."
             )
         case paramiko.AuthenticationException():
-            return SourceError(
+            return LoginRefused(
                 f"{server}: the server refuses the user {at.user!r}.",
                 f"Check {at.place}.user, and password or private_key" f"{_offered(error)}.",
             )
         case paramiko.SSHException() if "not found in known_hosts" in str(error):
             return SourceError(
                 f"{server}: its key is not in {known_hosts}.",
-                f"Add it: ssh-keyscan -p {at.port} {at.host} >> {known_hosts} (and compare it"
-                " with what the server's owner says).",
+                f"Add it: {_made(known_hosts)}ssh-keyscan -p {at.port} {at.host} >> {known_hosts}"
+                " (and compare it with what the server's owner says).",
             )
         case IncompatiblePeer():
             return SourceError(
@@ -111,6 +111,12 @@ def _named(error: Exception, at: SftpConnection) -> DuckLakeError:
             )
         case _:
             return ServiceUnreachable(f"{server}: {error or type(error).__name__}.", "Is it up?")
+
+
+def _made(known_hosts: Path) -> str:
+    """What makes the folder of the file, where it is not there."""
+    is_there = known_hosts.expanduser().parent.is_dir()
+    return "" if is_there else f"mkdir -p -m 700 {known_hosts.parent} && "
 
 
 def _offered(error: paramiko.AuthenticationException) -> str:
