@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from batcher.data_tests import Compiled, DataTest, compiled, data_tests
 from batcher.dbt_graph import TRACKED, ModelGraph, model_graph
+from batcher.dbt_packages import PACKAGE, PACKAGES, are_others, files_of
 from batcher.model_scripts import ModelScript, asked, scripts
 from batcher.templates import keep_compiled_templates
 from lake.config import Config
@@ -27,9 +25,6 @@ TESTED_ROWS = "DUCKLAKE_TESTED_ROWS"
 SCRIPTS = "DUCKLAKE_SCRIPTS"
 """Tells them to say how models are changed, and to change nothing."""
 
-PACKAGE = "DUCKLAKE_DBT_PACKAGE"
-"""By this a project finds the package `dbt_ducklake` of the release that runs it."""
-
 
 class DbtProject:
     """The dbt project, called in this process so that parsing and imports are paid once.
@@ -37,16 +32,25 @@ class DbtProject:
     Args:
         config: The configuration.
         moved: Called whenever dbt has something to say, as before and after each model.
+        scratch: A folder for all that dbt writes, where it shall only read the project: what a
+            running batch has of it is left alone. The project's packages have to be there.
 
     Raises:
         BatchError: There is no dbt project.
     """
 
-    def __init__(self, config: Config, moved: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        moved: Callable[[], None] = lambda: None,
+        scratch: Path | None = None,
+    ) -> None:
         self._moved = moved
         self._project = config.dbt_project
         self._paths = LakePaths(config.data_dir)
-        self._packages = self._paths.root.absolute() / "work" / "dbt_packages"
+        self._scratch = scratch
+        packages = self._paths.dbt_packages.absolute()
+        self._packages = packages if scratch is None else scratch / packages.name
         self._threads = config.settings.batch.threads
         if not (self._project / "dbt_project.yml").is_file():
             raise BatchError(
@@ -81,7 +85,7 @@ class DbtProject:
             BatchError: dbt cannot read the project.
         """
         self.load()
-        files = _files(self._project, self._packages)
+        files = files_of(self._project, self._packages)
         if self._graph is None or self._graph[0] != files:
             self._manifest = self._invoke("parse")
             self._graph = files, model_graph(self._manifest, self._project, self._packages)
@@ -200,7 +204,10 @@ class DbtProject:
         where = ["--project-dir", str(self._project), "--profiles-dir", str(self._project)]
         # Standard output belongs to results: what dbt has to say is read from its results.
         quiet = ["--log-level", "none", "--no-write-json"]
+        if self._scratch is not None:
+            where += ["--target-path", str(self._scratch / "target")]
         self.release()
+        self._environment()
         try:
             result = self._runner.invoke([*quiet, *arguments, *where])
         finally:
@@ -214,25 +221,10 @@ class DbtProject:
 
     def _install_packages(self) -> None:
         """Have the packages that the project names, as `dbt deps` installs them."""
-        if not (self._project / "packages.yml").is_file():
+        if self._scratch is not None or not (self._project / "packages.yml").is_file():
             return
-        is_there = any(path.exists() for path in self._packages.glob("*/dbt_project.yml"))
-        if not is_there or self._has_other_packages():
+        if are_others(self._project, self._packages):
             self._invoke("deps")
-
-    def _has_other_packages(self) -> bool:
-        """Whether a package on this machine differs from the copy of it that dbt reads."""
-        try:
-            found = yaml.safe_load((self._project / "packages.yml").read_text(encoding="utf-8"))
-            for package in found["packages"]:
-                if "local" in package:
-                    folder = self._project / _without_variable(package["local"])
-                    about = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
-                    if _contents(folder) != _contents(self._packages / about["name"]):
-                        return True
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-            return True  # dbt says what is wrong with it
-        return False
 
     def _by_hand(self) -> str:
         """The command that does the same in a terminal."""
@@ -246,12 +238,13 @@ class DbtProject:
         return f"{environment} {program} build {where}"
 
     def _environment(self) -> None:
-        work = self._paths.root / "work"
+        work = self._scratch or self._paths.root / "work"
+        warehouse = self._paths.warehouse if self._scratch is None else work / "warehouse.duckdb"
         os.environ |= {
-            "DUCKLAKE_WAREHOUSE": str(self._paths.warehouse),
+            "DUCKLAKE_WAREHOUSE": str(warehouse),
             "DUCKLAKE_DBT_THREADS": str(self._threads),
             "DUCKLAKE_DBT_TARGET": str(work / "dbt"),
-            "DUCKLAKE_DBT_PACKAGES": str(self._packages),
+            PACKAGES: str(self._packages),
             PACKAGE: str(PROJECT / "dbt_ducklake"),
             "DBT_LOG_PATH": str(work / "dbt"),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
@@ -269,31 +262,3 @@ def _close_connections() -> Any:
     environment = DuckDBConnectionManager._ENV
     DuckDBConnectionManager.close_all_connections()
     return None if environment is None else environment.creds
-
-
-def _without_variable(path: str) -> str:
-    """The folder of a package that is named by the variable of this release's own."""
-    return re.sub(rf"\{{\{{\s*env_var\(['\"]{PACKAGE}['\"]\)\s*\}}\}}", os.environ[PACKAGE], path)
-
-
-def _contents(package: Path) -> dict[str, bytes]:
-    """What dbt reads of a package."""
-    return {str(path.relative_to(package)): path.read_bytes() for path in _read_by_dbt(package)}
-
-
-def _files(*folders: Path) -> frozenset[tuple[str, int, int]]:
-    """What tells whether a project was edited: each file's name, time of change and size."""
-    found = set()
-    for folder in folders:
-        for path in _read_by_dbt(folder):
-            if not {"target", "dbt_packages"} & set(path.relative_to(folder).parts):
-                about = path.stat()
-                found.add((str(path), about.st_mtime_ns, about.st_size))
-    return frozenset(found)
-
-
-def _read_by_dbt(folder: Path) -> Iterator[Path]:
-    # `**` follows no links, and a package on this machine is one: `*` does.
-    nested = (f"*/**/*.{ending}" for ending in ("sql", "yml", "yaml", "csv", "py", "md"))
-    for pattern in ("*.yml", "*.yaml", *nested):
-        yield from folder.glob(pattern)

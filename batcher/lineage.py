@@ -16,13 +16,7 @@ def keep_lineage(paths: LakePaths, graph: ModelGraph) -> None:
         paths: The lake.
         graph: The project's models.
     """
-    parents = {
-        model.relation: sorted(
-            {graph.by_id[parent].relation for parent in model.parents}
-            | {f"raw.{source}" for source in model.sources}
-        )
-        for model in graph.models
-    }
+    parents = {relation: list(read) for relation, read in parents_of(graph).items()}
     if parents != read_json(paths.lineage):
         replace_json(paths.lineage, parents)
 
@@ -30,3 +24,16 @@ def keep_lineage(paths: LakePaths, graph: ModelGraph) -> None:
 def read_lineage(paths: LakePaths) -> Mapping[str, tuple[str, ...]]:
     """Relation of each model to the relations that it reads; empty before the first cycle."""
     return {model: tuple(read) for model, read in read_json(paths.lineage).items()}
+
+
+def parents_of(graph: ModelGraph) -> dict[str, tuple[str, ...]]:
+    """The same of a graph, those that others read first."""
+    return {
+        model.relation: tuple(
+            sorted(
+                {graph.by_id[parent].relation for parent in model.parents}
+                | {f"raw.{source}" for source in model.sources}
+            )
+        )
+        for model in graph.models
+    }

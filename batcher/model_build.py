@@ -21,6 +21,7 @@ from batcher.catalog import (
 from batcher.changed_models import ChangedModels
 from batcher.dbt_build import DbtProject
 from batcher.dbt_graph import ModelGraph, ModelNode
+from batcher.edits import keep_definitions
 from batcher.lineage import keep_lineage
 from batcher.model_state import (
     WarehouseState,
@@ -169,6 +170,7 @@ class ModelBuild:
             readers[model.relation] = min([tested, *children, *outside])
         with opened_warehouse(self._ledger.paths.warehouse) as warehouse:
             end_cycle(warehouse, result.state, readers)
+        keep_definitions(self._ledger.paths, result.graph, result.state.models)
 
     def is_due(self, result: BuildResult | None) -> bool:
         """Whether a new cycle has something to do though nothing was committed."""

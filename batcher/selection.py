@@ -10,6 +10,9 @@ from batcher.model_state import Input, ModelState, WarehouseState
 
 HasNew = Callable[[str, int], bool]
 """Whether a raw relation has rows that were committed after a commit."""
+NEW, EDITED = "new model", "definition changed"
+RETESTED, DESCRIBED = "tests changed", "description changed"
+"""Why a model is built because of its project alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +126,11 @@ def _whole(
 ) -> str | None:
     """Why a model has to be built from nothing."""
     if known is None:
-        return "new model"
+        return NEW
     if model.relation in rebuild:
         return "requested"
     if known.fingerprint != model.fingerprint:
-        return "definition changed"
+        return EDITED
     for name in model.sources:
         now, then = inputs.get(name), known.inputs.get(name)
         if now is None or then is None or now.generation != then.generation:
@@ -157,8 +160,8 @@ def _changed(
     if model.reads_today and known.day != day:
         return "new day"
     if _has_other_tests(model, known):
-        return "tests changed"
-    return "description changed" if known.described != model.described else None
+        return RETESTED
+    return DESCRIBED if known.described != model.described else None
 
 
 def _has_other_tests(model: ModelNode, known: ModelState | None) -> bool:

@@ -48,6 +48,7 @@ _OURS = (
     "ledger.db*",
     "ledger.lock",
     "lake.duckdb*",
+    "definitions.json",
     "lineage.json",
     "project_docs.json",
     "failures.json",

@@ -17,6 +17,7 @@ def show_plan(path: Path | None, as_json: bool) -> bool:
     Raises:
         ConfigError: The configuration is wrong.
         ServiceUnreachable: Kafka or Connect does not answer.
+        BatchError: dbt cannot read its project.
         StackNotRunning: They are embedded, and the stack is not up.
     """
     config = load_checked(path)
@@ -25,7 +26,7 @@ def show_plan(path: Path | None, as_json: bool) -> bool:
         print(json.dumps({"steps": [asdict(step) for step in steps]}))
         return bool(steps)
     if not steps:
-        print(f"{config.path.name} changes nothing")
+        print(f"{config.path.name} and the dbt project change nothing")
         return False
     for step in steps:
         print(f"{step.kind} {step.name} {step.what}")

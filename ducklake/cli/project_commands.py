@@ -54,8 +54,8 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say what the configuration will do once the roles start with it; nothing is changed.
 
     Topics that are created or get other settings, connectors that are updated, tables that are
-    read whole, files that are read again, and models that are built. Exit code 0: nothing will be
-    done; 6: something will.
+    read whole, files that are read again, and models that are built, also because of edits of the
+    dbt project. Exit code 0: nothing will be done; 6: something will.
     """
     from ducklake.cli.plan import show_plan
 

@@ -1,15 +1,19 @@
-"""What a changed `ducklake.yml` will do: asked of Kafka, Connect and the lake."""
+"""What a changed `ducklake.yml` or dbt project will do: asked of Kafka, Connect and the lake."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from ducklake.monitoring.lineage import Lineage
+from batcher.dbt_graph import ModelGraph
+from batcher.edits import Definition, edits, read_definitions
+from batcher.lineage import parents_of, read_lineage
+from batcher.selection import DESCRIBED, EDITED, NEW, RETESTED
+from batcher.waiting_rows import upstream
+from ducklake.projects.models import read_project
 from ducklake.supervision.freshness import can_be_read
 from lake.config import FOREIGN, MYSQL_CDC, Config, Endpoints, MysqlConnection, TableRef
 from lake.errors import ServiceUnreachable
@@ -53,12 +57,13 @@ def plan(config: Config, endpoints: Endpoints) -> list[Step]:
     Raises:
         ServiceUnreachable: Kafka or Connect does not answer.
         StackNotRunning: A connection is `embedded`, and the stack is not up.
+        BatchError: dbt cannot read its project.
     """
     existing = _existing_topics(endpoints)
     steps = [*_topics(config, endpoints, existing), *_sources(config, endpoints, existing)]
     steps += _left(config)
     read = {step.name for step in steps if step.kind in (TABLE, FILES)}
-    return steps + list(_models(config, read))
+    return steps + list(model_steps(config, read))
 
 
 def _existing_topics(endpoints: Endpoints) -> dict[str, int]:
@@ -175,18 +180,57 @@ def _left(config: Config) -> Iterator[Step]:
         yield Step(TABLE, topic, "is read no longer; its files stay, and raw no longer shows it")
 
 
-def _models(config: Config, read: set[str]) -> Iterator[Step]:
-    """Models that are new, and those behind tables that are read anew."""
-    lineage = Lineage.of(LakePaths(config.data_dir))
-    known = {relation.rpartition(".")[2] for relation in lineage.parents}
-    for file in sorted(_model_files(config.dbt_project)):
-        if file.stem not in known:
-            yield Step(MODEL, file.stem, "is built for the first time")
+def model_steps(config: Config, read: Container[str] = ()) -> Iterator[Step]:
+    """Models that were edited, and those behind them or behind tables that are read anew.
+
+    The warehouse is not opened, and a cycle that runs is not disturbed.
+
+    Args:
+        config: The configuration.
+        read: Topics whose tables or files are read anew.
+
+    Raises:
+        BatchError: dbt cannot read the project.
+    """
+    if not (config.dbt_project / "dbt_project.yml").is_file():
+        return
+    paths, graph = LakePaths(config.data_dir), read_project(config)
+    found = edits(graph, _definitions(paths, graph))
     again = {f"raw.{config.relation(ref)}" for ref, _ in config.tables() if ref.topic in read}
-    for model in sorted(lineage.parents):
-        if again & lineage.upstream(model):
-            yield Step(MODEL, model, "is computed anew where rows arrive")
+    parents = parents_of(graph)
+    if paths.lineage.exists() and not paths.definitions.exists():
+        what = "were last built by an earlier release, and may be built anew"
+        yield Step(MODEL, "all others", what)
+    for relation in parents:
+        if relation in found.built:
+            yield Step(MODEL, relation, _of_edit(found.built[relation]))
+        elif again & upstream(parents, relation):
+            yield Step(MODEL, relation, "is computed anew where rows arrive")
+    for relation in found.removed:
+        yield Step(MODEL, relation, "is built no longer; its last state stays published")
 
 
-def _model_files(project: Path) -> Iterator[Path]:
-    return (project / "models").rglob("*.sql")
+def _definitions(paths: LakePaths, graph: ModelGraph) -> Mapping[str, Definition]:
+    """What the models were built from; where nobody knows, the same as now."""
+    known = read_definitions(paths)
+    if known is not None:
+        return known
+    built = read_lineage(paths).keys()
+    return {
+        model.relation: Definition(model.fingerprint, model.tests, model.described)
+        for model in graph.models
+        if model.relation in built
+    }
+
+
+def _of_edit(why: str) -> str:
+    """What a cycle does with a model, by the reason for which it chooses it."""
+    if why == NEW:
+        return "is built for the first time"
+    if why == EDITED:
+        return "is built from nothing: its definition was edited"
+    if why == RETESTED:
+        return "is tested as a whole: its tests were edited"
+    if why == DESCRIBED:
+        return "is published with its new description"
+    return f"is computed anew: {why}"

@@ -127,6 +127,11 @@ class LakePaths:
         return self.root / "lineage.json"
 
     @property
+    def definitions(self) -> Path:
+        """What each model was last built from, as fingerprints."""
+        return self.root / "definitions.json"
+
+    @property
     def project_docs(self) -> Path:
         """What the dbt project says of its models and exposures, as of the last cycle."""
         return self.root / "project_docs.json"
@@ -150,6 +155,11 @@ class LakePaths:
     def warehouse(self) -> Path:
         """The DuckDB file in which dbt works."""
         return self.root / "work" / "warehouse.duckdb"
+
+    @property
+    def dbt_packages(self) -> Path:
+        """Where the packages of the dbt project are installed."""
+        return self.root / "work" / "dbt_packages"
 
     def hot(self, table: TableRef) -> Path:
         """Folder of a table's hot files."""

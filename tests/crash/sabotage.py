@@ -289,7 +289,7 @@ BREAKS = (
     ),
     Break(
         "an edit in a package that is a link is not noticed",
-        "batcher/dbt_build.py",
+        "batcher/dbt_packages.py",
         'f"*/**/*.{ending}"',
         'f"**/*.{ending}"',
         f"{SELECTED}::test_an_edited_package_is_noticed_where_it_is_a_link",
@@ -367,7 +367,7 @@ BREAKS = (
     Break(
         "an edited description waits for rows",
         "batcher/selection.py",
-        'return "description changed" if known.described != model.described else None',
+        "return DESCRIBED if known.described != model.described else None",
         "return None",
         f"{SELECTED}::test_an_edited_description_is_published_without_a_change_of_rows",
     ),

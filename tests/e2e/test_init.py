@@ -191,7 +191,7 @@ def test_a_table_that_is_added_is_read_beside_the_others(project: Path, newcomer
         ("topic", "mysql.invoices"),
         ("connector", f"{load_name(project)}-mysql"),
         ("table", "mysql.invoices"),
-        ("model", "stg_invoices"),
+        ("model", "staging.stg_invoices"),
     }
     assert "incremental snapshot" in steps["table", "mysql.invoices"]
     for role in ("produce", "consume", "batch"):

@@ -138,7 +138,7 @@ CASES: dict[tuple[str, str], Callable[[Path], int]] = {
     ("3", "Another process"): replaced,
     ("4", "Nothing was started"): nothing_started,
     ("5", "Everything runs"): held_back,
-    ("6", "The configuration will"): something_to_do,
+    ("6", "The configuration or"): something_to_do,
     ("130", "Ctrl-C twice"): interrupted,
 }
 
