@@ -12,6 +12,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,6 +31,8 @@ RETRY_SECONDS = 2.0
 REJOINS, REJOIN_WINDOW_SECONDS = 5, 60.0
 ANSWER_SECONDS = 120.0
 KAFKA_SECONDS = 10.0
+LEAVE_SECONDS = 3.0
+"""How long leaving waits for what Kafka still has to answer."""
 
 Answer = TypeVar("Answer")
 Rebalanced = Callable[[Consumer, list[TopicPartition]], None]
@@ -86,6 +89,7 @@ class Membership:
         self._make()
 
     def _make(self) -> None:
+        self._unanswered_commits = 0
         member = {} if self._slot is None else {"group_instance_id": self._static_name(self._slot)}
         self._tables = self._consumer("lake", member)
         self._rejects = self._consumer("rejects", member)
@@ -106,6 +110,7 @@ class Membership:
             queued_max_messages_kbytes=16_384,
             # The default of a second would let the queue run dry while we write.
             fetch_queue_backoff_ms=10,
+            on_commit=self._committed,
             **member,
         )
 
@@ -190,6 +195,7 @@ class Membership:
         offsets = [TopicPartition(topic, number, offset) for number, offset in positions.items()]
         try:
             self._of(topic).commit(offsets=offsets, asynchronous=True)
+            self._unanswered_commits += 1
         except KafkaException:
             log.debug(
                 "advisory_offsets_not_committed",
@@ -197,10 +203,31 @@ class Membership:
                 table=topic,
             )
 
+    def _committed(self, *_: object) -> None:
+        self._unanswered_commits -= 1
+
     def close(self) -> None:
-        """Leave the groups; a static member's partitions wait for its successor."""
-        self._tables.close()
-        self._rejects.close()
+        """Leave the groups; a static member's partitions wait for its successor.
+
+        librdkafka may abort the process when it is closed while it commits or while partitions
+        move (librdkafka 4792): what it still does is waited for, and a passing member gives its
+        partitions back first. A static one that did so would leave its group.
+        """
+        consumers = (self._tables, self._rejects)
+        if self._slot is None:
+            for consumer in consumers:
+                with suppress(KafkaException):  # after a fatal error
+                    consumer.unsubscribe()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self._is_busy(consumers) and time.monotonic() < deadline:
+            for consumer in consumers:
+                consumer.poll(0.01)
+        for consumer in consumers:
+            consumer.close()
+
+    def _is_busy(self, consumers: Sequence[Consumer]) -> bool:
+        moves = self._slot is None and any(consumer.assignment() for consumer in consumers)
+        return self._unanswered_commits > 0 or moves
 
     def _of(self, topic: str) -> Consumer:
         return self._rejects if topic == REJECTS_TOPIC else self._tables

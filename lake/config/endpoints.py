@@ -51,8 +51,8 @@ class Endpoints:
     postgres: PostgresEndpoint
 
     def kafka_client(self, **settings: Any) -> dict[str, Any]:
-        """Librdkafka settings for this broker, with `a_b` spelled for `a.b`."""
-        named = {key.replace("_", "."): value for key, value in settings.items()}
+        """Librdkafka settings for this broker, with `a_b` spelled for `a.b`, and callbacks."""
+        named = {k if callable(v) else k.replace("_", "."): v for k, v in settings.items()}
         quiet = {"log_level": 2}  # what matters comes back as an error, and has a name then
         return {"bootstrap.servers": self.kafka, **quiet, **self.kafka_options, **named}
 
