@@ -64,6 +64,7 @@ class SourceColumn:
         nullable: Whether it may be NULL.
         bits: Of a BIT.
         scale: Digits behind the point.
+        charset: Of a text.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SourceColumn:
     nullable: bool
     bits: int = 0
     scale: int = 0
+    charset: str = ""
 
     @classmethod
     def described(
@@ -99,8 +101,8 @@ class SourceColumn:
             "scale": scale,
             "charsetName": charset,
         }
-        bits = precision or 1
-        return cls(name, base, mysql_type(told), nullable, bits if base == "bit" else 0, scale or 0)
+        bits = precision or 1 if base == "bit" else 0
+        return cls(name, base, mysql_type(told), nullable, bits, scale or 0, charset or "")
 
     @property
     def form(self) -> Form:

@@ -11,6 +11,13 @@ from lake.storage.canonical import ZERO, Form, SourceColumn, SourceTable
 
 Cell = str | None
 Row = tuple[Cell, ...]
+_ONE_TO_ONE = frozenset({"", "latin1", "ucs2", "utf16", "utf16le", "utf32"})
+"""Character sets of which Unicode keeps all; those of the family utf8 are others.
+
+Of cp932 and others two characters become one in Unicode, or one becomes another when it comes back.
+"""
+_RAW_TEXT = "\0"
+"""What stands before the bytes of a text that would come back from Unicode as another one."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -70,7 +77,17 @@ def place(column: SourceColumn) -> str:
     name = quoted(column.name)
     if column.form is Form.MEMBER or column.data_type == "bit":
         return f"CAST({name} + 0 AS CHAR)"
+    if not _is_one_to_one(column):
+        text = canonical(column)
+        back = f"CONVERT(CONVERT({text} USING {column.charset}) USING binary)"
+        same = f"{back} = CONVERT({name} USING binary)"
+        return f"IF({same}, {text}, CONCAT('{escape_string(_RAW_TEXT)}', HEX({name})))"
     return f"CAST({name} AS CHAR)" if column.form is Form.DATE else canonical(column)
+
+
+def _is_one_to_one(column: SourceColumn) -> bool:
+    is_text = column.form is Form.TEXT
+    return not is_text or column.charset in _ONE_TO_ONE or column.charset.startswith("utf8")
 
 
 def behind(key: Sequence[SourceColumn], after: Row) -> str:
@@ -89,6 +106,8 @@ def behind(key: Sequence[SourceColumn], after: Row) -> str:
 def place_literal(column: SourceColumn, value: Cell) -> str:
     """A value of `place` as a literal of MySQL."""
     is_number = column.form is Form.MEMBER or column.data_type == "bit"
+    if value is not None and value.startswith(_RAW_TEXT) and not _is_one_to_one(column):
+        return f"_{column.charset} X'{value.removeprefix(_RAW_TEXT)}'"
     return str(value) if is_number else literal(column, value)
 
 

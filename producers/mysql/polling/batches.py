@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lake.errors import SourceError
 from lake.records import Record
 from producers.base import Batch
 from producers.mysql.polling.cursor import PollCursor
@@ -66,11 +65,7 @@ class TableBatches:
     ) -> tuple[str | None, ...] | None:
         after = chunk.rows[-1].place
         if after == before:
-            raise SourceError(
-                f"Table {self._names.sql}: the rows behind a value of {self._options.watermark}"
-                " cannot be told from those before.",
-                "A watermark or key with partial zero dates cannot be polled; correct these rows.",
-            )
+            raise RuntimeError("the rows behind a place are not told from those before")
         return after
 
     def _adapt(self, encoded: Sequence[bytes]) -> None:
