@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from lake.errors import ConfigError
 from lake.kafka.java_client import rest_login_file
 from lake.storage.operations import write_atomically
-from techstore import place_files
+from techstore.place import place_files
 
 NAMES = (
     "mysql_root",

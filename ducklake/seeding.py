@@ -23,7 +23,7 @@ from lake.errors import DuckLakeError, ServiceUnreachable
 from lake.storage.operations import write_atomically
 from producers.registry import source_connection
 from producers.sftp.session import CONNECT_SECONDS, open_session
-from techstore import place_files
+from techstore.place import place_files
 
 SAMPLE_FILES = Path("docker", "sftp")
 SWITCH = "DUCKLAKE_SAMPLE_FILES"

@@ -63,7 +63,7 @@ class Sftp(Service):
             self._place_files()
 
     def _place_files(self) -> None:
-        from techstore import place_files
+        from techstore.place import place_files
 
         source = self.site.config.root / SAMPLE_FILES
         source = source if source.exists() else PROJECT / SAMPLE_FILES

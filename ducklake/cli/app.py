@@ -23,8 +23,8 @@ from ducklake.cli import (
     pipeline_commands,
     project_commands,
     service,
+    stack_commands,
 )
-from ducklake.cli import stack as stack_commands
 from ducklake.cli.commands import Commands
 from ducklake.cli.options import ConfigOption, OfflineOption
 from ducklake.cli.output import note

@@ -14,7 +14,6 @@ import typer
 
 from ducklake.cli.options import ConfigOption, JsonOption
 from ducklake.cli.output import note
-from ducklake.service.units import Service, folder
 from lake.config import load_config
 from lake.errors import ConfigError
 from lake.storage.operations import write_atomically
@@ -38,6 +37,8 @@ def install(
     as_json: JsonOption = False,
 ) -> None:
     """Write a unit of systemd for each role, and a target that starts and stops them together."""
+    from ducklake.service.units import Service, folder
+
     settings = load_config(config)
     service = Service(settings, system, _user(user) if system else "")
     place = folder(system, Path.home())
@@ -69,6 +70,8 @@ def install(
 
 def remove(config: ConfigOption = None, system: SystemOption = False) -> None:
     """Stop the roles' units, and remove them; the lake stays."""
+    from ducklake.service.units import Service, folder
+
     settings = load_config(config)
     service = Service(settings, system)
     place = folder(system, Path.home())

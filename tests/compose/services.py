@@ -22,7 +22,7 @@ from ducklake import containers
 from lake.config import Config, load_config
 from stack.progress import PlainLines
 from stack.tools import write_converter
-from techstore import place_files
+from techstore.place import place_files
 from tests.compose.engine import Engine, WrongAddress, an_engine, bridge_address
 from tests.compose.images import ROOT, provide_images
 

@@ -23,7 +23,7 @@ import requests
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from ducklake.cli import stack as commands
+from ducklake.cli import stack_commands as commands
 from lake.config import Config, Endpoints, load_config
 from lake.errors import StackError
 from lake.processes.status_file import Report
@@ -353,7 +353,7 @@ def test_two_ups_at_once_share_one_supervisor(config: Config) -> None:
 
 
 def test_reset_without_a_terminal_wants_to_be_confirmed(config: Config) -> None:
-    command = "from ducklake.cli.stack import reset; reset()"
+    command = "from ducklake.cli.stack_commands import reset; reset()"
     done = subprocess.run(
         [sys.executable, "-c", command],
         stdin=subprocess.DEVNULL,

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from ducklake.cli import demo
 from ducklake.cli.app import app
-from techstore import deliveries, place_files
+from techstore import deliveries
+from techstore.place import place_files
 from techstore.public_apis import PUBLIC_APIS
 from tests.unit.files_lab import files_lab
 from tests.unit.sftp_server import Faults, sftp_server

@@ -102,7 +102,7 @@ def held_back(folder: Path) -> int:
     seen = Observation(time.time(), Condition((role,)), run=Run(1, 0.0, 1.0, 0, 1, summary))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(observation, "observe", lambda config: seen)
-        return stack._status(load_config(folder / "ducklake.yml"), as_json=True)
+        return stack.show_status(load_config(folder / "ducklake.yml"), as_json=True)
 
 
 def interrupted(folder: Path) -> int:

@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 import pytest
 from openpyxl import load_workbook
 
-from techstore import generate, place_files
+from techstore import generate
 from techstore.model import ANCHOR, Shop, shift_days
+from techstore.place import place_files
 from techstore.trade import CYBER_MONDAY, HOT_SALE
 
 DOCKER = Path(__file__).parents[2] / "docker"
