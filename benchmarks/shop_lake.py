@@ -18,7 +18,7 @@ from lake.config import Config, TableRef, load_config
 from lake.ledger import Ledger
 from lake.ledger.entries import BuiltFile, Gap, Segment, TableState
 from lake.records import OffsetRange
-from lake.storage.parquet_files import WrittenFile
+from lake.storage.parquet_files import WrittenFile, sha256_of
 from lake.storage.paths import LakePaths
 from lake.storage.schema import Schema, provenance_column, source_column
 from lake.storage.sql import literal, quoted, rows_query
@@ -221,7 +221,7 @@ class ShopLake:
         if not rows:
             path.unlink()
             return 0
-        file = WrittenFile(path, path.stat().st_size, "sha", rows)
+        file = WrittenFile(path, path.stat().st_size, sha256_of(path), rows)
         if offsets is None:
             span = OffsetRange(state.topic_id, 0, first, first + rows - 1, rows)
             expected = {0: state.positions.get(0)}
@@ -268,7 +268,7 @@ class ShopLake:
             if gap < state.positions[0]:
                 ranges.append(OffsetRange(state.topic_id, 0, gap, gap, 0))
             first = gap + 1
-        file = WrittenFile(path, path.stat().st_size, "sha", sum(r.rows for r in ranges))
+        file = WrittenFile(path, path.stat().st_size, sha256_of(path), sum(r.rows for r in ranges))
         segment = Segment((tuple(ranges),), (BuiltFile("sealed", file, (0,)),))
         self.ledger.generations.add_segment(ref.topic, number, session, segment)
         self.ledger.generations.switch(state, number, session, self.schema(table))

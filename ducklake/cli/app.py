@@ -12,6 +12,7 @@ import typer
 
 from ducklake import __version__
 from ducklake.cli import (
+    catalog_commands,
     connector_commands,
     dagster_ui,
     doctor,
@@ -74,6 +75,13 @@ dead_letters_app.command("list")(lake_commands.list_dead_letters)
 dead_letters_app.command("show")(lake_commands.show_dead_letter)
 dead_letters_app.command("redrive")(lake_commands.redrive_dead_letters)
 dead_letters_app.command("drop")(lake_commands.drop_dead_letters)
+catalog_app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Register the lake's public files in catalogues of other engines.",
+)
+app.add_typer(catalog_app, name="catalog")
+catalog_app.command()(catalog_commands.iceberg)
 service_app = typer.Typer(cls=Commands, no_args_is_help=True, help="The roles as systemd's units.")
 app.add_typer(service_app, name="service")
 service_app.command("install")(service.install)

@@ -128,6 +128,7 @@ def compact(
 
 
 def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
+    from consumers.catalogs.following import followed
     from consumers.compaction.compactor import Compactor
     from ducklake.supervision.beating import beating
 
@@ -140,7 +141,8 @@ def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
                 print(f"{made} public files made", file=sys.stderr)
                 compactor.damaged.must_be_none()
             else:
-                compactor.run(stop)
+                with followed(settings, heartbeat):
+                    compactor.run(stop)
         finally:
             compactor.close()
 

@@ -4,6 +4,7 @@
 `embedded`, `relations` names tables, `loading` reads the file, `suggestions` words what is wrong.
 """
 
+from lake.config.catalogs import IcebergCatalog
 from lake.config.connections import (
     Connection,
     ConnectionEntry,
@@ -53,6 +54,7 @@ __all__ = [
     "DeadLetterPolicy",
     "EmbeddedPorts",
     "Endpoints",
+    "IcebergCatalog",
     "Lineage",
     "Live",
     "LoginConnection",

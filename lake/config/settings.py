@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lake.config.catalogs import Catalogs
 from lake.config.connections import ConnectionEntry
 from lake.config.live import Live
 from lake.config.relations import TableRef, relation_names
@@ -228,6 +229,7 @@ class Settings(Masked, BaseSettings):
     metrics: Metrics = Metrics()
     alerts: Alerts = Alerts()
     lineage: Lineage = Lineage()
+    catalog: Catalogs = Catalogs()
     live: Live | None = None
 
     @cached_property

@@ -25,6 +25,7 @@ from lake.ledger.payloads import PayloadReader, Payloads
 from lake.ledger.pins import Pins
 from lake.ledger.readers import ReaderList, Readers
 from lake.ledger.runs import RunHistory, RunReader
+from lake.ledger.sealed import SealedReader
 from lake.ledger.tables import TableReader, Tables
 from lake.storage.paths import LakePaths
 
@@ -71,6 +72,7 @@ class LedgerReader:
         self.offsets = OffsetReader(core)
         self.freshness = FreshnessReader(core)
         self.activity = ActivityReader(core)
+        self.sealed = SealedReader(core)
 
     def identity(self) -> str:
         """A name that this ledger keeps for life and no other has."""

@@ -147,6 +147,11 @@ class LakePaths:
         return self.root / "disk_use.json"
 
     @property
+    def iceberg(self) -> Path:
+        """The metadata of the Iceberg tables; their data files are the public ones."""
+        return self.root / "iceberg"
+
+    @property
     def lake_db(self) -> Path:
         """The DuckDB file that people open."""
         return self.root / "lake.duckdb"

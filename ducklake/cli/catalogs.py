@@ -1,0 +1,87 @@
+"""`ducklake catalog`: the lake's public files in catalogues that other engines read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from consumers.catalogs import iceberg_must_be_installed
+from ducklake.cli.checks import chosen_all
+from ducklake.cli.output import note
+from lake.config import Config, TableRef
+from lake.errors import DuckLakeError
+from lake.opening import open_lake
+
+if TYPE_CHECKING:
+    from consumers.catalogs.iceberg import IcebergTables, Registered
+
+
+def register(config: Config, names: Sequence[str] | None, rebuild: bool, as_json: bool) -> bool:
+    """Register public files as Iceberg tables; gives whether all tables could be.
+
+    Raises:
+        ConfigError: The extra `iceberg` is not installed, or there is no such table.
+        ServiceUnreachable: The catalogue does not answer.
+        LedgerError: The ledger is missing, or older than the lake's files.
+    """
+    iceberg_must_be_installed()
+    from consumers.catalogs.iceberg import IcebergTables
+    from consumers.catalogs.iceberg_catalog import shown
+
+    refs = [ref for ref, _ in chosen_all(config, names)]
+    with (
+        open_lake(config, for_writing=False) as lake,
+        closing(IcebergTables(config, lake.ledger)) as catalog,
+    ):
+        found = list(_each(catalog, refs, rebuild))
+    if as_json:
+        entries = [
+            {
+                **asdict(one),
+                "error": why.what if why else "",
+                "remedy": why.remedy if why else "",
+            }
+            for one, why in found
+        ]
+        print(json.dumps({"catalog": shown(config), "tables": entries}))
+    else:
+        _show(found, shown(config))
+    failed = [(one.table, why) for one, why in found if why is not None]
+    for name, why in failed:
+        note(f"ducklake: {name}: {why}")
+    return not failed
+
+
+def _each(
+    catalog: IcebergTables, refs: Sequence[TableRef], rebuild: bool
+) -> Iterator[tuple[Registered, DuckLakeError | None]]:
+    """What was registered of each table; one that fails does not stop the others."""
+    from consumers.catalogs.iceberg import Registered
+
+    for ref in refs:
+        try:
+            if rebuild:
+                catalog.drop(ref)
+            yield catalog.register(ref), None
+        except DuckLakeError as error:
+            yield Registered(ref.topic), error
+
+
+def _show(found: Sequence[tuple[Registered, DuckLakeError | None]], where: str) -> None:
+    table = RichTable(title=f"Iceberg tables in {where}", box=None, title_justify="left")
+    table.add_column("Table")
+    for name in ("Files", "Rows", "Registered", "Replaced", "Snapshots"):
+        table.add_column(name, justify="right")
+    for one, error in found:
+        if error is None:
+            figures = (one.files, one.rows, one.added, one.removed, one.snapshots)
+            table.add_row(one.table, *(f"{figure:,}" for figure in figures))
+        else:
+            table.add_row(one.table, "failed")
+    Console().print(table)
