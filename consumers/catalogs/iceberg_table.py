@@ -18,6 +18,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.name_mapping import create_mapping_from_schema
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots
@@ -127,6 +128,23 @@ def listed(table: Table) -> dict[FileKey, DataFile]:
     return {(path_of(file.file_path), file.file_size_in_bytes): file for file in entries}
 
 
+class _Commit(Transaction):  # type: ignore[misc]
+    """A transaction whose metadata is computed once for each change of it.
+
+    pyiceberg copies it, with all snapshots, at each of about twenty questions of a commit.
+    """
+
+    _known: tuple[object, object, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata, with what is staged."""
+        base, staged = self._table.metadata, self._updates
+        if self._known is None or self._known[0] is not base or self._known[1] is not staged:
+            self._known = base, staged, super().table_metadata
+        return self._known[2]
+
+
 def commit(
     table: Table, step: Step, known: Mapping[FileKey, DataFile], keep_snapshots: int
 ) -> None:
@@ -150,7 +168,7 @@ def commit(
         _GENERATION: str(step.position.generation),
         _FILE: str(step.position.file_id),
     }
-    transaction = table.transaction()
+    transaction = _Commit(table)
     _evolve(transaction, columns, anew)
     transaction.set_properties(place)
     if step.added or step.removed:

@@ -203,22 +203,21 @@ def test_values_that_iceberg_has_no_integer_for_are_named(lake: ShopLake) -> Non
         register(lake)
 
 
-@pytest.mark.parametrize("point", ["catalog.before_commit", "catalog.after_commit"])
-@pytest.mark.parametrize("nth", [1, 3])
-def test_a_killed_run_goes_on_without_a_file_missing_or_twice(
-    lake: ShopLake, point: str, nth: int
-) -> None:
+def test_a_killed_run_goes_on_without_a_file_missing_or_twice(lake: ShopLake) -> None:
     seals(lake, 0, 4)
     command = [sys.executable, "-m", "ducklake.cli", "catalog", "iceberg", TABLE]
-    environment = {
-        **os.environ,
-        "DUCKLAKE_CONFIG": str(lake.config.path),
-        ENVIRONMENT: f"{point}:{nth}",
-    }
-    killed = subprocess.run(command, env=environment, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    done = nth if point == "catalog.after_commit" else nth - 1
-    assert register(lake).snapshots == 4 - done
+    for point, done in (
+        ("catalog.before_commit:2", 1),
+        ("catalog.after_commit:1", 2),
+        ("catalog.before_commit:1", 2),
+    ):
+        named = {"DUCKLAKE_CONFIG": str(lake.config.path), ENVIRONMENT: point}
+        killed = subprocess.run(
+            command, env=os.environ | named, capture_output=True, check=False, timeout=120
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        assert len(files_in(lake)) == done
+    assert register(lake).snapshots == 2
     assert len(table_of(lake).metadata.snapshots) == 4
     agrees(lake)
 
