@@ -110,10 +110,10 @@ bench: $(READY)
 
 lock: $(READY)
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --extra dlt --extra dashboard --extra lineage --extra iceberg --extra dagster --universal \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra stack --extra dev --extra live --extra dlt --extra dashboard --extra lineage --extra iceberg --extra ducklake-format --extra dagster --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file requirements.lock
-	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --extra dlt --extra dashboard --extra lineage --extra iceberg --extra dagster --constraints requirements.lock \
+	@.venv/lock/bin/uv pip compile pyproject.toml --extra live --extra api --extra dlt --extra dashboard --extra lineage --extra iceberg --extra ducklake-format --extra dagster --constraints requirements.lock \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras \
 		--no-header --no-annotate --quiet --output-file docker/requirements.lock
 

@@ -82,6 +82,7 @@ catalog_app = typer.Typer(
 )
 app.add_typer(catalog_app, name="catalog")
 catalog_app.command()(catalog_commands.iceberg)
+catalog_app.command()(catalog_commands.ducklake)
 service_app = typer.Typer(cls=Commands, no_args_is_help=True, help="The roles as systemd's units.")
 app.add_typer(service_app, name="service")
 service_app.command("install")(service.install)

@@ -26,3 +26,14 @@ def iceberg(
 
     if not register(load_config(config), tables, rebuild, as_json):
         raise typer.Exit(1)
+
+
+def ducklake(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Write a read-only DuckLake catalogue of the public files, in the place of the one before.
+
+    Exit code 1: a table had to be left out.
+    """
+    from ducklake.cli.catalogs import freeze
+
+    if not freeze(load_config(config), as_json):
+        raise typer.Exit(1)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from consumers.catalogs import iceberg_must_be_installed
+from consumers.catalogs.ducklake_format import write_catalogue
 from ducklake.cli.checks import chosen_all
 from ducklake.cli.output import note
 from lake.config import Config, TableRef
@@ -85,3 +86,38 @@ def _show(found: Sequence[tuple[Registered, DuckLakeError | None]], where: str) 
         else:
             table.add_row(one.table, "failed")
     Console().print(table)
+
+
+def freeze(config: Config, as_json: bool) -> bool:
+    """Write the DuckLake catalogue anew; gives whether it lists all tables.
+
+    Raises:
+        ConfigError: The extra `ducklake-format` is not installed.
+        ServiceUnreachable: The files of a date are being exchanged, and that does not end.
+        LedgerError: The ledger is missing, or older than the lake's files.
+        DiskFull: There is no room; the catalogue of before stays.
+    """
+    with open_lake(config, for_writing=False) as lake, lake.pinned():
+        found = write_catalogue(config, lake.ledger)
+        path = str(lake.paths.ducklake)
+    failed = [one.error for one in found if one.error is not None]
+    if as_json:
+        entries = [
+            {
+                "table": one.table,
+                "files": one.files,
+                "rows": one.rows,
+                "error": one.error.what if one.error else "",
+                "remedy": one.error.remedy if one.error else "",
+            }
+            for one in found
+        ]
+        print(json.dumps({"catalog": path, "tables": entries}))
+    else:
+        listed = [one for one in found if one.error is None]
+        rows = sum(one.rows for one in listed)
+        print(f"{path}: {len(listed)} tables, {rows:,} rows. To be read only:")
+        print(f"ATTACH 'ducklake:{path}' AS lake (READ_ONLY);")
+    for error in failed:
+        note(f"ducklake: {error}")
+    return not failed

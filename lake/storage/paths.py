@@ -152,6 +152,11 @@ class LakePaths:
         return self.root / "iceberg"
 
     @property
+    def ducklake(self) -> Path:
+        """The DuckLake catalogue of the public files, which is read only."""
+        return self.root / "catalog.ducklake"
+
+    @property
     def lake_db(self) -> Path:
         """The DuckDB file that people open."""
         return self.root / "lake.duckdb"

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,11 @@ def globbed_rows(lake: ShopLake, generation: int = 0) -> list[tuple[Any, ...]]:
     )
 
 
-def rows_of(source: str, found: Any = None) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as db:
+def rows_of(
+    source: str, found: Any = None, extensions: Sequence[str] = ()
+) -> list[tuple[Any, ...]]:
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as db:
+        load(db, *extensions)
         db.execute("SET TimeZone = 'UTC'")
         if found is not None:
             db.register("found", found)
@@ -92,6 +96,20 @@ def rows_of(source: str, found: Any = None) -> list[tuple[Any, ...]]:
             f"SELECT {quoted} FROM {source} ORDER BY ALL"
         ).fetchall()
         return rows
+
+
+def duckdb_rows(lake: ShopLake) -> list[tuple[Any, ...]]:
+    """The same table as DuckDB's own reader of Iceberg gives it."""
+    address = table_of(lake).metadata_location.removeprefix("file://")
+    source = f"iceberg_scan('{address}')"
+    return rows_of(source, extensions=("avro", "iceberg"))
+
+
+def load(db: duckdb.DuckDBPyConnection, *extensions: str) -> None:
+    """Load DuckDB's signed extensions from their packages, without a network."""
+    for name in extensions:
+        [folder] = import_module(f"duckdb_extension_{name}").__path__
+        db.execute(f"LOAD '{folder}/extensions/v{duckdb.__version__}/{name}.duckdb_extension'")
 
 
 def files_in(lake: ShopLake) -> list[tuple[str, int]]:
@@ -105,7 +123,9 @@ def files_of_the_ledger(lake: ShopLake) -> list[tuple[str, int]]:
 
 def agrees(lake: ShopLake, generation: int = 0) -> None:
     assert files_in(lake) == files_of_the_ledger(lake)
-    assert iceberg_rows(lake) == globbed_rows(lake, generation)
+    globbed = globbed_rows(lake, generation)
+    assert iceberg_rows(lake) == globbed
+    assert duckdb_rows(lake) == globbed
 
 
 def test_each_compaction_is_a_snapshot_with_the_rows_of_the_files(lake: ShopLake) -> None:
@@ -331,3 +351,47 @@ def test_without_the_extra_it_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "pyiceberg", None)
     with pytest.raises(ConfigError, match=r"package pyiceberg.*pip install .*\[iceberg\]"):
         catalogs.register(lake.config, None, rebuild=False, as_json=False)
+
+
+def test_ducklake_reads_the_same_rows_and_its_catalogue_is_replaced_whole(
+    lake: ShopLake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seals(lake, 0, 2)
+    assert catalogs.freeze(lake.config, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (
+        told["tables"][0] | {"table": "mysql.orders", "files": 2, "rows": 20} == told["tables"][0]
+    )
+    before = ducklake_rows(lake)
+    assert before == globbed_rows(lake)
+    wider = {**shop_lake.COLUMNS[TABLE], "customer_id": "BIGINT", "note": "VARCHAR"}
+    monkeypatch.setitem(shop_lake.COLUMNS, TABLE, wider)
+    lake.commit(TABLE, "SELECT 18446744073709551615 AS order_id, 'x' AS note")
+    seal(lake)
+    assert ducklake_rows(lake) == before, "it is frozen"
+    assert catalogs.freeze(lake.config, as_json=False)
+    assert ducklake_rows(lake) == globbed_rows(lake)
+    text = {**wider, "customer_id": "VARCHAR"}
+    monkeypatch.setitem(shop_lake.COLUMNS, TABLE, text)
+    lake.commit(TABLE, "SELECT 1 AS order_id, 'c-1' AS customer_id")
+    seal(lake)
+    capsys.readouterr()
+    assert not catalogs.freeze(lake.config, as_json=True)
+    [entry] = json.loads(capsys.readouterr().out)["tables"]
+    assert "customer_id" in entry["error"] and entry["files"] == 0
+    left = {path.name for path in lake.ledger.paths.root.iterdir() if "ducklake" in path.name}
+    assert left == {"catalog.ducklake"}
+
+
+def ducklake_rows(lake: ShopLake) -> list[tuple[Any, ...]]:
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as db:
+        load(db, "ducklake")
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute(f"ATTACH 'ducklake:{lake.ledger.paths.ducklake}' AS lake (READ_ONLY)")
+        source = "lake.mysql.orders"
+        names = sorted(str(row[0]) for row in db.execute(f"DESCRIBE FROM {source}").fetchall())
+        quoted = ", ".join(f'"{name}"::VARCHAR' for name in names)
+        rows: list[tuple[Any, ...]] = db.execute(
+            f"SELECT {quoted} FROM {source} ORDER BY ALL"
+        ).fetchall()
+        return rows
