@@ -20,12 +20,18 @@ from lake.errors import ConfigError, DuckLakeError, SchemaDrift
 from lake.failpoints import failpoint
 from lake.installation import install_extra
 from lake.ledger import LakeFile, LedgerReader
-from lake.storage.operations import disk_full_is_transient, remove_file, rename, sync_folder
+from lake.storage.operations import (
+    disk_full_is_transient,
+    make_read_only,
+    remove_file,
+    rename,
+    sync_file,
+    sync_folder,
+)
 from lake.storage.paths import LakePaths
 from lake.storage.sql import literal, quoted
 
 _PACKAGE = "duckdb_extension_ducklake"
-READ_ONLY = 0o400
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,8 @@ def write_catalogue(config: Config, ledger: LedgerReader) -> list[Listed]:
         _remove(staged)
         with _attached(found, staged, paths) as db:
             listed = [one for one in (_list(db, config, ledger, r) for r in _refs(config)) if one]
-        staged.chmod(READ_ONLY)
+        sync_file(staged)
+        make_read_only(staged)
         failpoint("catalog.before_rename")
         rename(staged, paths.ducklake)
         sync_folder(paths.root)

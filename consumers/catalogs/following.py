@@ -17,9 +17,8 @@ import structlog
 from consumers.catalogs import iceberg_must_be_installed
 from lake.config import Config, TableRef
 from lake.errors import ConfigError, DuckLakeError, TransientError, UnexpectedError
-from lake.ledger import LedgerReader
+from lake.opening import open_lake
 from lake.processes.heartbeat import MISCONFIGURED, RETRYING, STOPPED, Heartbeat, Part
-from lake.storage.paths import LakePaths
 
 if TYPE_CHECKING:
     from consumers.catalogs.iceberg import IcebergTables
@@ -72,8 +71,8 @@ class IcebergFollower:
         from consumers.catalogs.iceberg import IcebergTables
 
         with ExitStack() as opened:
-            ledger = opened.enter_context(LedgerReader(LakePaths(self._config.data_dir)))
-            tables = opened.enter_context(closing(IcebergTables(self._config, ledger)))
+            lake = opened.enter_context(open_lake(self._config, for_writing=False))
+            tables = opened.enter_context(closing(IcebergTables(self._config, lake.ledger)))
             self._well(NAME)
             until = time.monotonic() + WHOLE_SECONDS
             while time.monotonic() < until:

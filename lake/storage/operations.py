@@ -245,6 +245,11 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def make_read_only(path: Path) -> None:
+    """Let nobody but root write a file any more; a rename may still replace it."""
+    path.chmod(0o400)
+
+
 def touch(path: Path) -> None:
     """Set the time of a file to now; needs no room on the disk.
 
