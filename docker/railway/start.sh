@@ -54,16 +54,26 @@ seed() {
 }
 
 pids=()
-declare -A role_of
+declare -A role_of told
 run() {
     "${@:2}" &
     pids+=($!)
     role_of[$!]=$1
 }
 
+# Each is told once: a second signal would end it in the middle of its work.
+tell_all() {
+    local pid
+    for pid in "${!role_of[@]}"; do
+        [ -n "${told[$pid]:-}" ] && continue
+        told[$pid]=1
+        kill -TERM "$pid" 2>/dev/null
+    done
+}
+
 end_all() {
     local deadline=$((SECONDS + STOP_SECONDS)) pid
-    for pid in "${!role_of[@]}"; do kill -TERM "$pid" 2>/dev/null; done
+    tell_all
     while [ "$SECONDS" -lt "$deadline" ] && [ -n "$(jobs -pr)" ]; do sleep 0.2; done
     for pid in $(jobs -pr); do
         say "the role ${role_of[$pid]:-?} did not end within $STOP_SECONDS s and is killed"
@@ -72,7 +82,8 @@ end_all() {
 }
 
 stopping=
-trap 'stopping=1' TERM INT
+# Told here, too: a signal that comes just before `wait` would else be noticed when a role ends.
+trap 'stopping=1; tell_all' TERM INT
 await_services
 seed
 for role in $ROLES; do

@@ -93,6 +93,13 @@ def is_healthy(port: int) -> bool:
         return False
 
 
+def code_of(process: subprocess.Popen[bytes], log: Path) -> int:
+    try:
+        return process.wait(60)
+    except subprocess.TimeoutExpired:
+        pytest.fail(log.read_text())
+
+
 def test_it_seeds_once_runs_the_roles_and_ends_with_the_first_that_dies(
     tmp_path: Path, stack_config: Config
 ) -> None:
@@ -125,7 +132,7 @@ def test_it_seeds_once_runs_the_roles_and_ends_with_the_first_that_dies(
     try:
         wait_until(lambda: is_healthy(port), "the health check answers again", 120)
         second.terminate()
-        assert second.wait(60) == 0
+        assert code_of(second, log) == 0
     finally:
         second.kill()
     said = log.read_text()
