@@ -13,7 +13,6 @@ import duckdb
 import psycopg2
 import pytest
 
-import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.catalog import raw_columns
 from batcher.description import ModelDescription
 from batcher.postgres import ExportResult, PostgresExport

@@ -7,11 +7,16 @@ before and after the connector.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
+from batcher.postgres import PostgresExport
 from lake.config import Config
+from lake.ledger import Ledger
+from lake.storage.paths import LakePaths
 from tests.integration.following import root
 from tests.integration.mysql_lab import MysqlLab, followed, names
 from tests.integration.producers_lab import shop_server, sql, wait_until
@@ -95,6 +100,22 @@ def unequal(mysql: MysqlLab, table: str) -> dict[str, str]:
     return wrong
 
 
+def in_postgres(mysql: MysqlLab, table: str) -> dict[int, dict[str, Any]]:
+    """The newest version of each row in the schema raw of PostgreSQL."""
+    config, at = mysql.lab.config, mysql.stack.endpoints().postgres
+    with Ledger(LakePaths(config.data_dir)) as ledger:
+        PostgresExport(config, at, ledger).export({}, ledger.commits.last())
+    connection = psycopg2.connect(
+        host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
+    )
+    with closing(connection), connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM raw.{table} ORDER BY _offset")
+        columns = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        cursor.execute(f"DROP TABLE raw.{table}")
+    return {row["id"]: row for row in rows if row["_op"] != "t"}
+
+
 def test_text_of_every_character_set_is_what_mysql_says(mysql: MysqlLab) -> None:
     for table in (T["texts"], T["later"]):
         if table == T["later"]:
@@ -107,6 +128,12 @@ def test_text_of_every_character_set_is_what_mysql_says(mysql: MysqlLab) -> None
     assert mysql.compare(T["later"]).state == "equal"
     mysql.backfill(T["texts"])
     assert unequal(mysql, T["texts"]) == {}
+    for table in (T["texts"], T["later"]):
+        wanted = answers(mysql, table)
+        copied = in_postgres(mysql, table)
+        assert copied.keys() == wanted.keys()
+        for key, row in wanted.items():
+            assert not {c for c in row if c.startswith("c_") and copied[key][c] != row[c]}, key
 
 
 def test_a_column_has_the_character_set_of_its_table_s_later_default(mysql: MysqlLab) -> None:

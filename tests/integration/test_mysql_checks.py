@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import requests
 
-import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from ducklake.cli.configuration import load_checked
 from ducklake.supervision.condition import look
 from lake.config import Config, load_config

@@ -20,7 +20,6 @@ import pymysql
 import pytest
 import yaml
 
-import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.catalog import refresh_raw
 from batcher.dbt_build import DbtProject
 from batcher.outcome import outcome

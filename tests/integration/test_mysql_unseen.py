@@ -21,7 +21,7 @@ from tests.integration.producers_lab import shop_server, sql, unique, wait_until
 pytestmark = pytest.mark.stack
 
 PLAIN = ["doubt", "lost", "cut", "dropped", "replaced", "statement", "image", "blob", "loaded"]
-PLAIN += ["xa", "parted", "exchanged", "copied", "indexed"]
+PLAIN += ["xa", "parted", "exchanged", "copied", "indexed", "shadowed"]
 T = names(*PLAIN, "child", "json")
 PARENT = unique("parent")
 ONE, TWO = ("r", {"id": 1, "v": "a"}), ("r", {"id": 2, "v": "b"})
@@ -130,6 +130,29 @@ def test_a_table_that_takes_the_name_is_read_as_a_whole_and_followed_on(mysql: M
     assert ("c", {"id": 6, "v": "f", "x": 3000000001}) in changes
     read = [row["id"] for op, row in changes if op == "r" and row is not None]
     assert sorted(read) == [1, 5, 6]
+    result = mysql.compare(table)
+    assert (result.state, result.lake_rows) == ("equal", 3), result
+
+
+def test_a_shadow_table_that_was_altered_before_a_restart_takes_the_name(mysql: MysqlLab) -> None:
+    """As gh-ost and pt-online-schema-change alter: a copy, and both names change at once."""
+    table = T["shadowed"]
+    mysql.root(
+        f"CREATE TABLE _{table}_gho LIKE {table}",
+        f"ALTER TABLE _{table}_gho ADD x INT, MODIFY id BIGINT, MODIFY v VARBINARY(9)",
+    )
+    mysql.deliver()
+    mysql.restart()
+    mysql.root(
+        f"INSERT INTO _{table}_gho SELECT id, v, id * 10 FROM {table}",
+        f"UPDATE {table} SET v = 'A' WHERE id = 1",
+        f"UPDATE _{table}_gho SET v = 'A' WHERE id = 1",
+        f"RENAME TABLE {table} TO _{table}_del, _{table}_gho TO {table}",
+        f"INSERT INTO {table} VALUES (3000000000, X'FF', 5)",
+        f"DROP TABLE _{table}_del",
+    )
+    assert mysql.deliver_and_ask(table) == []
+    assert ("c", {"id": 3000000000, "v": "/w==", "x": 5}) in mysql.changes(table)
     result = mysql.compare(table)
     assert (result.state, result.lake_rows) == ("equal", 3), result
 

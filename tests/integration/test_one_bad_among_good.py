@@ -25,7 +25,6 @@ import yaml
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
-import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.catalog import SHOWN_BYTES, opened, refresh_dead_letters
 from batcher.postgres import PostgresExport
 from consumers.ingest.lake_writer import LakeWriter

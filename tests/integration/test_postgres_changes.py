@@ -19,7 +19,6 @@ from typing import Any
 import psycopg2
 import pytest
 
-import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.description import ModelDescription
 from batcher.postgres import PostgresExport, RowChanges, primary_keys, raw_writer
 from batcher.raw_loop import RawLoop

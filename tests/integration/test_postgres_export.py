@@ -14,7 +14,6 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-import ducklake.cli  # noqa: F401 - what it imports needs it to be first
 from batcher.cycle import Batch, once
 from batcher.cycle_result import log_cycle
 from batcher.held_back import HeldBack

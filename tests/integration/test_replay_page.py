@@ -92,8 +92,8 @@ def test_a_day_that_was_lost_comes_back_through_all_layers(
     text = "".join(lake.follow(PAGE, "A day looks wrong", days))
     for path in lost:
         name = path.relative_to(lake.folder / "data")
-        assert text.count(f"{name} is missing or damaged") == 2
-        assert text.count(f"{name} is missing or damaged; written again") == 1
+        assert text.count(f"{name} is missing or damaged") == 2, text
+        assert text.count(f"{name} is missing or damaged; written again") == 1, text
     assert text.count("exact") >= 2  # the replay's own, and verify's
     assert sums(stack_config) == healthy
     # And a gap in the ledger's own knowledge: rows that no file has, and no range covers.
