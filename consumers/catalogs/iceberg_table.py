@@ -37,7 +37,7 @@ DAY_COLUMN = "_kafka_ts"
 """A public file holds rows of one day of it, as its folder says."""
 _LEDGER, _GENERATION, _FILE = "ducklake.ledger", "ducklake.generation", "ducklake.file-id"
 _FIRST_PARTITION_FIELD = 1000
-_MERGED_AT = 20
+_MERGED_AT = 10
 _BYTES_PER_COLUMN = 5_000
 """Of a manifest of about a hundred files: longer ones cost more to merge, shorter ones are many."""
 _METADATA_VERSIONS = 10
@@ -170,9 +170,9 @@ def commit(
     }
     transaction = _Commit(table)
     _evolve(transaction, columns, anew)
-    transaction.set_properties(place)
     if step.added or step.removed:
         _snapshot(transaction, table.io, step, known, place)
+    transaction.set_properties(place)
     expired = _expire(transaction, keep_snapshots)
     failpoint("catalog.before_commit")
     transaction.commit_transaction()

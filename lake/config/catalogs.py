@@ -33,7 +33,7 @@ class IcebergCatalog(Section):
     token: SecretStr = SecretStr("")
     warehouse: str | None = None
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "ducklake"
-    keep_snapshots: Annotated[int, Field(ge=1, le=1000)] = 30
+    keep_snapshots: Annotated[int, Field(ge=1, le=1000)] = 10
 
     @field_validator("uri")
     @classmethod

@@ -110,13 +110,6 @@ class Break:
 
 BREAKS = (
     Break(
-        "iceberg: a commit without its position in the ledger",
-        "consumers/catalogs/iceberg_table.py",
-        "    transaction.set_properties(place)\n",
-        "",
-        f"{ICEBERG}::test_each_compaction_is_a_snapshot_with_the_rows_of_the_files",
-    ),
-    Break(
         "iceberg: replaced files are not looked for",
         "consumers/catalogs/planning.py",
         "if sealed.known != listed:",

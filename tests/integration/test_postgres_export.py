@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from batcher.held_back import HeldBack
 from batcher.postgres import ExportResult, PostgresExport, primary_keys
 from batcher.postgres.staged_rows import Difference
 from batcher.snapshot import Snapshot
+from benchmarks.shop_lake import ShopLake
+from consumers.catalogs.iceberg import IcebergTables
+from consumers.catalogs.iceberg_catalog import open_catalog
+from consumers.compaction.compactor import Compactor
 from ducklake.cli.app import app
 from ducklake.supervision.condition import Condition, RoleView, look
 from ducklake.supervision.freshness import look_at_freshness
@@ -28,7 +33,7 @@ from lake.errors import BatchError
 from lake.identifiers import fitting
 from lake.processes.heartbeat import RoleHeartbeat
 from lake.storage.paths import LakePaths
-from tests.integration.postgres_lab import ID, Lake, connection, lake, server, superuser
+from tests.integration.postgres_lab import ID, Lake, answer, connection, lake, server, superuser
 from tests.integration.producers_lab import PATIENCE, unique
 
 __all__ = ["lake", "server"]
@@ -728,3 +733,26 @@ def test_commands_show_failing_rows_build_one_model_anew_and_write_a_file(
     assert json.loads(told)["rows"]["main.two"] == 1
     code, _ = command(lake, "export", "--duckdb", str(target), "--repair")
     assert code == 1
+
+
+def test_the_iceberg_catalogue_is_a_schema_of_the_lake_s_postgresql(
+    tmp_path: Path, server: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = server.endpoints().postgres
+    for key in ("host", "port", "user", "password", "database"):
+        monkeypatch.setenv(f"DUCKLAKE_SERVICES__POSTGRES__{key.upper()}", str(getattr(at, key)))
+    monkeypatch.setenv("DUCKLAKE_SERVICES__KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    monkeypatch.setenv("DUCKLAKE_SERVICES__CONNECT__URL", "http://127.0.0.1:9")
+    shop = ShopLake(tmp_path)
+    with closing(shop), closing(Compactor(shop.config)) as compactor:
+        for first in (0, 10):
+            shop.commit("orders", f"SELECT i AS order_id FROM range({first}, {first + 10}) t(i)")
+            compactor.pass_once(force=True)
+            with closing(IcebergTables(shop.config, shop.ledger)) as tables:
+                assert tables.register(shop.ref("orders")).snapshots == 1
+        with closing(open_catalog(shop.config)) as catalog:
+            assert catalog.load_table("mysql.orders").scan().count() == 20
+    [(name, location)] = answer(
+        at, "SELECT table_name, metadata_location FROM iceberg.iceberg_tables"
+    )
+    assert name == "orders" and at.password not in location
