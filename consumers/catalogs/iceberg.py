@@ -171,9 +171,11 @@ class IcebergTables:
 
     def _gone(self, ref: TableRef, error: FileNotFoundError) -> CommitConflict | LedgerError:
         name = str(error.filename or error)
-        if name.endswith(".parquet"):
+        if ".parquet" in name:  # a date was rewritten meanwhile; or it is lost
             return CommitConflict(
-                f"{name} was replaced before it was registered.", "It is tried again."
+                f"A public file of {ref.topic} is not there: {name}.",
+                "It is tried again. If that does not end, `ducklake verify` says whether the file"
+                " is lost, and `ducklake replay` writes it anew.",
             )
         return LedgerError(
             f"The metadata of the Iceberg table {ref.topic} is missing: {name}.",

@@ -18,6 +18,7 @@ from ducklake.cli.output import note
 from lake.config import Config, TableRef
 from lake.errors import DuckLakeError
 from lake.opening import open_lake
+from lake.storage.privacy import keep_private
 
 if TYPE_CHECKING:
     from consumers.catalogs.iceberg import IcebergTables, Registered
@@ -35,6 +36,7 @@ def register(config: Config, names: Sequence[str] | None, rebuild: bool, as_json
     from consumers.catalogs.iceberg import IcebergTables
     from consumers.catalogs.iceberg_catalog import shown
 
+    keep_private(config.data_dir)
     refs = [ref for ref, _ in chosen_all(config, names)]
     with (
         open_lake(config, for_writing=False) as lake,
@@ -97,6 +99,7 @@ def freeze(config: Config, as_json: bool) -> bool:
         LedgerError: The ledger is missing, or older than the lake's files.
         DiskFull: There is no room; the catalogue of before stays.
     """
+    keep_private(config.data_dir)
     with open_lake(config, for_writing=False) as lake, lake.pinned():
         found = write_catalogue(config, lake.ledger)
         path = str(lake.paths.ducklake)
