@@ -18,6 +18,8 @@ _AGAIN = ("40", "53", "57")
 """Classes of what passes: rollbacks, a lack of resources, and what an operator ended."""
 _DEPENDENT = frozenset({errorcodes.FEATURE_NOT_SUPPORTED, errorcodes.DEPENDENT_OBJECTS_STILL_EXIST})
 _NO_RIGHT = frozenset({errorcodes.INSUFFICIENT_PRIVILEGE})
+_OF_CERTIFICATES = re.compile(r"alert (unknown ca|\w* ?certificate)")
+"""What a server says to a client's certificate, or to none."""
 NEXT = "Its last state is kept; the next cycle retries."
 
 
@@ -59,6 +61,11 @@ def no_tls(at: PostgresEndpoint, said: str) -> NoTls | None:
         return NoTls(
             f"{server}: its certificate is not trusted.",
             "Name the file of the authority that signed it in services.postgres.sslrootcert.",
+        )
+    if "client certificate" in said or _OF_CERTIFICATES.search(said):
+        return NoTls(
+            f"{server}: it takes connections with a client certificate of its own authority only.",
+            "Name the certificate in services.postgres.sslcert, and its key in sslkey.",
         )
     if "does not match host name" in said:
         return NoTls(

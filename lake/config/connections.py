@@ -63,8 +63,11 @@ class MysqlConnection(LoginConnection):
             config providers; by default `${env:DUCKLAKE_{NAME}_PASSWORD}`.
         ssl_mode: As the `mysql` program has it; `required` and above never fall back to plain text.
         ssl_ca: The file of the authorities that may have signed the server's certificate.
+        ssl_cert: The file of the client certificate that the server asks for.
+        ssl_key: The file of its private key; by default it is in the same file.
         connect_truststore: Where Kafka Connect finds the same as a PKCS12 file, if it cannot read
             the one that `ducklake produce` writes.
+        connect_keystore: The same of the client certificate.
     """
 
     port: Port = 3306
@@ -74,7 +77,10 @@ class MysqlConnection(LoginConnection):
         "preferred"
     )
     ssl_ca: Path | None = None
+    ssl_cert: Path | None = None
+    ssl_key: Path | None = None
     connect_truststore: str | None = None
+    connect_keystore: str | None = None
 
     @model_validator(mode="after")
     def _known_authority(self) -> Self:
@@ -84,6 +90,13 @@ class MysqlConnection(LoginConnection):
             raise ValueError(
                 f"ssl_mode {self.ssl_mode} does not look at ssl_ca: set it to verify_identity (or"
                 " verify_ca, whatever the host's name)"
+            )
+        if self.ssl_key is not None and self.ssl_cert is None:
+            raise ValueError("ssl_key needs ssl_cert: the client certificate of this key")
+        if self.ssl_cert is not None and self.ssl_mode in ("disabled", "preferred"):
+            raise ValueError(
+                f"ssl_mode {self.ssl_mode} does not show ssl_cert to the server: set it to"
+                " verify_identity, with ssl_ca"
             )
         return self
 

@@ -26,10 +26,16 @@ class PostgresEndpoint:
     database: str
     sslmode: str = "prefer"
     sslrootcert: str | None = None
+    sslcert: Path | None = None
+    sslkey: Path | None = None
 
     def login(self) -> dict[str, Any]:
         """What libpq needs to connect and log in."""
-        authority = {"sslrootcert": self.sslrootcert} if self.sslrootcert else {}
+        files = {
+            "sslrootcert": self.sslrootcert,
+            "sslcert": self.sslcert,
+            "sslkey": self.sslkey,
+        }
         return {
             "host": self.host,
             "port": self.port,
@@ -37,7 +43,7 @@ class PostgresEndpoint:
             "password": self.password,
             "dbname": self.database,
             "sslmode": self.sslmode,
-            **authority,
+            **{name: str(path) for name, path in files.items() if path},
         }
 
 

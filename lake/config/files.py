@@ -48,7 +48,7 @@ def with_files_of_services(root: Path, settings: Settings) -> Settings:
         for key, value in services.kafka.options.items()
     }
     kafka = services.kafka.model_copy(update={"options": options})
-    postgres, authority = services.postgres, services.postgres.sslrootcert
+    postgres, authority = with_files_of(root, services.postgres), services.postgres.sslrootcert
     if authority not in (None, SYSTEM):
         update = {"sslrootcert": str(absolute(root, str(authority)))}
         postgres = postgres.model_copy(update=update)
@@ -65,6 +65,8 @@ def missing_files(services: Services) -> Iterator[tuple[tuple[str, ...], str]]:
             if key in KAFKA_FILES and value != "probe"
         },
         ("services", "postgres", "sslrootcert"): services.postgres.sslrootcert or SYSTEM,
+        ("services", "postgres", "sslcert"): str(services.postgres.sslcert or SYSTEM),
+        ("services", "postgres", "sslkey"): str(services.postgres.sslkey or SYSTEM),
     }
     for at, path in named.items():
         if path != SYSTEM and not Path(path).exists():

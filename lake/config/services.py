@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import SecretStr, model_validator
@@ -31,6 +32,8 @@ class PostgresService(Section):
         sslmode: As libpq has it; `require` and above never fall back to plain text.
         sslrootcert: The file of the authorities that may have signed the server's certificate, or
             `system`.
+        sslcert: The file of the client certificate that the server asks for.
+        sslkey: The file of its private key, which only its owner may read.
     """
 
     host: str = EMBEDDED
@@ -40,6 +43,8 @@ class PostgresService(Section):
     database: str = "techstore"
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     sslrootcert: str | None = None
+    sslcert: Path | None = None
+    sslkey: Path | None = None
 
     @model_validator(mode="after")
     def _known_authority(self) -> Self:
@@ -50,6 +55,8 @@ class PostgresService(Section):
             )
         if self.sslrootcert == "system" and self.sslmode != "verify-full":
             raise ValueError("sslrootcert `system` needs sslmode verify-full")
+        if (self.sslcert is None) != (self.sslkey is None):
+            raise ValueError("sslcert and sslkey are one client certificate: name both")
         return self
 
 

@@ -30,6 +30,8 @@ _SILENT = frozenset(
 )
 """What a client says that could not connect; a broker that only hangs is not asked again."""
 _HUNG_UP = re.compile(r"Disconnected|(?:closed|reset) by peer")
+_CERTIFICATE = re.compile(r"alert (unknown ca|\w* ?certificate)")
+"""What a server says to a certificate of a client, or to none."""
 _UNTRUSTED = "certificate verify failed"
 _OTHER_NAME = ("Hostname mismatch", "IP address mismatch")
 
@@ -69,6 +71,11 @@ def refusal(endpoints: Endpoints, error: KafkaError) -> Refusal | None:
     login = next((e.str() for e in heard if e.code() == KafkaError._AUTHENTICATION), "")
     if _UNTRUSTED in text:
         return _untrusted(is_name=_is_other_name(endpoints))
+    if _CERTIFICATE.search(text):
+        return Refusal(
+            "the broker asks for a client certificate that an authority of its own has signed",
+            f"Name it in {OPTIONS}: ssl.certificate.location and ssl.key.location.",
+        )
     if login:
         return Refusal(
             f"the broker refuses the login ({_plain(login)})",

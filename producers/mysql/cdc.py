@@ -29,7 +29,7 @@ from producers.connections import connect_as
 from producers.mysql.backfill import Backfills
 from producers.mysql.changed_tables import ChangedTables
 from producers.mysql.connect_rest import ConnectRest
-from producers.mysql.encryption import write_truststore
+from producers.mysql.encryption import write_stores
 from producers.mysql.neighbours import server_id, server_id_problems, table_problems
 from producers.mysql.notices import Notices
 from producers.mysql.preflight import Preflight
@@ -240,7 +240,7 @@ class MysqlCdcConnector(Connector):
             SourceError: The template cannot be read.
         """
         tables = self.followed.values()
-        write_truststore(self.config, self.connection)
+        write_stores(self.config, self.connection)
         settings = connector_settings(
             self.config, self.endpoints, self.name, self.connection, tables
         )

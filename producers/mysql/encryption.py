@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pymysql
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    load_pem_private_key,
+)
 from cryptography.hazmat.primitives.serialization.pkcs12 import (
     PKCS12Certificate,
     serialize_java_truststore,
+    serialize_key_and_certificates,
 )
 from pymysql.connections import Connection
 from pymysql.constants import CR
@@ -25,11 +31,13 @@ from lake.errors import SourceError
 from lake.storage.operations import make_folder, write_atomically
 
 Found = TypeVar("Found")
-TRUSTSTORE_PASSWORD = "ducklake"
-"""Java wants one, and the file holds public certificates only."""
+STORE_PASSWORD = "ducklake"
+"""Java wants one; what keeps a private key from others is the mode of its file."""
 INSECURE = 3159
 """MySQL's code for a client without TLS where `require_secure_transport` is on."""
 DISABLED = "disabled"
+_OF_CERTIFICATES = re.compile(r"ALERT_(\w*CERTIFICATE|UNKNOWN_CA)")
+"""What a server says to a client's certificate, or to none."""
 _VERIFYING = ("verify_ca", "verify_identity")
 
 
@@ -69,11 +77,33 @@ def connected(at: MysqlConnection, **settings: Any) -> Connection[Cursor]:
 
 def _context(at: MysqlConnection) -> ssl.SSLContext | None:
     if at.ssl_mode == "required":
-        return encrypting_context()
-    if at.ssl_mode not in _VERIFYING:
+        context = encrypting_context()
+    elif at.ssl_mode in _VERIFYING:
+        assert at.ssl_ca is not None, "validated with the mode"
+        context = _read(at, lambda path: context_of(path, at.ssl_mode == "verify_identity"))
+    else:
         return None
-    assert at.ssl_ca is not None, "validated with the mode"
-    return _read(at, lambda path: context_of(path, at.ssl_mode == "verify_identity"))
+    if at.ssl_cert is not None:
+        with _client_certificate(at):
+            context.load_cert_chain(at.ssl_cert, at.ssl_key, password="")
+    return context
+
+
+@contextmanager
+def _client_certificate(at: MysqlConnection) -> Iterator[None]:
+    """What cannot be read of the client certificate is named."""
+    try:
+        yield
+    except (ssl.SSLError, ValueError, TypeError):
+        reason = "they hold no certificate in PEM format and its private key without a passphrase"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    else:
+        return
+    raise TlsRefused(
+        f"{at.ssl_cert}, {at.ssl_key or 'with its key'}: {reason}.",
+        f"Name a client certificate in {at.place}.ssl_cert and its key in {at.place}.ssl_key.",
+    )
 
 
 def _read(at: MysqlConnection, read: Callable[[Path], Found]) -> Found:
@@ -108,6 +138,11 @@ def refused(error: pymysql.MySQLError, at: MysqlConnection) -> TlsRefused | None
             f"{server}: its certificate is not trusted ({reason}).",
             f"Name the file of the authority that signed it in {at.place}.ssl_ca.",
         )
+    if isinstance(cause, ssl.SSLError) and _OF_CERTIFICATES.search(cause.reason or ""):
+        return TlsRefused(
+            f"{server}: it does not take the client certificate ({cause.reason}).",
+            f"Name one that the server's authority has signed in {at.place}.ssl_cert.",
+        )
     if isinstance(cause, ssl.SSLError):
         return TlsRefused(
             f"{server}: TLS failed ({cause.reason or type(cause).__name__}).",
@@ -134,43 +169,70 @@ def truststore(config: Config, at: MysqlConnection) -> Path:
     Raises:
         SourceError: `ssl_ca` cannot be read.
     """
-    content = _read(at, Path.read_bytes)
-    name = f"truststore-{hashlib.sha256(content).hexdigest()[:16]}.p12"
+    return _store(config, "truststore", _read(at, Path.read_bytes))
+
+
+def keystore(config: Config, at: MysqlConnection) -> Path:
+    """The file with the client certificate and its key for Java; a new one has a new file.
+
+    Raises:
+        SourceError: They cannot be read.
+    """
+    return _store(config, "keystore", b"".join(_client_files(at)))
+
+
+def _store(config: Config, kind: str, content: bytes) -> Path:
+    name = f"{kind}-{hashlib.sha256(content).hexdigest()[:16]}.p12"
     return config.data_dir / "run" / name
 
 
-def write_truststore(config: Config, at: MysqlConnection) -> None:
-    """Write that file unless it is there, or none is needed.
+def _client_files(at: MysqlConnection) -> tuple[bytes, bytes]:
+    """The files of the client certificate and of its key."""
+    assert at.ssl_cert is not None
+    with _client_certificate(at):
+        return at.ssl_cert.read_bytes(), (at.ssl_key or at.ssl_cert).read_bytes()
+
+
+def write_stores(config: Config, at: MysqlConnection) -> None:
+    """Write those files unless they are there, or none is needed.
 
     Raises:
-        SourceError: `ssl_ca` cannot be read, or is none.
+        SourceError: What they are made of cannot be read.
     """
-    if at.ssl_ca is None:
-        return
-    path = truststore(config, at)
-    if path.exists():
-        return
-    found = _read(at, lambda ca: x509.load_pem_x509_certificates(ca.read_bytes()))
-    entries = [
-        PKCS12Certificate(certificate, f"authority-{number}".encode())
-        for number, certificate in enumerate(found)
-    ]
-    encryption = BestAvailableEncryption(TRUSTSTORE_PASSWORD.encode())
-    make_folder(path.parent)
-    write_atomically(path, serialize_java_truststore(entries, encryption))
+    encryption = BestAvailableEncryption(STORE_PASSWORD.encode())
+    if at.ssl_ca is not None and not (path := truststore(config, at)).exists():
+        found = _read(at, lambda ca: x509.load_pem_x509_certificates(ca.read_bytes()))
+        entries = [
+            PKCS12Certificate(certificate, f"authority-{number}".encode())
+            for number, certificate in enumerate(found)
+        ]
+        make_folder(path.parent)
+        write_atomically(path, serialize_java_truststore(entries, encryption))
+    if at.ssl_cert is not None and not (path := keystore(config, at)).exists():
+        shown, key = _client_files(at)
+        with _client_certificate(at):
+            first, *chain = x509.load_pem_x509_certificates(shown)
+            private = load_pem_private_key(key, None)
+            made = serialize_key_and_certificates(b"client", private, first, chain, encryption)  # type: ignore[arg-type]
+        make_folder(path.parent)
+        write_atomically(path, made)
 
 
 def debezium_settings(config: Config, at: MysqlConnection) -> dict[str, str]:
-    """How Debezium encrypts its connections to the server.
+    """How Debezium encrypts its connections to the server, and the certificate that it shows.
 
     Raises:
-        SourceError: `ssl_ca` cannot be read.
+        SourceError: A file of them cannot be read.
     """
-    mode: dict[str, str] = {"database.ssl.mode": at.ssl_mode}
-    if at.ssl_ca is None:
-        return mode
-    return {
-        **mode,
-        "database.ssl.truststore": at.connect_truststore or str(truststore(config, at)),
-        "database.ssl.truststore.password": TRUSTSTORE_PASSWORD,
-    }
+    found: dict[str, str] = {"database.ssl.mode": at.ssl_mode}
+    stores = {}
+    if at.ssl_ca is not None:
+        stores["truststore"] = at.connect_truststore or str(truststore(config, at))
+    if at.ssl_cert is not None:
+        stores["keystore"] = at.connect_keystore or str(keystore(config, at))
+    for kind, path in stores.items():
+        found |= {
+            f"database.ssl.{kind}": path,
+            f"database.ssl.{kind}.password": STORE_PASSWORD,
+        }
+    return found
