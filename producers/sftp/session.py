@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
-from paramiko.hostkeys import InvalidHostKey
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
 from lake.config import SftpConnection
@@ -55,16 +55,43 @@ def open_session(at: SftpConnection) -> Iterator[paramiko.SFTPClient]:
 
 def _connect(client: paramiko.SSHClient, at: SftpConnection) -> None:
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    known_hosts = (at.known_hosts or KNOWN_HOSTS).expanduser()
     try:
-        if at.known_hosts is None:
-            client.load_system_host_keys()
-        elif at.known_hosts.exists():
-            client.load_host_keys(str(at.known_hosts))
+        if known_hosts.exists():
+            client.load_host_keys(str(known_hosts))
     except InvalidHostKey:
         raise SourceError(
             f"{at.known_hosts or KNOWN_HOSTS} has a line whose key is not one.",
             "Delete that line; `ssh-keygen -l -f FILE` says which one it is.",
         ) from None
+    try:
+        _log_in(client, at)
+    except paramiko.BadHostKeyException as error:
+        # of several keys of one kind paramiko looks at the first: a server that changes its key
+        # has two of them for a while
+        name = at.host if at.port == 22 else f"[{at.host}]:{at.port}"
+        if not _is_listed(known_hosts, name, error.key):
+            raise
+        client.close()
+        client.get_host_keys().clear()
+        client.get_host_keys().add(name, error.key.get_name(), error.key)
+        _log_in(client, at)
+
+
+def _is_listed(known_hosts: Path, name: str, key: paramiko.PKey) -> bool:
+    """Whether any line of the file has this key for the server."""
+    for line in known_hosts.read_text(encoding="utf-8", errors="replace").splitlines():
+        alone = paramiko.HostKeys()
+        entry = None if line.lstrip().startswith("#") else HostKeyEntry.from_line(line)
+        if entry is not None and entry.key == key:
+            for host in entry.hostnames or ():
+                alone.add(host, key.get_name(), key)
+            if alone.check(name, key):
+                return True
+    return False
+
+
+def _log_in(client: paramiko.SSHClient, at: SftpConnection) -> None:
     client.connect(
         at.host,
         at.port,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import paramiko
 import pytest
 import yaml
 from pydantic import SecretStr
@@ -139,6 +140,27 @@ def test_a_server_with_another_key_gets_no_login(server: tuple[Path, Any]) -> No
         with pytest.raises(SourceError, match=what):
             listed(config)
         assert [finding.code for finding in faults_of(config)] == ["DL-602"]
+
+
+def test_a_new_host_key_is_known_before_the_server_shows_it(server: tuple[Path, Any]) -> None:
+    folder, at = server
+    name = f"[127.0.0.1]:{at['port']}"
+    [_, *shown] = Path(at["known_hosts"]).read_text().split()
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()[:2]
+    hashed = paramiko.HostKeys.hash_host(name)
+    for lines in (
+        [(name, *other), (name, *shown)],  # the server shows the new one already
+        [(name, *shown), (name, *other)],  # and here not yet
+        [("# old", *other), (hashed, *other), (hashed, *shown)],
+    ):
+        (folder / "both_hosts").write_text("".join(f"{' '.join(line)}\n" for line in lines))
+        config = configured(server, {"private_key": "plain", "known_hosts": "both_hosts"})
+        assert listed(config)
+        assert faults_of(config) == []
+    (folder / "both_hosts").write_text(f"elsewhere {' '.join(shown)}\n{name} {' '.join(other)}\n")
+    config = configured(server, {"private_key": "plain", "known_hosts": "both_hosts"})
+    with pytest.raises(SourceError, match="server's key is not"):
+        listed(config)
 
 
 def test_a_key_that_others_can_read_is_told(server: tuple[Path, Any]) -> None:
