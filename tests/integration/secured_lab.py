@@ -1,4 +1,7 @@
-"""Kafka, MySQL and PostgreSQL that take nobody without TLS, and a project on them."""
+"""Kafka, MySQL and PostgreSQL that take nobody without TLS and a client certificate.
+
+Kafka also asks for a password, by SCRAM; MySQL and PostgreSQL for theirs. A project stands on them.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg2
+import pymysql
 import yaml
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from lake.certificates import use_system_certificates
 from lake.config import Config, load_config
@@ -33,7 +45,7 @@ from stack.downloads import cache_dir, cache_lock, fetch
 from stack.jars import Jar
 from stack.kafka import SECRET, USER, Kafka
 from stack.mysql import Mysql
-from stack.postgres import Postgres
+from stack.postgres import _SUPERUSER, Postgres
 from stack.progress import Silent
 from stack.secrets import Secrets
 from stack.service import Service, StackContext
@@ -52,23 +64,39 @@ POSTGRES = Jar(
     "646f3269075d1a23904127374e3cdbcef96beb32979fedee25d835877400fcbe",
     14_873_955,
 )
-TABLE = "CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(20), f DECIMAL(12,2))"
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS orders (id INT PRIMARY KEY, v VARCHAR(20), f DECIMAL(12,2),"
+    " placed DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))"
+)
+SCRAM_USER = "lake"
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+MECHANISMS = {
+    "SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256,
+    "SCRAM-SHA-512": ScramMechanism.SCRAM_SHA_512,
+}
 
 
 @dataclass(frozen=True)
 class Files:
-    """Certificates: who is to be believed, who is not, and the servers' own."""
+    """Certificates: who is to be believed, who is not, the servers' own, and the clients'."""
 
     authority: Path
     stranger: Path
     server: Path
     key: Path
+    client: Path
+    client_key: Path
+    forged: Path
+    """A client's certificate of the stranger, with its key."""
+    clients: Path
+    """The authority whose clients the servers take."""
 
 
 class SecureKafka(Kafka):
-    """A broker whose clients need TLS and a password."""
+    """A broker whose clients need TLS, a certificate and a password."""
 
     files: Files
+    password = ""
 
     def settings(self) -> dict[str, str | int | bool]:
         found = super().settings()
@@ -79,32 +107,62 @@ class SecureKafka(Kafka):
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(self.files.server),
             "ssl.truststore.type": "PEM",
+            # as it is a client of its own, it has to believe its next authority, too
             "ssl.truststore.location": str(self.files.authority),
+            "listener.name.client.ssl.client.auth": "required",
+            "listener.name.client.sasl.enabled.mechanisms": ",".join(["PLAIN", *MECHANISMS]),
+            **{
+                f"listener.name.client.{name.lower()}.sasl.jaas.config": SCRAM_LOGIN
+                for name in MECHANISMS
+            },
         }
 
     def options(self) -> dict[str, str]:
+        """How the broker's own user logs in."""
         return {
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "PLAIN",
             "sasl.username": USER,
             "sasl.password": self.site.secrets.get(SECRET),
             "ssl.ca.location": str(self.files.authority),
+            "ssl.certificate.location": str(self.files.client),
+            "ssl.key.location": str(self.files.client),
         }
 
-    def healthy(self) -> bool:
+    def admin(self) -> AdminClient:
         servers = {"bootstrap.servers": f"{HOST}:{self.port}", "log_level": 0}
-        return bool(AdminClient({**servers, **self.options()}).list_topics(timeout=3).brokers)
+        return AdminClient({**servers, **self.options()})
+
+    def healthy(self) -> bool:
+        return bool(self.admin().list_topics(timeout=3).brokers)
+
+    def finish(self) -> None:
+        self.change_password(self.password or self.site.secrets.get("scram"))
+
+    def change_password(self, password: str) -> None:
+        """Give the lake's user a password, by both mechanisms."""
+        self.password = password
+        admin = self.admin()
+        changes = [
+            UserScramCredentialUpsertion(
+                SCRAM_USER, ScramCredentialInfo(mechanism, 4096), password.encode()
+            )
+            for mechanism in MECHANISMS.values()
+        ]
+        for change in changes:
+            for answer in admin.alter_user_scram_credentials([change]).values():
+                answer.result(30)
 
 
 class SecureMysql(Mysql):
-    """A MySQL server that requires TLS."""
+    """A MySQL server that requires TLS, and of the lake's user a certificate."""
 
     files: Files
 
     def command(self) -> list[str]:
         return [
             *(word for word in super().command() if word != "--ssl=OFF"),
-            f"--ssl-ca={self.files.authority}",
+            f"--ssl-ca={self.files.clients}",
             f"--ssl-cert={self.files.server}",
             f"--ssl-key={self.files.key}",
             "--require-secure-transport=ON",
@@ -112,27 +170,61 @@ class SecureMysql(Mysql):
 
     def finish(self) -> None:
         with self._root() as connection, connection.cursor() as cursor:
-            for statement in ("CREATE DATABASE techstore", "USE techstore", TABLE):
+            password = self.site.secrets.get("mysql")
+            plain = f"CREATE USER IF NOT EXISTS plain@'%' IDENTIFIED BY '{password}'"
+            certified = "ALTER USER techstore@'%' REQUIRE X509"
+            made = ("CREATE DATABASE IF NOT EXISTS techstore", "USE techstore", TABLE)
+            for statement in (*made, plain, certified):
                 cursor.execute(statement)
+        self._loaded.touch()  # or the next start begins anew
+
+    def ask(self, statement: str) -> None:
+        """Run a statement as root."""
+        with self._root() as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
 
 
 class SecurePostgres(Postgres):
-    """A PostgreSQL server that takes connections with TLS only."""
+    """A PostgreSQL server that takes connections with TLS and a client certificate only."""
 
     files: Files
 
     def prepare(self) -> None:
         super().prepare()
         rules = self._data / "pg_hba.conf"
-        rules.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
-        for name, path in (("server.crt", self.files.server), ("server.key", self.files.key)):
+        rules.write_text(
+            f"hostssl all {_SUPERUSER} 127.0.0.1/32 scram-sha-256\n"
+            "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n"
+        )
+        self.place(self.files)
+
+    def place(self, files: Files) -> None:
+        """Put the server's certificate, and the authority of its clients, where it reads them."""
+        named = {"server.crt": files.server, "server.key": files.key, "root.crt": files.clients}
+        for name, path in named.items():
             made = Path(shutil.copy(path, self._data / name))
             made.chmod(0o600)
             if self.identity() == "nobody":
                 os.chown(made, NOBODY, NOBODY)
 
+    def ask(self, statement: str) -> None:
+        """Run a statement as the superuser."""
+        database = psycopg2.connect(
+            host=HOST,
+            port=self.port,
+            user=_SUPERUSER,
+            password=self.site.secrets.get("postgres_superuser"),
+            dbname="postgres",
+            sslmode="require",
+        )
+        try:
+            with database, database.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            database.close()
+
     def command(self) -> list[str]:
-        return [*super().command(), "-c", "ssl=on"]
+        return [*super().command(), "-c", "ssl=on", "-c", "ssl_ca_file=root.crt"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +240,31 @@ class Secured:
     project: Config
     keys: dict[str, Any]
     environment: dict[str, str]
+    kafka: SecureKafka
+    mysql: SecureMysql
+    postgres: SecurePostgres
+
+    def change_passwords(self) -> dict[str, str]:
+        """Give the lake's users new ones at the servers; MySQL takes the old one as well."""
+        new = {name: f"new-{password}" for name, password in self.environment.items()}
+        self.kafka.change_password(new["SECURED_KAFKA"])
+        self.mysql.ask(
+            f"ALTER USER techstore@'%' IDENTIFIED BY '{new['SECURED_MYSQL']}'"
+            " RETAIN CURRENT PASSWORD"
+        )
+        self.postgres.ask(f"ALTER ROLE ducklake PASSWORD '{new['SECURED_POSTGRES']}'")
+        return new
+
+    def change_certificates(self, authority: Authority) -> None:
+        """Give each server a certificate of another authority."""
+        for made, path in zip(
+            authority.certificate(HOST), (self.files.server, self.files.key), strict=True
+        ):
+            shutil.copy(made, path)
+        self.postgres.place(self.files)
+        self.postgres.ask("SELECT pg_reload_conf()")
+        for service in (self.kafka, self.mysql):
+            _restart(service)
 
     def changed(self, **changes: Mapping[str, Any]) -> Path:
         """A configuration in which a service or a connection has other keys."""
@@ -155,7 +272,8 @@ class Secured:
         keys["data_dir"] = str(self.project.data_dir)
         for name, change in changes.items():
             place = keys["services"] if name in keys["services"] else keys["connections"]
-            place[name] = place[name] | change
+            changed = place[name] | change
+            place[name] = {key: value for key, value in changed.items() if value is not None}
         path = self.project.root / "changed.yml"
         path.write_text(yaml.safe_dump(keys))
         return path
@@ -170,6 +288,28 @@ class Secured:
             text=True,
             timeout=180,
         )
+
+
+def _restart(service: Service) -> None:
+    """End a server; its supervisor starts it again."""
+    [process] = [
+        each
+        for each in psutil.Process().children(recursive=True)
+        if str(service.folder) in " ".join(each.cmdline())
+    ]
+    process.kill()
+    process.wait(20)
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(service):
+        assert time.monotonic() < deadline, f"{service.name} does not come back"
+        time.sleep(0.2)
+
+
+def _answers(service: Service) -> bool:
+    try:
+        return service.healthy()
+    except (KafkaException, pymysql.MySQLError):
+        return False
 
 
 def _with_postgres(tools: Tools, folder: Path) -> Tools:
@@ -193,8 +333,11 @@ def _free_port() -> int:
 def _files(folder: Path) -> Files:
     folder.mkdir()
     authority = Authority(folder, "authority")
-    server, key = authority.certificate(HOST)
-    return Files(authority.file, Authority(folder, "stranger").file, server, key)
+    stranger = Authority(folder, "stranger")
+    forged, _ = stranger.certificate("forged")
+    own, client = authority.certificate(HOST), authority.certificate("client")
+    clients = Path(shutil.copy(authority.file, folder / "clients.pem"))
+    return Files(authority.file, stranger.file, *own, *client, forged, clients)
 
 
 @contextmanager
@@ -212,7 +355,8 @@ def secured(folder: Path) -> Iterator[Secured]:
     site = StackContext(config, ports, Secrets(config.stack_dir / "secrets.json"), tools)
     SecureKafka.files = SecureMysql.files = SecurePostgres.files = files
     kafka = SecureKafka(site)
-    services: list[Service] = [kafka, SecureMysql(site), SecurePostgres(site)]
+    mysql, postgres = SecureMysql(site), SecurePostgres(site)
+    services: list[Service] = [kafka, mysql, postgres]
     logs = {service.name: service.log for service in services}
     status = StatusFile(config.stack_dir / "supervisor.json", logs)
     journal = CappedLog(config.stack_dir / "logs" / "supervisor.log", log_limits(config))
@@ -232,7 +376,7 @@ def secured(folder: Path) -> Iterator[Secured]:
         made = load_config(project / "ducklake.yml")
         lifecycle.up(made)
         try:
-            yield Secured(files, made, keys, environment)
+            yield Secured(files, made, keys, environment, kafka, mysql, postgres)
         finally:
             lifecycle.down(made)
     finally:
@@ -244,13 +388,22 @@ def _keys(
     site: StackContext, kafka: SecureKafka, files: Files
 ) -> tuple[dict[str, Any], dict[str, str]]:
     environment = {
-        "SECURED_KAFKA": site.secrets.get(SECRET),
+        "SECURED_KAFKA": site.secrets.get("scram"),
         "SECURED_MYSQL": site.secrets.get("mysql"),
         "SECURED_POSTGRES": site.secrets.get("postgres"),
     }
-    authority = f"../certificates/{files.authority.name}"  # relative to the file
-    options = kafka.options()
-    options |= {"sasl.password": "${SECURED_KAFKA}", "ssl.ca.location": authority}
+    # relative to the file
+    authority, client, key = (
+        f"../certificates/{path.name}" for path in (files.authority, files.client, files.client_key)
+    )
+    options = kafka.options() | {
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": SCRAM_USER,
+        "sasl.password": "${SECURED_KAFKA}",
+        "ssl.ca.location": authority,
+        "ssl.certificate.location": client,
+        "ssl.key.location": client,
+    }
     return {
         "name": "secured",
         "services": {
@@ -262,6 +415,8 @@ def _keys(
                 "password": "${SECURED_POSTGRES}",
                 "sslmode": "verify-full",
                 "sslrootcert": authority,
+                "sslcert": client,
+                "sslkey": key,
             },
         },
         "connections": {
@@ -273,6 +428,8 @@ def _keys(
                 "database": "techstore",
                 "ssl_mode": "verify_identity",
                 "ssl_ca": authority,
+                "ssl_cert": client,
+                "ssl_key": key,
             }
         },
         "sources": {
@@ -283,6 +440,14 @@ def _keys(
             }
         },
         "batch": {"dbt_project": "models"},
+        "live": {
+            "orders": {
+                "table": "shop.orders",
+                "time": "placed",
+                "amount": "f",
+                "time_zone": "UTC",
+            }
+        },
     }, environment
 
 

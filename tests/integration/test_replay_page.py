@@ -182,3 +182,20 @@ def test_a_machine_that_is_lost(lake: Handbook, stack_config: Config) -> None:
     assert "exact" in lake.run(blocks[2])
     lake.run(f"{DUCKLAKE} batch --once")
     assert sums(stack_config) == before
+
+
+def test_a_lake_moves_to_an_empty_folder(lake: Handbook, stack_config: Config) -> None:
+    """As docs/OPERATIONS.md says it, on what the other tests have left."""
+    before = sums(stack_config)
+    there = lake.folder.with_name("another machine")
+    lake.run(f"cp --archive . '{there}'")
+    shutil.move(lake.folder, lake.folder.with_name("gone"))
+    moved = Handbook(there, {**lake.environment, "PYTHONPATH": str(there)})
+    [commands] = moved.blocks("docs/OPERATIONS.md", "Move to another machine")
+    said = moved.run(commands.replace("ducklake ", f"{DUCKLAKE} "))
+    assert "exact" in said
+    assert moved.lake("SELECT count(*) > 0 FROM raw.orders") == [(True,)]
+    assert "quarantined" in moved.run(f"{DUCKLAKE} gc --older-than 0 --yes")
+    moved.run(f"{DUCKLAKE} produce --once && {DUCKLAKE} consume --once")
+    assert "exact" in moved.run(f"{DUCKLAKE} verify")
+    assert sums(stack_config) == before
