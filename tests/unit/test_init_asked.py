@@ -54,6 +54,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(at, home)
 
 
+def hear_interrupts() -> None:
+    """Ctrl-C as on a terminal: whoever is started in the background inherits that it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """`ducklake` on a terminal of its own."""
 
@@ -68,6 +73,7 @@ class Terminal:
             cwd=folder,
             env=environment | {"HOME": str(home), "COLUMNS": "200", "TERM": "xterm"},
             start_new_session=True,
+            preexec_fn=hear_interrupts,
         )
         os.close(theirs)
         self._terminal = ours
@@ -90,8 +96,9 @@ class Terminal:
 
     def end(self) -> int:
         """The exit code, once all is shown."""
+        deadline = time.monotonic() + 60
         while self._read(1):
-            pass
+            assert time.monotonic() < deadline, f"it does not end: {self.shown!r}"
         return self._program.wait(20)
 
     def close(self) -> None:
