@@ -60,7 +60,7 @@ demo:
 	exec $(BIN)/ducklake demo $(if $(ONCE),--once) $(if $(JSON),--json) $(if $(LIVE_APIS),--live-apis)
 
 test: check
-	@$(BIN)/pytest -q -n 2 --dist loadfile tests/integration tests/crash tests/e2e
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations 30 tests/integration tests/crash tests/e2e
 	@$(BIN)/python -m tests.compose
 
 e2e-init: $(READY)

@@ -19,9 +19,25 @@ os.environ["OPENPYXL_LXML"] = "False"
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("ducklake.yml", "dbt_techstore", "dbt_ducklake", "connect", "docker")
 
+LONGEST = (
+    *("test_replay_page", "test_secured_services", "test_mysql_life", "test_mysql_poll"),
+    *("test_mysql_backfill", "test_main_job", "test_init", "test_killed_cycles"),
+    *("test_incremental_models", "test_stories", "test_reconciliation_remedies"),
+    *("test_reconciliation", "test_mysql_alterations", "test_mysql_schema_changes"),
+    *("test_mysql_unseen", "test_mysql_names", "test_one_bad_among_good", "test_railway_start"),
+    *("test_random", "test_kafka_faults", "test_two_of_each", "test_public_schemas"),
+)
+"""Files that take minutes: begun first, so that no worker is left alone with one at the end."""
+
 # A busy machine is slower, and no test asserts a time.
 settings.register_profile("ducklake", deadline=None)
 settings.load_profile("ducklake")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring long files to the front; within a file the order stays."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def copy_project(folder: Path) -> Path:
