@@ -287,10 +287,10 @@ def monitored(config: Config) -> Iterator[RoleHeartbeat]:
 def served(config: Config, port: int) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
+        time.sleep(0.05)  # between two answers, or the monitor in this process does not get on
         try:
             answer = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5)
         except requests.ConnectionError:
-            time.sleep(0.05)
             continue
         if "ducklake_look_timestamp_seconds" in answer.text:
             return answer.text
