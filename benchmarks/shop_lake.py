@@ -252,6 +252,8 @@ class ShopLake:
             table: Of the shop.
             gaps: Offsets that were left without rows, to be filled later.
         """
+        if not self._state(table).positions.get(0):
+            return  # its topic was made anew, and nothing has come since
         ref, session = self.ref(table), "rebuild"
         number = self.ledger.generations.begin(ref.topic, session)
         path = self.ledger.paths.day(ref, date(2026, 3, 31), number) / "all.parquet"

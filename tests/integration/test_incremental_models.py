@@ -326,13 +326,23 @@ class Shop:
         self.lake.commit(table, " UNION ALL ".join(selects), op, offsets=offsets)
 
 
+class WholeProject(DbtProject):
+    """Builds everything from nothing, beside the lake's own warehouse."""
+
+    warehouse = Path()
+
+    def _environment(self) -> None:
+        super()._environment()
+        os.environ["DUCKLAKE_WAREHOUSE"] = str(self.warehouse)
+
+
 class Batch:
     """Cycles of one lake, and builds of the same commit from nothing."""
 
     def __init__(self, lake: ShopLake) -> None:
         self.lake = lake
         self.dbt = DbtProject(lake.config)
-        self.whole = DbtProject(lake.config)
+        self.whole = WholeProject(lake.config)
         self.whole.load()
         self.build = ModelBuild(lake.config, lake.ledger, self.dbt)
         self.publisher = Publisher(lake.config, lake.ledger)
@@ -374,11 +384,8 @@ class Batch:
         with opened(other) as database:
             create_raw_views(self.lake.config, self.lake.ledger, commit, database)
             refresh_dead_letters(database, self.lake.ledger, commit)
-        os.environ["DUCKLAKE_WAREHOUSE"] = str(other)
-        try:
-            built = outcome(self.whole.build(["resource_type:model"]))
-        finally:
-            os.environ["DUCKLAKE_WAREHOUSE"] = str(warehouse)
+        self.whole.warehouse = other
+        built = outcome(self.whole.build(["resource_type:model"]))
         assert built.failed == 0, built
         with duckdb.connect() as database:
             database.execute(f"ATTACH {literal(str(warehouse))} AS now (READ_ONLY)")
