@@ -27,6 +27,7 @@ ONLY = {
     "backup": (),
     "redrive": (),  # test_dead_letters.py
     "settle": (),  # test_one_bad_among_good.py
+    "catalog": (),  # tests/unit/test_iceberg.py
     "alerts": (),  # tests/unit/test_alerts.py
     "live": (),  # tests/integration/test_live.py
 }

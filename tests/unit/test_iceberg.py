@@ -379,6 +379,10 @@ def test_ducklake_reads_the_same_rows_and_its_catalogue_is_replaced_whole(
     monkeypatch.setitem(shop_lake.COLUMNS, TABLE, wider)
     lake.commit(TABLE, "SELECT 18446744073709551615 AS order_id, 'x' AS note")
     seal(lake)
+    command = [sys.executable, "-m", "ducklake.cli", "catalog", "ducklake"]
+    named = {"DUCKLAKE_CONFIG": str(lake.config.path), ENVIRONMENT: "catalog.before_rename"}
+    killed = subprocess.run(command, env=os.environ | named, capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert ducklake_rows(lake) == before, "it is frozen"
     assert catalogs.freeze(lake.config, as_json=False)
     assert ducklake_rows(lake) == globbed_rows(lake)
