@@ -53,7 +53,7 @@ def tells_apart(db: sqlite3.Connection, topic: str, generation: int | None, comm
         commit <= 0
         or not db.execute(
             "SELECT 1 FROM commits WHERE topic = ? AND generation = ? AND commit_no > ?"
-            " AND since BETWEEN 1 AND ?",
+            " AND since BETWEEN 1 AND ? AND records > 0",
             (topic, generation, commit, commit),
         ).fetchone()
     )

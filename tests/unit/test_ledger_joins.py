@@ -138,6 +138,23 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
         yield Lake(ledger)
 
 
+def test_joined_commits_without_rows_hide_no_other_table_s_newest_commit(lake: Lake) -> None:
+    """Offsets of markers and tombstones are committed, too; the newest rows may be another's."""
+    ledger, other = lake.ledger, "shop.customers"
+    lake.flush({0: 3})
+    lake.flush({0: 1}, empty=True)
+    state = ledger.tables.open(other, ID, 1)
+    path = ledger.paths.root / "hot/shop/customers/1.parquet"
+    rows = [OffsetRange(ID, 0, 0, 4, 5)]
+    newest = ledger.commits.add(state, "s", rows, {0: None}, WrittenFile(path, 1, "sha", 5), EMPTY)
+    lake.flush({0: 1}, empty=True)
+    lake.seal()
+    assert lake.join() > 0
+    assert ledger.commits.last() == newest
+    assert lake.new(0, newest) == lake.expected(0, newest)
+    assert lake.new(newest, NOW) == set()
+
+
 def test_ranges_of_one_public_file_that_meet_become_one(lake: Lake) -> None:
     for _ in range(5):
         lake.flush({0: 10, 1: 3})
