@@ -148,7 +148,8 @@ def test_metrics_are_given_to_who_knows_the_token_alone(project: Project) -> Non
         ' headers={"Authorization": "Bearer " + os.environ["TOKEN"]}).status_code)\''
     )
     known = 'TOKEN="$(cat /run/ducklake/metrics/password)"'
-    assert project.shell("monitor", f"{known} {ask}") == "200"
+    status = project.shell("monitor", f"{known} {ask}")
+    assert status == "200", project.compose("logs", "--tail", "60", "monitor")
     assert project.shell("monitor", f"TOKEN=wrong {ask}") == "401"
 
 
