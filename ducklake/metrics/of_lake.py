@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 
+from ducklake import __version__
 from ducklake.metrics.definition import LIGHTS, Definition, Fill, Sample
 from ducklake.monitoring.causes import KINDS
 from ducklake.monitoring.light import COLOURS
@@ -15,7 +15,7 @@ from lake.storage.disk_use import DAY
 
 
 def _info(config: Config, found: Snapshot) -> Iterator[Sample]:
-    yield (config.settings.name, version("ducklake-stream")), 1
+    yield (config.settings.name, __version__), 1
 
 
 def _of_problems(config: Config, found: Snapshot) -> Iterator[Sample]:
