@@ -65,21 +65,9 @@ def _properties(config: Config) -> dict[str, Any]:
 def _lake_postgres(at: PostgresEndpoint) -> URL:
     """The address of a schema of the lake's PostgreSQL, which is made here."""
     login = at.login()
-    options = {
-        "connect_timeout": str(CONNECT_SECONDS),
-        "sslmode": at.sslmode,
-        "application_name": "ducklake",
-        **({"sslrootcert": at.sslrootcert} if at.sslrootcert else {}),
-    }
-    address = URL.create(
-        "postgresql+psycopg2",
-        login["user"],
-        login["password"],
-        login["host"],
-        login["port"],
-        login["dbname"],
-        options,
-    )
+    place = [login.pop(name) for name in ("user", "password", "host", "port", "dbname")]
+    more = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "ducklake"}
+    address = URL.create("postgresql+psycopg2", *place, query=login | more)
     engine = create_engine(address)
     try:
         with engine.begin() as connection:

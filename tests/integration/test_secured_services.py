@@ -68,7 +68,8 @@ def test_rows_come_from_mysql_to_postgresql_and_every_hop_is_encrypted(lab: Secu
     done = lab.run("produce", "--once")
     assert done.returncode == 0, done.stderr + done.stdout
     insert(lab, (2, "binlog"))
-    for words in (("produce", "--once"), ("consume", "--once"), ("batch", "--once")):
+    steps = [(role, "--once") for role in ("produce", "consume", "batch")]
+    for words in (*steps, ("catalog", "iceberg")):
         done = lab.run(*words)
         assert done.returncode == 0, (words, done.stderr, done.stdout)
     at = lab.project.endpoints().postgres
