@@ -145,8 +145,8 @@ class Batch:
             return True
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, DuckLakeError):
-            error = UnexpectedError.of("the cycle", error, "This is a defect of the batch.")
+        remedy = "This is a defect of the batch."
+        error = UnexpectedError.unless_named("the cycle", error, remedy)
         log.error(
             "cycle_failed",
             message="A cycle failed; the next one is attempted on schedule.",

@@ -112,11 +112,11 @@ class RawLoop:
             log.info("raw_export_resumed", message="Raw rows reach PostgreSQL again.")
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, DuckLakeError):
-            error = UnexpectedError.of("the export of raw", error, "A defect of the batch.")
-        before, self._error = self._error, error
+        remedy = "A defect of the batch."
+        named = UnexpectedError.unless_named("the export of raw", error, remedy)
+        before, self._error = self._error, named
         self._moves(PASS_WITHIN)
-        if before is None or before.what != error.what:
+        if before is None or before.what != named.what:
             log.warning(
                 "raw_export_failed",
                 message="Raw rows wait in the lake; the export is attempted again.",

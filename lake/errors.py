@@ -201,6 +201,11 @@ class UnexpectedError(TerminalError):
         """
         return cls(f"{where}: {type(error).__name__} in {_place(error)}.", remedy)
 
+    @classmethod
+    def unless_named(cls, where: str, error: BaseException, remedy: str) -> DuckLakeError:
+        """The error itself where it has a name; otherwise as `of` names it."""
+        return error if isinstance(error, DuckLakeError) else cls.of(where, error, remedy)
+
 
 def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)

@@ -188,11 +188,9 @@ class SourceLoop:
         return pause
 
     def _named(self, error: Exception) -> DuckLakeError:
-        if isinstance(error, DuckLakeError):
-            return error
         source = self._source
         kind = f" ({type(source).__module__}.{type(source).__name__})" if source else ""
-        return UnexpectedError.of(
+        return UnexpectedError.unless_named(
             f"Source {self.name}{kind}",
             error,
             "This is a defect of the connector, or something in the source that it does not"

@@ -37,9 +37,7 @@ class ExportResult:
 
 def named(relation: str, error: Exception) -> DuckLakeError:
     """An error of one relation, whatever it is."""
-    if isinstance(error, DuckLakeError):
-        return error
-    return UnexpectedError.of(
+    return UnexpectedError.unless_named(
         f"The export of {relation}",
         error,
         "The next cycle retries; `ducklake verify` says whether its files are whole.",

@@ -145,6 +145,5 @@ def followed(config: Config, heartbeat: Heartbeat) -> Iterator[None]:
 
 
 def _named(error: Exception) -> DuckLakeError:
-    if isinstance(error, DuckLakeError):
-        return error
-    return UnexpectedError.of("Iceberg", error, "It is tried again; the lake goes on meanwhile.")
+    remedy = "It is tried again; the lake goes on meanwhile."
+    return UnexpectedError.unless_named("Iceberg", error, remedy)

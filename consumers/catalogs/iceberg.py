@@ -145,17 +145,11 @@ class IcebergTables:
             sum(len(step.removed) for step in steps),
             sum(bool(step.added or step.removed) for step in steps),
         )
-        self._remember(ref, table, found)
-        return found
-
-    def _remember(self, ref: TableRef, table: Table | None, found: Registered) -> None:
-        """Keep what a look found, so that the next one asks only the ledger."""
         position = tables.position_of(table) if table is not None else None
-        if position is None:
-            return
-        quiet = Registered(found.table, found.files, found.rows)
-        known = Totals(found.files, found.rows, tables.totals_of(table).bytes if table else 0)
-        self._done[ref] = SealedFiles(position, known, ()), quiet
+        if position is not None:  # so that the next look asks only the ledger
+            quiet = Registered(ref.topic, now.files, now.rows)
+            self._done[ref] = SealedFiles(position, now, ()), quiet
+        return found
 
     def _location(self, ref: TableRef) -> str | None:
         """Where a table's metadata goes; a REST catalogue decides that by itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -72,12 +72,7 @@ def compared(
     first = _until(sealed, position, removed, groups)
     together = tuple(file for group in groups[:first] for file in group)
     rest = groups[first:]
-    if not rest:
-        at = sealed.position
-    else:
-        at = SealedPosition(
-            sealed.position.ledger, sealed.position.generation, rest[0][0].file_id - 1
-        )
+    at = replace(sealed.position, file_id=rest[0][0].file_id - 1) if rest else sealed.position
     steps = [Step(at, together, removed)] if together or removed or at != position else []
     return steps + _each(sealed.position, rest)
 
@@ -89,8 +84,7 @@ def _until(
     groups: Sequence[Sequence[LakeFile]],
 ) -> int:
     """How many of the compactions go in one commit with what is removed."""
-    now = sealed.position
-    if position is None or (position.ledger, position.generation) != (now.ledger, now.generation):
+    if position is None or not position.is_comparable(sealed.position):
         return len(groups)
     days = {path.parent for path, _ in removed}
     together = 0
@@ -107,7 +101,4 @@ def _compactions(files: Iterable[LakeFile]) -> list[tuple[LakeFile, ...]]:
 
 
 def _each(last: SealedPosition, groups: Iterable[Sequence[LakeFile]]) -> list[Step]:
-    return [
-        Step(SealedPosition(last.ledger, last.generation, group[-1].file_id), tuple(group))
-        for group in groups
-    ]
+    return [Step(replace(last, file_id=group[-1].file_id), tuple(group)) for group in groups]

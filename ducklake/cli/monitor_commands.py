@@ -9,13 +9,13 @@ import typer
 
 from ducklake.cli.options import ConfigOption, JsonOption
 from ducklake.cli.signals import stop_on_signals
+from ducklake.supervision.beating import beating
 from lake.config import load_config
 
 
 def monitor(config: ConfigOption = None) -> None:
     """Look at the lake all the time, serve its metrics, and send alerts."""
     from ducklake.monitor import Monitor
-    from ducklake.supervision.beating import beating
 
     stop = stop_on_signals()
     settings = load_config(config)

@@ -15,6 +15,7 @@ import typer
 from ducklake.cli.options import ConfigOption, JsonOption, OnceOption
 from ducklake.cli.output import note
 from ducklake.cli.signals import stop_on_signals
+from ducklake.supervision.beating import beating
 from lake.config import load_config
 from lake.errors import ConfigError
 from lake.installation import install_extra
@@ -28,7 +29,6 @@ def produce(
 ) -> None:
     """Read new rows from the sources and produce them to Kafka."""
     from ducklake.cli.configuration import load_checked
-    from ducklake.supervision.beating import beating
     from producers.runner import SourceRunner
 
     stop = stop_on_signals()
@@ -51,7 +51,6 @@ def consume(
 ) -> None:
     """Write records from Kafka into the raw lake, exactly once."""
     from consumers.ingest.lake_writer import LakeWriter
-    from ducklake.supervision.beating import beating
 
     stop = stop_on_signals()
     settings = load_config(config)
@@ -77,8 +76,6 @@ def consume(
 
 def live(config: ConfigOption = None) -> None:
     """Count what the section `live` names, as it happens, into the topic live.kpis."""
-    from ducklake.supervision.beating import beating
-
     try:
         from consumers.live.worker import LiveWorker
     except ModuleNotFoundError as error:
@@ -102,7 +99,6 @@ def dashboard(
 ) -> None:
     """Serve the page that says whether the data can be trusted now, with its REST API."""
     from ducklake.cli.dashboard import serve
-    from ducklake.supervision.beating import beating
 
     stop = stop_on_signals()
     settings = load_config(config)
@@ -130,7 +126,6 @@ def compact(
 def _compact(config: Path | None, stop: threading.Event, now: bool) -> None:
     from consumers.catalogs.following import followed
     from consumers.compaction.compactor import Compactor
-    from ducklake.supervision.beating import beating
 
     settings = load_config(config)
     with beating(settings, "compact", now) as heartbeat:
@@ -160,7 +155,6 @@ def batch(
     """Build and test the dbt models, publish what passed, and export it to PostgreSQL."""
     from batcher.cycle import Batch
     from batcher.cycle import once as one_cycle
-    from ducklake.supervision.beating import beating
 
     if select and not full_refresh:
         raise ConfigError(
@@ -209,7 +203,6 @@ def simulate(
     ] = 60.0,
 ) -> None:
     """Simulate the demo shop: orders, status, price and address changes, new files."""
-    from ducklake.supervision.beating import beating
     from techstore.deliveries import deliver
     from techstore.simulate import shop_connection
     from techstore.simulate import simulate as trade

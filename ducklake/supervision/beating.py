@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from lake.config import Config
 from lake.openlineage.recording import lineage_told
 from lake.processes.heartbeat import ROLE, SILENT, Heartbeat, RoleHeartbeat
-from lake.processes.instruments import InstrumentsFile
 from lake.storage.paths import LakePaths
 from lake.storage.privacy import keep_private
 
@@ -31,6 +30,8 @@ def beating(config: Config, role: str, once: bool = False) -> Iterator[Heartbeat
         with _lineage(config, role, SILENT):
             yield SILENT
         return
+    from lake.processes.instruments import InstrumentsFile  # loads Prometheus' client
+
     run = LakePaths(config.data_dir).run
     heartbeat = RoleHeartbeat(run, os.environ.get(ROLE, role))
     try:

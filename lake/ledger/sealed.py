@@ -7,7 +7,7 @@ since; their count, rows and bytes tell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lake.ledger.core import LedgerCore
 from lake.ledger.entries import LakeFile
@@ -28,6 +28,10 @@ class SealedPosition:
     ledger: str
     generation: int
     file_id: int
+
+    def is_comparable(self, other: SealedPosition) -> bool:
+        """Whether both are numbers of the same ledger's same generation."""
+        return (self.ledger, self.generation) == (other.ledger, other.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +78,22 @@ class SealedReader:
             ).fetchone()
             if found is None:
                 return None
-            ledger, generation = self._core.identity(), int(found[0])
-            same = position is not None and (position.ledger, position.generation) == (
-                ledger,
-                generation,
-            )
+            now = SealedPosition(self._core.identity(), int(found[0]), 0)
+            same = position is not None and position.is_comparable(now)
             after = position.file_id if position is not None and same else 0
             rows = db.execute(
                 "SELECT file_id, path, tier, rows, bytes, created_at, sha256 FROM files"
                 f" {_LIVE} AND file_id > ? ORDER BY file_id",
-                (topic, generation, after),
+                (topic, now.generation, after),
             ).fetchall()
             known = None
             if same:
                 totals = db.execute(
                     "SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM files"
                     f" {_LIVE} AND file_id <= ?",
-                    (topic, generation, after),
+                    (topic, now.generation, after),
                 ).fetchone()
                 known = Totals(*totals)
         new = tuple(LakeFile(i, self._core.paths.root / p, *rest) for i, p, *rest in rows)
         last = new[-1].file_id if new else after
-        return SealedFiles(SealedPosition(ledger, generation, last), known, new)
+        return SealedFiles(replace(now, file_id=last), known, new)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lake.errors import AlreadyRunning, DuckLakeError, UnexpectedError
+from lake.errors import AlreadyRunning, UnexpectedError
 from lake.processes import lock
 from lake.storage.json_files import read_json, replace_json
 from lake.storage.operations import make_scratch_folder, remove_file, touch
@@ -170,9 +170,7 @@ class RoleHeartbeat(Heartbeat):
             if error is None or not begun:
                 remove_file(self._path)
             else:
-                named = error
-                if not isinstance(named, DuckLakeError):
-                    named = UnexpectedError.of(self.name, error, "Its log says more.")
+                named = UnexpectedError.unless_named(self.name, error, "Its log says more.")
                 self._told |= {"state": STOPPED, "since": time.time()}
                 self._told |= {"reason": named.what, "remedy": named.remedy}
                 self._write()
