@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from tests.compose.engine import Engine
 from tests.compose.images import ROOT
+from tests.ports import free_port
 
 PATIENCE = 240.0
 # what the image and the compose file are made of; a copy, since tests change it
@@ -43,11 +43,6 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
         time.sleep(1)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @dataclass

@@ -8,7 +8,6 @@ which is the same for this machine and for the containers: Connect has to find M
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from stack.tools import write_converter
 from techstore.place import place_files
 from tests.compose.engine import Engine, WrongAddress, an_engine, bridge_address
 from tests.compose.images import ROOT, provide_images
+from tests.ports import free_port
 
 PORTS: Mapping[str, int] = {
     "kafka": 19092,
@@ -49,7 +49,7 @@ def container_services(project: Path) -> Iterator[Config]:
         provide_images(engine)
         os.environ |= {**engine.environment, "TESTCONTAINERS_RYUK_DISABLED": "true"}
         gateway = bridge_address(engine)
-        ports = {name: _free_port(gateway) for name in PORTS}
+        ports = {name: free_port(gateway) for name in PORTS}
         folder = project / "containers"
         passwords = _prepare(project, folder, gateway, ports["sftp"])
         specs = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -191,8 +191,3 @@ def _connections(
         "shop_db": {**logins["mysql"], "database": "techstore", "connect_password": variable},
         "suppliers": {**logins["sftp"], "known_hosts": str(folder / "secrets/sftp/known_hosts")},
     }
-
-
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as server:
-        return int(server.getsockname()[1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -51,6 +50,7 @@ from stack.secrets import Secrets
 from stack.service import Service, StackContext
 from stack.tools import Tools
 from tests.authority import Authority
+from tests.ports import free_port
 
 HOST = "localhost"
 """The name in the certificates; the address 127.0.0.1 is not in them."""
@@ -325,11 +325,6 @@ def _with_postgres(tools: Tools, folder: Path) -> Tools:
     return replace(tools, postgres_bin=folder / "bin")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def _files(folder: Path) -> Files:
     folder.mkdir()
     authority = Authority(folder, "authority")
@@ -351,7 +346,7 @@ def secured(folder: Path) -> Iterator[Secured]:
     config = load_config(servers / "ducklake.yml")
     (config.stack_dir / "logs").mkdir(parents=True)
     tools = _with_postgres(Tools.locate(), folder / "postgres")
-    ports = {name: _free_port() for name in ("kafka", "controller", "mysql", "postgres")}
+    ports = {name: free_port() for name in ("kafka", "controller", "mysql", "postgres")}
     site = StackContext(config, ports, Secrets(config.stack_dir / "secrets.json"), tools)
     SecureKafka.files = SecureMysql.files = SecurePostgres.files = files
     kafka = SecureKafka(site)

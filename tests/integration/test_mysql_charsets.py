@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import psycopg2
 import pytest
 
 from batcher.postgres import PostgresExport
@@ -19,6 +18,7 @@ from lake.ledger import Ledger
 from lake.storage.paths import LakePaths
 from tests.integration.following import root
 from tests.integration.mysql_lab import MysqlLab, followed, names
+from tests.integration.postgres_lab import connection
 from tests.integration.producers_lab import shop_server, sql, wait_until
 
 pytestmark = pytest.mark.stack
@@ -105,10 +105,7 @@ def in_postgres(mysql: MysqlLab, table: str) -> dict[int, dict[str, Any]]:
     config, at = mysql.lab.config, mysql.stack.endpoints().postgres
     with Ledger(LakePaths(config.data_dir)) as ledger:
         PostgresExport(config, at, ledger).export({}, ledger.commits.last())
-    connection = psycopg2.connect(
-        host=at.host, port=at.port, user=at.user, password=at.password, dbname=at.database
-    )
-    with closing(connection), connection, connection.cursor() as cursor:
+    with closing(connection(at)) as opened, opened, opened.cursor() as cursor:
         cursor.execute(f"SELECT * FROM raw.{table} ORDER BY _offset")
         columns = [column.name for column in cursor.description or ()]
         rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]

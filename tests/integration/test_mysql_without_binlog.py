@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from stack.secrets import Secrets
 from stack.service import StackContext
 from stack.tools import Tools
 from tests.integration.producers_lab import wait_until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.stack
 
@@ -55,8 +55,7 @@ def test_a_server_that_writes_no_binlog_is_named_until_it_writes_one(tmp_path: P
     (tmp_path / "ducklake.yml").write_text("name: servers\nsources: {}\n")
     config = load_config(tmp_path / "ducklake.yml")
     (config.stack_dir / "logs").mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        ports = {"mysql": int(free.getsockname()[1])}
+    ports = {"mysql": free_port()}
     secrets = Secrets(config.stack_dir / "secrets.json")
     server = Mysql(StackContext(config, ports, secrets, Tools.locate()))
     server.folder.mkdir(parents=True)

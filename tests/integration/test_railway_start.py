@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,15 +25,11 @@ from tests.integration.producers_lab import (
     unique,
     wait_until,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.stack
 START = ROOT / "docker" / "railway" / "start.sh"
 TOKEN = "0123456789abcdef0123"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def environment(folder: Path, stack: Config, source: str, port: int) -> dict[str, str]:

@@ -32,7 +32,8 @@ from ducklake.cli import catalogs
 from lake.config import Config, load_config
 from lake.errors import CommitConflict, ConfigError, LedgerError, SchemaDrift
 from lake.failpoints import ENVIRONMENT
-from lake.processes.heartbeat import Heartbeat, Part
+from lake.processes.heartbeat import Part
+from tests.heartbeats import KeptHeartbeat
 
 SQLITE = {"consumer:": "catalog: {iceberg: {uri: sqlite}}\nconsumer:"}
 ORDERS = "SELECT i AS order_id, i * 1.5 AS total_ars, 'n' || i AS status FROM range({}, {}) t(i)"
@@ -83,13 +84,15 @@ def globbed_rows(lake: ShopLake, generation: int = 0) -> list[tuple[Any, ...]]:
 
 
 def rows_of(
-    source: str, found: Any = None, extensions: Sequence[str] = ()
+    source: str, found: Any = None, extensions: Sequence[str] = (), attached: str = ""
 ) -> list[tuple[Any, ...]]:
     with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as db:
         load(db, *extensions)
         db.execute("SET TimeZone = 'UTC'")
         if found is not None:
             db.register("found", found)
+        if attached:
+            db.execute(f"ATTACH '{attached}' AS lake (READ_ONLY)")
         names = sorted(str(row[0]) for row in db.execute(f"DESCRIBE FROM {source}").fetchall())
         quoted = ", ".join(f'"{name}"::VARCHAR' for name in names)
         rows: list[tuple[Any, ...]] = db.execute(
@@ -297,17 +300,8 @@ def test_old_snapshots_expire_with_their_metadata(tmp_path: Path) -> None:
         lake.close()
 
 
-class Told(Heartbeat):
+class Told(KeptHeartbeat):
     """What a thread tells of itself."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, Part] = {}
-
-    def part(self, name: str, part: Part) -> None:
-        self.parts[name] = part
-
-    def forget(self, name: str) -> None:
-        self.parts.pop(name, None)
 
     def waits_for(self, what: Callable[[dict[str, Part]], bool]) -> None:
         deadline = time.monotonic() + 60
@@ -399,14 +393,5 @@ def test_ducklake_reads_the_same_rows_and_its_catalogue_is_replaced_whole(
 
 
 def ducklake_rows(lake: ShopLake) -> list[tuple[Any, ...]]:
-    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as db:
-        load(db, "ducklake")
-        db.execute("SET TimeZone = 'UTC'")
-        db.execute(f"ATTACH 'ducklake:{lake.ledger.paths.ducklake}' AS lake (READ_ONLY)")
-        source = "lake.mysql.orders"
-        names = sorted(str(row[0]) for row in db.execute(f"DESCRIBE FROM {source}").fetchall())
-        quoted = ", ".join(f'"{name}"::VARCHAR' for name in names)
-        rows: list[tuple[Any, ...]] = db.execute(
-            f"SELECT {quoted} FROM {source} ORDER BY ALL"
-        ).fetchall()
-        return rows
+    attached = f"ducklake:{lake.ledger.paths.ducklake}"
+    return rows_of("lake.mysql.orders", extensions=("ducklake",), attached=attached)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from lake.config import load_config
 from lake.errors import ConfigError
 from lake.lags import HOPS
 from lake.processes.instruments import REGISTRY
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docker" / "observability"
@@ -233,11 +233,6 @@ class Watched:
         answer = requests.get(f"{self.prometheus}/api/v1/{path}", params=parameters, timeout=10)
         assert answer.ok, answer.text
         return answer.json()["data"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

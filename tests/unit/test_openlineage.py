@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,10 @@ from lake.openlineage.events import BATCH, Step, Told
 from lake.openlineage.recording import Recorder, lineage_told, produced, stopped
 from lake.openlineage.runs import CycleRuns, Finished, FinishedCycle, StreamRuns
 from lake.processes.backoff import Backoff
-from lake.processes.heartbeat import RETRYING, Heartbeat, Part
+from lake.processes.heartbeat import RETRYING
 from lake.storage.event_file import append_lines
+from tests.heartbeats import KeptHeartbeat
+from tests.ports import free_port
 
 ORDERS = TableRef("drops", "orders")
 ORIGIN = Dataset("file", "/drops/orders.csv")
@@ -196,25 +197,6 @@ def marquez(port: int, *answers: int) -> Iterator[list[tuple[str, str, Any]]]:
             thread.join()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Noted(Heartbeat):
-    """Keeps what a role tells of its parts."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, Part] = {}
-
-    def part(self, name: str, part: Part) -> None:
-        self.parts[name] = part
-
-    def forget(self, name: str) -> None:
-        self.parts.pop(name, None)
-
-
 def quick() -> Backoff:
     return Backoff(0.01, 0.05)
 
@@ -227,7 +209,7 @@ def test_a_dead_address_stops_nobody_is_said_once_and_gets_everything_later(
         tmp_path,
         f'{{url: "http://127.0.0.1:{port}", api_key: "${{KEY}}", file: e.ndjson, every: 0s}}',
     )
-    heartbeat = Noted()
+    heartbeat = KeptHeartbeat()
     with capture_logs() as logs, closing(Recorder(config, heartbeat, quick)) as recorder:
         monkeypatch.setattr("lake.openlineage.recording._recorder", recorder)
         began = time.monotonic()
